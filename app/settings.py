@@ -1,0 +1,146 @@
+"""Command line and environment → one frozen `Settings`. Knows neither Gradio nor a model.
+
+Every option has an environment variable: `IDPRUNER_` + its name in capitals (`IDPRUNER_UPLOAD_LIMIT=10`). The command line
+wins over the environment. On a Hugging Face Space (`SPACE_ID` is set) and in containers that set `GRADIO_SERVER_NAME` or
+`GRADIO_SERVER_PORT`, these give the host and port unless an option or `IDPRUNER_…` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+PREFIX = "IDPRUNER_"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the app is served. Raises ValueError, naming value, rule and remedy, for anything out of range."""
+
+    model: str = ""  # empty: the model that ships with the project
+    device: str = "auto"
+    dtype: str = "auto"
+    host: str = "127.0.0.1"
+    port: int = 7860
+    share: bool = False
+    auth: str = ""  # "user:password", several separated by commas
+    upload_limit: float = 20.0  # megabytes
+    cache: float = 1024.0  # megabytes
+
+    def __post_init__(self) -> None:
+        kind = self.device.split(":")[0]
+        _require(kind in DEVICES, "device", self.device, f"one of {', '.join(DEVICES)}, or cuda:1 and so on")
+        _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        _require(bool(self.host.strip()), "host", self.host, "an address such as 127.0.0.1 or 0.0.0.0")
+        _require(0 <= self.port <= 65535, "port", self.port, "a whole number from 0 to 65535")
+        _require(0 < self.upload_limit <= 1000, "upload-limit", self.upload_limit, "megabytes above 0, at most 1000")
+        _require(0 < self.cache <= 1_000_000, "cache", self.cache, "megabytes above 0")
+        self.credentials()
+
+    def credentials(self) -> list[tuple[str, str]] | None:
+        """The (user, password) pairs of `auth`; None where the app is open to all who reach the port."""
+        if not self.auth.strip():
+            return None
+        pairs = [entry.strip().partition(":") for entry in self.auth.split(",")]
+        # The value is a secret: the message must not repeat it.
+        _require(all(u and p for u, _, p in pairs), "auth", "(not shown)", "user:password, several with commas between")
+        return [(user, password) for user, _, password in pairs]
+
+
+_HELP: Mapping[str, str] = {
+    "model": "hub id or local folder of the checkpoint (default: the small model that ships with the project)",
+    "device": "auto picks cuda, then mps, then cpu; or name one",
+    "dtype": "auto picks what suits device and checkpoint; or name one",
+    "host": "address to listen on; 0.0.0.0 lets other machines in",
+    "port": "port to listen on; 0 takes any that is free",
+    "share": "also open a public link through Gradio's relay",
+    "auth": "user:password that visitors must give; several with commas between",
+    "upload_limit": "largest image file a visitor may send, in megabytes",
+    "cache": "memory for encoded images and results, in megabytes",
+}
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings from `arguments` (without the program's name) over `environment`.
+
+    Exits with code 2 and a message on standard error where a value is wrong, as argparse does.
+    """
+    parser = argparse.ArgumentParser(prog="python app.py", description="IDPruner Lab: visual token pruning, on a page.")
+    values = _from_hosting(environment)
+    for field in fields(Settings):
+        flag, name, variable = f"--{field.name.replace('_', '-')}", field.name, PREFIX + field.name.upper()
+        help_text = f"{_HELP[name]} [{variable}; default: {field.default!r}]".replace("%", "%%")
+        convert = _CONVERT[type(field.default)]
+        if field.type == "bool":
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=help_text)
+        else:
+            parser.add_argument(flag, type=_named(convert, flag), default=None, metavar="VALUE", help=help_text)
+        if variable in environment:
+            try:
+                values[name] = convert(environment[variable])
+            except ValueError as error:
+                shown = "(not shown)" if name == "auth" else repr(environment[variable])
+                parser.error(f"environment variable {variable}={shown}: {error}; correct or unset it")
+    given = vars(parser.parse_args(list(arguments)))
+    values.update({name: value for name, value in given.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _from_hosting(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if environment.get("SPACE_ID"):
+        values["host"] = "0.0.0.0"  # noqa: S104 - the Space's proxy reaches the app from another address
+    if environment.get("GRADIO_SERVER_NAME"):
+        values["host"] = environment["GRADIO_SERVER_NAME"]
+    if environment.get("GRADIO_SERVER_PORT", "").isdigit():
+        values["port"] = int(environment["GRADIO_SERVER_PORT"])
+    return values
+
+
+def _flag(text: str) -> bool:
+    if text.strip().lower() in _TRUE:
+        return True
+    if text.strip().lower() in _FALSE:
+        return False
+    raise ValueError("must be true or false (1, yes, on / 0, no, off)")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("must be a number") from None
+
+
+_CONVERT: Mapping[type, Callable[[str], Any]] = {str: str, int: _whole, float: _number, bool: _flag}
+
+
+def _named(convert: Callable[[str], Any], flag: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+    read.__name__ = flag.lstrip("-")
+    return read
+
+
+def _require(good: bool, name: str, value: object, rule: str) -> None:
+    if not good:
+        raise ValueError(f"--{name} is {value!r}: must be {rule}")

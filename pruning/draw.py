@@ -1,0 +1,178 @@
+"""Overlays: what a selection keeps, painted onto the image with OpenCV.
+
+Knows pixels and rectangles only: no model, no method, no web. Every image is `(H, W, 3)` uint8 RGB; every rectangle is
+`x0, y0, x1, y1` in pixels of the image it is painted on (right and bottom edges exclusive). Rectangles may overlap (tiles
+plus a thumbnail): a pixel counts as kept where any kept token covers it. Colours are Okabe and Ito's and viridis, which stay
+apart in the common forms of colour blindness.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pruning.tokens import Selection
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.floating[Any]]
+
+STYLES: Mapping[str, str] = {
+    "dimmed": "Pruned patches dimmed",
+    "grid": "Grid outlines",
+    "heat": "Importance heat map",
+    "order": "Pick order",
+}
+KEPT = (240, 228, 66)  # Okabe-Ito yellow: readable on dark and, with its dark seam, on light
+SEAM = (20, 24, 32)
+PRUNED = (150, 156, 168)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def fit(image: Image, longest: int = 768) -> tuple[Image, float]:
+    """Scale to a longest side of `longest` pixels, up or down; returns the image and the factor (new / old).
+
+    An extreme strip keeps at least one pixel on its short side, so the factor is that of the longer side.
+    """
+    height, width = image.shape[:2]
+    factor = longest / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(image, size, interpolation=way), dtype=np.uint8), factor
+
+
+def overlay(
+    image: Image,
+    rects: Floats,
+    selection: Selection,
+    style: str = "dimmed",
+    scores: Floats | None = None,
+) -> Image:
+    """Paint `selection` onto a copy of `image` (H, W, 3).
+
+    `rects` (N, 4): where each visual token lies. `scores` (N,): what the heat map shows; defaults to `selection.scores`.
+    Raises ValueError for an unknown style, rectangles that do not number N, and a heat map without scores.
+    """
+    if style not in STYLES:
+        raise ValueError(f"unknown overlay style {style!r}: choose one of {', '.join(STYLES)}")
+    if rects.shape != (selection.n, 4):
+        raise ValueError(f"rectangles have shape {rects.shape}, the selection needs ({selection.n}, 4): one per token")
+    boxes = np.rint(np.asarray(rects, dtype=np.float64)).astype(np.int32)
+    order = selection.order.cpu().numpy()
+    if style == "heat":
+        given = scores if scores is not None else _numpy(selection.scores)
+        if given is None:
+            raise ValueError("the heat map needs scores, and this selection has none: pass scores or another style")
+        return _heat(image, boxes, order, np.asarray(given, dtype=np.float64))
+    if style == "order":
+        return _order(image, boxes, order)
+    return (_dimmed if style == "dimmed" else _grid)(image, boxes, order)
+
+
+def jpeg(image: Image, quality: int = 88) -> bytes:
+    """Encode (H, W, 3) uint8 RGB without chroma subsampling: thin coloured outlines stay sharp."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _encoded(".jpg", image, options)
+
+
+def png(image: Image) -> bytes:
+    """Encode (H, W, 3) uint8 RGB without loss."""
+    return _encoded(".png", image, [])
+
+
+def data_url(image: Image, quality: int = 88) -> str:
+    """The image as a `data:` URL: shown in a page without a file on the server's disk."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, quality)).decode("ascii")
+
+
+def ramp(values: Floats) -> Image:
+    """Values in [0, 1] (K,) as viridis RGB colours (K, 3): dark violet is low, yellow is high."""
+    levels = np.rint(np.clip(values, 0.0, 1.0) * 255).astype(np.uint8).reshape(-1, 1)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[:, 0, ::-1], dtype=np.uint8)
+
+
+def _dimmed(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> Image:
+    kept = _cover(image.shape[:2], boxes, order)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    veil = cv2.cvtColor(cv2.convertScaleAbs(grey, alpha=0.28, beta=30), cv2.COLOR_GRAY2RGB)
+    out = np.where(kept[..., None] > 0, image, veil)
+    edges, _ = cv2.findContours(kept, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(out, edges, -1, KEPT, 1)
+    return out
+
+
+def _grid(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> Image:
+    out = image.copy()
+    _frames(out, boxes, SEAM, 1)
+    veil = cv2.addWeighted(out, 0.55, np.full_like(out, 255), 0.45, 0)
+    out = np.where(_cover(image.shape[:2], boxes, order)[..., None] > 0, out, veil)
+    _frames(out, boxes, PRUNED, 1)
+    _frames(out, boxes[order], SEAM, 3)
+    _frames(out, boxes[order], KEPT, 1)
+    return out
+
+
+def _heat(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64], scores: Floats) -> Image:
+    if scores.shape != (len(boxes),):
+        raise ValueError(f"scores have shape {scores.shape}, the heat map needs ({len(boxes)},): one per token")
+    low, high = float(scores.min()), float(scores.max())
+    shown = (scores - low) / (high - low) if high > low else np.full(len(boxes), 0.5)
+    paint = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    for (x0, y0, x1, y1), colour in zip(boxes.tolist(), ramp(shown).tolist(), strict=True):
+        cv2.rectangle(paint, (x0, y0), (x1 - 1, y1 - 1), colour, cv2.FILLED)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    out = np.asarray(cv2.addWeighted(paint, 0.68, grey, 0.32, 0), dtype=np.uint8)
+    _frames(out, boxes[order], (255, 255, 255), 1)
+    return out
+
+
+def _order(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> Image:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    base = cv2.cvtColor(cv2.convertScaleAbs(grey, alpha=0.35, beta=20), cv2.COLOR_GRAY2RGB)
+    paint = base.copy()
+    early = 1 - np.arange(len(order)) / max(1, len(order) - 1)  # the first pick is the brightest
+    colours = ramp(early)
+    for (x0, y0, x1, y1), colour in zip(boxes[order].tolist(), colours.tolist(), strict=True):
+        cv2.rectangle(paint, (x0, y0), (x1 - 1, y1 - 1), colour, cv2.FILLED)
+    out = np.asarray(cv2.addWeighted(paint, 0.8, base, 0.2, 0), dtype=np.uint8)
+    _frames(out, boxes[order], SEAM, 1)
+    dark_text = early > 0.45
+    for rank, (x0, y0, x1, y1) in enumerate(boxes[order].tolist(), start=1):
+        text = str(rank)
+        scale = min((y1 - y0) / 44, (x1 - x0) / (20 * len(text) + 6))
+        if scale < 0.3:  # too small to read: the colour still tells the rank
+            continue
+        (w, h), _ = cv2.getTextSize(text, _FONT, scale, 1)
+        at = ((x0 + x1 - w) // 2, (y0 + y1 + h) // 2)
+        cv2.putText(out, text, at, _FONT, scale, SEAM if dark_text[rank - 1] else (255, 255, 255), 1, cv2.LINE_AA)
+    return out
+
+
+def _cover(shape: tuple[int, ...], boxes: NDArray[np.int32], chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """1 where a chosen token covers the pixel, else 0; (H, W)."""
+    mask = np.zeros(shape, dtype=np.uint8)
+    for x0, y0, x1, y1 in boxes[chosen].tolist():
+        mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def _frames(out: Image, boxes: NDArray[np.int32], colour: tuple[int, int, int], width: int) -> None:
+    for x0, y0, x1, y1 in boxes.tolist():
+        cv2.rectangle(out, (x0, y0), (x1 - 1, y1 - 1), colour, width)
+
+
+def _encoded(kind: str, image: Image, options: list[int]) -> bytes:
+    good, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not good:
+        raise ValueError(f"an image of shape {image.shape} cannot be written as {kind}: give (H, W, 3) uint8")
+    return data.tobytes()
+
+
+def _numpy(tensor: Any) -> Floats | None:
+    return None if tensor is None else tensor.detach().float().cpu().numpy()
