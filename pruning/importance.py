@@ -1,0 +1,86 @@
+"""Where a token's importance comes from: the sources a method may choose among, and the signals each one needs.
+
+Raw importance is on its source's own scale; methods normalise it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from pruning.method import Method
+from pruning.params import Choice
+from pruning.tokens import VisualTokens
+
+ImportanceSource = Literal["scorer", "vision_attention", "feature_norm", "relevance"]
+SOURCES: tuple[str, ...] = get_args(ImportanceSource)
+SIGNALS: dict[str, str | None] = {
+    "scorer": "scorer",
+    "vision_attention": "vision_attention@-1",
+    "feature_norm": None,
+    "relevance": "question",
+}
+ImportanceKnob = Annotated[
+    ImportanceSource,
+    Choice(
+        label="Importance source",
+        help="scorer: the trained scorer · vision_attention: attention received in the last vision layer · "
+        "feature_norm: length of the feature · relevance: cosine to the question",
+    ),
+]
+
+
+def signals_for(source: str) -> frozenset[str]:
+    """The signal names a source needs. Raises ValueError listing the known sources."""
+    if source not in SIGNALS:
+        raise ValueError(f"unknown importance source {source!r}; known sources: {', '.join(SIGNALS)}")
+    signal = SIGNALS[source]
+    return frozenset() if signal is None else frozenset({signal})
+
+
+def raw_importance(tokens: VisualTokens, source: str, asked_by: str) -> Tensor:
+    """(N,) float32, higher = more important.
+
+    scorer, vision_attention: the signal as captured. feature_norm: L2 length. relevance: cosine of each token to the mean
+    of the question's token embeddings, each at unit length (0 for a zero-norm token).
+    Raises ValueError naming `asked_by` (the method), the signal and its shape when it is absent, misshapen or not finite.
+    """
+    wanted = signals_for(source)
+    if not wanted:
+        return torch.linalg.vector_norm(tokens.features, dim=1)
+    (name,) = wanted
+    signal = tokens.signal(name)
+    width = tokens.features.shape[1]
+    fits = (
+        signal.ndim == 2 and len(signal) and signal.shape[1] == width
+        if source == "relevance"
+        else signal.shape == (tokens.n,)
+    )
+    if not fits:
+        rule = f"(M, {width})" if source == "relevance" else f"({tokens.n},)"
+        raise ValueError(f"{asked_by}: signal {name!r} has shape {tuple(signal.shape)} but must be {rule}")
+    if not bool(torch.isfinite(signal).all()):
+        raise ValueError(f"{asked_by}: signal {name!r} {tuple(signal.shape)} holds NaN or infinite values")
+    signal = signal.to(device=tokens.features.device, dtype=torch.float32)
+    if source != "relevance":
+        return signal
+    question = torch.nn.functional.normalize(signal, dim=1).mean(dim=0)
+    return torch.nn.functional.normalize(tokens.features, dim=1) @ torch.nn.functional.normalize(question, dim=0)
+
+
+@dataclass(frozen=True)
+class ImportanceMethod(Method):
+    """A method with the `importance` knob; what it needs follows the knob."""
+
+    importance: ImportanceKnob = "scorer"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return signals_for(self.importance)
+
+    def raw_importance(self, tokens: VisualTokens) -> Tensor:
+        """(N,) float32 on the source's own scale."""
+        return raw_importance(tokens, self.importance, self.name)

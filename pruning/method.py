@@ -1,0 +1,107 @@
+"""What a pruning method is, and the registry of all of them.
+
+A method is a frozen dataclass whose fields are its knobs (see params.py). To add one, write one file under
+`pruning/methods/` with one class under `@register`; the app, the command line, the tests and the documentation find it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeVar, final
+
+import torch
+from torch import Tensor
+
+from pruning import ops
+from pruning.budget import check_budget
+from pruning.params import check_params, params
+from pruning.tokens import Selection, VisualTokens
+
+Stage = Literal["pre_llm", "in_llm"]
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Chooses which visual tokens the language model receives.
+
+    name:   registry key            title: what a reader sees       paper: arXiv link, "" for a plain baseline
+    stage:  "pre_llm" once before the language model, "in_llm" between its layers
+    nested: True when the picks for a smaller budget are the first picks for a larger one
+    needs:  names of the signals that `tokens` must carry; may depend on the knobs
+    Raises ValueError on creation when a knob is out of its range.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str] = ""
+    stage: ClassVar[Stage] = "pre_llm"
+    nested: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_params(self)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
+    @final
+    def select(self, tokens: VisualTokens, budget: int) -> Selection:
+        """Keep exactly `budget` of the N tokens, jointly over all images. Deterministic; the inputs stay untouched.
+
+        Raises ValueError when the budget is not in 1..N, a needed signal is missing, or a value is not finite.
+        """
+        check_budget(budget, tokens.n)
+        for signal in sorted(self.needs):
+            tokens.signal(signal)
+        if not bool(torch.isfinite(tokens.features).all()):
+            raise ValueError(f"{self.name}: features {tuple(tokens.features.shape)} hold NaN or infinite values")
+        with torch.no_grad():
+            return self.pick(tokens, budget)
+
+    @abstractmethod
+    def pick(self, tokens: VisualTokens, budget: int) -> Selection:
+        """The method itself, called by `select` with a valid budget (1..N), finite features and the needed signals."""
+
+
+@dataclass(frozen=True)
+class ScoreMethod(Method):
+    """A method that gives every token a score and keeps the highest; ties go to the lower index."""
+
+    def pick(self, tokens: VisualTokens, budget: int) -> Selection:
+        scores = self.score(tokens)
+        return Selection(ops.topk(scores, budget), tokens.n, scores)
+
+    @abstractmethod
+    def score(self, tokens: VisualTokens) -> Tensor:
+        """(N,) float32, higher = kept first."""
+
+
+METHODS: dict[str, type[Method]] = {}
+M = TypeVar("M", bound=type[Method])
+
+
+def register(cls: M) -> M:
+    """Class decorator, above @dataclass(frozen=True): enter a method under its `name`.
+
+    Raises TypeError when it is no dataclass, lacks a title, has a field that is no knob, or its name is taken.
+    """
+    # Looked up on the class itself: a subclass that forgot @dataclass would pass for one by inheritance.
+    if "__dataclass_params__" not in vars(cls) or not getattr(cls, "name", "") or not getattr(cls, "title", ""):
+        raise TypeError(f"{cls.__name__} must be a frozen dataclass with `name` and `title`")
+    if cls.name in METHODS:
+        raise TypeError(f"{cls.__name__}: the name {cls.name!r} is taken by {METHODS[cls.name].__name__}")
+    params(cls)
+    METHODS[cls.name] = cls
+    return cls
+
+
+def make(name: str, **knobs: object) -> Method:
+    """A method by its registry key. Raises ValueError listing the known methods or knobs, or a knob's own rule."""
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; known methods: {', '.join(sorted(METHODS))}")
+    known = [param.name for param in params(METHODS[name])]
+    unknown = sorted(set(knobs) - set(known))
+    if unknown:
+        raise ValueError(f"{name} has no knob {', '.join(map(repr, unknown))}; its knobs: {', '.join(known) or 'none'}")
+    return METHODS[name](**knobs)

@@ -1,0 +1,153 @@
+"""The selection rules as pure functions of tensors; nothing here knows models, tokens or registries.
+
+Every function leaves its inputs untouched and breaks ties in favour of the lower index. The greedy rules run compiled on
+CPU tensors (`kernels`) and as a loop without host synchronisation on any other device (`device_loops`): same picks.
+Given the similarity, mmr and farthest_point cost O(K N); that is reading K rows once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruning import device_loops, kernels
+from pruning.budget import check_budget
+
+
+def minmax(values: Tensor) -> Tensor:
+    """(N,) any float dtype -> (N,) float32 in [0, 1]: (w - min) / (max - min); constant values become 0.
+
+    No epsilon in the denominator, so the result does not depend on the scale of `values`.
+    """
+    values = values.float()
+    low, high = values.min(), values.max()
+    return torch.where(high > low, (values - low) / (high - low), torch.zeros_like(values))
+
+
+def cosine_similarity(features: Tensor) -> Tensor:
+    """(N, D) -> (N, N) float32, exactly symmetric; a zero-norm feature has similarity 0 to everything, itself included."""
+    features = features.float()
+    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    unit = torch.where(norms > 0, features / norms, torch.zeros_like(features))
+    similarity = unit @ unit.T
+    # Matrix products need not be symmetric to the last bit, and the greedy rules read rows for columns.
+    if not torch.equal(similarity, similarity.T):
+        similarity = torch.triu(similarity) + torch.triu(similarity, 1).T
+    return similarity
+
+
+def topk(scores: Tensor, k: int) -> Tensor:
+    """(N,) -> (k,) int64, the k highest in falling order. (torch.topk leaves the order of ties open.)"""
+    check_budget(k, len(scores))
+    return scores.sort(descending=True, stable=True).indices[:k]
+
+
+def soft_topk(scores: Tensor, k: int) -> Tensor:
+    """(N,) -> (N,) float32 p = sigmoid(s + t) with t such that sum p = k (VisionSelector, arXiv 2510.16598); 1 <= k <= N.
+
+    t by 64 bisection steps in float64, as in the published code. k = N gives ones.
+    """
+    check_budget(k, len(scores))
+    if k == len(scores):
+        return torch.ones_like(scores, dtype=torch.float32)
+    s = scores.double()
+    low, high = -s.max() - 40, -s.min() + 40
+    for _ in range(64):
+        middle = (low + high) / 2
+        too_many = torch.sigmoid(s + middle).sum() > k
+        low, high = torch.where(too_many, low, middle), torch.where(too_many, middle, high)
+    return torch.sigmoid(s + (low + high) / 2).float()
+
+
+def mmr(importance: Tensor, similarity: Tensor, k: int, mmr_lambda: float) -> Tensor:
+    """Greedy maximal marginal relevance: pick argmax λ·importance_i - (1 - λ)·max_{s chosen} similarity_{i,s}.
+
+    importance (N,) float32, used as given (normalise before, see `minmax`); similarity (N, N) float32, symmetric.
+    Returns (k,) int64 in pick order; the first is the most important token whatever λ is. All arithmetic is float32, so the
+    picks are those of a brute-force float32 evaluation. A run to k = N holds the picks of every smaller k.
+    Raises ValueError for wrong shapes, a k outside 1..N, a λ outside 0..1 or values that are not finite.
+    """
+    return mmr_sweep(importance, similarity, k, [mmr_lambda])[0]
+
+
+def mmr_sweep(importance: Tensor, similarity: Tensor, k: int, lambdas: Sequence[float]) -> Tensor:
+    """`mmr` for several λ: (L, k) int64, one row of picks per λ. The inputs are checked once."""
+    _check(similarity, k, importance)
+    for value in lambdas:
+        if not 0 <= value <= 1:
+            raise ValueError(f"mmr_lambda = {value!r} is not allowed: it must be a number from 0 to 1")
+    weights = torch.tensor(list(lambdas), dtype=torch.float64, device=importance.device)[:, None]
+    # λ and 1 - λ are rounded to float32 each, as torch and numpy do with Python numbers.
+    relevance = weights.float() * importance  # (L, N)
+    penalty = (1 - weights).float()  # (L, 1)
+    first = importance.argmax()
+    if importance.device.type != "cpu":
+        return device_loops.greedy_mmr(relevance, penalty, similarity, first, k)
+    orders = np.empty((len(relevance), k), np.int64)
+    rows = similarity.contiguous().numpy()
+    for scores, weight, order in zip(relevance.numpy(), penalty.numpy()[:, 0], orders, strict=True):
+        kernels.greedy_mmr(scores, weight, rows, int(first), order)
+    return torch.from_numpy(orders)
+
+
+def farthest_point(similarity: Tensor, k: int, first: int | Tensor | None = None) -> Tensor:
+    """Max-min diversity: pick argmax over i of min_{s chosen} (1 - similarity_{i,s}).
+
+    similarity (N, N) float32, symmetric. first: index of the first pick; None takes DivPrune's (arXiv 2503.02175), the token
+    whose nearest neighbour is farthest away. Returns (k,) int64 in pick order. Chosen tokens are never picked again, however
+    many duplicates there are. Similarities are compared, not 1 - similarity, which would round small differences away.
+    """
+    _check(similarity, k)
+    n = len(similarity)
+    if first is None:
+        others = similarity.clone()
+        others.fill_diagonal_(-torch.inf)
+        first = others.max(dim=1).values.argmin()
+    relevance = torch.zeros(1, n, device=similarity.device)
+    if similarity.device.type != "cpu":
+        start = torch.as_tensor(first, device=similarity.device)
+        return device_loops.greedy_mmr(relevance, torch.ones_like(relevance[:, :1]), similarity, start, k)[0]
+    order = np.empty(k, np.int64)
+    kernels.greedy_mmr(relevance.numpy()[0], np.float32(1), similarity.contiguous().numpy(), int(first), order)
+    return torch.from_numpy(order)
+
+
+def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
+    """Greedy MAP of the determinantal point process with kernel diag(q)·similarity·diag(q) (Chen et al. 2018, arXiv 1709.05135).
+
+    quality (N,) float32 >= 0; similarity (N, N) float32, positive semi-definite, symmetric. Returns (k,) int64 in pick order.
+    The gain of token i is q_i² r_i, where r_i is what is left of its unit length after projecting out the chosen: the
+    incremental Cholesky of `similarity` in float64. Where no gain is left (more tokens than dimensions, duplicates, zero
+    features or quality) the rest follows by quality. Raises ValueError as `mmr` does, and for a negative quality.
+    """
+    _check(similarity, k, quality)
+    if bool((quality < 0).any()):
+        raise ValueError(f"quality must not be negative, but its minimum is {quality.min().item():g}")
+    if quality.device.type != "cpu":
+        return device_loops.greedy_dpp(quality, similarity, k)
+    order = np.empty(k, np.int64)
+    kernels.greedy_dpp(quality.double().numpy(), similarity.contiguous().numpy(), order)
+    return torch.from_numpy(order)
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from their cache, so that the first user does not wait for it."""
+    similarity = torch.eye(2)
+    mmr(torch.ones(2), similarity, 2, 0.5)
+    dpp(torch.ones(2), similarity, 2)
+
+
+def _check(similarity: Tensor, k: int, values: Tensor | None = None) -> None:
+    n = len(similarity)
+    if similarity.shape != (n, n) or similarity.dtype != torch.float32:
+        raise ValueError(f"similarity must be (N, N) float32, not {tuple(similarity.shape)} {similarity.dtype}")
+    check_budget(k, n)
+    if values is None:
+        return
+    if values.shape != (n,) or values.dtype != torch.float32:
+        raise ValueError(f"importance must be ({n},) float32, not {tuple(values.shape)} {values.dtype}")
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"importance ({n},) holds NaN or infinite values")

@@ -1,0 +1,103 @@
+"""A method's knobs, declared once: `mmr_lambda: Annotated[float, Range(0, 1, 0.05, label="λ", help="…")] = 0.5`.
+
+From that one line come the control in the app, the command-line option, validation, the README's method table, the test
+matrix, the cache key and the share link. Nothing here knows Gradio or argparse: they read `params(cls)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+Value = float | int | str
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number from `lo` to `hi`, both allowed. `step` is the control's step; values between steps are valid."""
+
+    lo: float
+    hi: float
+    step: float
+    label: str
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the strings of a Literal field."""
+
+    label: str
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Param:
+    """One knob as read from the class. `kind` says which of lo/hi/step (numbers) and choices (choice) are meant."""
+
+    name: str
+    kind: Literal["float", "int", "choice"]
+    default: Value
+    label: str
+    help: str
+    lo: float = 0.0
+    hi: float = 0.0
+    step: float = 0.0
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: object) -> Value:
+        """`value` in the knob's own type. Raises ValueError that names value, rule and default."""
+        if self.kind == "choice":
+            if isinstance(value, str) and value in self.choices:
+                return value
+            rule = f"one of {', '.join(map(repr, self.choices))}"
+        elif self.kind == "int":
+            if isinstance(value, Real) and not isinstance(value, bool) and self.lo <= value <= self.hi:
+                # A slider hands over 3.0 for 3.
+                if isinstance(value, Integral) or float(value).is_integer():
+                    return int(value)
+            rule = f"a whole number from {self.lo:g} to {self.hi:g}"
+        else:
+            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+                if self.lo <= value <= self.hi:
+                    return float(value)
+            rule = f"a number from {self.lo:g} to {self.hi:g}"
+        raise ValueError(f"{self.name} = {value!r} is not allowed: it must be {rule} (default {self.default!r})")
+
+
+def params(cls: type) -> tuple[Param, ...]:
+    """The knobs of a dataclass in field order.
+
+    Raises TypeError, when the class is registered and not when it is used, for a field that declares no knob.
+    """
+    hints = get_type_hints(cls, include_extras=True)
+    return tuple(_param(cls, field, hints[field.name]) for field in dataclasses.fields(cls))
+
+
+def check_params(instance: Any) -> None:
+    """Validate every knob of a frozen dataclass instance and store it in the knob's own type. Raises ValueError."""
+    for param in params(type(instance)):
+        object.__setattr__(instance, param.name, param.check(getattr(instance, param.name)))
+
+
+def _param(cls: type, field: dataclasses.Field[Any], hint: Any) -> Param:
+    where = f"{cls.__name__}.{field.name}"
+    if get_origin(hint) is not Annotated or field.default is dataclasses.MISSING:
+        raise TypeError(f"{where} needs a knob and a default: Annotated[float, Range(…)] = … or Annotated[Literal[…], …]")
+    base, knob, *_ = get_args(hint)
+    if isinstance(knob, Range) and base in (float, int):
+        param = Param(
+            field.name, base.__name__, field.default, knob.label, knob.help, float(knob.lo), float(knob.hi), knob.step
+        )
+    elif isinstance(knob, Choice) and get_origin(base) is Literal:
+        param = Param(field.name, "choice", field.default, knob.label, knob.help, choices=get_args(base))
+    else:
+        raise TypeError(f"{where}: {base} with {knob} is no knob; Range goes with float or int, Choice with Literal")
+    try:
+        param.check(field.default)
+    except ValueError as error:
+        raise TypeError(f"{where}: the default breaks its own rule: {error}") from error
+    return param
