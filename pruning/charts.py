@@ -1,0 +1,285 @@
+"""Charts of the trade-off: the I-H plane, and fidelity against tokens kept.
+
+Pure matplotlib `Figure` objects: no pyplot, so no state is shared between threads. A `Chart` carries, beside its figure,
+where each clickable point lies on it, so that a page can turn a click back into a setting. Colours come from a `Palette`:
+`LIGHT` and `DARK` hold plain colours for files; `PAGE` writes CSS variables into the SVG, so that a page's theme decides.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
+
+SIZE = (4.8, 3.5)  # inches at 100 dpi: 480 x 350 units, in which the font sizes below are pixels x 0.72
+_SMALL, _TEXT = 7.2, 8.4
+_MARKERS = "osD^vPXp*"
+_SVG_SETTINGS = threading.Lock()  # matplotlib reads svg.* from its global settings while it writes
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours by role. `series` is colour-blind safe (Okabe and Ito); `css` maps a placeholder to a CSS expression."""
+
+    ink: str
+    muted: str
+    grid: str
+    paper: str
+    here: str
+    series: tuple[str, ...]
+    css: tuple[tuple[str, str], ...] = ()
+
+
+_OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#a83f83", "#b07d00", "#3a94c8", "#7a6000", "#6b7280", "#8c564b")
+_OKABE_ITO_DARK = ("#5ab4f0", "#ff8a4c", "#35c9a0", "#e08cc0", "#f0b429", "#9ad2f5", "#f0e442", "#a3abb8", "#d0a28f")
+LIGHT = Palette("#1b2430", "#5b6675", "#e3e7ec", "#ffffff", "#c8102e", _OKABE_ITO)
+DARK = Palette("#eef2f7", "#a7b1c0", "#2b3442", "#151b24", "#ff6b7d", _OKABE_ITO_DARK)
+_SLOTS = tuple(f"#0102{i:02x}" for i in range(1, 15))
+_ROLES = ("ink", "muted", "grid", "paper", "here", *(f"series-{i}" for i in range(9)))
+PAGE = Palette(*_SLOTS[:5], _SLOTS[5:], tuple((s, f"var(--chart-{r})") for s, r in zip(_SLOTS, _ROLES, strict=True)))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A clickable point: its place as a fraction of the figure from the left and from the top, and what it stands for."""
+
+    left: float
+    top: float
+    method: str
+    mmr_lambda: float | None
+    retention: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn figure, its clickable points, and one sentence that says in words what it shows."""
+
+    figure: Figure
+    marks: tuple[Mark, ...]
+    summary: str
+    palette: Palette
+
+    def svg(self) -> str:
+        """The `<svg>` element alone, ready to be put into a page; text stays text."""
+        out = io.StringIO()
+        with _SVG_SETTINGS, matplotlib.rc_context({"svg.fonttype": "none", "svg.id": "chart"}):
+            self.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        text = out.getvalue()
+        for slot, expression in self.palette.css:
+            text = text.replace(slot, expression)
+        text = text[text.index("<svg") :]
+        # Inline in a page, the file's own <style> would reach every other drawing there, and its metadata is dead weight.
+        for start, stop in (("<metadata>", "</metadata>"), ("<style", "</style>")):
+            text = text[: text.index(start)] + text[text.index(stop) + len(stop) :]
+        return text.replace("<svg ", '<svg stroke-linejoin="round" ', 1)
+
+    def png(self, dpi: int = 200) -> bytes:
+        """The figure as a PNG file on the palette's paper colour."""
+        out = io.BytesIO()
+        self.figure.savefig(out, format="png", dpi=dpi, facecolor=self.palette.paper)
+        return out.getvalue()
+
+
+class OnPlane(Protocol):
+    """What `pareto.PlanePoint` offers and the plane needs."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def mmr_lambda(self) -> float | None: ...
+    @property
+    def budget(self) -> int: ...
+    @property
+    def retention(self) -> float: ...
+    @property
+    def importance_retention(self) -> float: ...
+    @property
+    def hopkins(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Series:
+    """Fidelity of one method: (tokens kept, retention, fidelity), in any order; `slot` picks colour and marker."""
+
+    method: str
+    title: str
+    slot: int
+    points: tuple[tuple[int, float, float], ...]
+
+
+def plane(
+    points: Sequence[OnPlane],
+    front: Sequence[OnPlane],
+    here: OnPlane | None,
+    slots: dict[str, int],
+    palette: Palette = LIGHT,
+) -> Chart:
+    """The paper's plane at one budget: importance retention I(S) against the Hopkins statistic H(S).
+
+    `points`: the λ sweep (those with `mmr_lambda`) and the reference strategies. `front`: the non-dominated ones among
+    them, joined by a line. `here`: the present setting. `slots`: method → colour and marker.
+    """
+    figure, axes = _frame(palette, "Importance retention I(S), share → better", "Hopkins statistic H(S) ↓ more diverse")
+    sweep = sorted((p for p in points if p.mmr_lambda is not None), key=lambda p: p.mmr_lambda or 0.0)
+    others = [p for p in points if p.mmr_lambda is None]
+    border = sorted(front, key=lambda p: p.importance_retention)
+    where = ([p.importance_retention for p in border], [p.hopkins for p in border])
+    axes.plot(*where, color=palette.muted, lw=5, alpha=0.28, solid_capstyle="round", zorder=1)
+    if sweep:
+        colour, marker = _look(slots.get(sweep[0].method, 0), palette)
+        where = ([p.importance_retention for p in sweep], [p.hopkins for p in sweep])
+        axes.plot(*where, color=colour, lw=1.6, marker=marker, ms=4.5, mec=palette.paper, mew=0.6, zorder=3)
+    for p in others:
+        colour, marker = _look(slots.get(p.method, 7), palette)
+        axes.plot(p.importance_retention, p.hopkins, color=colour, marker=marker, ms=7, mec=palette.paper, zorder=4)
+    _margins(axes, points)
+    spots = _between([(p.importance_retention, p.hopkins) for p in sweep])
+    names = _Labels(figure, axes, [*spots, *((p.importance_retention, p.hopkins) for p in others)], palette)
+    if here is not None:
+        axes.plot(here.importance_retention, here.hopkins, "o", ms=13, mfc="none", mec=palette.here, mew=2, zorder=6)
+        names.add(here.importance_retention, here.hopkins, "you are here", palette.here, reach=8)
+    for p in sweep[:: max(1, len(sweep) - 1)]:
+        names.add(p.importance_retention, p.hopkins, f"λ {p.mmr_lambda:g}", _look(slots.get(p.method, 0), palette)[0])
+    for p in others:
+        names.add(p.importance_retention, p.hopkins, p.title, _look(slots.get(p.method, 7), palette)[0])
+    if border:
+        middle = border[len(border) // 2]
+        names.add(middle.importance_retention, middle.hopkins, "front", palette.muted)
+    marks = tuple(
+        Mark(*_place(axes, p.importance_retention, p.hopkins), p.method, p.mmr_lambda, p.retention, _plane_label(p))
+        for p in (*sweep, *others)
+    )
+    best = f"{len(border)} of {len(points)} settings are not dominated." if points else "No points yet."
+    return Chart(figure, marks, f"Importance retention against Hopkins statistic at one budget. {best}", palette)
+
+
+def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palette = LIGHT) -> Chart:
+    """Fidelity (0 to 1) against tokens kept (logarithmic), one line per method; partial data draw partial lines.
+
+    `n`: all visual tokens. `here`: tokens kept at the present setting.
+    """
+    figure, axes = _frame(palette, f"Tokens kept, of {n} (logarithmic)", "Fidelity to the all-token answer, 0–1")
+    ticks = sorted({k for s in series for k, _, _ in s.points} | {n})
+    axes.set_xscale("log", base=2)
+    least = min([*ticks, max(1, n // 24)])
+    axes.set_xlim(least * (least / n) ** 0.34, n * 1.08)  # room on the left for the names
+    axes.set_ylim(-0.03, 1.05)
+    shown = ticks[:: max(1, len(ticks) // 6)] if len(ticks) > 2 else [n]
+    axes.set_xticks(shown, [str(t) for t in shown])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if here is not None:
+        axes.axvline(here, color=palette.here, lw=1.4, ls=(0, (4, 3)), zorder=1)
+        axes.annotate("you are here", (here, 1.05), (3, -2), textcoords="offset points", va="top", color=palette.here,
+                      fontsize=_SMALL, fontweight="bold")  # fmt: skip
+    lines = [(s, sorted(s.points)) for s in series if s.points]
+    spots = [spot for _, line in lines for spot in _between([(k, f) for k, _, f in line])]
+    names = _Labels(figure, axes, spots, palette)
+    for s, line in lines:
+        colour, marker = _look(s.slot, palette)
+        where = ([k for k, _, _ in line], [f for _, _, f in line])
+        axes.plot(*where, color=colour, marker=marker, ms=4.5, lw=1.5, mec=palette.paper, mew=0.5, zorder=3)
+    for s, line in lines:  # labels go where the methods part most: at the small budgets
+        names.add(line[0][0], line[0][2], s.title, _look(s.slot, palette)[0], side=-1)
+    marks = tuple(
+        Mark(*_place(axes, k, f), s.method, None, r, f"{s.title}: {k} of {n} tokens, fidelity {f:.3f}")
+        for s, line in lines
+        for k, r, f in line
+    )
+    done = sum(len(line) for _, line in lines)
+    return Chart(figure, marks, f"Fidelity against tokens kept: {len(lines)} methods, {done} points.", palette)
+
+
+def _frame(palette: Palette, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE, dpi=100)
+    axes = figure.add_axes((0.115, 0.135, 0.865, 0.835))
+    axes.set_facecolor("none")
+    axes.grid(color=palette.grid, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=palette.muted, labelsize=_SMALL, length=0, pad=4)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(palette.grid)
+    axes.set_xlabel(x, color=palette.ink, fontsize=_TEXT)
+    axes.set_ylabel(y, color=palette.ink, fontsize=_TEXT)
+    return figure, axes
+
+
+def _margins(axes: Axes, points: Sequence[OnPlane]) -> None:
+    xs, ys = [p.importance_retention for p in points] or [0, 1], [p.hopkins for p in points] or [0, 1]
+    for low, high, limits in ((min(xs), max(xs), axes.set_xlim), (min(ys), max(ys), axes.set_ylim)):
+        room = 0.14 * (high - low) or 0.05
+        limits(low - room, high + room)
+
+
+def _look(slot: int, palette: Palette) -> tuple[str, str]:
+    """Colour and marker; beyond nine methods the pairing shifts, so that no pair comes twice before 81."""
+    return palette.series[slot % 9], _MARKERS[(slot + slot // 9) % 9]
+
+
+def _place(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    width, height = axes.figure.get_size_inches() * axes.figure.dpi
+    across, up = axes.transData.transform((x, y))
+    return float(across / width), float(1 - up / height)
+
+
+def _between(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points of a line and seven more on each stretch: what a label should not cover."""
+    steps = [step / 8 for step in range(8)]
+    inner = [(a + s * (c - a), b + s * (d - b)) for (a, b), (c, d) in pairwise(line) for s in steps]
+    return [*inner, *line[-1:]]
+
+
+def _plane_label(p: OnPlane) -> str:
+    name = p.title if p.mmr_lambda is None else f"{p.title}, λ {p.mmr_lambda:g}"
+    return f"{name}: importance retention {p.importance_retention:.3f}, Hopkins {p.hopkins:.3f}"
+
+
+class _Labels:
+    """Puts names beside points where they cover no other point or name; gives up on one that finds no room."""
+
+    _AROUND = ((7, 0), (7, 9), (7, -9), (-7, 0), (-7, 9), (-7, -9), (0, 13), (0, -13), (16, 18), (-16, 18), (16, -18),
+               (-16, -18), (24, 30), (-24, 30), (24, -30), (-24, -30))  # fmt: skip
+
+    def __init__(self, figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], palette: Palette) -> None:
+        self._axes, self._points, self._palette = axes, points, palette
+        self._taken: list[Bbox] = []
+        self._room = Bbox.from_bounds(0, 0, *(figure.get_size_inches() * figure.dpi))
+
+    def add(self, x: float, y: float, text: str, colour: str, reach: float = 0, side: int = 1) -> None:
+        """`reach`: radius of what surrounds the point, in pixels; such a label is bold. `side`: 1 right, -1 left first."""
+        across, up = self._axes.transData.transform((x, y))
+        spots = [Bbox.from_bounds(px - 3, py - 3, 6, 6) for px, py in self._axes.transData.transform(self._points)]
+        width, height = 5.3 * len(text) * (1.08 if reach else 1.0), 10.0
+        best: tuple[int, float, float, Bbox] | None = None
+        for wide, dy in self._AROUND:
+            dx = side * (wide + (reach if wide > 0 else -reach if wide < 0 else 0))
+            left = across + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
+            box = Bbox.from_bounds(left, up + dy - height / 2, width, height)
+            if not (self._room.x0 <= box.x0 and box.x1 <= self._room.x1 and box.y0 > 42 and box.y1 <= self._room.y1):
+                continue
+            if any(box.overlaps(other) for other in self._taken):
+                continue
+            hidden = sum(box.overlaps(spot) for spot in spots)
+            if best is None or hidden < best[0]:
+                best = (hidden, dx, dy, box)
+        if best is None:
+            return
+        self._taken.append(best[3])
+        points = 72 / 100  # offsets are in points, boxes in pixels
+        self._axes.annotate(
+            text, (x, y), (best[1] * points, best[2] * points), textcoords="offset points", color=colour,
+            fontsize=_SMALL, fontweight="bold" if reach else "normal", va="center", zorder=7,
+            ha="left" if best[1] > 0 else "right" if best[1] < 0 else "center",
+        )  # fmt: skip
