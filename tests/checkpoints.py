@@ -5,6 +5,7 @@ They answer nonsense. What they prove is the plumbing: loading, positions, pruni
 
 import json
 from pathlib import Path
+from typing import Any
 
 WORDS = (
     "what which color colour is are the a an of on in how many there any yes no left right above below circle square star "
@@ -30,7 +31,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def _tokenizer():
+def _tokenizer() -> Any:
     from tokenizers import AddedToken, Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.normalizers import Lowercase
@@ -61,7 +62,7 @@ def _save_processor(folder: Path, max_tokens: int) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
-def _text_config(tokenizer) -> dict:
+def _text_config(tokenizer: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": 48,
@@ -77,7 +78,7 @@ def _text_config(tokenizer) -> dict:
     }
 
 
-def _save(folder: Path, model, tokenizer, max_tokens: int) -> None:
+def _save(folder: Path, model: Any, tokenizer: Any, max_tokens: int) -> None:
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     model.save_pretrained(folder)
@@ -85,7 +86,7 @@ def _save(folder: Path, model, tokenizer, max_tokens: int) -> None:
     _save_processor(folder, max_tokens)
 
 
-def _token_ids(tokenizer) -> dict:
+def _token_ids(tokenizer: Any) -> dict[str, Any]:
     names = ("image", "video", "vision_start", "vision_end")
     tokens = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     ids = {f"{n}_token_id": tokenizer.convert_tokens_to_ids(t) for n, t in zip(names, tokens, strict=True)}
