@@ -54,7 +54,7 @@ class Method(ABC):
         check_budget(budget, tokens.n)
         for signal in sorted(self.needs):
             tokens.signal(signal)
-        if not bool(torch.isfinite(tokens.features).all()):
+        if not tokens.finite:
             raise ValueError(f"{self.name}: features {tuple(tokens.features.shape)} hold NaN or infinite values")
         with torch.no_grad():
             return self.pick(tokens, budget)

@@ -93,12 +93,15 @@ def mmr_sweep(importance: Tensor, similarity: Tensor, k: int, lambdas: Sequence[
     return torch.from_numpy(orders)
 
 
-def farthest_point(similarity: Tensor, k: int, first: int | Tensor | None = None) -> Tensor:
+def farthest_point(
+    similarity: Tensor, k: int, first: int | Tensor | None = None, among: Tensor | None = None
+) -> Tensor:
     """Max-min diversity: pick argmax over i of min_{s chosen} (1 - similarity_{i,s}).
 
     similarity (N, N) float32, symmetric. first: index of the first pick; None takes DivPrune's (arXiv 2503.02175), the token
-    whose nearest neighbour is farthest away. Returns (k,) int64 in pick order. Chosen tokens are never picked again, however
-    many duplicates there are. Similarities are compared, not 1 - similarity, which would round small differences away.
+    whose nearest neighbour is farthest away. among: (N,) bool, the pool to pick from (None = all); it holds `first` and at
+    least k tokens. Returns (k,) int64 in pick order. A chosen token is never picked again, however many duplicates it has.
+    Similarities are compared, not 1 - similarity, which would round small differences away.
     """
     _check(similarity, k)
     n = len(similarity)
@@ -107,6 +110,10 @@ def farthest_point(similarity: Tensor, k: int, first: int | Tensor | None = None
         others.fill_diagonal_(-torch.inf)
         first = others.max(dim=1).values.argmin()
     relevance = torch.zeros(1, n, device=similarity.device)
+    if among is not None:
+        if among.shape != (n,) or not bool(among[first]) or int(among.sum()) < k:
+            raise ValueError(f"the pool must be ({n},) bool, hold the first pick and at least {k} tokens")
+        relevance[:, ~among] = -torch.inf
     if similarity.device.type != "cpu":
         start = torch.as_tensor(first, device=similarity.device)
         return device_loops.greedy_mmr(relevance, torch.ones_like(relevance[:, :1]), similarity, start, k)[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -68,6 +69,7 @@ class Param:
         raise ValueError(f"{self.name} = {value!r} is not allowed: it must be {rule} (default {self.default!r})")
 
 
+@cache
 def params(cls: type) -> tuple[Param, ...]:
     """The knobs of a dataclass in field order.
 

@@ -84,6 +84,11 @@ class VisualTokens:
         """
         return cosine_similarity(self.features)
 
+    @cached_property
+    def finite(self) -> bool:
+        """Whether the features hold neither NaN nor infinite values; looked at once."""
+        return bool(torch.isfinite(self.features).all())
+
     def signal(self, name: str) -> Tensor:
         """The signal of that name. Raises ValueError naming it and what there is."""
         if name not in self.signals:
@@ -96,10 +101,11 @@ class VisualTokens:
         return found
 
     def with_signals(self, signals: Mapping[str, Any] | None = None, **more: Any) -> VisualTokens:
-        """The same tokens with further signals (same names are replaced). A computed similarity is carried over."""
+        """The same tokens with further signals (same names are replaced). What was computed of the features is kept."""
         result = replace(self, signals={**self.signals, **(signals or {}), **more})
-        if "similarity" in self.__dict__:
-            result.__dict__["similarity"] = self.__dict__["similarity"]
+        for computed in ("similarity", "finite"):
+            if computed in self.__dict__:
+                result.__dict__[computed] = self.__dict__[computed]
         return result
 
 

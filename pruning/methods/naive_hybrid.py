@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import torch
+
 from pruning import ops
 from pruning.importance import ImportanceMethod
 from pruning.method import register
@@ -37,9 +39,8 @@ class NaiveHybrid(ImportanceMethod):
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         importance = self.raw_importance(tokens)
         size = int(budget + (1 - self.mmr_lambda) * (tokens.n - budget) + 0.5)
-        pool = ops.topk(importance, size)
-        # Ascending, so that ties inside the pool go to the lower index as everywhere.
-        members = pool.sort().values
-        similarity = tokens.similarity[members][:, members]
-        first = (members == pool[0]).int().argmax()
-        return Selection(members[ops.farthest_point(similarity, budget, first)], tokens.n, ops.minmax(importance))
+        members = ops.topk(importance, size)
+        pool = torch.zeros(tokens.n, dtype=torch.bool, device=importance.device)
+        pool[members] = True
+        order = ops.farthest_point(tokens.similarity, budget, members[0], pool)
+        return Selection(order, tokens.n, ops.minmax(importance))
