@@ -12,7 +12,7 @@ RESIDUAL_FLOOR = 1e-6  # as in `kernels`
 
 
 def greedy_mmr(relevance: Tensor, penalty: Tensor, similarity: Tensor, first: Tensor, k: int) -> Tensor:
-    """relevance (L, N) float32 is overwritten, penalty (L, 1) float32, similarity (N, N), first () -> (L, k) int64 picks."""
+    """relevance (L, N), which is overwritten, penalty (L, 1), similarity (N, N), first () -> (L, k) int64 picks."""
     lanes, n = relevance.shape
     order = torch.empty(lanes, k, dtype=torch.int64, device=relevance.device)
     closest = torch.full((lanes, n), -torch.inf, device=relevance.device)
@@ -43,7 +43,11 @@ def greedy_dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
         pick = (torch.where(usable, gain, spare) + chosen).argmax().view(1)
         order[step : step + 1] = pick
         left = residual[pick]
-        row = (similarity[pick][0] - factor[:, pick].T[0] @ factor) * (left > RESIDUAL_FLOOR) / left.clamp(min=RESIDUAL_FLOOR).sqrt()
+        row = (
+            (similarity[pick][0] - factor[:, pick].T[0] @ factor)
+            * (left > RESIDUAL_FLOOR)
+            / left.clamp(min=RESIDUAL_FLOOR).sqrt()
+        )
         factor[step] = row
         residual = residual - row**2
         chosen[pick] = -torch.inf

@@ -44,9 +44,10 @@ def signals_for(source: str) -> frozenset[str]:
 def raw_importance(tokens: VisualTokens, source: str, asked_by: str) -> Tensor:
     """(N,) float32, higher = more important.
 
-    scorer, vision_attention: the signal as captured. feature_norm: L2 length. relevance: cosine of each token to the mean
-    of the question's token embeddings, each at unit length (0 for a zero-norm token).
-    Raises ValueError naming `asked_by` (the method), the signal and its shape when it is absent, misshapen or not finite.
+    scorer, vision_attention: the signal as captured. feature_norm: L2 length. relevance: cosine of each token to the
+    mean of the question's token embeddings, each at unit length (0 for a zero-norm token).
+    Raises ValueError naming `asked_by` (the method), the signal and its shape when it is absent, misshapen or not
+    finite.
     """
     wanted = signals_for(source)
     if not wanted:

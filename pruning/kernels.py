@@ -1,8 +1,9 @@
 """Compiled inner loops on numpy arrays, called by `ops` and `metrics` for CPU tensors.
 
-Why compiled: one greedy pick over 1,296 tokens is about a microsecond of arithmetic, while each tensor call costs several.
-Values are those of plain float32 code: no fast-math, no reassociation, every product and difference rounded by itself.
-The loops release the GIL. Compiled code is cached on disk; `ops.warm_up` loads it before the first user waits for it.
+Why compiled: one greedy pick over 1,296 tokens is about a microsecond of arithmetic, while each tensor call costs
+several. Values are those of plain float32 code: no fast-math, no reassociation, every product and difference rounded
+by itself. The loops release the GIL. Compiled code is cached on disk; `ops.warm_up` loads it before the first user
+waits for it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 import numba
 import numpy as np
 
-# Running maxima kept side by side. Each lane is compared on its own, so the loop becomes vector code without reordering any
-# arithmetic; a single running maximum would not.
+# Running maxima kept side by side. Each lane is compared on its own, so the loop becomes vector code without
+# reordering any arithmetic; a single running maximum would not.
 LANES = 64
 
 
@@ -79,7 +80,8 @@ RESIDUAL_FLOOR = 1e-6  # a squared length below this is float32 noise of the sim
 def greedy_dpp(quality, similarity, order):  # type: ignore[no-untyped-def]
     """Fill `order` (K,) with greedy DPP picks: argmax q_i^2 r_i; without gain the rest by q; ties: lower i.
 
-    quality (N,) float64, similarity (N, N) float32. Row t of `factor` is the t-th row of the incremental Cholesky factor.
+    quality (N,) float64, similarity (N, N) float32. Row t of `factor` is the t-th row of the incremental Cholesky
+    factor.
     """
     n = quality.shape[0]
     k = order.shape[0]

@@ -29,7 +29,7 @@ def importance_retention_prefixes(importance: Tensor, order: Tensor, budgets: Se
     """`importance_retention` of the first k picks for every k in `budgets`: (B,) float64 on the CPU."""
     if not bool(torch.isfinite(importance).all()):
         raise ValueError(f"importance {tuple(importance.shape)} holds NaN or infinite values")
-    weights = minmax(importance).double().cpu()
+    weights = minmax(importance).cpu().double()
     if not bool(weights.any()):
         weights = torch.ones_like(weights)
     kept = weights[order.cpu()].cumsum(0)
@@ -40,9 +40,9 @@ def importance_retention_prefixes(importance: Tensor, order: Tensor, budgets: Se
 def hopkins(similarity: Tensor, order: Tensor, seed: int = 0) -> float:
     """The Hopkins statistic of the kept set; near 0 = spread out, about 0.5 = random, near 1 = clustered.
 
-    H(S) = Σ_{r in R} d(r, S) / (Σ_{r in R} d(r, S) + Σ_{v in S} d(v, S minus v)); d = 1 - cosine to the nearest neighbour, and 0
-    for an r that is itself in S. R: K tokens drawn without replacement from all N (the paper leaves the drawing open); the
-    first K of one seeded permutation, so curves over budgets are smooth and repeatable.
+    H(S) = Σ_{r in R} d(r, S) / (Σ_{r in R} d(r, S) + Σ_{v in S} d(v, S minus v)); d = 1 - cosine to the nearest
+    neighbour, and 0 for an r that is itself in S. R: K tokens drawn without replacement from all N (the paper leaves
+    the drawing open); the first K of one seeded permutation, so curves over budgets are smooth and repeatable.
     similarity (N, N) float32; order (K,) int64. NaN where H is undefined: K = 1, or all distances 0.
     """
     return float(hopkins_prefixes(similarity, order, [len(order)], seed)[0])
@@ -53,7 +53,8 @@ def hopkins_prefixes(similarity: Tensor, order: Tensor, budgets: Sequence[int], 
     n = len(similarity)
     wanted = _budgets(budgets, len(order)).numpy()
     ascending = np.argsort(wanted, kind="stable")
-    # numpy's generator, not torch's: the method `random` draws with torch, and with equal seeds R would be its own picks.
+    # numpy's generator, not torch's: the method `random` draws with torch, and with equal
+    # seeds R would be its own picks.
     drawn = np.random.default_rng(seed).permutation(n)
     found = np.empty(len(wanted))
     rows = similarity.detach().cpu().contiguous().numpy()
@@ -71,11 +72,12 @@ def fidelity(logp_full: Tensor, logp_pruned: Tensor) -> float:
     """
     if logp_full.shape != logp_pruned.shape or logp_full.ndim != 2 or not len(logp_full):
         raise ValueError(
-            f"fidelity compares two (T, V) tensors with T >= 1, not {tuple(logp_full.shape)} and {tuple(logp_pruned.shape)}"
+            "fidelity compares two (T, V) tensors with T >= 1, "
+            f"not {tuple(logp_full.shape)} and {tuple(logp_pruned.shape)}"
         )
-    full = logp_full.double()
+    full, pruned = logp_full.cpu().double(), logp_pruned.cpu().double()
     # 0 · log 0 = 0: a word that the full model excludes adds nothing, whatever the pruned one thinks of it.
-    terms = torch.where(full.isneginf(), 0.0, full.exp() * (full - logp_pruned.to(full)))
+    terms = torch.where(full.isneginf(), 0.0, full.exp() * (full - pruned))
     divergence = terms.sum(dim=1).mean()
     if bool(divergence.isnan()):
         raise ValueError(f"fidelity: the log-probabilities {tuple(logp_full.shape)} hold NaN")

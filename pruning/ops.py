@@ -1,7 +1,7 @@
 """The selection rules as pure functions of tensors; nothing here knows models, tokens or registries.
 
-Every function leaves its inputs untouched and breaks ties in favour of the lower index. The greedy rules run compiled on
-CPU tensors (`kernels`) and as a loop without host synchronisation on any other device (`device_loops`): same picks.
+Every function leaves its inputs untouched and breaks ties in favour of the lower index. The greedy rules run compiled
+on CPU tensors (`kernels`) and as a loop without host synchronisation on any other device (`device_loops`): same picks.
 Given the similarity, mmr and farthest_point cost O(K N); that is reading K rows once.
 """
 
@@ -28,7 +28,7 @@ def minmax(values: Tensor) -> Tensor:
 
 
 def cosine_similarity(features: Tensor) -> Tensor:
-    """(N, D) -> (N, N) float32, exactly symmetric; a zero-norm feature has similarity 0 to everything, itself included."""
+    """(N, D) -> (N, N) float32, exactly symmetric; a zero-norm feature has similarity 0, to itself too."""
     features = features.float()
     norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     unit = torch.where(norms > 0, features / norms, torch.zeros_like(features))
@@ -46,14 +46,14 @@ def topk(scores: Tensor, k: int) -> Tensor:
 
 
 def soft_topk(scores: Tensor, k: int) -> Tensor:
-    """(N,) -> (N,) float32 p = sigmoid(s + t) with t such that sum p = k (VisionSelector, arXiv 2510.16598); 1 <= k <= N.
+    """(N,) -> (N,) float32 p = sigmoid(s + t) with t such that sum p = k, 1 <= k <= N.
 
-    t by 64 bisection steps in float64, as in the published code. k = N gives ones.
+    VisionSelector, arXiv 2510.16598: t by 64 bisection steps, as in the published code. k = N gives ones.
     """
     check_budget(k, len(scores))
     if k == len(scores):
         return torch.ones_like(scores, dtype=torch.float32)
-    s = scores.double()
+    s = scores.float() if scores.device.type == "mps" else scores.double()
     low, high = -s.max() - 40, -s.min() + 40
     for _ in range(64):
         middle = (low + high) / 2
@@ -66,8 +66,8 @@ def mmr(importance: Tensor, similarity: Tensor, k: int, mmr_lambda: float) -> Te
     """Greedy maximal marginal relevance: pick argmax λ·importance_i - (1 - λ)·max_{s chosen} similarity_{i,s}.
 
     importance (N,) float32, used as given (normalise before, see `minmax`); similarity (N, N) float32, symmetric.
-    Returns (k,) int64 in pick order; the first is the most important token whatever λ is. All arithmetic is float32, so the
-    picks are those of a brute-force float32 evaluation. A run to k = N holds the picks of every smaller k.
+    Returns (k,) int64 in pick order; the first is the most important token whatever λ is. All arithmetic is float32,
+    so the picks are those of a brute-force float32 evaluation. A run to k = N holds the picks of every smaller k.
     Raises ValueError for wrong shapes, a k outside 1..N, a λ outside 0..1 or values that are not finite.
     """
     return mmr_sweep(importance, similarity, k, [mmr_lambda])[0]
@@ -79,10 +79,9 @@ def mmr_sweep(importance: Tensor, similarity: Tensor, k: int, lambdas: Sequence[
     for value in lambdas:
         if not 0 <= value <= 1:
             raise ValueError(f"mmr_lambda = {value!r} is not allowed: it must be a number from 0 to 1")
-    weights = torch.tensor(list(lambdas), dtype=torch.float64, device=importance.device)[:, None]
     # λ and 1 - λ are rounded to float32 each, as torch and numpy do with Python numbers.
-    relevance = weights.float() * importance  # (L, N)
-    penalty = (1 - weights).float()  # (L, 1)
+    relevance = importance * torch.tensor([[float(value)] for value in lambdas], device=importance.device)  # (L, N)
+    penalty = torch.tensor([[1 - float(value)] for value in lambdas], device=importance.device)  # (L, 1)
     first = importance.argmax()
     if importance.device.type != "cpu":
         return device_loops.greedy_mmr(relevance, penalty, similarity, first, k)
@@ -98,10 +97,10 @@ def farthest_point(
 ) -> Tensor:
     """Max-min diversity: pick argmax over i of min_{s chosen} (1 - similarity_{i,s}).
 
-    similarity (N, N) float32, symmetric. first: index of the first pick; None takes DivPrune's (arXiv 2503.02175), the token
-    whose nearest neighbour is farthest away. among: (N,) bool, the pool to pick from (None = all); it holds `first` and at
-    least k tokens. Returns (k,) int64 in pick order. A chosen token is never picked again, however many duplicates it has.
-    Similarities are compared, not 1 - similarity, which would round small differences away.
+    similarity (N, N) float32, symmetric. first: index of the first pick; None takes DivPrune's (arXiv 2503.02175),
+    the token whose nearest neighbour is farthest away. among: (N,) bool, the pool to pick from (None = all); it holds
+    `first` and at least k tokens. Returns (k,) int64 in pick order. A chosen token is never picked again, however
+    many duplicates it has. Similarities are compared, not 1 - similarity, which would round small differences away.
     """
     _check(similarity, k)
     n = len(similarity)
@@ -123,12 +122,13 @@ def farthest_point(
 
 
 def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
-    """Greedy MAP of the determinantal point process with kernel diag(q)·similarity·diag(q) (Chen et al. 2018, arXiv 1709.05135).
+    """Greedy MAP of the determinantal point process with kernel diag(q)·similarity·diag(q).
 
-    quality (N,) float32 >= 0; similarity (N, N) float32, positive semi-definite, symmetric. Returns (k,) int64 in pick order.
-    The gain of token i is q_i² r_i, where r_i is what is left of its unit length after projecting out the chosen: the
-    incremental Cholesky of `similarity` in float64. Where no gain is left (more tokens than dimensions, duplicates, zero
-    features or quality) the rest follows by quality. Raises ValueError as `mmr` does, and for a negative quality.
+    Chen et al. 2018, arXiv 1709.05135. quality (N,) float32 >= 0; similarity (N, N) float32, positive semi-definite, symmetric. Returns (k,) int64 in
+    pick order. The gain of token i is q_i² r_i, where r_i is what is left of its unit length after projecting out the
+    chosen: the incremental Cholesky of `similarity` in float64. Where no gain is left (more tokens than dimensions,
+    duplicates, zero features or quality) the rest follows by quality. Raises ValueError as `mmr` does, and for a
+    negative quality.
     """
     _check(similarity, k, quality)
     if bool((quality < 0).any()):

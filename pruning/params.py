@@ -10,7 +10,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cache
-from numbers import Integral, Real
+from numbers import Real
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 Value = float | int | str
@@ -55,17 +55,13 @@ class Param:
             if isinstance(value, str) and value in self.choices:
                 return value
             rule = f"one of {', '.join(map(repr, self.choices))}"
-        elif self.kind == "int":
-            if isinstance(value, Real) and not isinstance(value, bool) and self.lo <= value <= self.hi:
-                # A slider hands over 3.0 for 3.
-                if isinstance(value, Integral) or float(value).is_integer():
-                    return int(value)
-            rule = f"a whole number from {self.lo:g} to {self.hi:g}"
         else:
-            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
-                if self.lo <= value <= self.hi:
-                    return float(value)
-            rule = f"a number from {self.lo:g} to {self.hi:g}"
+            number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+            whole = self.kind == "int"
+            # A slider hands over 3.0 for 3. NaN is within no limits.
+            if self.lo <= number <= self.hi and (not whole or number.is_integer()):
+                return int(number) if whole else number
+            rule = f"a {'whole ' if whole else ''}number from {self.lo:g} to {self.hi:g}"
         raise ValueError(f"{self.name} = {value!r} is not allowed: it must be {rule} (default {self.default!r})")
 
 
@@ -81,14 +77,17 @@ def params(cls: type) -> tuple[Param, ...]:
 
 def check_params(instance: Any) -> None:
     """Validate every knob of a frozen dataclass instance and store it in the knob's own type. Raises ValueError."""
-    for param in params(type(instance)):
+    cls: type = type(instance)
+    for param in params(cls):
         object.__setattr__(instance, param.name, param.check(getattr(instance, param.name)))
 
 
 def _param(cls: type, field: dataclasses.Field[Any], hint: Any) -> Param:
     where = f"{cls.__name__}.{field.name}"
     if get_origin(hint) is not Annotated or field.default is dataclasses.MISSING:
-        raise TypeError(f"{where} needs a knob and a default: Annotated[float, Range(…)] = … or Annotated[Literal[…], …]")
+        raise TypeError(
+            f"{where} needs a knob and a default, such as: Annotated[float, Range(0, 1, 0.05, label='λ')] = 0.5"
+        )
     base, knob, *_ = get_args(hint)
     if isinstance(knob, Range) and base in (float, int):
         param = Param(

@@ -1,7 +1,8 @@
 """Sweeps of methods over λ and retention, and the points that no other point beats.
 
-Two planes: importance retention against Hopkins (geometry of the kept set, needs no language model) and fidelity against
-tokens kept (what the model still says). Every point is measured on the given sample. Knows models only as `LanguageModel`.
+Two planes: importance retention against Hopkins (geometry of the kept set, needs no language model) and fidelity
+against tokens kept (what the model still says). Every point is measured on the given sample. Knows models only as
+`LanguageModel`.
 """
 
 from __future__ import annotations
@@ -83,13 +84,13 @@ def plane_sweep(
 ) -> list[PlanePoint]:
     """Every method at every retention, and at every λ where it has the knob `mmr_lambda`.
 
-    importance (N,): by which all methods are judged, whatever they select by. seed: of the Hopkins draw. A set `cancel` ends
-    the sweep early with the points so far. Raises ValueError as `Method.select` does.
+    importance (N,): by which all methods are judged, whatever they select by. seed: of the Hopkins draw. A set
+    `cancel` ends the sweep early with the points so far. Raises ValueError as `Method.select` does.
     """
     budgets = [keep_count(tokens.n, retention) for retention in retentions]
     points: list[PlanePoint] = []
     for method in _along_lambda(methods, lambdas):
-        if cancel is not None and cancel.is_set():
+        if _stopped(cancel):
             break
         if method.nested:
             order = method.select(tokens, max(budgets)).order
@@ -109,8 +110,8 @@ def plane_sweep(
 def front(points: Sequence[PlanePoint]) -> list[PlanePoint]:
     """The points that no other beats: none has more importance retention without a higher Hopkins statistic.
 
-    In the order of falling importance retention; equal points stay together; undefined Hopkins values are left out. Give it
-    points of one budget: across budgets the larger one nearly always wins.
+    In the order of falling importance retention; equal points stay together; undefined Hopkins values are left out.
+    Give it points of one budget: across budgets the larger one nearly always wins.
     """
     ranked = sorted(
         (point for point in points if point.hopkins == point.hopkins),
@@ -137,9 +138,10 @@ def fidelity_sweep(
 ) -> Iterator[FidelityPoint]:
     """Yield the fidelity of every method at every retention as it is measured, smallest budget first (the fastest).
 
-    The kept sets of one budget run through the model together, at most `max_batch` at once, and equal sets run once. All
-    tokens kept is the reference itself. answer_ids: the full-token greedy answer, where it is known; else it is generated.
-    A set `cancel` ends the sweep before the next batch. Raises ValueError as `Method.select` and `keep_count` do.
+    The kept sets of one budget run through the model together, at most `max_batch` at once, and equal sets run once.
+    All tokens kept is the reference itself. answer_ids: the full-token greedy answer, where it is known; else it is
+    generated. A set `cancel` ends the sweep before the next batch. Raises ValueError as `Method.select` and
+    `keep_count` do.
     """
     needs = frozenset().union(*(method.needs for method in methods))
     tokens = vlm.tokens(encoded, question, needs)
@@ -150,6 +152,8 @@ def fidelity_sweep(
         answer_ids = vlm.answer(encoded, question, None, cancel=cancel).ids
     if _stopped(cancel):
         return
+    if not len(answer_ids):
+        raise ValueError("the answer with all tokens is empty, so there is nothing to compare: ask another question")
     everything = torch.arange(tokens.n)
     full = vlm.logprobs(encoded, question, answer_ids, [everything])[0]
     longest = {method: method.select(tokens, max(budgets.values())) for method in methods if method.nested}

@@ -18,8 +18,9 @@ class GreedyDiversity(Method):
     First pick argmin_i mean_j cos(v_i, v_j), then argmax_i min_{s in S} (1 - cos(v_i, v_s)).
     Reference strategy of IDPruner's analysis, https://arxiv.org/abs/2602.13315 section 3.
 
-    Our adaptation: the paper does not say where the traversal starts. It starts at the token that is least like all others on
-    average, so that no importance signal is needed; from the most important token it would be IDPruner at λ = 0.
+    Our adaptation: the paper does not say where the traversal starts. It starts at the token that is least like all
+    others on average, so that no importance signal is needed; from the most important token it would be IDPruner's
+    λ = 0.
     """
 
     name: ClassVar[str] = "greedy_diversity"

@@ -24,9 +24,10 @@ class IDPruner(ImportanceMethod):
     λ = 1 is importance only; λ = 0 is farthest-point sampling from the most important token.
 
     https://arxiv.org/abs/2602.13315
-    variant "code": w is the scorer's raw output, as in the released code. "paper": w is the output of VisionSelector's soft
-    top-k, sigmoid(s + t), here at its fixed 20 %; the sigmoid is not linear, so the picks differ after min-max.
-    Differs from both: no ε in the min-max and no ε in the norms, so the scale of w cannot change a pick.
+    variant "code": w is the scorer's raw output, as in the released code. "paper": w is the output of
+    VisionSelector's soft top-k, sigmoid(s + t), here at its fixed 20 %; the sigmoid is not linear, so the picks
+    differ after min-max. Differs from both: no ε in the min-max and no ε in the norms, so the scale of w cannot
+    change a pick.
     """
 
     name: ClassVar[str] = "idpruner"

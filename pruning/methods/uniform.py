@@ -16,8 +16,8 @@ from pruning.tokens import Grid, Selection, VisualTokens
 class Uniform(Method):
     """Exactly K evenly spaced tokens on grids of any shape; picks in raster order, not nested.
 
-    The budget is shared out over images by their size, then over frames, then over about sqrt(K·gh/gw) rows of each frame,
-    and evenly inside each row. An image may get no token where K is small.
+    The budget is shared out over images by their size, then over frames, then over about sqrt(K·gh/gw) rows of each
+    frame, and evenly inside each row. An image may get no token where K is small.
     """
 
     name: ClassVar[str] = "uniform"
