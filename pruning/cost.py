@@ -31,7 +31,7 @@ def prefill_flops(config: Any, n_tokens: int) -> int:
 
 
 def kv_cache_bytes(config: Any, n_tokens: int, dtype: torch.dtype) -> int:
-    """Bytes of keys and values of n tokens: 2 · L · G · d · n · bytes per element (G < H under grouped-query attention).
+    """Bytes of keys and values of n tokens: 2 · L · G · d · n · bytes per element (grouped-query attention: G < H).
 
     Raises:
         ValueError: n_tokens below 1.

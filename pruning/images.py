@@ -61,7 +61,9 @@ def open_image(
     if max(rgb.size) > max_side:
         notes.append(f"Scaled down from {rgb.width}×{rgb.height} pixels.")
         scale = max_side / max(rgb.size)
-        rgb = rgb.resize((max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))), Image.Resampling.LANCZOS)
+        rgb = rgb.resize(
+            (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))), Image.Resampling.LANCZOS
+        )
     clean = Image.new("RGB", rgb.size)
     clean.paste(rgb)
     clean.info["notes"] = tuple(notes)
@@ -83,8 +85,8 @@ def _read(source: str | Path | bytes, max_bytes: int) -> bytes:
         raise ImageError("The image file is empty (0 bytes): choose another, or save it again")
     if size > max_bytes:
         raise ImageError(
-            f"The image file has {size / 2**20:.1f} MB, more than the {max_bytes / 2**20:g} MB allowed: scale it down or "
-            "save it as JPEG"
+            f"The image file has {size / 2**20:.1f} MB, more than the {max_bytes / 2**20:g} MB allowed: scale it down "
+            "or save it as JPEG"
         )
     if isinstance(source, bytes):
         return source
@@ -122,7 +124,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _wide_grey(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits. 16 bits: 65535 is white. Integers and floats of another range: darkest to lightest."""
+    """Greyscale of more than 8 bits. 16 bits: 65535 is white. Numbers of another range: darkest to lightest."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
     low, high = values.min(), values.max()
     if image.mode != "F" and low >= 0 and (image.mode.startswith("I;16") or 255 < high <= 65535):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 WORDS = (
-    "what which color colour is are the a an of on in how many there any yes no left right above below circle square star "
-    "triangle ring cross red green blue yellow purple orange white black zero one two three four five six seven eight nine "
-    "number digit say does it you user assistant system a helpful system . , ? !"
+    "what which color colour is are the a an of on in how many there any yes no left right above below circle square "
+    "star triangle ring cross red green blue yellow purple orange white black zero one two three four five six seven "
+    "eight nine number digit say does it you user assistant system helpful . , ? !"
 )
 SPECIALS = (
     "<|endoftext|>",

@@ -8,6 +8,7 @@ it ends.
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,14 +18,16 @@ CHUNK_ELEMENTS = 1 << 24  # attention weights formed at once: 64 MB of float32
 
 
 @contextmanager
-def capture_inputs(blocks: Sequence[nn.Module], layers: Iterable[int]) -> Iterator[dict[int, tuple[Tensor, dict[str, Any]]]]:
-    """While open, record what `blocks[layer].attn` is called with: layer -> (hidden states (P, C), keyword arguments)."""
+def capture_inputs(
+    blocks: Sequence[nn.Module], layers: Iterable[int]
+) -> Iterator[dict[int, tuple[Tensor, dict[str, Any]]]]:
+    """While open, record what `blocks[layer].attn` is called with: layer -> (hidden (P, C), keyword arguments)."""
     seen: dict[int, tuple[Tensor, dict[str, Any]]] = {}
     handles = []
     try:
         for layer in layers:
 
-            def record(_module: nn.Module, args: tuple, kwargs: dict[str, Any], layer: int = layer) -> None:
+            def record(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: int = layer) -> None:
                 seen[layer] = (args[0], kwargs)
 
             attn: Any = blocks[layer].attn
@@ -54,7 +57,7 @@ def received(attn: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
     query, key = (x.float().transpose(0, 1) for x in rotate(query, key, *kwargs["position_embeddings"]))
     scores = torch.zeros(patches, device=hidden.device)
     bounds = kwargs["cu_seqlens"].tolist()
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         if start == stop:
             continue
         step = max(1, CHUNK_ELEMENTS // (attn.num_heads * (stop - start)))

@@ -36,7 +36,7 @@ class Family(ABC):
 
     @abstractmethod
     def preprocess(self, images: Sequence[Image.Image], max_tokens: int) -> Pixels:
-        """RGB images -> tower inputs, at most `max_tokens` visual tokens each. ValueError where one is not acceptable."""
+        """RGB images -> tower inputs, at most `max_tokens` visual tokens each. ValueError for what it cannot take."""
 
     @abstractmethod
     def encode(self, pixels: Pixels, layers: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
@@ -44,7 +44,7 @@ class Family(ABC):
 
     @abstractmethod
     def encoder_output(self, rows: Tensor) -> Any:
-        """(K, D) kept rows (of all images, or of a batch one after the other) -> value for `mm_encoder_outputs["image"]`."""
+        """(K, D) kept rows, of a whole batch one after the other -> value for `mm_encoder_outputs["image"]`."""
 
     @abstractmethod
     def positions(self, input_ids: Tensor, grids: tuple[Grid, ...]) -> Tensor:

@@ -57,9 +57,10 @@ def stream(
     length = prompt.n
     while not (cancel is not None and cancel.is_set()):
         logits, cache = _forward(model, input_ids, position_ids, image_output if cache is None else None, cache, length)
+        scores = logits[:, -1]  # (1, V)
         if penalty is not None:
-            logits = penalty(history, logits)
-        input_ids = logits.argmax(-1, keepdim=True)
+            scores = penalty(history, scores)
+        input_ids = scores.argmax(-1, keepdim=True)
         token_id = int(input_ids)  # waits for the device
         ids.append(token_id)
         finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
@@ -72,21 +73,50 @@ def stream(
 
 
 @torch.no_grad()
+def forced_logprobs(model: Any, prompts: list[Prompt], image_output: Any, answer: Tensor) -> Tensor:
+    """Log-probabilities of every vocabulary entry at each step of a given answer, for prompts of equal length.
+
+    The prompts are prefilled together; then the answer follows in one pass over their cache. Not in the same pass: an
+    answer may contain the placeholder token itself (untrained models say anything).
+
+    Args:
+        prompts: B prompts of equal length. image_output: their visual rows, one prompt after the other.
+        answer: (T,) int64.
+
+    Returns:
+        (B, T, V) float32 on the model's device.
+    """
+    batch, steps, length, device = len(prompts), len(answer), prompts[0].n, model.device
+    ids = torch.cat([p.input_ids for p in prompts]).to(device)
+    positions = torch.cat([p.positions for p in prompts], dim=-2).to(device)  # (3, B, n) or (B, n)
+    following = positions.flatten(0, -2).amax() + 1 + torch.arange(steps - 1, device=device)
+    logits, cache = _forward(model, ids, positions, image_output, None, length)
+    if steps > 1:
+        given, positions = answer[:-1].to(device).expand(batch, -1), following.expand(*positions.shape[:-1], -1)
+        more, _ = _forward(model, given, positions, None, cache, length + steps - 1, keep=0)
+        logits = torch.cat([logits, more], dim=1)
+    return torch.log_softmax(logits, dim=-1)
+
+
+@torch.no_grad()
 def _forward(
-    model: Any, input_ids: Tensor, position_ids: Tensor, image: Any, cache: Any, length: int
+    model: Any, input_ids: Tensor, position_ids: Tensor, image: Any, cache: Any, length: int, keep: int = 1
 ) -> tuple[Tensor, Any]:
-    """One pass: (1, V) float32 logits of the next token, and the KV cache."""
+    """One pass: (B, keep, V) float32 logits of the last `keep` places (0 = all), and the KV cache.
+
+    `length` counts what the cache holds and the new tokens together.
+    """
     output = model(
         input_ids=input_ids,
         position_ids=position_ids,
         # Without a mask, gaps in the positions would be taken for borders between packed sequences.
-        attention_mask=torch.ones((1, length), dtype=torch.long, device=model.device),
+        attention_mask=torch.ones((len(input_ids), length), dtype=torch.long, device=model.device),
         mm_encoder_outputs=None if image is None else {"image": image},
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=keep,
     )
-    return output.logits[:, -1].float(), output.past_key_values
+    return output.logits.float(), output.past_key_values
 
 
 def _repetition_penalty(model: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -97,31 +127,3 @@ def _repetition_penalty(model: Any) -> Callable[[Tensor, Tensor], Tensor] | None
 
     processor: Callable[[Tensor, Tensor], Tensor] = RepetitionPenaltyLogitsProcessor(penalty)
     return processor
-
-
-@torch.no_grad()
-def forced_logprobs(model: Any, prompts: list[Prompt], image_output: Any, answer: Tensor) -> Tensor:
-    """Log-probabilities of every vocabulary entry at each step of a given answer, for prompts of equal length.
-
-    Args:
-        prompts: B prompts of equal length. image_output: their visual rows, one prompt after the other.
-        answer: (T,) int64.
-
-    Returns:
-        (B, T, V) float32 on the model's device.
-    """
-    steps, batch, device = len(answer), len(prompts), model.device
-    given = answer[:-1].to(device).expand(batch, -1)
-    ids = torch.cat([torch.cat([p.input_ids for p in prompts]).to(device), given], dim=1)
-    positions = torch.cat([p.positions for p in prompts], dim=-2).to(device)  # (3, B, n) or (B, n)
-    following = positions.flatten(0, -2).max() + 1 + torch.arange(steps - 1, device=device)
-    positions = torch.cat([positions, following.expand(*positions.shape[:-1], -1)], dim=-1)
-    logits = model(
-        input_ids=ids,
-        position_ids=positions,
-        attention_mask=torch.ones_like(ids),
-        mm_encoder_outputs={"image": image_output},
-        use_cache=False,
-        logits_to_keep=steps,
-    ).logits
-    return torch.log_softmax(logits.float(), dim=-1)

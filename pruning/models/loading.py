@@ -32,8 +32,8 @@ def load(
             Qwen2.5-VL, of which the similarity matrix alone would take 1 GB).
 
     Raises:
-        ModelError: a ValueError that names cause and remedy: unknown id, no weights, missing shards or tensors, text-only
-            or unsupported model, no chat template.
+        ModelError: a ValueError that names cause and remedy: unknown id, no weights, missing shards or tensors,
+            text-only or unsupported model, no chat template.
         ValueError: an unknown device or dtype, or a device that this machine lacks.
     """
     target = choose_device(device)

@@ -80,7 +80,7 @@ class Answer:
 
     Attributes:
         ids: generated token ids, the end-of-turn token included.
-        ttft_s: seconds to the first token (0 when cancelled before it). The vision tower and the selection are not in it.
+        ttft_s: seconds to the first token (0 when cancelled before it), without the vision tower and the selection.
         prefill_tokens: length of the sequence that was prefilled: text and kept visual tokens.
         finished: the model ended its answer itself, rather than at `max_new_tokens`.
         cancelled: stopped through the `cancel` event.

@@ -109,7 +109,9 @@ class VLM:
                 signals["question"] = self.model.get_input_embeddings()(ids).float().cpu()
         missing = sorted(needs - signals.keys())
         if missing:
-            raise ValueError(f"signal {missing[0]!r} was not captured: encode the image again with needs={{{missing[0]!r}}}")
+            raise ValueError(
+                f"signal {missing[0]!r} was not captured: encode the image again with needs={{{missing[0]!r}}}"
+            )
         return encoded.tokens.with_signals(signals)
 
     def prompt(self, encoded: Encoded, question: str) -> Prompt:
@@ -119,7 +121,8 @@ class VLM:
             ValueError: an empty question, or one that contains a control token of the model.
         """
         question = _checked_question(question)
-        control = [token for token in self.tokenizer.all_special_tokens if token in question]
+        added = self.tokenizer.added_tokens_decoder.values()
+        control = [str(token) for token in added if token.special and str(token) in question]
         if control:
             raise ValueError(f"The question contains {control[0]!r}, a control token of the model: remove it")
         grids = encoded.tokens.grids
@@ -145,8 +148,8 @@ class VLM:
     ) -> Iterator[Chunk]:
         """Answer with the visual tokens `indices` (K,), None = all of them; greedy, one Chunk per token.
 
-        Kept tokens stay at their original positions and in their original order. Setting `cancel` ends the stream before
-        the next token; the cache goes with the iterator.
+        Kept tokens stay at their original positions and in their original order. Setting `cancel` ends the stream
+        before the next token; the cache goes with the iterator.
 
         Raises (at once, not at the first token):
             ValueError: bad question or indices, max_new_tokens below 1, or more tokens than the context holds.

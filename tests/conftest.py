@@ -1,0 +1,41 @@
+"""Shared by all tests: one tiny random checkpoint per family, written once and loaded once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pruning.models import VLM, load
+from tests.checkpoints import tiny_qwen2_5_vl, tiny_qwen2_vl
+
+torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_qwen2_5_vl(tmp_path_factory.mktemp("models") / "tiny-qwen2.5-vl")
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tiny_folder: Path) -> VLM:
+    return load(tiny_folder)
+
+
+@pytest.fixture(scope="session", params=["qwen2.5-vl", "qwen2-vl"])
+def any_vlm(request: pytest.FixtureRequest, tiny_vlm: VLM, tmp_path_factory: pytest.TempPathFactory) -> VLM:
+    if request.param == "qwen2.5-vl":
+        return tiny_vlm
+    return load(tiny_qwen2_vl(tmp_path_factory.mktemp("models") / "tiny-qwen2-vl"))
+
+
+@pytest.fixture(scope="session")
+def noise():
+    """noise(width, height, seed) -> RGB image of random pixels."""
+
+    def make(width: int, height: int, seed: int = 0) -> Image.Image:
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+    return make

@@ -1,0 +1,340 @@
+"""Loading, encoding, geometry, prompts and signals."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pruning.models import ModelError, load
+from pruning.models.geometry import grid_rects
+from pruning.models.loading import choose_device, choose_dtype
+from pruning.models.question import content_token_ids
+
+ATTENTION = "vision_attention@-1"
+
+
+def copy(folder: Path, target: Path, *leave_out: str) -> Path:
+    return Path(shutil.copytree(folder, target / "copy", ignore=shutil.ignore_patterns(*leave_out)))
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+# Loading
+
+
+def test_loaded_model_is_ready_and_frozen(any_vlm) -> None:
+    assert any_vlm.dtype == torch.float32
+    assert not any_vlm.model.training
+    assert not any(p.requires_grad for p in any_vlm.model.parameters())
+    any_vlm.warmup()
+
+
+@pytest.mark.parametrize(
+    ("model_id", "reason"),
+    [("no such model", "neither a folder"), ("./absent/folder", "neither a folder"), (Path("a/b"), "neither a folder")],
+)
+def test_unknown_ids_are_named(model_id: str, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason) as caught:
+        load(model_id)
+    assert str(model_id) in str(caught.value)
+
+
+def test_import_is_light_and_a_hub_id_without_network_names_the_remedy(tmp_path: Path) -> None:
+    code = "import sys, pruning.models as m; assert 'transformers' not in sys.modules; m.load('nobody/nothing')"
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "ModelError: nobody/nothing: its configuration cannot be fetched" in done.stderr
+    assert "name its folder" in done.stderr
+
+
+def test_folders_that_are_no_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        load(tmp_path)
+    with pytest.raises(ModelError, match="is a file"):
+        load(tiny_folder / "config.json")
+    with pytest.raises(ModelError, match="no weights"):
+        load(copy(tiny_folder, tmp_path, "model.safetensors"))
+
+
+def test_damaged_checkpoints(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="its weights cannot be read"):
+        load(folder)
+    weights.write_bytes(whole)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["text_config"]["num_hidden_layers"] = 3
+    settings["text_config"].pop("layer_types", None)
+    edit(folder / "config.json", text_config=settings["text_config"])
+    with pytest.raises(ModelError, match="tensors are missing"):
+        load(folder)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="no chat template"):
+        load(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="its configuration cannot be read"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("qwen2", "text-only"), ("llava", "not supported yet")])
+def test_models_of_other_kinds(kind: str, reason: str, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ModelError, match=reason) as caught:
+        load(folder)
+    assert "qwen2_5_vl" in str(caught.value)
+
+
+def test_device_and_dtype_choice() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device().type in ("cuda", "mps", "cpu")
+    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
+    assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    assert choose_dtype("float16", torch.device("cpu")) == torch.float16
+    with pytest.raises(ValueError, match=r"'tpu9'.*auto, cpu"):
+        choose_device("tpu9")
+    with pytest.raises(ValueError, match="'cuda:99' is not available"):
+        choose_device("cuda:99")
+    with pytest.raises(ValueError, match=r"'int8'.*float32"):
+        choose_dtype("int8", torch.device("cpu"))
+
+
+def test_bfloat16_answers_too(tiny_folder: Path, noise) -> None:
+    vlm = load(tiny_folder, dtype="bfloat16")
+    encoded = vlm.encode([noise(90, 60)], frozenset({"scorer", ATTENTION}))
+    assert encoded.tokens.features.dtype == torch.float32
+    assert vlm.answer(encoded, "what", torch.tensor([0, 2]), max_new_tokens=2).ids
+
+
+# Images and geometry
+
+
+@pytest.mark.parametrize("size", [(300, 200), (56, 500), (1, 1), (1, 199), (640, 480), (28, 28)])
+def test_rectangles_tile_the_given_image(any_vlm, noise, size: tuple[int, int]) -> None:
+    encoded = any_vlm.encode([noise(*size)])
+    (grid,), rects = encoded.tokens.grids, encoded.rects
+    assert encoded.sizes == (size,)
+    assert rects.shape == (encoded.tokens.n, 4) == (grid.gh * grid.gw, 4)
+    assert encoded.tokens.n <= 64
+    assert (rects[:, :2].min(0) == 0).all()
+    np.testing.assert_allclose(rects[:, 2:].max(0), size)
+    areas = (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])
+    np.testing.assert_allclose(areas, areas[0], rtol=1e-4)
+    np.testing.assert_allclose(areas.sum(), size[0] * size[1], rtol=1e-4)
+    assert len(np.unique(rects[:, :2], axis=0)) == len(rects)
+    if grid.gw > 1:
+        assert rects[1][0] > rects[0][0]  # raster order: the second token lies right of the first
+        assert rects[1][1] == rects[0][1]
+
+
+def test_a_token_sees_its_own_rectangle(any_vlm) -> None:
+    """Change what lies under one rectangle: that token's feature changes most, or nearly (all attend to all)."""
+    blank = Image.new("RGB", (252, 168), "grey")
+    before = any_vlm.encode([blank])
+    for token in (0, 8, 30, 53):
+        x0, y0, x1, y1 = before.rects[token].round().astype(int).tolist()
+        changed = blank.copy()
+        changed.paste("red", (x0, y0, x1, y1))
+        moved = (any_vlm.encode([changed]).tokens.features - before.tokens.features).norm(dim=1)
+        assert token in moved.topk(2).indices
+
+
+def test_several_images_follow_each_other(any_vlm, noise) -> None:
+    images = [noise(90, 60), noise(60, 150, seed=1)]
+    both = any_vlm.encode(images, frozenset({ATTENTION}))
+    start = 0
+    for image, grid in zip(images, both.tokens.grids, strict=True):
+        alone = any_vlm.encode([image], frozenset({ATTENTION}))
+        part = slice(start, start + alone.tokens.n)
+        assert grid.start == start
+        torch.testing.assert_close(both.tokens.features[part], alone.tokens.features, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(both.tokens.signal(ATTENTION)[part], alone.tokens.signal(ATTENTION))
+        np.testing.assert_array_equal(both.rects[part], alone.rects)
+        start += alone.tokens.n
+    assert both.tokens.n == start
+
+
+def test_encode_refuses_what_it_cannot_do(any_vlm, noise) -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        any_vlm.encode([])
+    with pytest.raises(ValueError, match=r"1×4000.*Crop or pad"):
+        any_vlm.encode([Image.new("RGB", (1, 4000))])
+    with pytest.raises(ValueError, match="'x-ray'"):
+        any_vlm.encode([noise(60, 60)], frozenset({"x-ray"}))
+
+
+def test_large_images_stay_below_the_limit(tiny_folder: Path, noise) -> None:
+    vlm = load(tiny_folder, max_visual_tokens=12)
+    assert vlm.encode([noise(400, 300)]).tokens.n <= 12
+
+
+def test_size_in_bytes_counts_all_that_is_held(tiny_vlm, noise) -> None:
+    encoded = tiny_vlm.encode([noise(112, 84)], frozenset({ATTENTION}))
+    n = encoded.tokens.n
+    assert encoded.nbytes == n * (48 + 1 + 4) * 4
+    assert encoded.tokens.similarity.shape == (n, n)
+    assert encoded.nbytes == n * (48 + 1 + 4 + n) * 4
+
+
+def test_grid_rects_by_hand() -> None:
+    expected = [[0, 0, 5, 10], [5, 0, 10, 10], [0, 10, 5, 20], [5, 10, 10, 20]]
+    np.testing.assert_array_equal(grid_rects(2, 2, 10, 20), expected)
+
+
+# Signals
+
+
+def window_order(gh: int, gw: int, window: int) -> list[int]:
+    """Raster index of each token in the order in which a windowed tower stores them."""
+    windows = [(top, left) for top in range(0, gh, window) for left in range(0, gw, window)]
+    return [
+        row * gw + column
+        for top, left in windows
+        for row in range(top, min(top + window, gh))
+        for column in range(left, min(left + window, gw))
+    ]
+
+
+@pytest.mark.parametrize("layer", [-1, 2, 0, 1])
+def test_attention_is_what_an_eager_pass_computes(tiny_folder: Path, tiny_vlm, noise, layer: int, monkeypatch) -> None:
+    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as library
+
+    name = f"vision_attention@{layer}"
+    encoded = tiny_vlm.encode([noise(252, 168)], frozenset({name}))
+    (grid,) = encoded.tokens.grids
+    assert (grid.gh, grid.gw) == (6, 9)
+
+    maps: dict[int, list[torch.Tensor]] = {}
+    plain = library.eager_attention_forward
+
+    def spy(module, *args, **kwargs):
+        output, weights = plain(module, *args, **kwargs)
+        maps.setdefault(id(module), []).append(weights[0])  # (heads, segment, segment)
+        return output, weights
+
+    monkeypatch.setattr(library, "eager_attention_forward", spy)
+    eager = load(tiny_folder)
+    eager.model.model.visual.config._attn_implementation = "eager"
+    eager.encode([noise(252, 168)])
+    segments = maps[id(eager.model.model.visual.blocks[layer].attn)]
+    assert len(segments) == (1 if layer in (-1, 2) else 6)  # whole image, or 2 × 3 windows of 4 × 4 tokens
+
+    expected = torch.zeros(grid.count)
+    tokens = iter(window_order(grid.gh, grid.gw, 4))
+    for weights in segments:
+        per_patch = weights.mean(0).sum(0)
+        for first in range(0, len(per_patch), 4):
+            expected[next(tokens)] = per_patch[first : first + 4].mean()
+    torch.testing.assert_close(encoded.tokens.signal(name), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_in_parts_is_the_same(any_vlm, noise, monkeypatch) -> None:
+    whole = any_vlm.encode([noise(252, 168)], frozenset({ATTENTION})).tokens.signal(ATTENTION)
+    monkeypatch.setattr("pruning.models.attention.CHUNK_ELEMENTS", 1000)
+    parts = any_vlm.encode([noise(252, 168)], frozenset({ATTENTION})).tokens.signal(ATTENTION)
+    torch.testing.assert_close(parts, whole)
+    assert float(whole.sum()) == pytest.approx(len(whole), rel=1e-4)  # 4N queries give 1 each; mean over 4 patches
+
+
+def hooks(model) -> int:
+    return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
+
+
+def test_capture_leaves_nothing_behind_and_changes_nothing(any_vlm, noise, monkeypatch) -> None:
+    before = hooks(any_vlm.model)
+    plain = any_vlm.encode([noise(90, 60)])
+    assert not plain.tokens.signals
+    captured = any_vlm.encode([noise(90, 60)], frozenset({ATTENTION, "vision_attention@0"}))
+    torch.testing.assert_close(captured.tokens.features, plain.tokens.features, rtol=0, atol=0)
+    assert hooks(any_vlm.model) == before
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("tower broke")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(any_vlm.model.model, "get_image_features", broken)
+        with pytest.raises(RuntimeError, match="tower broke"):
+            any_vlm.encode([noise(90, 60)], frozenset({ATTENTION}))
+    assert hooks(any_vlm.model) == before
+    again = any_vlm.encode([noise(90, 60)])
+    torch.testing.assert_close(again.tokens.features, plain.tokens.features, rtol=0, atol=0)
+
+
+def test_without_a_request_no_hook_is_set(any_vlm, noise, monkeypatch) -> None:
+    def set_hook(*args: object, **kwargs: object) -> None:
+        raise AssertionError("hook")
+
+    monkeypatch.setattr(torch.nn.Module, "register_forward_pre_hook", set_hook)
+    monkeypatch.setattr(torch.nn.Module, "register_forward_hook", set_hook)
+    encoded = any_vlm.encode([noise(90, 60)])
+    assert any_vlm.answer(encoded, "what color", torch.tensor([0]), max_new_tokens=2).ids
+    assert any_vlm.config._attn_implementation == "sdpa"
+
+
+def test_signals_come_when_asked_for(any_vlm, noise) -> None:
+    encoded = any_vlm.encode([noise(90, 60)])
+    tokens = any_vlm.tokens(encoded, "What color is the star?", frozenset({"question"}))
+    table, vocabulary = any_vlm.model.get_input_embeddings().weight, any_vlm.tokenizer.get_vocab()
+    torch.testing.assert_close(tokens.signal("question"), table[[vocabulary["color"], vocabulary["star"]]])
+    assert not encoded.tokens.signals
+    with pytest.raises(ValueError, match="encode the image again"):
+        any_vlm.tokens(encoded, "what", frozenset({ATTENTION}))
+
+
+def test_question_words(tiny_vlm) -> None:
+    def words(question: str) -> list[str]:
+        ids = content_token_ids(tiny_vlm.tokenizer, question)
+        return list(tiny_vlm.tokenizer.convert_ids_to_tokens(ids))
+
+    assert words("Is there a red circle left of the ring?") == ["red", "circle", "left", "ring"]
+    assert words("what is it?") == ["what", "is", "it", "?"]  # nothing but function words: all of them
+    assert words("星 star") == ["star"]
+
+
+# Prompts
+
+
+def test_prompt_has_one_placeholder_per_token_and_the_library_s_positions(any_vlm, noise) -> None:
+    encoded = any_vlm.encode([noise(90, 60), noise(60, 150)])
+    prompt = any_vlm.prompt(encoded, "  What color is the star? ")
+    assert int(prompt.visual.sum()) == encoded.tokens.n
+    assert prompt.n == encoded.tokens.n + 15
+    assert prompt.positions.shape == (3, 1, prompt.n)
+    text = any_vlm.tokenizer.decode(prompt.input_ids[0][~prompt.visual])
+    assert text.count("<|vision_start|>") == 2
+    assert "what color is the star" in text
+    kept = torch.tensor([1, 4])
+    pruned = prompt.keep(kept)
+    assert pruned.n == prompt.n - encoded.tokens.n + 2
+    torch.testing.assert_close(pruned.positions[:, :, pruned.visual], prompt.positions[:, :, prompt.visual][..., kept])
+    torch.testing.assert_close(pruned.positions[:, :, ~pruned.visual], prompt.positions[:, :, ~prompt.visual])
+
+
+@pytest.mark.parametrize(
+    ("question", "reason"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("a <|image_pad|> b", "control token"),
+        ("star " * 10_000, "Shorten the question"),
+    ],
+    ids=["empty", "blank", "injected", "long"],
+)
+def test_questions_that_cannot_be_asked(tiny_vlm, noise, question: str, reason: str) -> None:
+    encoded = tiny_vlm.encode([noise(60, 60)])
+    with pytest.raises(ValueError, match=reason):
+        tiny_vlm.generate(encoded, question)
+
+
+def test_other_scripts_can_be_asked(tiny_vlm, noise) -> None:
+    assert tiny_vlm.answer(tiny_vlm.encode([noise(60, 60)]), "какого цвета звезда? 🌟", max_new_tokens=1).ids
