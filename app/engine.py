@@ -303,6 +303,14 @@ class Engine:
         """Cache what another module computed about this image under its own `parts` of the key."""
         return self.cache.get(self._key("memo", session, *parts), make, size)
 
+    def recall(self, session: Session, parts: tuple[Hashable, ...]) -> Any | None:
+        """What `remember` or `memo` kept, else None."""
+        return self.cache.peek(self._key("memo", session, *parts))
+
+    def remember(self, session: Session, parts: tuple[Hashable, ...], value: Any, nbytes: int) -> None:
+        """Keep a value that was not made in one piece."""
+        self.cache.put(self._key("memo", session, *parts), value, nbytes)
+
     def on_device(self, work: Callable[[], T]) -> T:
         """Run one short piece of model work alone on the device. It must not call the engine back."""
         return self._on_device(work)

@@ -111,10 +111,11 @@ class OnPlane(Protocol):
 
 @dataclass(frozen=True)
 class Series:
-    """Fidelity of one method: (tokens kept, retention, fidelity), in any order; `slot` picks colour and marker."""
+    """Fidelity of one setting: (tokens kept, retention, fidelity), in any order; `slot` picks colour and marker."""
 
     method: str
     title: str
+    mmr_lambda: float | None
     slot: int
     points: tuple[tuple[int, float, float], ...]
 
@@ -194,7 +195,7 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
     for s, line in lines:  # labels go where the methods part most: at the small budgets
         names.add(line[0][0], line[0][2], s.title, _look(s.slot, palette)[0], side=-1)
     marks = tuple(
-        Mark(*_place(axes, k, f), s.method, None, r, f"{s.title}: {k} of {n} tokens, fidelity {f:.3f}")
+        Mark(*_place(axes, k, f), s.method, s.mmr_lambda, r, f"{s.title}: {k} of {n} tokens, fidelity {f:.3f}")
         for s, line in lines
         for k, r, f in line
     )

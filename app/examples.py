@@ -1,0 +1,76 @@
+"""The example scenes on the page, and questions to try. `python -m app.examples` renders their files again.
+
+All seeds are held out: the shipped model never saw these scenes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "examples"
+ANY_IMAGE = ("how many objects are there?", "what color is the star?", "is there a circle?", "is there a red object?")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A scene of `seed`, counted from the first held-out one. `questions`: the first one is asked at once."""
+
+    name: str
+    seed: int
+    height: int
+    width: int
+    questions: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return str(FOLDER / f"{self.name}.png")
+
+
+EXAMPLES = (
+    Example(
+        "one-large-many-small", 6, 448, 448,
+        ("what number is on the circle?", "how many squares are there?", "is there a blue cross?",
+         "is the circle left or right of the cross?"),
+    ),
+    Example(
+        "crowd", 21, 448, 448,
+        ("what number is on the triangle?", "how many crosses are there?", "what shape is the purple object?",
+         "is there a green cross?"),
+    ),
+    Example(
+        "tiny", 9, 448, 448,
+        ("what color is the star?", "how many objects are there?", "is there a green ring?",
+         "is the triangle on the left or right side?"),
+    ),
+    Example(
+        "hearts", 13, 448, 448,
+        ("what number is on the yellow object?", "how many hearts are there?", "what color is the ring?",
+         "is the ring above or below the square?"),
+    ),
+    Example(
+        "small-beside-large", 14, 448, 448,
+        ("what color is the square?", "how many pink objects are there?", "what number is on the red object?",
+         "is the square left or right of the circle?"),
+    ),
+    Example(
+        "wide", 2, 336, 560,
+        ("how many objects are there?", "is there a star?", "is there a red object?"),
+    ),
+)  # fmt: skip
+
+
+def main() -> None:
+    """Write every example's PNG."""
+    import cv2
+
+    from pruning.scenes.render import HELD_OUT, render
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for example in EXAMPLES:
+        scene = render(HELD_OUT + example.seed, example.height, example.width)
+        cv2.imwrite(example.path, cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+
+
+if __name__ == "__main__":
+    main()

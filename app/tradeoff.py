@@ -1,0 +1,156 @@
+"""The two Pareto views of one image and question: the I-H plane at once, fidelity curves point by point.
+
+Knows the engine, not the page. Results are cached by content; a sweep that was stopped keeps what it has on the page only.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.engine import Engine, Task, checked_question
+from app.session import Session
+from pruning import charts
+from pruning.importance import SIGNALS, raw_importance, signals_for
+from pruning.method import METHODS, make
+from pruning.pareto import (
+    RETENTIONS,
+    FidelityPoint,
+    PlanePoint,
+    fidelity_sweep,
+    front,
+    lambda_of,
+    plane_methods,
+    plane_sweep,
+)
+
+if TYPE_CHECKING:
+    from pruning.method import Method
+    from pruning.models import Answer
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A fidelity sweep under way: the points so far, how many there will be, seconds used."""
+
+    points: tuple[FidelityPoint, ...]
+    total: int
+    seconds: float
+    stage: str  # "answering", "sweeping", "done", "stopped"
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Estimate from the mean pace so far; None before the first point."""
+        done = len(self.points)
+        return None if not done else self.seconds / done * (self.total - done)
+
+
+def slots() -> dict[str, int]:
+    """Method → colour and marker on every chart, by place in the registry."""
+    return {name: place for place, name in enumerate(METHODS)}
+
+
+def source_of(engine: Engine, method: Method) -> str:
+    """The importance source that judges the plane: the method's own, else the model's best."""
+    source = getattr(method, "importance", engine.default_source)
+    return source if source in SIGNALS else engine.default_source
+
+
+def plane(engine: Engine, session: Session, question: str, method: Method, retention: float) -> list[PlanePoint]:
+    """The λ sweep, the reference strategies and the present method at one budget; the present setting comes last."""
+    source = source_of(engine, method)
+    needs = signals_for(source) | method.needs
+    tokens = engine.tokens(session, question, needs)
+    budget = engine.budget(session, retention)
+    asked = question if "question" in needs else ""
+
+    def make_points() -> list[PlanePoint]:
+        importance = raw_importance(tokens, source, "plane")
+        swept = plane_sweep(tokens, importance, plane_methods(source), retentions=[retention])
+        # A λ of its own must not be swept again: the method stands for the present setting alone.
+        here = plane_sweep(tokens, importance, [method], lambdas=[lambda_of(method) or 0.0], retentions=[retention])
+        return [*swept, *here]
+
+    return engine.memo(session, ("plane", asked, source, method, budget), make_points, lambda points: 200 * len(points))
+
+
+def plane_chart(points: Sequence[PlanePoint], palette: charts.Palette) -> charts.Chart:
+    """Draw `plane`'s points; a budget of one token has no Hopkins statistic and gives an empty plane."""
+    *swept, here = [point for point in points if math.isfinite(point.hopkins)] or [None]
+    # The present method is a point of its own only where the sweep does not already show it.
+    known = {(p.method, p.mmr_lambda) for p in swept if p is not None}
+    shown = [p for p in swept if p is not None]
+    if here is not None and here.mmr_lambda is None and (here.method, None) not in known:
+        shown.append(here)
+    return charts.plane(shown, front(shown), here, slots(), palette)
+
+
+def sweep_methods(engine: Engine, names: Sequence[str], method: Method) -> list[Method]:
+    """The chosen methods with the present importance source; the present method keeps all its knobs.
+
+    Raises ValueError when none is chosen or one is unknown.
+    """
+    if not names:
+        raise ValueError("No method is chosen for the fidelity curves: tick at least one")
+    source = source_of(engine, method)
+    chosen = []
+    for name in dict.fromkeys(names):
+        if name == method.name:
+            chosen.append(method)
+        elif name in METHODS and "importance" in METHODS[name].__dataclass_fields__:
+            chosen.append(make(name, importance=source))
+        else:
+            chosen.append(make(name))
+    return chosen
+
+
+def sweep(
+    engine: Engine,
+    session: Session,
+    question: str,
+    methods: Sequence[Method],
+    task: Task,
+    retentions: Sequence[float] = RETENTIONS,
+) -> Iterator[Progress]:
+    """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
+    question = checked_question(question)
+    total = len(methods) * len(retentions)
+    key = ("sweep", question, tuple(methods), tuple(retentions))
+    held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)
+    if held is not None:
+        yield Progress(held, total, 0.0, "done")
+        return
+    start = time.perf_counter()
+    yield Progress((), total, 0.0, "answering")
+    full: Answer | None = None
+    for item in engine.answers(session, question, None, task):
+        if not isinstance(item, str):
+            full = item
+    if full is None or full.cancelled or not full.ids:
+        yield Progress((), total, time.perf_counter() - start, "stopped")
+        return
+    encoded = engine.encoded(session, frozenset().union(*(method.needs for method in methods)))
+    start = time.perf_counter()
+    steps = fidelity_sweep(engine.vlm, encoded, question, methods, retentions, answer_ids=full.ids, cancel=task)
+    points: list[FidelityPoint] = []
+    while (point := engine.on_device(lambda: next(steps, None))) is not None:
+        points.append(point)
+        if len(points) % len(methods) == 0 or len(points) == 1:
+            yield Progress(tuple(points), total, time.perf_counter() - start, "sweeping")
+    finished = len(points) == total
+    if finished:
+        engine.remember(session, key, tuple(points), 160 * total)
+    yield Progress(tuple(points), total, time.perf_counter() - start, "done" if finished else "stopped")
+
+
+def fidelity_chart(points: Sequence[FidelityPoint], n: int, here: int, palette: charts.Palette) -> charts.Chart:
+    """Draw the points that there are; one line per method."""
+    lines = []
+    for name in dict.fromkeys(point.method for point in points):
+        own = [point for point in points if point.method == name]
+        measured = tuple((point.budget, point.retention, point.fidelity) for point in own)
+        lines.append(charts.Series(name, own[0].title, own[0].mmr_lambda, slots()[name], measured))
+    return charts.fidelity(lines, n, here, palette)
