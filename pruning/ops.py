@@ -124,11 +124,11 @@ def farthest_point(
 def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
     """Greedy MAP of the determinantal point process with kernel diag(q)·similarity·diag(q).
 
-    Chen et al. 2018, arXiv 1709.05135. quality (N,) float32 >= 0; similarity (N, N) float32, positive semi-definite, symmetric. Returns (k,) int64 in
-    pick order. The gain of token i is q_i² r_i, where r_i is what is left of its unit length after projecting out the
-    chosen: the incremental Cholesky of `similarity` in float64. Where no gain is left (more tokens than dimensions,
-    duplicates, zero features or quality) the rest follows by quality. Raises ValueError as `mmr` does, and for a
-    negative quality.
+    Chen et al. 2018, arXiv 1709.05135. quality (N,) float32 >= 0; similarity (N, N) float32, positive semi-definite,
+    symmetric. Returns (k,) int64 in pick order.
+    The gain of token i is q_i² r_i, where r_i is what is left of its unit length after projecting out the chosen: the
+    incremental Cholesky of `similarity` in float64. Where no gain is left (more tokens than dimensions, duplicates,
+    zero features or quality) the rest follows by quality. Raises ValueError as `mmr` does, and for a negative quality.
     """
     _check(similarity, k, quality)
     if bool((quality < 0).any()):
