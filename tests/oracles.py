@@ -1,0 +1,64 @@
+"""Brute-force answers, written differently from the code they check: numpy, loops over sets, no running state."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+
+def mmr(importance, similarity, k, mmr_lambda):
+    """Every step scores every candidate against all chosen tokens afresh, in float32."""
+    imp, sim = np.asarray(importance, np.float32), np.asarray(similarity, np.float32)
+    lam, rest = np.float32(mmr_lambda), np.float32(1 - mmr_lambda)
+    chosen = [max(range(len(imp)), key=lambda i: (imp[i], -i))]
+    while len(chosen) < k:
+        left = [i for i in range(len(imp)) if i not in chosen]
+        scores = [lam * imp[i] - rest * max(sim[i, s] for s in chosen) for i in left]
+        chosen.append(left[scores.index(max(scores))])
+    return chosen
+
+
+def farthest_point(similarity, k, first=None, pool=None):
+    """Works on distances in float64."""
+    distance = 1 - np.asarray(similarity, np.float64)
+    n = len(distance)
+    pool = range(n) if pool is None else pool
+    if first is None:
+        nearest = [min((distance[i, j] for j in range(n) if j != i), default=0.0) for i in range(n)]
+        first = nearest.index(max(nearest))
+    chosen = [first]
+    while len(chosen) < k:
+        left = [i for i in pool if i not in chosen]
+        scores = [min(distance[i, s] for s in chosen) for i in left]
+        chosen.append(left[scores.index(max(scores))])
+    return chosen
+
+
+def dpp(quality, similarity, k):
+    """Each step computes the determinant of every candidate set."""
+    kernel = np.asarray(quality, np.float64)[:, None] * np.asarray(similarity, np.float64) * np.asarray(quality)
+    chosen: list[int] = []
+    while len(chosen) < k:
+        left = [i for i in range(len(kernel)) if i not in chosen]
+        volumes = [np.linalg.det(kernel[np.ix_([*chosen, i], [*chosen, i])]) for i in left]
+        chosen.append(left[volumes.index(max(volumes))])
+    return chosen
+
+
+def hopkins(similarity, kept, drawn):
+    distance = 1 - np.asarray(similarity, np.float64)
+    between = sum(0.0 if r in kept else min(distance[r, s] for s in kept) for r in drawn)
+    within = sum(min(distance[v, s] for s in kept if s != v) for v in kept)
+    return between / (between + within)
+
+
+def non_dominated(points):
+    """Indices of (importance retention, hopkins) pairs that no other pair beats."""
+    beaten = {
+        i
+        for (i, (imp, hop)), (_, (imp2, hop2)) in itertools.product(enumerate(points), repeat=2)
+        if imp2 >= imp and hop2 <= hop and (imp2 > imp or hop2 < hop)
+    }
+    return [i for i, (_, hop) in enumerate(points) if i not in beaten and not math.isnan(hop)]

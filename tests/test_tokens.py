@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+from pruning.tokens import Grid, Selection, VisualTokens
+from tests.samples import features, sample
+
+
+def test_grids_must_cover_the_features_in_order():
+    VisualTokens(features(10), (Grid(1, 2, 3), Grid(2, 1, 2, 6)))
+    for grids in [(), (Grid(1, 3, 3),), (Grid(1, 2, 3), Grid(2, 1, 2, 5)), (Grid(2, 1, 2, 6), Grid(1, 2, 3))]:
+        with pytest.raises(ValueError, match="grid"):
+            VisualTokens(features(10), grids)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.zeros(6), torch.zeros(6, 2, dtype=torch.float64), torch.zeros(6, 2).half(), torch.zeros(0, 2)],
+)
+def test_features_must_be_n_by_d_float32(wrong):
+    with pytest.raises(ValueError, match=r"\(N, D\) float32"):
+        VisualTokens(wrong, (Grid(1, 2, 3),))
+
+
+@pytest.mark.parametrize("numbers", [(0, 2, 2, 0), (1, 0, 2, 0), (1, 2, -1, 0), (1, 2, 2, -1)])
+def test_grid_refuses_empty_sides(numbers):
+    with pytest.raises(ValueError, match="not a grid"):
+        Grid(*numbers)
+
+
+def test_a_missing_signal_is_named_with_those_that_are_there():
+    tokens = sample(4)
+    with pytest.raises(ValueError, match=r"'depth'.*question, scorer, vision_attention@-1"):
+        tokens.signal("depth")
+
+
+def test_with_signals_adds_replaces_and_keeps_what_was_computed():
+    tokens = sample(4)
+    similarity = tokens.similarity
+    more = tokens.with_signals({"scorer": torch.zeros(4)}, depth=torch.ones(4))
+    assert more.signal("depth").sum() == 4
+    assert more.signal("scorer").sum() == 0
+    assert tokens.signal("scorer").abs().sum() > 0
+    assert "depth" not in tokens.signals
+    assert more.similarity is similarity
+    with pytest.raises(TypeError):
+        more.signals["depth"] = torch.zeros(4)
+
+
+def test_selection_derives_indices_mask_and_prefix():
+    selection = Selection(torch.tensor([5, 0, 3]), 6, scores=torch.arange(6.0))
+    assert selection.k == 3
+    assert selection.indices.tolist() == [0, 3, 5]
+    assert selection.mask.tolist() == [True, False, False, True, False, True]
+    shorter = selection.prefix(2)
+    assert (shorter.order.tolist(), shorter.indices.tolist(), shorter.n) == ([5, 0], [0, 5], 6)
+    assert shorter.scores is selection.scores
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        torch.tensor([1, 1]),
+        torch.tensor([6]),
+        torch.tensor([-1, 2]),
+        torch.tensor([], dtype=torch.int64),
+        torch.arange(7),
+        torch.tensor([[1]]),
+        torch.tensor([1], dtype=torch.int32),
+        torch.tensor([1.0]),
+    ],
+)
+def test_selection_refuses_what_is_no_pick_order(order):
+    with pytest.raises(ValueError, match="order must"):
+        Selection(order, 6)
+
+
+def test_selection_checks_the_shapes_beside_the_order():
+    with pytest.raises(ValueError, match="scores must be"):
+        Selection(torch.tensor([1]), 3, scores=torch.zeros(2))
+    with pytest.raises(ValueError, match="merge_into must be"):
+        Selection(torch.tensor([1]), 3, merge_into=torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_prefix_stays_within_the_picks(k):
+    with pytest.raises(ValueError, match="prefix"):
+        Selection(torch.tensor([5, 0, 3]), 6).prefix(k)
+
+
+def test_a_merging_selection_has_no_shorter_prefix():
+    merging = Selection(torch.tensor([2, 0]), 3, merge_into=torch.tensor([0, 0, 2]))
+    assert merging.prefix(2).merge_into is merging.merge_into
+    with pytest.raises(ValueError, match="merges"):
+        merging.prefix(1)
