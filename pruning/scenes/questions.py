@@ -7,9 +7,10 @@ in all. `reading`: the digit on an object. `spatial`: which side of another obje
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -24,11 +25,23 @@ APART: Final = 40.0
 
 PLURAL: Final = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 _FRAMES: Final = (
-    "what color is the ? what shape is the object ? is there a object in the picture ? how many objects are there ? "
-    "what number is on the ? is the left or right of the ? above or below the ? on the side ? top bottom yes no and "
-    "an which what's colour digit it this that of image any do you see can i count does have has written where are"
+    "what color is the ? what shape is the object ? is there a object ? how many objects are there ? what number is "
+    "on the ? is the left or right of the ? above or below the ? on the side ? top bottom yes no"
 )
-VOCABULARY: Final = tuple(dict.fromkeys([*_FRAMES.split(), *SHAPES, *PLURAL.values(), *COLORS, *DIGITS, "0"]))
+_REPHRASED: Final = (
+    ("color", "colour"), ("what", "which"), ("number", "digit"), ("are there?", "do you see?"), ("there a", "there any"),
+    ("there a", "there an"), ("?", " in the picture?"), ("?", " in the image?"), ("?", ""), ("how", "count: how"),
+    ("is there a", "do you see a"), ("number is on", "number does it say on"), ("number is on", "number is written on"),
+)  # fmt: skip
+
+
+def _words(pairs: tuple[tuple[str, str], ...]) -> list[str]:
+    return re.findall(r"[a-z]+|[:?]", " ".join(new for _, new in pairs))
+
+
+VOCABULARY: Final = tuple(
+    dict.fromkeys([*_FRAMES.split(), *_words(_REPHRASED), *SHAPES, *PLURAL.values(), *COLORS, *DIGITS, "0"])
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,12 @@ def questions(scene: Scene, seed: int, per_family: int = 1) -> Iterator[Question
             if question and question.text not in seen and len(seen) < per_family:
                 seen.add(question.text)
                 yield question
+
+
+def rephrase(question: Question, rng: np.random.Generator) -> Question:
+    """The same question in other words, where one of the known rephrasings fits."""
+    old, new = _REPHRASED[int(rng.integers(len(_REPHRASED)))]
+    return replace(question, text=question.text.replace(old, new, 1))
 
 
 def _names(scene: Scene) -> list[tuple[SceneObject, list[str]]]:

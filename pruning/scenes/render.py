@@ -117,13 +117,13 @@ def _clutter(rng: np.random.Generator, image: Pixels) -> None:
             for offset in range(0, size, step):
                 cv2.line(image, (x + offset, y), (x + offset + dx // 2, y + size), color, 2, cv2.LINE_AA)
         elif kind == 2:  # wire
-            points = np.cumsum(rng.integers(-size // 2, size // 2 + 1, (6, 2)), 0) + (x, y)
+            points = np.cumsum(rng.integers(-size // 2, size // 2 + 1, (6, 2)), 0) + np.array([x, y])
             cv2.polylines(image, [points.astype(np.int32)], False, color, int(rng.integers(1, 4)), cv2.LINE_AA)
         elif kind == 3:  # gravel
             for px, py in rng.integers(-size // 2, size // 2 + 1, (12, 2)):
                 cv2.circle(image, (x + int(px), y + int(py)), int(rng.integers(1, 5)), color, -1, cv2.LINE_AA)
         elif kind == 4:  # shard
-            points = rng.integers(-size // 2, size // 2 + 1, (int(rng.integers(3, 6)), 2)) + (x, y)
+            points = rng.integers(-size // 2, size // 2 + 1, (int(rng.integers(3, 6)), 2)) + np.array([x, y])
             cv2.fillPoly(image, [cv2.convexHull(points.astype(np.int32))], color, cv2.LINE_AA)
         else:  # tiles
             step = int(rng.integers(5, 12))

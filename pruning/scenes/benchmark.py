@@ -1,0 +1,108 @@
+"""Accuracy on held-out scenes, by question family, for any method at any retention ratio.
+
+An answer is right when the model's greedy answer is the one word expected, and nothing after it. That is decided by
+forcing the expected answer and comparing every step's most likely token: one batched pass for all methods of a budget
+instead of a decoding loop each, with the same verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from pruning.budget import keep_count
+from pruning.method import Method
+from pruning.scenes.questions import FAMILIES, questions
+from pruning.scenes.render import HELD_OUT, render
+from pruning.tokens import VisualTokens
+
+SIZES: Final = ((448, 448), (336, 448), (336, 336))
+"""Height and width of the scenes, in turn: 256, 192 and 144 visual tokens of 28 px."""
+
+
+class Model(Protocol):
+    """What the benchmark asks of a model; `pruning.models.VLM` has it."""
+
+    tokenizer: Any
+
+    def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = ...) -> Any: ...
+    def tokens(self, encoded: Any, question: str, needs: frozenset[str] = ...) -> VisualTokens: ...
+    def logprobs(
+        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Tensor | None]
+    ) -> list[Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `method`: its label, "all tokens" for none; `right` and `asked`: counts by family."""
+
+    method: str
+    retention: float
+    right: Mapping[str, int]
+    asked: Mapping[str, int]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all questions answered right."""
+        return sum(self.right.values()) / max(sum(self.asked.values()), 1)
+
+    def of(self, family: str) -> float:
+        """Share of this family's questions answered right; NaN where none was asked."""
+        return self.right[family] / self.asked[family] if self.asked[family] else float("nan")
+
+
+def run(
+    model: Model,
+    methods: Mapping[str, Method],
+    retentions: Sequence[float],
+    *,
+    scenes: int = 240,
+    per_family: int = 1,
+    first: int = HELD_OUT,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Ask about `scenes` held-out scenes with all tokens and with what each method keeps.
+
+    methods: label -> method. `progress(done, scenes)` is called after each scene. Up to 5 * `per_family` questions a
+    scene. Raises ValueError for fewer than one scene or question, a retention outside (0, 1], and what methods raise.
+    """
+    if scenes < 1 or per_family < 1:
+        raise ValueError(f"{scenes} scenes with {per_family} questions a family: both must be at least 1.")
+    cells = [("all tokens", 1.0), *((label, r) for r in retentions for label in methods)]
+    right = {cell: dict.fromkeys(FAMILIES, 0) for cell in cells}
+    asked = dict.fromkeys(FAMILIES, 0)
+    needs = frozenset[str]().union(*(m.needs for m in methods.values()))
+    end = [model.tokenizer.eos_token_id]
+    for i in range(scenes):
+        scene = render(first + i, *SIZES[i % len(SIZES)])
+        encoded = model.encode([Image.fromarray(scene.image)], needs)
+        kept: dict[tuple[str, float], Tensor] = {}
+        for question in questions(scene, 0, per_family):
+            asked[question.family] += 1
+            tokens = model.tokens(encoded, question.text, needs)
+            kept.update(_select(tokens, methods, retentions, kept))
+            answer = model.tokenizer(question.answer, add_special_tokens=False).input_ids + end
+            selections = [None, *(kept[cell] for cell in cells[1:])]
+            for cell, said in zip(cells, model.logprobs(encoded, question.text, answer, selections), strict=True):
+                right[cell][question.family] += said.argmax(-1).tolist() == answer
+        if progress:
+            progress(i + 1, scenes)
+    return [Row(label, retention, right[label, retention], asked) for label, retention in cells]
+
+
+def _select(
+    tokens: VisualTokens, methods: Mapping[str, Method], retentions: Sequence[float], known: Mapping[Any, Tensor]
+) -> Iterator[tuple[tuple[str, float], Tensor]]:
+    """Kept indices of every method and retention that is not known yet or that depends on the question."""
+    for label, method in methods.items():
+        if "question" not in method.needs and (label, retentions[0]) in known:
+            continue
+        budgets = [keep_count(tokens.n, r) for r in retentions]
+        longest = method.select(tokens, max(budgets)) if method.nested else None
+        for retention, budget in zip(retentions, budgets, strict=True):
+            chosen = longest.prefix(budget) if longest else method.select(tokens, budget)
+            yield (label, retention), chosen.indices

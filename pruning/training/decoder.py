@@ -1,0 +1,94 @@
+"""The language model's forward pass for many questions about one picture: same weights, same outputs.
+
+Questions about the same picture share its visual tokens, so the prompt's head (start, visual tokens) runs once and
+every question attends to it and to itself, never to another question. A test holds this pass equal to the library's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def rotation(positions: Tensor, config: Any) -> tuple[Tensor, Tensor]:
+    """positions (3, ...) int64 -> cos, sin (..., head width): M-RoPE, bands dealt to time, row and column in blocks."""
+    width = config.hidden_size // config.num_attention_heads
+    rope = config.rope_parameters
+    bands = rope["rope_theta"] ** -(torch.arange(0, width, 2, device=positions.device).float() / width)
+    turn = positions[..., None].float() * bands
+    turn = torch.cat([t[i % 3] for i, t in enumerate(turn.split(rope["mrope_section"], -1))], -1)
+    turn = torch.cat([turn, turn], -1)
+    return turn.cos(), turn.sin()
+
+
+def _norm(x: Tensor, layer: Any) -> Tensor:
+    return F.rms_norm(x.float(), (x.shape[-1],), layer.weight, layer.variance_epsilon)
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.chunk(2, -1)
+    return (x * cos + torch.cat([-b, a], -1) * sin).to(x.dtype)
+
+
+def _mlp(x: Tensor, layer: Any) -> Tensor:
+    y = _norm(x, layer.post_attention_layernorm)
+    mlp = layer.mlp
+    return x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
+
+
+def answer_logits(
+    language: nn.Module, head: Tensor, head_at: Tensor, ask: Tensor, ask_at: Tensor, real: Tensor, last: int = 2
+) -> Tensor:
+    """Logits at the `last` positions of every question.
+
+    head (B, P, D): embeddings of start and visual tokens; head_at (3, P) their positions. ask (B, Q, L, D): embeddings
+    of the questions, padded on the left; ask_at (3, B, Q, L); real (B, Q, L) bool, False on padding.
+    Returns (B, Q, last, vocabulary), float32.
+    """
+    model: Any = language
+    config = model.config
+    b, p, d = head.shape
+    _, q, length, _ = ask.shape
+    heads, kv = config.num_attention_heads, config.num_key_value_heads
+    group, width = heads // kv, d // heads
+    cos_p, sin_p = rotation(head_at, config)
+    cos_q, sin_q = rotation(ask_at, config)
+    future = torch.ones(p, p, dtype=torch.bool, device=head.device).triu(1)
+    own = torch.ones(length, length, dtype=torch.bool, device=head.device).tril()
+    hidden = ~(real[:, None, :, None, None, :] & own)  # (B, 1, Q, 1, L, L)
+
+    for i, layer in enumerate(model.layers):
+        final = i == len(model.layers) - 1
+        keep = last if final else length
+        attn = layer.self_attn
+        # the head: B x P
+        y = _norm(head, layer.input_layernorm)
+        k_p = _turn(attn.k_proj(y).view(b, p, kv, width), cos_p[:, None], sin_p[:, None]).transpose(1, 2)
+        v_p = attn.v_proj(y).view(b, p, kv, width).transpose(1, 2)  # both (B, kv, P, w)
+        if not final:
+            q_p = _turn(attn.q_proj(y).view(b, p, heads, width), cos_p[:, None], sin_p[:, None])
+            q_p = q_p.view(b, p, kv, group, width).permute(0, 2, 3, 1, 4)  # (B, kv, group, P, w)
+            score = (q_p @ k_p.transpose(-1, -2)[:, :, None]).float() * width**-0.5
+            weight = score.masked_fill(future, float("-inf")).softmax(-1).to(v_p.dtype)
+            mixed = (weight @ v_p[:, :, None]).permute(0, 3, 1, 2, 4).reshape(b, p, d)
+            head = _mlp(head + attn.o_proj(mixed), layer)
+        # the questions: B x Q x L
+        y = _norm(ask, layer.input_layernorm)
+        k_q = _turn(attn.k_proj(y).view(b, q, length, kv, width), cos_q[..., None, :], sin_q[..., None, :])
+        k_q = k_q.permute(0, 3, 1, 2, 4)  # (B, kv, Q, L, w)
+        v_q = attn.v_proj(y).view(b, q, length, kv, width).permute(0, 3, 1, 2, 4)
+        cos, sin = cos_q[:, :, -keep:, None], sin_q[:, :, -keep:, None]
+        ask, y = ask[:, :, -keep:], y[:, :, -keep:]
+        q_q = _turn(attn.q_proj(y).view(b, q, keep, heads, width), cos, sin)
+        q_q = q_q.view(b, q, keep, kv, group, width).permute(0, 3, 1, 4, 2, 5)  # (B, kv, Q, group, keep, w)
+        to_head = (q_q.reshape(b, kv, -1, width) @ k_p.transpose(-1, -2)).view(b, kv, q, group, keep, p)
+        to_self = (q_q @ k_q.transpose(-1, -2)[:, :, :, None]).masked_fill(hidden[..., -keep:, :], float("-inf"))
+        weight = (torch.cat([to_head, to_self], -1).float() * width**-0.5).softmax(-1).to(v_p.dtype)
+        mixed = (weight[..., :p].reshape(b, kv, -1, p) @ v_p).view(b, kv, q, group, keep, width)
+        mixed = mixed + weight[..., p:] @ v_q[:, :, :, None]
+        mixed = mixed.permute(0, 2, 4, 1, 3, 5).reshape(b, q, keep, d)
+        ask = _mlp(ask + attn.o_proj(mixed), layer)
+    return F.linear(_norm(ask, model.norm), model.embed_tokens.weight).float()

@@ -1,0 +1,258 @@
+"""Stage 2: the language model on cached visual tokens of the frozen tower, many questions a picture.
+
+Stage 3 (`joint`): tower and language model together, the dense labels of stage 1 as a second loss.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pruning.scenes.questions import FAMILIES, Question, ask, rephrase
+from pruning.scenes.render import HELD_OUT, Scene, render
+from pruning.training import decoder, loop, tower
+from pruning.training.data import dense_labels, stream
+from pruning.training.shipped import CELL, WORDS, new_model
+from pruning.training.vision import dense_loss, new_heads
+
+log = logging.getLogger(__name__)
+
+IDS: Final = {word: i for i, word in enumerate(WORDS)}
+BEFORE: Final = tuple(IDS[w] for w in ("<|im_start|>", "user", "<|vision_start|>"))
+AFTER: Final = tuple(IDS[w] for w in ("<|im_end|>", "<|im_start|>", "assistant"))
+END: Final = IDS["<|im_end|>"]
+PER_PICTURE: Final = 16
+"""Questions asked about a picture in one step."""
+LONGEST: Final = 24
+"""Tokens of a question with its frame; shorter ones are padded on the left."""
+ROUND: Final = 200
+"""Steps on one set of cached pictures."""
+CACHED: Final = ((224, 224, 1024), (336, 224, 768), (224, 336, 768), (336, 336, 2048), (448, 336, 512), (448, 448, 512))
+"""Height, width and number of the pictures of a round."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Questions of a batch of pictures, tokenised: `ids` (B, Q, L) int64, `real` (B, Q, L) bool, `family` (B, Q)."""
+
+    ids: Tensor
+    real: Tensor
+    family: Tensor
+
+
+def tokenise(question: Question) -> list[int]:
+    """Ids of everything after the visual tokens, the answer included."""
+    words = question.text.replace("?", " ?").replace(":", " :").split()
+    unknown = IDS["<unk>"]
+    return [IDS["<|vision_end|>"], *(IDS.get(w, unknown) for w in words), *AFTER, IDS[question.answer]]
+
+
+def ask_all(scenes: Sequence[Scene], rng: np.random.Generator, per_picture: int, reworded: float = 0.2) -> Asked:
+    """`per_picture` questions about each scene, families in turn; where one has none the next one asks."""
+    ids = np.zeros((len(scenes), per_picture, LONGEST), np.int64)
+    real = np.zeros(ids.shape, bool)
+    family = np.zeros(ids.shape[:2], np.int64)
+    for b, scene in enumerate(scenes):
+        start = int(rng.integers(len(FAMILIES)))
+        for q in range(per_picture):
+            turn = start + q
+            while (question := ask(scene, rng, FAMILIES[turn % len(FAMILIES)])) is None:
+                turn += 1
+            if rng.random() < reworded:
+                question = rephrase(question, rng)
+            tokens = tokenise(question)[-LONGEST:]
+            ids[b, q, -len(tokens) :], real[b, q, -len(tokens) :] = tokens, True
+            family[b, q] = turn % len(FAMILIES)
+    return Asked(torch.from_numpy(ids), torch.from_numpy(real), torch.from_numpy(family))
+
+
+def prompt_positions(gh: int, gw: int) -> Tensor:
+    """M-RoPE positions (3, P) int64 of start and visual tokens, as the library's `get_rope_index` gives them."""
+    start = len(BEFORE)
+    n = torch.arange(gh * gw)
+    place = torch.stack([torch.zeros_like(n), n // gw, n % gw]) + start
+    return torch.cat([torch.arange(start).expand(3, -1), place], 1)
+
+
+def answer(model: Any, visual: Tensor, asked: Asked, gh: int, gw: int, run: Callable[..., Tensor]) -> Tensor:
+    """Logits (B, Q, 2, vocabulary) at the places that say the answer and the end. visual: (B, N, D)."""
+    embed = model.get_input_embeddings()
+    b = len(visual)
+    start = embed(torch.tensor(BEFORE, device=visual.device)).expand(b, -1, -1)
+    first = len(BEFORE) + max(gh, gw)
+    at = first + (asked.real.cumsum(-1) - 1).clamp(min=0)
+    head_at = prompt_positions(gh, gw).to(visual.device)
+    return run(model.model.language_model, torch.cat([start, visual.to(start.dtype)], 1), head_at, embed(asked.ids),
+               at.expand(3, -1, -1, -1), asked.real)  # fmt: skip
+
+
+def answer_loss(logits: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
+    """Mean cross entropy of answer and end, and whether each answer is right (B, Q) bool."""
+    said = asked.ids[..., -1]
+    loss = F.cross_entropy(logits[:, :, 0].flatten(0, 1), said.flatten())
+    end = F.cross_entropy(logits[:, :, 1].flatten(0, 1), torch.full_like(said, END).flatten())
+    return loss + 0.1 * end, logits[:, :, 0].argmax(-1) == said
+
+
+def by_family(right: Tensor, family: Tensor) -> dict[str, float]:
+    """Accuracy of each family; NaN for one that was not asked."""
+    return {name: right[family == i].float().mean().item() for i, name in enumerate(FAMILIES)}
+
+
+def without_pixels(scene: Scene) -> Scene:
+    """The scene as the questions need it: its size stays, its pixels go."""
+    height, width = scene.image.shape[:2]
+    nothing = np.empty((height, width, 0), np.uint8)
+    return Scene(scene.seed, nothing, scene.objects, nothing, nothing)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Encoded pictures of one size: `visual` (n, N, D) bfloat16 and their scenes."""
+
+    visual: Tensor
+    scenes: tuple[Scene, ...]
+    gh: int
+    gw: int
+
+
+def _pixels(job: tuple[int, int, int, int]) -> tuple[Tensor, list[Scene]]:
+    first, count, height, width = job
+    scenes = [render(first + i, height, width) for i in range(count)]
+    return torch.from_numpy(np.stack([s.image for s in scenes])), [without_pixels(s) for s in scenes]
+
+
+class _Jobs:
+    """Picklable: job number -> pixels of 32 pictures."""
+
+    def __init__(self, jobs: list[tuple[int, int, int, int]]) -> None:
+        self.jobs = jobs
+
+    def __call__(self, i: int) -> tuple[Tensor, list[Scene]]:
+        return _pixels(self.jobs[i])
+
+
+def encode_pictures(
+    visual: Any, first: int, sizes: Sequence[tuple[int, int, int]], device: torch.device, run: Callable[..., Tensor]
+) -> list[Pictures]:
+    """Pictures of each size from seed `first` on, through the tower, without gradients."""
+    jobs = [(first + i, 32, h, w) for h, w, count in sizes for i in range(0, count, 32)]
+    tokens: dict[tuple[int, int], list[Tensor]] = {}
+    scenes: dict[tuple[int, int], list[Scene]] = {}
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        for job, (images, shown) in zip(jobs, stream(_Jobs(jobs), 0, len(jobs)), strict=True):
+            gh, gw = job[2] // CELL, job[3] // CELL
+            out = run(visual, tower.windows(images.to(device)), gh, gw)
+            tokens.setdefault((gh, gw), []).append(out.bfloat16())
+            scenes.setdefault((gh, gw), []).extend(shown)
+    return [Pictures(torch.cat(t), tuple(scenes[g]), *g) for g, t in tokens.items()]
+
+
+def pick_group(pictures: Sequence[Pictures], rng: np.random.Generator) -> tuple[Pictures, NDArray[np.int64]]:
+    """32 pictures of one size, sizes as often as there are pictures of them."""
+    counts = np.array([len(p.scenes) for p in pictures], float)
+    group = pictures[rng.choice(len(pictures), p=counts / counts.sum())]
+    return group, rng.choice(len(group.scenes), 32, replace=False)
+
+
+def evaluate(model: Any, pictures: Sequence[Pictures], run: Callable[..., Tensor]) -> dict[str, float]:
+    """Accuracy by family on encoded held-out pictures, fixed questions."""
+    rights, families = [], []
+    rng = np.random.default_rng(1)
+    with torch.no_grad(), torch.autocast(pictures[0].visual.device.type, torch.bfloat16):
+        for group in pictures:
+            for i in range(0, len(group.scenes) - 31, 32):
+                asked = ask_all(group.scenes[i : i + 32], rng, PER_PICTURE)
+                _, right = answer_loss(answer(model, group.visual[i : i + 32], asked, group.gh, group.gw, run), asked)
+                rights.append(right)
+                families.append(asked.family)
+    right, family = torch.cat(rights), torch.cat(families)
+    return {"all": right.float().mean().item(), **by_family(right, family)}
+
+
+def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) -> None:
+    """Train the language model for `steps` steps on the tower in `folder`/vision.pt; resumes from language.pt."""
+    model = new_model().to(device)
+    visual, language = model.model.visual, model.model.language_model
+    loop.restore(folder / "vision.pt", {"visual": visual})
+    opts = loop.optimizers([language], rate)
+    file = folder / "language.pt"
+    start = loop.restore(file, {"language": language}, opts)
+    see, run = torch.compile(tower.encode, dynamic=False), torch.compile(decoder.answer_logits, dynamic=False)
+    held_out = encode_pictures(visual, HELD_OUT, ((224, 224, 32), (336, 336, 96), (448, 448, 32)), device, see)
+    progress = loop.Progress("language", start, steps)
+    pictures: list[Pictures] = []
+    for step in range(start, steps):
+        if step % ROUND == 0 or not pictures:
+            pictures = encode_pictures(visual, step // ROUND * 100_000, CACHED, device, see)
+        rng = np.random.default_rng([2, step])
+        group, picks = pick_group(pictures, rng)
+        asked = ask_all([group.scenes[i] for i in picks], rng, PER_PICTURE)
+        loop.set_rate(opts, loop.one_cycle(step, steps, rate))
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = answer(model, group.visual[torch.from_numpy(picks)], asked, group.gh, group.gw, run)
+        loss, right = answer_loss(logits, asked)
+        loss.backward()
+        nn.utils.clip_grad_norm_(language.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        progress.add(step, loss=loss.item(), **by_family(right, asked.family))
+        if (step + 1) % ROUND == 0 or step + 1 == steps:
+            loop.save(file, step + 1, {"language": language}, opts)
+            log.info("held out %s", evaluate(model, held_out, run))
+
+
+def joint_batch(step: int) -> tuple[Tensor, Tensor, Asked]:
+    """Pictures, dense labels and questions of one joint step, sizes in turn."""
+    height, width, count = JOINT[step % len(JOINT)]
+    scenes = [render(500_000_000 + step * 64 + i, height, width) for i in range(count)]
+    asked = ask_all(scenes, np.random.default_rng([3, step]), PER_PICTURE)
+    images = torch.from_numpy(np.stack([s.image for s in scenes]))
+    return images, torch.from_numpy(np.stack([dense_labels(s) for s in scenes])), asked
+
+
+JOINT: Final = ((336, 336, 28), (224, 224, 32), (336, 336, 28), (448, 448, 16))
+
+
+def joint(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) -> None:
+    """Train both for `steps` steps from vision.pt and language.pt in `folder`; resumes from joint.pt."""
+    model = new_model().to(device)
+    visual, language, heads = model.model.visual, model.model.language_model, new_heads().to(device)
+    loop.restore(folder / "vision.pt", {"visual": visual, "heads": heads})
+    loop.restore(folder / "language.pt", {"language": language})
+    parts: dict[str, nn.Module] = {"visual": visual, "language": language, "heads": heads}
+    opts = loop.optimizers([visual, language, nn.ModuleDict({"head": heads})], rate)
+    file = folder / "joint.pt"
+    start = loop.restore(file, parts, opts)
+    see, run = torch.compile(tower.encode, dynamic=False), torch.compile(decoder.answer_logits, dynamic=False)
+    progress = loop.Progress("joint", start, steps)
+    for step, (images, labels, asked) in enumerate(stream(joint_batch, start, steps), start):
+        loop.set_rate(opts, loop.one_cycle(step, steps, rate))
+        _, height, width, _ = images.shape
+        gh, gw = height // CELL, width // CELL
+        with torch.autocast(device.type, torch.bfloat16):
+            tokens = see(visual, tower.windows(images.to(device)), gh, gw)
+            read = heads(tokens)
+            logits = answer(model, tokens, asked, gh, gw, run)
+        loss, right = answer_loss(logits, asked)
+        dense, _ = dense_loss(read, labels.to(device))
+        (loss + 0.3 * dense).backward()
+        nn.utils.clip_grad_norm_([p for part in parts.values() for p in part.parameters()], 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        progress.add(step, loss=loss.item(), dense=dense.item(), **by_family(right, asked.family))
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            loop.save(file, step + 1, parts, opts)
+            held_out = encode_pictures(visual, HELD_OUT, ((224, 224, 32), (336, 336, 96), (448, 448, 32)), device, see)
+            log.info("held out %s", evaluate(model, held_out, run))

@@ -1,0 +1,69 @@
+"""Stage 1: the vision tower alone, on dense labels per visual token; the heads are thrown away afterwards.
+
+Each step costs a fraction of a joint one and every visual token is a training example, so shapes, colours and digits
+are there before the language model has to bind them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pruning.training import loop, tower
+from pruning.training.data import HEADS, IGNORED, dense_batch, stream
+from pruning.training.shipped import CELL, new_model
+
+NONE_WEIGHT = {"shape": 0.3, "color": 0.3, "digit": 0.15, "center": 0.25}
+"""Weight of class 0: most visual tokens show ground."""
+
+
+def new_heads() -> nn.Linear:
+    """One linear read-out per label, side by side."""
+    return nn.Linear(192, sum(HEADS.values()))
+
+
+def dense_loss(read: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Sum of the labels' cross entropies, and the accuracy of each on tokens where it is not "none".
+
+    read: (B, N, classes of all labels); labels: (B, N, 4).
+    """
+    loss = read.new_zeros(())
+    right: dict[str, float] = {}
+    for i, (part, (name, classes)) in enumerate(zip(read.split(list(HEADS.values()), -1), HEADS.items(), strict=True)):
+        weight = torch.ones(classes, device=read.device)
+        weight[0] = NONE_WEIGHT[name]
+        flat, label = part.flatten(0, 1).float(), labels[..., i].flatten()
+        loss = loss + F.cross_entropy(flat, label, weight, ignore_index=IGNORED)
+        there = label > 0
+        right[name] = (flat[there].argmax(-1) == label[there]).float().mean().item()
+    return loss, right
+
+
+def train(folder: Path, steps: int, device: torch.device, rate: float = 3e-3) -> None:
+    """Train the tower for `steps` steps; resumes from `folder`/vision.pt."""
+    model = new_model().to(device)
+    visual, heads = model.model.visual, new_heads().to(device)
+    opts = loop.optimizers([visual, nn.ModuleDict({"head": heads})], rate)
+    parts: dict[str, nn.Module] = {"visual": visual, "heads": heads}
+    file = folder / "vision.pt"
+    start = loop.restore(file, parts, opts)
+    encode = torch.compile(tower.encode, dynamic=False)
+    progress = loop.Progress("vision", start, steps)
+    for step, (images, labels) in enumerate(stream(dense_batch, start, steps), start):
+        loop.set_rate(opts, loop.one_cycle(step, steps, rate))
+        images, labels = images.to(device), labels.to(device)
+        _, height, width, _ = images.shape
+        with torch.autocast(device.type, torch.bfloat16):
+            read = heads(encode(visual, tower.windows(images), height // CELL, width // CELL))
+        loss, right = dense_loss(read, labels)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*visual.parameters(), *heads.parameters()], 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        progress.add(step, loss=loss.item(), **right)
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            loop.save(file, step + 1, parts, opts)
