@@ -16,7 +16,8 @@ from pruning.tokens import Selection, VisualTokens
 class DPP(ImportanceMethod):
     """The kept set whose features span the largest volume, each scaled by its importance (greedy MAP).
 
-    L = diag(q)·cos·diag(q), q = min-max(w);  pick argmax_i det L_{S + i}, by incremental Cholesky (Chen et al. 2018).
+    L = diag(q)·cos·diag(q), q = min-max(w);  pick argmax_i det L_{S + i}, by incremental Cholesky.
+    Chen et al. 2018, https://arxiv.org/abs/1709.05135.
     Reference strategy of IDPruner's analysis, https://arxiv.org/abs/2602.13315, which does not give its kernel; this
     one is CDPruner's (https://arxiv.org/abs/2506.10967) with importance in the place of its relevance.
     Differs from CDPruner: no ε, so the least important token has no gain; tokens without gain follow by importance.
