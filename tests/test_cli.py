@@ -1,0 +1,174 @@
+"""The command line: what it prints and writes, and its exit codes."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pruning.__main__ import build_parser, main
+from pruning.method import METHODS
+from pruning.params import params
+
+QUESTION = "What color is the star?"
+
+
+@pytest.fixture
+def picture(noise, tmp_path: Path) -> str:
+    path = tmp_path / "picture.png"
+    noise(168, 112).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def run(tiny_folder: Path, capsys: pytest.CaptureFixture[str]):
+    """run(*arguments) -> (exit code, stdout, stderr) on the tiny model."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--model", str(tiny_folder)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_answer_as_in_the_readme(run, picture: str, tmp_path: Path) -> None:
+    overlay = tmp_path / "out.png"
+    weights = ("--importance-weight", "1", "--diversity-weight", "1")
+    code, out, _ = run("answer", picture, QUESTION, "--method", "idpruner", "--retention", "0.25", *weights,
+                       "--overlay", str(overlay), "--max-new-tokens", "4")  # fmt: skip
+    assert code == 0
+    assert "all 24 tokens:" in out
+    assert "6 tokens kept:" in out
+    assert "fidelity" in out
+    with Image.open(overlay) as image:
+        assert image.size[0] / image.size[1] == pytest.approx(1.5, rel=0.01)
+
+
+def test_answer_as_json(run, picture: str) -> None:
+    code, out, _ = run("answer", picture, QUESTION, "--json", "--max-new-tokens", "3", "--importance-weight", "1",
+                       "--diversity-weight", "3", "--importance", "feature_norm")  # fmt: skip
+    result = json.loads(out)
+    assert code == 0
+    assert result["knobs"] == {"importance": "feature_norm", "mmr_lambda": 0.25, "variant": "code"}
+    assert len(result["indices"]) == result["kept"] == 6
+    assert 0 < result["fidelity"] <= 1
+    assert result["full"]["prefill_tokens"] - result["pruned"]["prefill_tokens"] == 18
+    assert result["full"]["prefill_flops"] > result["pruned"]["prefill_flops"]
+    assert min(result["full"]["ttft_s"], result["select_s"], result["encode_s"]) > 0
+
+
+def test_keeping_everything_changes_nothing(run, picture: str) -> None:
+    result = json.loads(run("answer", picture, QUESTION, "--json", "--retention", "1", "--max-new-tokens", "5")[1])
+    assert result["agreement"]
+    assert result["fidelity"] == pytest.approx(1, abs=1e-5)
+    assert result["full"]["text"] == result["pruned"]["text"]
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_can_be_named(run, picture: str, name: str) -> None:
+    code, out, _ = run("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1")
+    assert code == 0
+    assert json.loads(out)["kept"] == 6
+
+
+def test_every_knob_is_an_option() -> None:
+    options = build_parser().parse_args(["answer", "a.png", "why"])
+    for method in METHODS.values():
+        for param in params(method):
+            assert getattr(options, param.name) is None
+
+
+def test_sweep_writes_table_and_charts(run, picture: str, tmp_path: Path) -> None:
+    table, drawing = tmp_path / "sweep.csv", tmp_path / "sweep.png"
+    code, out, _ = run("sweep", picture, QUESTION, "--methods", "idpruner", "random", "--retention", "0.25", "1",
+                       "--csv", str(table), "--png", str(drawing), "--json")  # fmt: skip
+    assert code == 0
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert len(rows) == len(json.loads(out))
+    curves = [row for row in rows if row["fidelity"]]
+    assert [(r["method"], r["budget"]) for r in curves] == [
+        ("idpruner", "6"),
+        ("random", "6"),
+        ("idpruner", "24"),
+        ("random", "24"),
+    ]
+    assert float(curves[-1]["fidelity"]) == pytest.approx(1, abs=1e-5)
+    lambdas = {row["mmr_lambda"] for row in rows if row["method"] == "idpruner" and row["hopkins"]}
+    assert len(lambdas) >= 11
+    with Image.open(drawing) as image:
+        assert image.size[0] > image.size[1] > 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--retention", "0"], "retention"),
+        (["--retention", "nan"], "retention"),
+        (["--importance-weight", "0", "--diversity-weight", "0"], "both 0"),
+        (["--importance-weight", "-1"], "at least 0"),
+        (["--mmr-lambda", "0.5", "--importance-weight", "1"], "one or the other"),
+        (["--mmr-lambda", "7"], "mmr_lambda"),
+        (["--seed", "3"], "seed"),
+        (["--overlay", "out.gif"], "must end in"),
+        (["--overlay", "no/such/folder/out.png"], "does not exist"),
+        (["--max-new-tokens", "0"], "max_new_tokens"),
+        (["--device", "tpu"], "device"),
+        (["--dtype", "int8"], "dtype"),
+    ],
+)
+def test_bad_options_exit_with_2_and_a_reason(run, picture: str, arguments: list[str], reason: str) -> None:
+    code, out, error = run("answer", picture, QUESTION, *arguments)
+    assert code == 2
+    assert reason in error
+    assert out == ""
+
+
+def test_bad_image_question_and_model(run, picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.png").touch()
+    for arguments, reason in (([str(tmp_path / "empty.png"), QUESTION], "empty"), ([picture, ""], "question is empty")):
+        code, _, error = run("answer", *arguments)
+        assert code == 2
+        assert reason in error
+    assert main(["answer", picture, QUESTION, "--model", str(tmp_path)]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_failures_that_are_nobody_s_input_exit_with_1(run, picture: str, monkeypatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("device is out of memory")
+
+    monkeypatch.setattr("pruning.models.VLM.encode", full)
+    code, _, error = run("answer", picture, QUESTION)
+    assert code == 1
+    assert "out of memory" in error
+
+
+def test_weights_without_a_lambda_are_noted(run, picture: str) -> None:
+    code, _, error = run("answer", picture, QUESTION, "--method", "divprune", "--importance-weight", "2", "--json")
+    assert code == 0
+    assert "divprune has no λ" in error
+
+
+def test_a_model_without_scorer_falls_back_by_name(picture: str, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for file in tiny_folder.iterdir():
+        if not file.name.startswith("scorer"):
+            (folder / file.name).symlink_to(file)
+    assert main(["answer", picture, QUESTION, "--json", "--max-new-tokens", "1", "--model", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["knobs"]["importance"] == "vision_attention"
+    assert "no trained scorer" in captured.err
+    assert main(["sweep", picture, QUESTION, "--retention", "0.5", "--model", str(folder)]) == 0
+    assert "VisionSelector is left out" in capsys.readouterr().err
+
+
+def test_as_a_program() -> None:
+    shown = subprocess.run([sys.executable, "-m", "pruning", "--help"], capture_output=True, text=True, check=True)
+    assert all(command in shown.stdout for command in ("answer", "sweep", "scenes"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["draw"])
