@@ -25,8 +25,8 @@ APART: Final = 40.0
 
 PLURAL: Final = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 _FRAMES: Final = (
-    "what color is the ? what shape is the object ? is there a object ? how many objects are there ? what number is "
-    "on the ? is the left or right of the ? above or below the ? on the side ? top bottom yes no"
+    "what color is the ? what shape is the object ? is there a object ? how many objects are there ? what number "
+    "is on the ? is the left or right of the ? above or below the ? on the side ? top bottom yes no"
 )
 _REPHRASED: Final = (
     ("color", "colour"), ("what", "which"), ("number", "digit"), ("are there?", "do you see?"), ("there a", "there any"),
