@@ -111,9 +111,9 @@ class Board:
         if param.kind == "choice":
             choices = [(words(c), c) for c in param.choices if param.name != "importance" or self._offers(c)]
             return gr.Dropdown(choices, value=self._start(param), label=param.label, info=param.help, visible=visible,
-                               filterable=False, elem_id=f"knob-{param.name}")  # fmt: skip
+                               filterable=False, min_width=130, elem_id=f"knob-{param.name}")  # fmt: skip
         return gr.Slider(param.lo, param.hi, value=param.default, step=param.step, label=param.label, info=param.help,
-                         visible=visible, elem_id=f"knob-{param.name}", buttons=[])  # fmt: skip
+                         visible=visible, min_width=130, elem_id=f"knob-{param.name}", buttons=[])  # fmt: skip
 
     def _offers(self, source: str) -> bool:
         from pruning.importance import signals_for

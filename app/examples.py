@@ -23,6 +23,10 @@ class Example:
     questions: tuple[str, ...]
 
     @property
+    def title(self) -> str:
+        return self.name.replace("-", " ")
+
+    @property
     def path(self) -> str:
         return str(FOLDER / f"{self.name}.png")
 

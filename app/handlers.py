@@ -83,10 +83,10 @@ class Handlers:
         return session, views.notice(" ".join(notes)), *suggestions(ANY_IMAGE)
 
     @guarded
-    def example(self, request: gr.Request, event: gr.SelectData) -> tuple[Any, ...]:
+    def example(self, request: gr.Request, event: gr.EventData) -> tuple[Any, ...]:
         """A picked example: its image, first question, session, suggestions."""
         self.engine.stop(owner(request))
-        chosen = EXAMPLES[int(event.index)]
+        chosen = EXAMPLES[int((event._data or {}).get("index", 0)) % len(EXAMPLES)]
         session, _ = self.engine.open(chosen.path)
         self.engine.encoded(session)
         return chosen.path, chosen.questions[0], session, "", *suggestions(chosen.questions)

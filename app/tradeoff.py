@@ -49,8 +49,8 @@ class Progress:
 
 
 def slots() -> dict[str, int]:
-    """Method → colour and marker on every chart, by place in the registry."""
-    return {name: place for place, name in enumerate(METHODS)}
+    """Method → colour and marker on every chart: IDPruner first, then the registry's order."""
+    return {name: place for place, name in enumerate(sorted(METHODS, key=lambda name: name != "idpruner"))}
 
 
 def source_of(engine: Engine, method: Method) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from app import answering, tradeoff, views
 from app.api import Api
@@ -44,50 +45,50 @@ def build_demo(engine: Engine) -> gr.Blocks:
 
     with gr.Blocks(title="IDPruner Lab", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as demo:
         state = gr.State(session)
-        gr.HTML(views.header(engine.vlm.title, str(engine.vlm.device), str(engine.vlm.dtype).removeprefix("torch."),
-                             engine.vlm.model_id), elem_id="head")  # fmt: skip
+        vlm = engine.vlm
+        fragment(views.header(vlm.title, str(vlm.device), str(vlm.dtype).removeprefix("torch."), vlm.model_id), "head")
         if is_shipped(engine):
-            gr.HTML(views.notice(SHIPPED_NOTICE), elem_id="about-model")
+            fragment(views.notice(SHIPPED_NOTICE), "about-model")
         with gr.Row(elem_id="lab", equal_height=False):
-            with gr.Column(scale=3, min_width=300, elem_id="controls"):
+            with gr.Column(scale=10, min_width=300, elem_id="controls"):
                 image = ImageInput(example.path, label="Image", type="filepath", sources=["upload", "clipboard", "webcam"],
-                                   height=190, elem_id="image", buttons=[], placeholder="Drop, paste or choose an image")  # fmt: skip
-                gallery = gr.Gallery([e.path for e in EXAMPLES], label="Examples", show_label=False, columns=6, rows=1,
-                                     height=58, allow_preview=False, object_fit="cover", interactive=False,
-                                     elem_id="examples", buttons=[])  # fmt: skip
-                note = gr.HTML("", elem_id="note")
+                                   height=210, elem_id="image", buttons=[], placeholder="Drop, paste or choose an image")  # fmt: skip
+                gallery = fragment(thumbnails(), "examples", PICK)
+                note = fragment("", "note")
                 with gr.Row(elem_id="question-row", equal_height=True):
                     asked = gr.Textbox(question, label="Question", max_lines=3, max_length=2000, scale=5, min_width=160,
                                        elem_id="question", placeholder="what color is the star?")  # fmt: skip
                     go = gr.Button("Ask", variant="primary", scale=1, min_width=64, elem_id="ask")
-                hint = gr.HTML("", elem_id="hint")
+                hint = fragment("", "hint")
                 with gr.Row(elem_id="suggestions"):
                     buttons = [gr.Button(text, size="sm", min_width=0, elem_classes="suggestion")
                                for text in padded(example.questions)]  # fmt: skip
-                retention = gr.Slider(0.02, 1, START["retention"], step=0.01, label="Retention ratio",
-                                      info="share of the visual tokens that is kept", elem_id="retention", buttons=[])  # fmt: skip
-                readout = gr.HTML(told, elem_id="readout")
-                weights = [
-                    gr.Slider(0, 1, START[key], step=0.05, label=f"{key.capitalize()} weight", info=info, buttons=[],
-                              elem_id=f"{key}-weight")
-                    for key, info in (("importance", "keep what matters"), ("diversity", "keep what differs"))
-                ]  # fmt: skip
                 menu = gr.Dropdown(board.menu(), value=method, label="Method", filterable=False, elem_id="method",
                                    info="; ".join(board.refused.values()) or None)  # fmt: skip
-                knobs = board.components(method)
-            with gr.Column(scale=5, min_width=340, elem_id="stage"):
+                with gr.Row(elem_id="knobs"):
+                    knobs = board.components(method)
+            with gr.Column(scale=15, min_width=340, elem_id="stage"):
                 style = gr.Radio([(title, key) for key, title in draw.STYLES.items()], value=START["style"], label="Overlay",
                                  show_label=False, container=False, elem_id="style")  # fmt: skip
-                overlay = gr.HTML(painted, elem_id="overlay")
-            with gr.Column(scale=4, min_width=340, elem_id="results"):
-                report = gr.HTML(views.report(first), elem_id="report")
+                overlay = fragment(painted, "overlay")
+                retention = gr.Slider(0.02, 1, START["retention"], step=0.01, label="Retention ratio",
+                                      elem_id="retention", buttons=[])  # fmt: skip
+                readout = fragment(told, "readout")
+                with gr.Row(elem_id="weights"):
+                    weights = [
+                        gr.Slider(0, 1, START[key], step=0.05, label=f"{key.capitalize()} weight", buttons=[], min_width=150,
+                                  elem_id=f"{key}-weight")
+                        for key in ("importance", "diversity")
+                    ]  # fmt: skip
+            with gr.Column(scale=12, min_width=340, elem_id="results"):
+                report = fragment(views.report(first), "report")
                 stop = gr.Button("Stop", size="sm", elem_id="stop", min_width=0)
                 with gr.Tabs(elem_id="tradeoff"):
                     with gr.Tab("Trade-off plane", id="plane"):
-                        plane = gr.HTML(views.chart(tradeoff.plane_chart(points, PAGE)), js_on_load=script(), elem_id="plane")
+                        plane = fragment(views.chart(tradeoff.plane_chart(points, PAGE)), "plane", script())
                     with gr.Tab("Fidelity curves", id="curves") as tab:
-                        curves = gr.HTML(views.chart(None, EMPTY_CURVES), js_on_load=script(), elem_id="curves")
-                        progress = gr.HTML(views.progress(None), elem_id="progress")
+                        curves = fragment(views.chart(None, EMPTY_CURVES), "curves", script())
+                        progress = fragment(views.progress(None), "progress")
                         with gr.Accordion("Methods", open=False):
                             names = gr.CheckboxGroup(board.menu(), value=[c for c in CURVES if c in board.methods],
                                                      show_label=False, container=False, elem_id="curve-methods")  # fmt: skip
@@ -148,6 +149,18 @@ def endpoints(api: Api, board: Board, method: str) -> None:
             gr.Button().click(endpoint, values, out, api_name=endpoint.__name__, api_description=endpoint.__doc__, **DEVICE)
 
 
+def fragment(value: str, name: str, script: str | None = None) -> gr.HTML:
+    """A piece of the page that `views` writes. `script` runs once with `element` and `trigger` at hand."""
+    return gr.HTML(value, elem_id=name, js_on_load=script, apply_default_css=False, padding=False)
+
+
+def thumbnails() -> str:
+    """The examples, small enough to travel inside the page."""
+    from pruning.images import open_image
+
+    return views.thumbnails([(e.title, draw.fit(np.asarray(open_image(e.path)), 120)[0]) for e in EXAMPLES])
+
+
 def launch_options(settings: Settings) -> dict[str, Any]:
     """What `Blocks.launch` needs: Gradio 6 takes theme and style sheet there."""
     return {
@@ -176,6 +189,24 @@ def theme() -> gr.themes.Base:
         text_size=gr.themes.sizes.text_md,
         font=list(SYSTEM),
         font_mono=list(MONO),
+    ).set(
+        body_background_fill="#f4f6f9",
+        body_background_fill_dark="#0e131b",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#161d28",
+        border_color_primary="#dde2ea",
+        border_color_primary_dark="#2c3646",
+        body_text_color="#1b2430",
+        body_text_color_dark="#eef2f7",
+        body_text_color_subdued="#566173",
+        body_text_color_subdued_dark="#a7b1c0",
+        color_accent="#1d5fd0",
+        slider_color="#1d5fd0",
+        slider_color_dark="#6ba2ff",
+        button_primary_background_fill="#1d5fd0",
+        button_primary_background_fill_hover="#174fb0",
+        button_primary_background_fill_dark="#2b6be0",
+        button_primary_background_fill_hover_dark="#3d7bf0",
     )
 
 
@@ -205,6 +236,10 @@ def _variables(palette: Palette) -> str:
     return "".join(f"--chart-{name}:{colour};" for name, colour in named.items())
 
 
+PICK = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) trigger("select", { index: Number(button.dataset.index) });
+});"""
 EMPTY_CURVES = "Fidelity of the pruned model against tokens kept, measured on this image and question."
 SHIPPED_NOTICE = (
     "This small model was trained on drawn scenes such as the examples and knows nothing of photographs. For those, start "

@@ -15,6 +15,7 @@ from pruning import draw
 from pruning.charts import Chart
 
 NONE = "–"
+LONG = 40  # characters: a longer answer is set smaller
 
 
 def text(value: object) -> str:
@@ -41,6 +42,16 @@ def overlay(image: NDArray[np.uint8], style: str, budget: int, n: int) -> str:
     )
 
 
+def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> str:
+    """A row of pictures to choose from; `entries` are (name, image)."""
+    buttons = "".join(
+        f'<button type="button" data-index="{i}" title="{text(name)}"><img alt="Example: {text(name)}" src="{draw.data_url(image)}">'
+        "</button>"
+        for i, (name, image) in enumerate(entries)
+    )
+    return f'<div class="thumbs" role="group" aria-label="Examples">{buttons}</div>'
+
+
 def readout(budget: int, n: int, mmr_lambda: float | None) -> str:
     """The numbers that the sliders stand for."""
     balance = "this method has no λ" if mmr_lambda is None else f"λ = <b>{mmr_lambda:.2f}</b>"
@@ -58,7 +69,7 @@ def report(r: Report | None) -> str:
     """Both answers, the verdict and the table. Every row is there from the start, so nothing moves while numbers come."""
     r = r or Report(0, 0, "", "idle")
     return (
-        '<section class="report" aria-label="Answers and cost">'
+        '<section class="report"><h2>Answer and cost</h2>'
         f'<div class="answers">{_answer("All tokens", r.n, r.full, r.stage == "all")}'
         f"{_answer('Kept tokens', r.budget, r.kept, r.stage == 'kept')}</div>"
         f'<p class="verdict" aria-live="polite">{_verdict(r)}</p>{_table(r)}</section>'
@@ -119,8 +130,9 @@ def _answer(name: str, count: int, side: Side, running: bool) -> str:
     cursor = '<span class="cursor" aria-hidden="true"></span>' if running else ""
     shown = text(side.text) or ('<span class="faint">no words</span>' if side.done else "")
     number = f"{count} tokens" if count else NONE
+    kind = f"answer{' running' if running else ''}{' long' if len(side.text) > LONG else ''}"
     return (
-        f'<article class="answer{" running" if running else ""}"><h3>{name} <small>{number}</small></h3>'
+        f'<article class="{kind}"><h3>{name} <small>{number}</small></h3>'
         f"<p>{shown}{cursor}</p></article>"
     )
 
@@ -137,7 +149,7 @@ def _verdict(r: Report) -> str:
     why = "exp(−mean KL divergence) over the tokens of the all-token answer; 1 = says the same with the same confidence"
     return (
         f'{sign}<span class="fidelity" title="{why}">fidelity <b>{r.fidelity:.3f}</b>'
-        f'<meter min="0" max="1" value="{r.fidelity:.3f}" aria-label="Fidelity"></meter></span>'
+        f'<span class="bar" aria-hidden="true"><i style="width:{r.fidelity:.1%}"></i></span></span>'
     )
 
 
@@ -145,8 +157,8 @@ def _table(r: Report) -> str:
     known = r.kept.prefill_tokens and r.full.prefill_tokens
     rows = [
         _row("Visual tokens", "What the language model receives of the image", *_counts(r)),
-        _row("Prefill compute", "Analytic FLOPs to read the prompt once, text included",
-             *_costs(r.full.flops, r.kept.flops, ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP"], 1000, bool(known))),
+        _row("Prefill FLOPs", "Analytic, F = floating-point operations to read the prompt once, text included",
+             *_costs(r.full.flops, r.kept.flops, ["F", "kF", "MF", "GF", "TF"], 1000, bool(known))),
         _row("KV cache", "Analytic bytes of keys and values of the prompt",
              *_costs(r.full.kv_bytes, r.kept.kv_bytes, ["B", "KiB", "MiB", "GiB"], 1024, bool(known))),
         _row("Time to first token", "Measured, median of up to 5 runs; the selection counts for the kept tokens", *_times(r)),
@@ -156,7 +168,7 @@ def _table(r: Report) -> str:
              *([_ms(r.encode_s)] * 2 if r.encode_s else [NONE, NONE]), ""),
     ]  # fmt: skip
     head = '<tr><td></td><th scope="col">All</th><th scope="col">Kept</th><th scope="col">Saved</th></tr>'
-    return f'<table class="costs"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<table class="costs"><colgroup><col class="name"><col><col><col class="saved"></colgroup><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def _row(name: str, why: str, full: str, kept: str, saved: str) -> str:

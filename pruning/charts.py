@@ -21,7 +21,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 SIZE = (4.8, 3.5)  # inches at 100 dpi: 480 x 350 units, in which the font sizes below are pixels x 0.72
-_SMALL, _TEXT = 7.2, 8.4
+_SMALL, _TEXT = 8.2, 9.2
 _MARKERS = "osD^vPXp*"
 _SVG_SETTINGS = threading.Lock()  # matplotlib reads svg.* from its global settings while it writes
 
@@ -129,30 +129,37 @@ def plane(
 ) -> Chart:
     """The paper's plane at one budget: importance retention I(S) against the Hopkins statistic H(S).
 
-    `points`: the λ sweep (those with `mmr_lambda`) and the reference strategies. `front`: the non-dominated ones among
+    `points`: λ sweeps (those with `mmr_lambda`; the first method's ends are labelled) and single reference strategies. `front`: the non-dominated ones among
     them, joined by a line. `here`: the present setting. `slots`: method → colour and marker.
     """
     figure, axes = _frame(palette, "Importance retention I(S), share → better", "Hopkins statistic H(S) ↓ more diverse")
-    sweep = sorted((p for p in points if p.mmr_lambda is not None), key=lambda p: p.mmr_lambda or 0.0)
+    sweeps: dict[str, list[OnPlane]] = {}
+    for p in sorted((p for p in points if p.mmr_lambda is not None), key=lambda p: p.mmr_lambda or 0.0):
+        sweeps.setdefault(p.method, []).append(p)
+    lines = sorted(sweeps.values(), key=lambda line: slots.get(line[0].method, 0))
     others = [p for p in points if p.mmr_lambda is None]
     border = sorted(front, key=lambda p: p.importance_retention)
     where = ([p.importance_retention for p in border], [p.hopkins for p in border])
     axes.plot(*where, color=palette.muted, lw=5, alpha=0.28, solid_capstyle="round", zorder=1)
-    if sweep:
-        colour, marker = _look(slots.get(sweep[0].method, 0), palette)
-        where = ([p.importance_retention for p in sweep], [p.hopkins for p in sweep])
-        axes.plot(*where, color=colour, lw=1.6, marker=marker, ms=4.5, mec=palette.paper, mew=0.6, zorder=3)
+    for line in lines:
+        colour, marker = _look(slots.get(line[0].method, 0), palette)
+        where = ([p.importance_retention for p in line], [p.hopkins for p in line])
+        axes.plot(*where, color=colour, lw=1.4, marker=marker, ms=4.5, mec=palette.paper, mew=0.6, zorder=3)
     for p in others:
         colour, marker = _look(slots.get(p.method, 7), palette)
         axes.plot(p.importance_retention, p.hopkins, color=colour, marker=marker, ms=7, mec=palette.paper, zorder=4)
     _margins(axes, points)
-    spots = _between([(p.importance_retention, p.hopkins) for p in sweep])
-    names = _Labels(figure, axes, [*spots, *((p.importance_retention, p.hopkins) for p in others)], palette)
+    spots = [spot for line in lines for spot in _between([(p.importance_retention, p.hopkins) for p in line])]
+    names = _Labels(axes, [*spots, *((p.importance_retention, p.hopkins) for p in others)])
     if here is not None:
         axes.plot(here.importance_retention, here.hopkins, "o", ms=13, mfc="none", mec=palette.here, mew=2, zorder=6)
         names.add(here.importance_retention, here.hopkins, "you are here", palette.here, reach=8)
-    for p in sweep[:: max(1, len(sweep) - 1)]:
-        names.add(p.importance_retention, p.hopkins, f"λ {p.mmr_lambda:g}", _look(slots.get(p.method, 0), palette)[0])
+    for line in lines:
+        colour = _look(slots.get(line[0].method, 0), palette)[0]
+        for p in (line[0], line[-1]) if line is lines[0] and len(line) > 1 else ():
+            names.add(p.importance_retention, p.hopkins, f"λ {p.mmr_lambda:g}", colour)
+        p = line[len(line) // 3]
+        names.add(p.importance_retention, p.hopkins, p.title, colour)
     for p in others:
         names.add(p.importance_retention, p.hopkins, p.title, _look(slots.get(p.method, 7), palette)[0])
     if border:
@@ -160,7 +167,7 @@ def plane(
         names.add(middle.importance_retention, middle.hopkins, "front", palette.muted)
     marks = tuple(
         Mark(*_place(axes, p.importance_retention, p.hopkins), p.method, p.mmr_lambda, p.retention, _plane_label(p))
-        for p in (*sweep, *others)
+        for p in (*(p for line in lines for p in line), *others)
     )
     best = f"{len(border)} of {len(points)} settings are not dominated." if points else "No points yet."
     return Chart(figure, marks, f"Importance retention against Hopkins statistic at one budget. {best}", palette)
@@ -187,7 +194,7 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
                       fontsize=_SMALL, fontweight="bold")  # fmt: skip
     lines = [(s, sorted(s.points)) for s in series if s.points]
     spots = [spot for _, line in lines for spot in _between([(k, f) for k, _, f in line])]
-    names = _Labels(figure, axes, spots, palette)
+    names = _Labels(axes, spots)
     for s, line in lines:
         colour, marker = _look(s.slot, palette)
         where = ([k for k, _, _ in line], [f for _, _, f in line])
@@ -205,7 +212,7 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
 
 def _frame(palette: Palette, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=SIZE, dpi=100)
-    axes = figure.add_axes((0.115, 0.135, 0.865, 0.835))
+    axes = figure.add_axes((0.125, 0.14, 0.855, 0.83))
     axes.set_facecolor("none")
     axes.grid(color=palette.grid, lw=0.8)
     axes.set_axisbelow(True)
@@ -253,22 +260,22 @@ class _Labels:
     _AROUND = ((7, 0), (7, 9), (7, -9), (-7, 0), (-7, 9), (-7, -9), (0, 13), (0, -13), (16, 18), (-16, 18), (16, -18),
                (-16, -18), (24, 30), (-24, 30), (24, -30), (-24, -30))  # fmt: skip
 
-    def __init__(self, figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], palette: Palette) -> None:
-        self._axes, self._points, self._palette = axes, points, palette
+    def __init__(self, axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+        self._axes, self._points = axes, points
         self._taken: list[Bbox] = []
-        self._room = Bbox.from_bounds(0, 0, *(figure.get_size_inches() * figure.dpi))
+        self._room = Bbox.from_extents(axes.bbox.x0 + 2, axes.bbox.y0 + 2, axes.bbox.x1 + 8, axes.bbox.y1 + 8)
 
     def add(self, x: float, y: float, text: str, colour: str, reach: float = 0, side: int = 1) -> None:
         """`reach`: radius of what surrounds the point, in pixels; such a label is bold. `side`: 1 right, -1 left first."""
         across, up = self._axes.transData.transform((x, y))
         spots = [Bbox.from_bounds(px - 3, py - 3, 6, 6) for px, py in self._axes.transData.transform(self._points)]
-        width, height = 5.3 * len(text) * (1.08 if reach else 1.0), 10.0
+        width, height = 6.1 * len(text) * (1.08 if reach else 1.0), 11.0
         best: tuple[int, float, float, Bbox] | None = None
         for wide, dy in self._AROUND:
             dx = side * (wide + (reach if wide > 0 else -reach if wide < 0 else 0))
             left = across + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
             box = Bbox.from_bounds(left, up + dy - height / 2, width, height)
-            if not (self._room.x0 <= box.x0 and box.x1 <= self._room.x1 and box.y0 > 42 and box.y1 <= self._room.y1):
+            if not (self._room.x0 <= box.x0 and box.x1 <= self._room.x1 and self._room.y0 <= box.y0 and box.y1 <= self._room.y1):
                 continue
             if any(box.overlaps(other) for other in self._taken):
                 continue

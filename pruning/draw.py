@@ -23,9 +23,9 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 
 STYLES: Mapping[str, str] = {
-    "dimmed": "Pruned patches dimmed",
+    "dimmed": "Pruned dimmed",
     "grid": "Grid outlines",
-    "heat": "Importance heat map",
+    "heat": "Importance heat",
     "order": "Pick order",
 }
 KEPT = (240, 228, 66)  # Okabe-Ito yellow: readable on dark and, with its dark seam, on light
