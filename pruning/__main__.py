@@ -14,7 +14,7 @@ from typing import Any
 
 from pruning import commands
 from pruning.draw import STYLES
-from pruning.method import METHODS
+from pruning.method import METHODS, Method
 from pruning.models import SHIPPED, VLM, load
 from pruning.params import Param, params
 from pruning.pareto import RETENTIONS
@@ -65,6 +65,18 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
     many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
     many.set_defaults(run=_sweep)
+
+    bench = kinds.add_parser("scenes", allow_abbrev=False,
+                             help="accuracy on held-out scenes, per question family")  # fmt: skip
+    _add_model(bench)
+    _add_methods(bench, commands.CURVES)
+    bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
+    bench.add_argument("--scenes", type=int, default=240, help="scenes to ask about, default: %(default)s")
+    bench.add_argument(
+        "--per-family", type=int, default=1, help="questions of each family a scene, default: %(default)s"
+    )
+    bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+    bench.set_defaults(run=_scenes)
     return parser
 
 
@@ -139,7 +151,7 @@ def _model(options: argparse.Namespace) -> VLM:
 
 
 def _answer(options: argparse.Namespace) -> None:
-    commands.check_picture_path(options.overlay)
+    commands.check_path(options.overlay, *commands.PICTURES)
     knobs = _knobs(options)
     if options.mmr_lambda is None and LAMBDA in knobs and LAMBDA not in _own(options.method, knobs):
         _note(f"{options.method} has no λ: the two weights change nothing")
@@ -176,30 +188,45 @@ def _answer(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    commands.check_picture_path(options.png)
-    if options.csv is not None and not options.csv.parent.is_dir():
-        raise ValueError(f"the folder {options.csv.parent} does not exist: create it first")
+    commands.check_path(options.png, *commands.PICTURES)
+    commands.check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
-    names = sorted(METHODS) if "all" in options.methods else list(dict.fromkeys(options.methods))
-    methods = [commands.build_method(vlm, name, _own(name, knobs)) for name in names]
-    missing = [method for method in methods if not method.needs <= vlm.signals]
-    for method in missing:
-        _note(f"{method.title} is left out: {vlm.title} lacks {', '.join(sorted(method.needs - vlm.signals))}")
-    methods = [method for method in methods if method not in missing]
+    methods = _methods(options, vlm, knobs)
     points = commands.sweep(
         vlm, options.image, options.question, methods, options.retention, options.at, options.png, _progress
     )
-    rows = [asdict(point) for point in points]
+    _rows(options, [asdict(point) for point in points])
+    if options.png is not None:
+        _note(f"written: {options.png}")
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    commands.check_path(options.csv)
+    knobs, vlm = _knobs(options), _model(options)
+    methods = _methods(options, vlm, knobs)
+    _rows(options, commands.scenes(vlm, methods, options.retention, options.scenes, options.per_family, _progress))
+
+
+def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method]:
+    """The chosen methods; one that needs what the model lacks is left out with a note."""
+    names = sorted(METHODS) if "all" in options.methods else list(dict.fromkeys(options.methods))
+    methods = [commands.build_method(vlm, name, _own(name, knobs)) for name in names]
+    for method in methods:
+        if not method.needs <= vlm.signals:
+            _note(f"{method.title} is left out: {vlm.title} lacks {', '.join(sorted(method.needs - vlm.signals))}")
+    return [method for method in methods if method.needs <= vlm.signals]
+
+
+def _rows(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """The table as a CSV file where one is named, as JSON where that is asked for, else as CSV on stdout."""
     if options.csv is not None:
         with options.csv.open("w", newline="", encoding="utf-8") as file:
             _table(file, rows)
+        _note(f"written: {options.csv}")
     if options.json:
         _print(json.dumps(rows, ensure_ascii=False))
     elif options.csv is None:
         _table(sys.stdout, rows)
-    for path in (options.csv, options.png):
-        if path is not None:
-            _note(f"written: {path}")
 
 
 def _table(file: Any, rows: Sequence[dict[str, Any]]) -> None:
@@ -210,7 +237,7 @@ def _table(file: Any, rows: Sequence[dict[str, Any]]) -> None:
 
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done} of {total} points" + ("\n" if done == total else ""))
+        sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
 
 
 def _print(text: str) -> None:

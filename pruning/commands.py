@@ -20,8 +20,11 @@ from pruning.metrics import agreement, fidelity
 from pruning.models import VLM, Answer, Encoded
 from pruning.params import params
 from pruning.pareto import FidelityPoint, fidelity_sweep, front, plane_methods, plane_sweep
+from pruning.scenes.benchmark import run
+from pruning.scenes.questions import FAMILIES
 from pruning.tokens import VisualTokens
 
+PICTURES = (".png", ".jpg", ".jpeg")
 TIMINGS = 5  # repetitions behind a median
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 
@@ -165,12 +168,40 @@ def sweep(
     return rows + [Point(p.method, p.mmr_lambda, p.retention, p.budget, None, None, p.fidelity) for p in curves]
 
 
-def check_picture_path(path: Path | None) -> None:
-    """ValueError unless the file can be written there: .png or .jpg in a folder that exists."""
+def scenes(
+    vlm: VLM,
+    methods: Sequence[Method],
+    retentions: Sequence[float],
+    count: int,
+    per_family: int,
+    progress: Callable[[int, int], None],
+) -> list[dict[str, Any]]:
+    """Accuracy on held-out scenes: a row for all tokens, then one per retention and method.
+
+    `kept` is the share of the all-token accuracy that is left; None where that is 0.
+    """
+    named = {method.name: method for method in methods}
+    rows = run(vlm, named, retentions, scenes=count, per_family=per_family, progress=progress)
+    whole = rows[0].accuracy
+    return [
+        {
+            "method": row.method,
+            "retention": row.retention,
+            **{family: _finite(row.of(family)) for family in FAMILIES},
+            "accuracy": row.accuracy,
+            "kept": row.accuracy / whole if whole else None,
+            "questions": sum(row.asked.values()),
+        }
+        for row in rows
+    ]
+
+
+def check_path(path: Path | None, *endings: str) -> None:
+    """ValueError unless a file of one of these kinds can be written there; the folder has to exist."""
     if path is None:
         return
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ValueError(f"{path} must end in .png or .jpg")
+    if endings and path.suffix.lower() not in endings:
+        raise ValueError(f"{path} must end in {' or '.join(endings)}")
     if not path.parent.is_dir():
         raise ValueError(f"the folder {path.parent} does not exist: create it first")
 

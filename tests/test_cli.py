@@ -103,6 +103,24 @@ def test_sweep_writes_table_and_charts(run, picture: str, tmp_path: Path) -> Non
         assert image.size[0] > image.size[1] > 300
 
 
+def test_scenes_prints_the_table(run, tmp_path: Path) -> None:
+    table = tmp_path / "scenes.csv"
+    code, out, _ = run("scenes", "--scenes", "1", "--methods", "random", "idpruner", "--retention", "0.25", "0.1",
+                       "--json", "--csv", str(table))  # fmt: skip
+    rows = json.loads(out)
+    assert code == 0
+    assert [(row["method"], row["retention"]) for row in rows] == [
+        ("all tokens", 1.0),
+        ("random", 0.25),
+        ("idpruner", 0.25),
+        ("random", 0.1),
+        ("idpruner", 0.1),
+    ]
+    assert {"counting", "reading", "accuracy", "kept", "questions"} <= rows[0].keys()
+    assert len(table.read_text().splitlines()) == 6
+    assert run("scenes", "--scenes", "0")[0] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
