@@ -30,14 +30,19 @@ IDS: Final = {word: i for i, word in enumerate(WORDS)}
 BEFORE: Final = tuple(IDS[w] for w in ("<|im_start|>", "user", "<|vision_start|>"))
 AFTER: Final = tuple(IDS[w] for w in ("<|im_end|>", "<|im_start|>", "assistant"))
 END: Final = IDS["<|im_end|>"]
-PER_PICTURE: Final = 16
+PER_PICTURE: Final = 12
 """Questions asked about a picture in one step."""
-LONGEST: Final = 24
-"""Tokens of a question with its frame; shorter ones are padded on the left."""
-ROUND: Final = 200
+PICTURES: Final = 24
+"""Pictures of one step."""
+LONGEST: Final = 20
+"""Tokens of the longest question with its frame and answer; shorter ones are padded on the left."""
+ROUND: Final = 400
 """Steps on one set of cached pictures."""
-CACHED: Final = ((224, 224, 1024), (336, 224, 768), (224, 336, 768), (336, 336, 2048), (448, 336, 512), (448, 448, 512))
+CACHED: Final = ((224, 224, 1440), (336, 224, 720), (224, 336, 720), (336, 336, 1920), (448, 336, 240), (448, 448, 240))
 """Height, width and number of the pictures of a round."""
+
+VALIDATION: Final = ((224, 224, 48), (336, 336, 96), (448, 448, 48))
+"""Height, width and number of the held-out pictures that progress is measured on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,7 @@ def ask_all(scenes: Sequence[Scene], rng: np.random.Generator, per_picture: int,
                 turn += 1
             if rng.random() < reworded:
                 question = rephrase(question, rng)
-            tokens = tokenise(question)[-LONGEST:]
+            tokens = tokenise(question)
             ids[b, q, -len(tokens) :], real[b, q, -len(tokens) :] = tokens, True
             family[b, q] = turn % len(FAMILIES)
     return Asked(torch.from_numpy(ids), torch.from_numpy(real), torch.from_numpy(family))
@@ -132,7 +137,7 @@ def _pixels(job: tuple[int, int, int, int]) -> tuple[Tensor, list[Scene]]:
 
 
 class _Jobs:
-    """Picklable: job number -> pixels of 32 pictures."""
+    """Picklable: job number -> pixels of PICTURES pictures."""
 
     def __init__(self, jobs: list[tuple[int, int, int, int]]) -> None:
         self.jobs = jobs
@@ -145,7 +150,7 @@ def encode_pictures(
     visual: Any, first: int, sizes: Sequence[tuple[int, int, int]], device: torch.device, run: Callable[..., Tensor]
 ) -> list[Pictures]:
     """Pictures of each size from seed `first` on, through the tower, without gradients."""
-    jobs = [(first + i, 32, h, w) for h, w, count in sizes for i in range(0, count, 32)]
+    jobs = [(first + i, PICTURES, h, w) for h, w, count in sizes for i in range(0, count, PICTURES)]
     tokens: dict[tuple[int, int], list[Tensor]] = {}
     scenes: dict[tuple[int, int], list[Scene]] = {}
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
@@ -158,10 +163,10 @@ def encode_pictures(
 
 
 def pick_group(pictures: Sequence[Pictures], rng: np.random.Generator) -> tuple[Pictures, NDArray[np.int64]]:
-    """32 pictures of one size, sizes as often as there are pictures of them."""
+    """PICTURES of one size, sizes as often as there are pictures of them."""
     counts = np.array([len(p.scenes) for p in pictures], float)
     group = pictures[rng.choice(len(pictures), p=counts / counts.sum())]
-    return group, rng.choice(len(group.scenes), 32, replace=False)
+    return group, rng.choice(len(group.scenes), PICTURES, replace=False)
 
 
 def evaluate(model: Any, pictures: Sequence[Pictures], run: Callable[..., Tensor]) -> dict[str, float]:
@@ -170,9 +175,11 @@ def evaluate(model: Any, pictures: Sequence[Pictures], run: Callable[..., Tensor
     rng = np.random.default_rng(1)
     with torch.no_grad(), torch.autocast(pictures[0].visual.device.type, torch.bfloat16):
         for group in pictures:
-            for i in range(0, len(group.scenes) - 31, 32):
-                asked = ask_all(group.scenes[i : i + 32], rng, PER_PICTURE)
-                _, right = answer_loss(answer(model, group.visual[i : i + 32], asked, group.gh, group.gw, run), asked)
+            for i in range(0, len(group.scenes) - PICTURES + 1, PICTURES):
+                asked = ask_all(group.scenes[i : i + PICTURES], rng, PER_PICTURE)
+                _, right = answer_loss(
+                    answer(model, group.visual[i : i + PICTURES], asked, group.gh, group.gw, run), asked
+                )
                 rights.append(right)
                 families.append(asked.family)
     right, family = torch.cat(rights), torch.cat(families)
@@ -188,7 +195,7 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) ->
     file = folder / "language.pt"
     start = loop.restore(file, {"language": language}, opts)
     see, run = torch.compile(tower.encode, dynamic=False), torch.compile(decoder.answer_logits, dynamic=False)
-    held_out = encode_pictures(visual, HELD_OUT, ((224, 224, 32), (336, 336, 96), (448, 448, 32)), device, see)
+    held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, see)
     progress = loop.Progress("language", start, steps)
     pictures: list[Pictures] = []
     for step in range(start, steps):
@@ -221,7 +228,7 @@ def joint_batch(step: int) -> tuple[Tensor, Tensor, Asked]:
     return images, torch.from_numpy(np.stack([dense_labels(s) for s in scenes])), asked
 
 
-JOINT: Final = ((336, 336, 28), (224, 224, 32), (336, 336, 28), (448, 448, 16))
+JOINT: Final = ((336, 336, 24), (224, 224, 32), (336, 336, 24), (448, 448, 12))
 
 
 def joint(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) -> None:
@@ -254,5 +261,5 @@ def joint(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) ->
         progress.add(step, loss=loss.item(), dense=dense.item(), **by_family(right, asked.family))
         if (step + 1) % 100 == 0 or step + 1 == steps:
             loop.save(file, step + 1, parts, opts)
-            held_out = encode_pictures(visual, HELD_OUT, ((224, 224, 32), (336, 336, 96), (448, 448, 32)), device, see)
+            held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, see)
             log.info("held out %s", evaluate(model, held_out, run))
