@@ -39,3 +39,24 @@ def noise():
         return Image.fromarray(pixels)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def served(tiny_vlm: VLM, tmp_path_factory: pytest.TempPathFactory):
+    """The running app with the tiny model; its uploads go to a folder of the test run's own."""
+    from tests.serving import serve
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        with serve(tiny_vlm) as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser, shared; each test opens a context of its own."""
+    from tests.serving import browser
+
+    with browser() as running:
+        yield running

@@ -1,0 +1,270 @@
+"""The page in a real headless Chromium: what a visitor does, and what she sees of it."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+SHOTS = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
+OVERLAY = "#overlay img"
+
+
+@pytest.fixture
+def page(served, chromium):
+    """A fresh visitor at 1440 px. Fails the test on a script error or a request to another host."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, permissions=["camera"])
+    tab, outside, errors = context.new_page(), [], []
+    tab.set_default_timeout(30_000)
+    tab.on("request", lambda request: outside.append(request.url) if foreign(request.url) else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(served.url + "?__theme=light")
+    tab.wait_for_selector(OVERLAY)
+    yield tab
+    context.close()
+    assert outside == []
+    assert errors == []
+
+
+def foreign(url: str) -> bool:
+    return urlparse(url).scheme in ("http", "https", "ws", "wss") and urlparse(url).hostname not in ("127.0.0.1", "localhost")
+
+
+def overlay(tab) -> str:
+    return tab.get_attribute(OVERLAY, "src")
+
+
+def changed(tab, selector: str, attribute: str, before: str) -> None:
+    """Wait until an attribute is no longer what it was."""
+    tab.wait_for_function(
+        "([s, a, b]) => { const e = document.querySelector(s); return e && e.getAttribute(a) !== b; }",
+        arg=[selector, attribute, before],
+    )
+
+
+def answered(tab) -> None:
+    """Wait until a verdict and the last measurement stand."""
+    tab.wait_for_function("document.querySelectorAll('#report .running').length === 0")
+    tab.wait_for_selector("#report .badge.same, #report .badge.other")
+    tab.wait_for_function("!document.querySelector('#report .costs tbody tr:nth-child(4)').innerText.includes('–')")
+
+
+def slide(tab, name: str, steps: int) -> None:
+    """Move a slider by keyboard."""
+    slider = tab.locator(f"#{name} input[type=range]")
+    slider.focus()
+    for _ in range(abs(steps)):
+        slider.press("ArrowRight" if steps > 0 else "ArrowLeft")
+
+
+def drag(tab, name: str, share: float) -> None:
+    """Drag a slider's thumb with the mouse to a share of its width, and let go."""
+    box = tab.locator(f"#{name} input[type=range]").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    tab.mouse.move(box["x"] + box["width"] * 0.25, middle)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * share, middle, steps=4)
+    tab.mouse.up()
+
+
+def picture(folder: Path, name: str, colour: tuple[int, int, int]) -> Path:
+    pixels = np.full((224, 224, 3), colour, np.uint8)
+    pixels[40:120, 60:160] = 255 - np.array(colour)
+    Image.fromarray(pixels).save(folder / name)
+    return folder / name
+
+
+def test_it_opens_with_a_result(page):
+    assert "IDPruner Lab" in page.title()
+    assert page.locator("#report .badge.same, #report .badge.other").count() == 1
+    assert "16 of 64 tokens" in page.inner_text("#readout")
+    assert "0.50" in page.inner_text("#readout")
+    assert page.locator("#plane .mark").count() >= 21
+    assert page.locator("#report .costs tbody tr").count() == 6
+
+
+def test_a_dragged_slider_moves_overlay_then_answer(page):
+    before, report = overlay(page), page.inner_text("#report .answer:nth-child(2) h3")
+    drag(page, "retention", 0.8)
+    changed(page, OVERLAY, "src", before)
+    page.wait_for_function("!document.querySelector('#readout').innerText.includes('16 of 64')")
+    page.wait_for_function(
+        "b => document.querySelector('#report .answer:nth-child(2) h3').innerText !== b", arg=report
+    )
+    answered(page)
+    kept = re.search(r"(\d+) of 64", page.inner_text("#readout"))[1]
+    assert f"{kept} tokens" in page.inner_text("#report .answer:nth-child(2) h3")
+
+
+def test_a_slider_moved_by_keyboard_is_answered_too(page):
+    before = overlay(page)
+    slide(page, "importance-weight", 4)
+    changed(page, OVERLAY, "src", before)
+    page.wait_for_function("document.querySelector('#readout').innerText.includes('0.58')")
+    slide(page, "retention", 12)
+    page.wait_for_function("document.querySelector('#readout').innerText.includes('24 of 64')")
+    page.wait_for_function("document.querySelector('#report .answer:nth-child(2) h3').innerText.includes('24 tokens')")
+    answered(page)
+
+
+def test_both_weights_zero_say_so(page):
+    slide(page, "importance-weight", -10)
+    slide(page, "diversity-weight", -10)
+    page.wait_for_selector("text=both 0")
+
+
+def test_every_overlay_style_differs(page):
+    seen = {overlay(page)}
+    for label in ("Grid outlines", "Importance heat", "Pick order"):
+        before = overlay(page)
+        page.get_by_text(label, exact=True).click()
+        changed(page, OVERLAY, "src", before)
+        seen.add(overlay(page))
+    assert len(seen) == 4
+
+
+def test_upload_question_and_hint(page, tmp_path):
+    before = overlay(page)
+    page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+    page.set_input_files("#image input[type=file]", picture(tmp_path, "mine.png", (200, 30, 40)))
+    changed(page, OVERLAY, "src", before)
+    answered(page)
+    page.fill("#question textarea", "what color is the xylophone?")
+    page.click("#ask")
+    page.wait_for_selector("#hint >> text=xylophone")
+    answered(page)
+
+
+def test_an_example_brings_its_question(page):
+    before = overlay(page)
+    page.click("#examples button:nth-child(6)")
+    changed(page, OVERLAY, "src", before)
+    assert page.input_value("#question textarea") == "how many objects are there?"
+    answered(page)
+
+
+def test_a_suggestion_is_asked(page):
+    label = page.inner_text("#suggestions button:nth-child(3)")
+    page.click("#suggestions button:nth-child(3)")
+    page.wait_for_function("q => document.querySelector('#question textarea').value === q", arg=label)
+    answered(page)
+
+
+def test_broken_image_is_explained_and_the_page_goes_on(page, tmp_path):
+    (tmp_path / "fake.png").write_text("this is no image")
+    page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+    page.set_input_files("#image input[type=file]", tmp_path / "fake.png")
+    page.wait_for_selector("text=not an image")
+    before = overlay(page)
+    page.click("#examples button:nth-child(2)")
+    changed(page, OVERLAY, "src", before)
+
+
+def test_method_menu_comes_from_the_registry(page, served):
+    from pruning.method import METHODS
+
+    page.click("#method input")
+    options = page.locator("#method [role=option], ul[role=listbox] li").all_inner_texts()
+    assert {title.strip().removeprefix("✓").strip() for title in options} == {m.title for m in METHODS.values()}
+    before = overlay(page)
+    page.get_by_role("option", name="Random").click()
+    changed(page, OVERLAY, "src", before)
+    page.wait_for_function("document.querySelector('#readout').innerText.includes('no λ')")
+    page.wait_for_selector("#knob-seed")
+    assert page.locator("#knob-importance").count() == 0 or not page.is_visible("#knob-importance")
+
+
+def test_a_click_on_the_plane_loads_that_setting(page):
+    mark = page.locator('#plane .mark[aria-label^="IDPruner, λ 0.2:"]')
+    box = mark.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("document.querySelector('#readout').innerText.includes('0.2')")
+    loaded = float(page.input_value("#importance-weight input[type=number]"))
+    assert abs(loaded - 0.2) <= 0.1  # neighbours on the curve may lie closer than a pixel
+    answered(page)
+
+
+def test_fidelity_curves_appear_and_their_points_load(page):
+    page.get_by_role("tab", name="Fidelity curves").click()
+    page.wait_for_selector("#progress >> text=points measured", timeout=60_000)
+    marks = page.locator("#curves .mark")
+    assert marks.count() == 45
+    last = page.locator('#curves .mark[aria-label^="Random: 64 of 64"]')
+    last.focus()
+    last.press("Enter")
+    page.wait_for_function("document.querySelector('#readout').innerText.includes('64 of 64')")
+    assert page.input_value("#method input") == "Random"
+
+
+def test_stop_ends_an_answer_and_the_page_goes_on(page, served, slow_model):
+    page.fill("#question textarea", "how many objects are there in the image?")
+    page.click("#ask")
+    page.wait_for_selector("#report .running .cursor")
+    page.click("#stop")
+    page.wait_for_selector("#report >> text=Stopped")
+    slow_model.clear()
+    page.click("#ask")
+    answered(page)
+
+
+@pytest.fixture
+def slow_model(served, monkeypatch):
+    """Every token takes 0.2 s for as long as the returned list is not empty."""
+    import time
+
+    slow, generate = [True], served.engine.vlm.generate
+
+    def crawl(*values, **named):
+        for chunk in generate(*values, **named):
+            time.sleep(0.2 if slow else 0)
+            yield chunk
+
+    monkeypatch.setattr(served.engine.vlm, "generate", crawl)
+    return slow
+
+
+def test_a_closed_tab_frees_the_device(served, chromium, slow_model):
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.goto(served.url)
+    tab.wait_for_selector(OVERLAY)
+    tab.fill("#question textarea", "is there a star in the picture?")
+    tab.click("#ask")
+    tab.wait_for_selector("#report .running .cursor")
+    context.close()
+    free = served.engine._device.acquire(timeout=8)  # 64 tokens at 0.2 s would hold it for 13 s, twice
+    assert free
+    served.engine._device.release()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_page_fits_in_both_themes(served, chromium, width, theme):
+    context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844})
+    tab = context.new_page()
+    tab.goto(f"{served.url}?__theme={theme}")
+    tab.wait_for_selector(OVERLAY)
+    tab.wait_for_function("document.querySelector('#overlay img').complete")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
+    ink = tab.evaluate("getComputedStyle(document.querySelector('.answer p')).color")
+    paper = tab.evaluate("getComputedStyle(document.querySelector('#results')).backgroundColor")
+    assert contrast(ink, paper) >= 4.5
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=SHOTS / f"test-{width}-{theme}.png", full_page=width < 600)
+    context.close()
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG contrast ratio of two CSS rgb() colours."""
+
+    def luminance(css: str) -> float:
+        parts = [float(p) / 255 for p in re.findall(r"[\d.]+", css)[:3]]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
