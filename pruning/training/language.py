@@ -38,7 +38,7 @@ LONGEST: Final = 20
 """Tokens of the longest question with its frame and answer; shorter ones are padded on the left."""
 ROUND: Final = 400
 """Steps on one set of cached pictures."""
-CACHED: Final = ((224, 224, 1440), (336, 224, 720), (224, 336, 720), (336, 336, 1920), (448, 336, 240), (448, 448, 240))
+CACHED: Final = ((224, 224, 1440), (336, 224, 720), (224, 336, 720), (336, 336, 1920), (448, 448, 360))
 """Height, width and number of the pictures of a round."""
 
 VALIDATION: Final = ((224, 224, 48), (336, 336, 96), (448, 448, 48))
@@ -169,7 +169,7 @@ def pick_group(pictures: Sequence[Pictures], rng: np.random.Generator) -> tuple[
     return group, rng.choice(len(group.scenes), PICTURES, replace=False)
 
 
-def evaluate(model: Any, pictures: Sequence[Pictures], run: Callable[..., Tensor]) -> dict[str, float]:
+def evaluate(model: Any, pictures: Sequence[Pictures]) -> dict[str, float]:
     """Accuracy by family on encoded held-out pictures, fixed questions."""
     rights, families = [], []
     rng = np.random.default_rng(1)
@@ -178,7 +178,8 @@ def evaluate(model: Any, pictures: Sequence[Pictures], run: Callable[..., Tensor
             for i in range(0, len(group.scenes) - PICTURES + 1, PICTURES):
                 asked = ask_all(group.scenes[i : i + PICTURES], rng, PER_PICTURE)
                 _, right = answer_loss(
-                    answer(model, group.visual[i : i + PICTURES], asked, group.gh, group.gw, run), asked
+                    answer(model, group.visual[i : i + PICTURES], asked, group.gh, group.gw, decoder.answer_logits),
+                    asked,
                 )
                 rights.append(right)
                 families.append(asked.family)
@@ -216,7 +217,7 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) ->
         progress.add(step, loss=loss.item(), **by_family(right, asked.family))
         if (step + 1) % ROUND == 0 or step + 1 == steps:
             loop.save(file, step + 1, {"language": language}, opts)
-            log.info("held out %s", evaluate(model, held_out, run))
+            log.info("held out %s", evaluate(model, held_out))
 
 
 def joint_batch(step: int) -> tuple[Tensor, Tensor, Asked]:
@@ -262,4 +263,4 @@ def joint(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) ->
         if (step + 1) % 100 == 0 or step + 1 == steps:
             loop.save(file, step + 1, parts, opts)
             held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, see)
-            log.info("held out %s", evaluate(model, held_out, run))
+            log.info("held out %s", evaluate(model, held_out))
