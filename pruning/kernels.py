@@ -73,6 +73,38 @@ def greedy_mmr(relevance, penalty, similarity, first, order):  # type: ignore[no
         relevance[pick] = -np.inf
 
 
+@compiled
+def most_isolated(similarity):  # type: ignore[no-untyped-def]
+    """The token whose nearest other token is least similar to it; ties: lower i. similarity (N, N) float32."""
+    n = similarity.shape[0]
+    whole = n // LANES * LANES
+    nearest = np.empty(LANES, np.float32)
+    isolated = 0
+    least = np.float32(np.inf)
+    for i in range(n):
+        row = similarity[i]
+        nearest[:] = -np.inf
+        # The token itself is no neighbour: its block is read apart from the others.
+        own = i // LANES * LANES
+        for start in range(0, whole, LANES):
+            if start == own:
+                continue
+            for lane in range(LANES):
+                value = row[start + lane]
+                nearest[lane] = value if value > nearest[lane] else nearest[lane]
+        closest = np.float32(-np.inf)
+        for lane in range(LANES):
+            closest = nearest[lane] if nearest[lane] > closest else closest
+        for j in range(own, min(own + LANES, n)):
+            closest = row[j] if j != i and row[j] > closest else closest
+        for j in range(whole, n):
+            closest = row[j] if j != i and row[j] > closest else closest
+        if closest < least:
+            least = closest
+            isolated = i
+    return isolated
+
+
 RESIDUAL_FLOOR = 1e-6  # a squared length below this is float32 noise of the similarity, not a direction of its own
 
 

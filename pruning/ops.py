@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pruning import device_loops, kernels
@@ -86,8 +87,8 @@ def mmr_sweep(importance: Tensor, similarity: Tensor, k: int, lambdas: Sequence[
     if importance.device.type != "cpu":
         return device_loops.greedy_mmr(relevance, penalty, similarity, first, k)
     orders = np.empty((len(relevance), k), np.int64)
-    rows = similarity.contiguous().numpy()
-    for scores, weight, order in zip(relevance.numpy(), penalty.numpy()[:, 0], orders, strict=True):
+    rows = _rows(similarity)
+    for scores, weight, order in zip(relevance.detach().numpy(), penalty.numpy()[:, 0], orders, strict=True):
         kernels.greedy_mmr(scores, weight, rows, int(first), order)
     return torch.from_numpy(orders)
 
@@ -105,9 +106,7 @@ def farthest_point(
     _check(similarity, k)
     n = len(similarity)
     if first is None:
-        others = similarity.clone()
-        others.fill_diagonal_(-torch.inf)
-        first = others.max(dim=1).values.argmin()
+        first = _most_isolated(similarity)
     relevance = torch.zeros(1, n, device=similarity.device)
     if among is not None:
         if among.shape != (n,) or not bool(among[first]) or int(among.sum()) < k:
@@ -117,7 +116,7 @@ def farthest_point(
         start = torch.as_tensor(first, device=similarity.device)
         return device_loops.greedy_mmr(relevance, torch.ones_like(relevance[:, :1]), similarity, start, k)[0]
     order = np.empty(k, np.int64)
-    kernels.greedy_mmr(relevance.numpy()[0], np.float32(1), similarity.contiguous().numpy(), int(first), order)
+    kernels.greedy_mmr(relevance.numpy()[0], np.float32(1), _rows(similarity), int(first), order)
     return torch.from_numpy(order)
 
 
@@ -136,15 +135,29 @@ def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
     if quality.device.type != "cpu":
         return device_loops.greedy_dpp(quality, similarity, k)
     order = np.empty(k, np.int64)
-    kernels.greedy_dpp(quality.double().numpy(), similarity.contiguous().numpy(), order)
+    kernels.greedy_dpp(quality.detach().double().numpy(), _rows(similarity), order)
     return torch.from_numpy(order)
 
 
 def warm_up() -> None:
     """Compile the kernels, or load them from their cache, so that the first user does not wait for it."""
     similarity = torch.eye(2)
-    mmr(torch.ones(2), similarity, 2, 0.5)
+    order = mmr(torch.ones(2), similarity, 2, 0.5).numpy()
     dpp(torch.ones(2), similarity, 2)
+    farthest_point(similarity, 2)
+    kernels.hopkins_prefixes(_rows(similarity), order, order + 1, order, np.empty(2))
+
+
+def _most_isolated(similarity: Tensor) -> int | Tensor:
+    if similarity.device.type == "cpu":
+        return int(kernels.most_isolated(_rows(similarity)))
+    others = similarity.clone()
+    others.fill_diagonal_(-torch.inf)
+    return others.max(dim=1).values.argmin()
+
+
+def _rows(similarity: Tensor) -> NDArray[np.float32]:
+    return similarity.detach().contiguous().numpy()
 
 
 def _check(similarity: Tensor, k: int, values: Tensor | None = None) -> None:

@@ -1,0 +1,127 @@
+"""Selection speed given the similarity: this library against the published greedy loop, and against the limit.
+
+    python benchmarks/selection.py [--json]
+
+The published loop is re-stated here from its description: per pick one full score, one top-k and one `.tolist()`.
+Both run on the same tensors in the same process, warmed up; the median of the runs and their range are shown. The
+limit is the time to read K rows of the similarity once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pruning import ops
+from pruning.pareto import LAMBDAS
+
+SIZES = ((256, 64), (1296, 324), (4096, 1024))
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    n: int
+    k: int
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    times_published: float | None = None
+
+
+def published_loop(importance: Tensor, similarity: Tensor, k: int, mmr_lambda: float) -> Tensor:
+    """(k,) int64: one pick at a time, each fetched to the host."""
+    taken = torch.zeros(len(importance), dtype=torch.bool)
+    closest = torch.full_like(importance, -2.0)
+    order: list[int] = []
+    score = importance
+    while len(order) < k:
+        if order:
+            score = mmr_lambda * importance - (1 - mmr_lambda) * closest
+        pick = torch.topk(score.masked_fill(taken, -torch.inf), 1).indices.tolist()
+        order += pick
+        taken[pick] = True
+        closest = torch.maximum(closest, similarity[:, pick].amax(dim=1))
+    return torch.tensor(order)
+
+
+def read_rows(similarity: Tensor, order: Tensor) -> float:
+    """Touch the chosen rows once, with numpy's vectorised sum."""
+    rows = similarity.numpy()
+    return sum(float(rows[pick].sum()) for pick in order.tolist())
+
+
+def measure(what: str, n: int, k: int, run: Callable[[], object], repeats: int, published: float | None = None) -> Row:
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    median = statistics.median(times)
+    return Row(what, n, k, median, min(times), max(times), published and published / median)
+
+
+def benchmark(repeats: int) -> list[Row]:
+    rows: list[Row] = []
+    for n, k in SIZES:
+        generator = torch.Generator().manual_seed(n)
+        similarity = ops.cosine_similarity(torch.randn(n, 64, generator=generator))
+        importance = torch.rand(n, generator=generator)
+        order = ops.mmr(importance, similarity, k, 0.5)
+        if not torch.equal(order, published_loop(importance, similarity, k, 0.5)):
+            raise RuntimeError(f"N = {n}: the picks differ from the published loop's")
+
+        def row(
+            what: str, run: Callable[[], object], published: float | None = None, *, n: int = n, k: int = k
+        ) -> float:
+            rows.append(measure(what, n, k, run, repeats, published))
+            return rows[-1].median_ms
+
+        loop = row("published loop", lambda i=importance, s=similarity, k=k: published_loop(i, s, k, 0.5))
+        row("mmr", lambda i=importance, s=similarity, k=k: ops.mmr(i, s, k, 0.5), loop)
+        row("read K rows", lambda s=similarity, o=order: read_rows(s, o))
+        row("farthest_point", lambda s=similarity, k=k: ops.farthest_point(s, k))
+        row("dpp", lambda i=importance, s=similarity, k=k: ops.dpp(i, s, k))
+        if n <= 1296:
+            row(
+                f"mmr_sweep, {len(LAMBDAS)} λ to K = N",
+                lambda i=importance, s=similarity, n=n: ops.mmr_sweep(i, s, n, LAMBDAS),
+                k=n,
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Selection speed against the published greedy loop.")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    options = parser.parse_args()
+    rows = benchmark(options.repeats)
+    processor = platform.processor() or platform.machine()
+    machine = f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    if options.json:
+        print(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, ensure_ascii=False))
+        return
+    print(machine)
+    print(f"{'N':>5} {'K':>5}  {'what':<26} {'median ms':>10} {'min':>9} {'max':>9}  × published")
+    for row in rows:
+        ratio = f"{row.times_published:10.1f}" if row.times_published else ""
+        times = f"{row.median_ms:10.3f} {row.low_ms:9.3f} {row.high_ms:9.3f}"
+        print(f"{row.n:5} {row.k:5}  {row.what:<26} {times}  {ratio}")
+
+
+if __name__ == "__main__":
+    main()
