@@ -22,7 +22,7 @@ from pruning.scenes.render import HELD_OUT, Scene, render
 from pruning.training import decoder, loop, tower
 from pruning.training.data import dense_labels, stream
 from pruning.training.shipped import CELL, WORDS, new_model
-from pruning.training.vision import dense_loss, new_heads
+from pruning.training.vision import dense_loss, look_loss, new_heads
 
 log = logging.getLogger(__name__)
 
@@ -254,12 +254,13 @@ def joint(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) ->
             logits = answer(model, tokens, asked, gh, gw, run)
         loss, right = answer_loss(logits, asked)
         dense, _ = dense_loss(read, labels.to(device))
-        (loss + 0.3 * dense).backward()
+        look = look_loss(tokens, images.to(device))
+        (loss + 0.3 * (dense + look)).backward()
         nn.utils.clip_grad_norm_([p for part in parts.values() for p in part.parameters()], 1.0)
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        progress.add(step, loss=loss.item(), dense=dense.item(), **by_family(right, asked.family))
+        progress.add(step, loss=loss.item(), dense=dense.item(), look=look.item(), **by_family(right, asked.family))
         if (step + 1) % 100 == 0 or step + 1 == steps:
             loop.save(file, step + 1, parts, opts)
             held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, see)

@@ -2,10 +2,14 @@
 
 Each step costs a fraction of a joint one and every visual token is a training example, so shapes, colours and digits
 are there before the language model has to bind them.
+
+Tokens also have to carry what their patch looks like, asked for or not. A tower trained on labels alone maps all ground
+to one feature; that of a general-purpose model does not, and only then does diversity have clutter to fall for.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,6 +27,27 @@ NONE_WEIGHT = {"shape": 0.3, "color": 0.3, "digit": 0.15, "center": 0.25}
 def new_heads() -> nn.Linear:
     """One linear read-out per label, side by side."""
     return nn.Linear(192, sum(HEADS.values()))
+
+
+LOOK = 48
+"""Numbers that describe a patch's look: 4 x 4 cells of 7 px, RGB."""
+LOOK_GAIN = 1.5
+"""Length of the look in the feature, relative to that of the normalised pixels."""
+
+
+@cache
+def _look_basis(width: int) -> Tensor:
+    """(width, LOOK), orthonormal, fixed: a trained read-out would let features keep the look as small as they like."""
+    return torch.linalg.qr(torch.randn(width, LOOK, generator=torch.Generator().manual_seed(5))).Q
+
+
+def look_loss(tokens: Tensor, images: Tensor) -> Tensor:
+    """Mean squared error of the look that the features (B, N, D) carry against the pictures (B, H, W, 3) uint8."""
+    b, height, width, _ = images.shape
+    pixels = (images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+    cells = F.avg_pool2d(pixels, 7).view(b, 3, height // CELL, 4, width // CELL, 4)
+    looks = cells.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, LOOK)
+    return F.mse_loss(tokens.float() @ _look_basis(tokens.shape[-1]).to(tokens.device), LOOK_GAIN * looks)
 
 
 def dense_loss(read: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -57,13 +82,15 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 3e-3) ->
         images, labels = images.to(device), labels.to(device)
         _, height, width, _ = images.shape
         with torch.autocast(device.type, torch.bfloat16):
-            read = heads(encode(visual, tower.windows(images), height // CELL, width // CELL))
+            tokens = encode(visual, tower.windows(images), height // CELL, width // CELL)
+            read = heads(tokens)
         loss, right = dense_loss(read, labels)
-        loss.backward()
+        look = look_loss(tokens, images)
+        (loss + look).backward()
         nn.utils.clip_grad_norm_([*visual.parameters(), *heads.parameters()], 1.0)
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        progress.add(step, loss=loss.item(), **right)
+        progress.add(step, loss=loss.item(), look=look.item(), **right)
         if (step + 1) % 100 == 0 or step + 1 == steps:
             loop.save(file, step + 1, parts, opts)
