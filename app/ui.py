@@ -85,9 +85,9 @@ def build_demo(engine: Engine) -> gr.Blocks:
                 stop = gr.Button("Stop", size="sm", elem_id="stop", min_width=0)
                 with gr.Tabs(elem_id="tradeoff"):
                     with gr.Tab("Trade-off plane", id="plane"):
-                        plane = fragment(views.chart(tradeoff.plane_chart(points, PAGE)), "plane", script())
+                        plane = fragment(views.chart(tradeoff.plane_chart(points, PAGE)), "plane", script("charts"))
                     with gr.Tab("Fidelity curves", id="curves") as tab:
-                        curves = fragment(views.chart(None, EMPTY_CURVES), "curves", script())
+                        curves = fragment(views.chart(None, EMPTY_CURVES), "curves", script("charts"))
                         progress = fragment(views.progress(None), "progress")
                         with gr.Accordion("Methods", open=False):
                             names = gr.CheckboxGroup(board.menu(), value=[c for c in CURVES if c in board.methods],
@@ -171,6 +171,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_file_size": int(settings.upload_limit * 2**20),
         "theme": theme(),
         "css": stylesheet(),
+        "head": f"<script>{script('sliders')}</script>",
         "footer_links": ["api"],
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -215,8 +216,8 @@ def stylesheet() -> str:
     return f":root {{{_variables(LIGHT)}}}\n.dark {{{_variables(DARK)}}}\n" + (ASSETS / "style.css").read_text("utf-8")
 
 
-def script() -> str:
-    return (ASSETS / "charts.js").read_text("utf-8")
+def script(name: str) -> str:
+    return (ASSETS / f"{name}.js").read_text("utf-8")
 
 
 def is_shipped(engine: Engine) -> bool:
