@@ -15,7 +15,7 @@ from typing import Any
 from pruning import commands
 from pruning.draw import STYLES
 from pruning.method import METHODS, Method
-from pruning.models import SHIPPED, VLM, load
+from pruning.models import SHIPPED, VLM, hide_progress, load
 from pruning.params import Param, params
 from pruning.pareto import RETENTIONS
 from pruning.weights import mmr_lambda
@@ -141,9 +141,7 @@ def _own(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(options: argparse.Namespace) -> VLM:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    hide_progress()
     vlm = load(options.model, device=options.device, dtype=options.dtype)
     if "scorer" not in vlm.signals and options.importance is None:
         _note(f"{vlm.title} has no trained scorer: importance is the attention received in its last vision layer")

@@ -58,6 +58,13 @@ def load(
     )
 
 
+def hide_progress() -> None:
+    """Draw no progress bars while loading: for output that a program reads."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def choose_device(device: str = "auto") -> torch.device:
     """ "auto" -> cuda, mps or cpu, whichever is there first. ValueError for an unknown or absent device."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
