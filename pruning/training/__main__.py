@@ -13,7 +13,7 @@ import torch
 
 from pruning.training import export, language, scorer, vision
 
-STEPS = {"vision": 1700, "language": 6000, "joint": 1000, "scorer": 600}
+STEPS = {"vision": 1300, "language": 6000, "joint": 1000, "scorer": 600}
 """Steps of each stage of the shipped model."""
 
 
