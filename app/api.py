@@ -25,7 +25,14 @@ class Api:
 
     @guarded
     def select(
-        self, path: str | None, question: str, name: str, importance: float, diversity: float, retention: float, knobs: Any
+        self,
+        path: str | None,
+        question: str,
+        name: str,
+        importance: float,
+        diversity: float,
+        retention: float,
+        knobs: Any,
     ) -> dict[str, Any]:
         """Which visual tokens a method keeps: pick order, kept indices in raster order, grid, rectangles in pixels."""
         session, method = self._open(path), self._method(name, importance, diversity, knobs)
@@ -42,7 +49,14 @@ class Api:
 
     @guarded
     def answer(
-        self, path: str | None, question: str, name: str, importance: float, diversity: float, retention: float, knobs: Any
+        self,
+        path: str | None,
+        question: str,
+        name: str,
+        importance: float,
+        diversity: float,
+        retention: float,
+        knobs: Any,
     ) -> dict[str, Any]:
         """The answers with all and with the kept tokens, agreement, fidelity, and what each cost."""
         session, method = self._open(path), self._method(name, importance, diversity, knobs)

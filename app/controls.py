@@ -122,7 +122,7 @@ class Board:
 
 
 def words(key: str) -> str:
-    """"vision_attention" → "Vision attention"."""
+    """ "vision_attention" → "Vision attention"."""
     return key.replace("_", " ").capitalize()
 
 

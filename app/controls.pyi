@@ -20,7 +20,6 @@ from pruning.params import Param, params
 
 LAMBDA = "mmr_lambda"
 
-
 @dataclass(frozen=True)
 class Knob:
     """One control: a declared parameter, and the methods that declare it in just this form."""
@@ -40,10 +39,10 @@ class ImageInput(gr.Image):
         return "image"
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 class Board:
     """All controls of all methods that the engine's model can serve."""
@@ -126,11 +125,9 @@ class Board:
 
         return signals_for(source) <= self.signals
 
-
 def words(key: str) -> str:
-    """"vision_attention" → "Vision attention"."""
+    """ "vision_attention" → "Vision attention"."""
     return key.replace("_", " ").capitalize()
-
 
 def mmr_lambda(importance: object, diversity: object) -> float:
     """λ = w_imp / (w_imp + w_div). Raises ValueError for a weight that is no number from 0 up, and when both are 0."""

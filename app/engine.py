@@ -109,7 +109,9 @@ class Engine:
 
         def read() -> Image:
             if not os.path.exists(session.path):
-                raise ValueError("The image is no longer on the server, which keeps uploads for an hour: upload it again")
+                raise ValueError(
+                    "The image is no longer on the server, which keeps uploads for an hour: upload it again"
+                )
             reopened, _ = self.open(session.path)
             if reopened.image_key != session.image_key:
                 raise ValueError("The image's file has changed since it was uploaded: upload it again")
@@ -197,7 +199,9 @@ class Engine:
         """The trained scorer where the model has one, else attention in the last vision layer."""
         return "scorer" if "scorer" in self.vlm.signals else "vision_attention"
 
-    def overlay(self, session: Session, question: str, method: Method, retention: float, style: str) -> NDArray[np.uint8]:
+    def overlay(
+        self, session: Session, question: str, method: Method, retention: float, style: str
+    ) -> NDArray[np.uint8]:
         """The overlay at display size, (H, W, 3) uint8 RGB."""
         selection = self.selection(session, question, method, retention)
         scores = None

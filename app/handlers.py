@@ -11,6 +11,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -51,12 +52,12 @@ def message_for(error: Exception) -> gr.Error:
     """What the visitor reads. Expected errors carry their own words; the others are named by kind and logged."""
     if isinstance(error, gr.Error):
         return error
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    LOG.warning("%s in %s:%s", type(error).__name__, frame.name, frame.lineno)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "an unknown place"
+    LOG.warning("%s in %s", type(error).__name__, place)
     if isinstance(error, (ValueError, DeviceFullError, TimeoutError)):
         return gr.Error(str(error), title="Please check", print_exception=False)
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    LOG.error("unexpected %s\n%s", type(error).__name__, frames)
+    LOG.error("unexpected %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     told = f"Something failed inside the app ({type(error).__name__}). Try again; the server's log names the place."
     return gr.Error(told, title="Error", print_exception=False)
 
@@ -166,7 +167,9 @@ class Handlers:
             task.set()
 
     @guarded
-    def load(self, event: gr.EventData, name: str, importance: float, diversity: float, retention: float) -> tuple[Any, ...]:
+    def load(
+        self, event: gr.EventData, name: str, importance: float, diversity: float, retention: float
+    ) -> tuple[Any, ...]:
         """A point of a chart was clicked: its setting goes into the controls."""
         setting = event._data or {}
         name = setting.get("method", name) if setting.get("method") in self.board.methods else name

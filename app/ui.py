@@ -107,7 +107,9 @@ def build_demo(engine: Engine) -> gr.Blocks:
             drawn.then(handlers.plane, inputs, plane, **LIGHT_WORK, **QUIET)
 
         # The overlay follows every move; the answer and the plane wait until the slider rests.
-        gr.on([s.input for s in sliders], handlers.move, inputs, shown, trigger_mode="always_last", **LIGHT_WORK, **QUIET)
+        gr.on(
+            [s.input for s in sliders], handlers.move, inputs, shown, trigger_mode="always_last", **LIGHT_WORK, **QUIET
+        )
         resting = [s.release for s in sliders]
         gr.on(resting, handlers.ask, inputs, report, trigger_mode="always_last", **DEVICE, **QUIET)
         gr.on(resting, handlers.plane, inputs, plane, trigger_mode="always_last", **LIGHT_WORK, **QUIET)
@@ -146,7 +148,9 @@ def endpoints(api: Api, board: Board, method: str) -> None:
         knobs, methods, out = gr.JSON({}, label="knobs"), gr.JSON([], label="methods"), gr.JSON(label="result")
         inputs = [path, question, name, *numbers, knobs]
         for endpoint, values in ((api.select, inputs), (api.answer, inputs), (api.pareto, [*inputs, methods])):
-            gr.Button().click(endpoint, values, out, api_name=endpoint.__name__, api_description=endpoint.__doc__, **DEVICE)
+            gr.Button().click(
+                endpoint, values, out, api_name=endpoint.__name__, api_description=endpoint.__doc__, **DEVICE
+            )
 
 
 def fragment(value: str, name: str, script: str | None = None) -> gr.HTML:

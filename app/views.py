@@ -131,19 +131,24 @@ def _answer(name: str, count: int, side: Side, running: bool) -> str:
     shown = text(side.text) or ('<span class="faint">no words</span>' if side.done else "")
     number = f"{count} tokens" if count else NONE
     kind = f"answer{' running' if running else ''}{' long' if len(side.text) > LONG else ''}"
-    return (
-        f'<article class="{kind}"><h3>{name} <small>{number}</small></h3>'
-        f"<p>{shown}{cursor}</p></article>"
-    )
+    return f'<article class="{kind}"><h3>{name} <small>{number}</small></h3><p>{shown}{cursor}</p></article>'
 
 
 def _verdict(r: Report) -> str:
     if r.stage == "stopped":
         return '<span class="badge idle">■ Stopped</span>'
     if r.agree is None:
-        waiting = {"idle": "Ask a question", "all": "Answering with all tokens …", "kept": "Answering with kept tokens …"}
+        waiting = {
+            "idle": "Ask a question",
+            "all": "Answering with all tokens …",
+            "kept": "Answering with kept tokens …",
+        }
         return f'<span class="badge idle">{waiting.get(r.stage, "…")}</span>'
-    sign = '<span class="badge same">✓ Same answer</span>' if r.agree else '<span class="badge other">≠ Different answer</span>'
+    sign = (
+        '<span class="badge same">✓ Same answer</span>'
+        if r.agree
+        else '<span class="badge other">≠ Different answer</span>'
+    )
     if r.fidelity is None:
         return f"{sign} <span class='faint'>measuring …</span>"
     why = "exp(−mean KL divergence) over the tokens of the all-token answer; 1 = says the same with the same confidence"

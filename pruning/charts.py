@@ -275,7 +275,12 @@ class _Labels:
             dx = side * (wide + (reach if wide > 0 else -reach if wide < 0 else 0))
             left = across + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
             box = Bbox.from_bounds(left, up + dy - height / 2, width, height)
-            if not (self._room.x0 <= box.x0 and box.x1 <= self._room.x1 and self._room.y0 <= box.y0 and box.y1 <= self._room.y1):
+            if not (
+                self._room.x0 <= box.x0
+                and box.x1 <= self._room.x1
+                and self._room.y0 <= box.y0
+                and box.y1 <= self._room.y1
+            ):
                 continue
             if any(box.overlaps(other) for other in self._taken):
                 continue

@@ -30,7 +30,10 @@ def page(served, chromium):
 
 
 def foreign(url: str) -> bool:
-    return urlparse(url).scheme in ("http", "https", "ws", "wss") and urlparse(url).hostname not in ("127.0.0.1", "localhost")
+    return urlparse(url).scheme in ("http", "https", "ws", "wss") and urlparse(url).hostname not in (
+        "127.0.0.1",
+        "localhost",
+    )
 
 
 def overlay(tab) -> str:
@@ -91,9 +94,7 @@ def test_a_dragged_slider_moves_overlay_then_answer(page):
     drag(page, "retention", 0.8)
     changed(page, OVERLAY, "src", before)
     page.wait_for_function("!document.querySelector('#readout').innerText.includes('16 of 64')")
-    page.wait_for_function(
-        "b => document.querySelector('#report .answer:nth-child(2) h3').innerText !== b", arg=report
-    )
+    page.wait_for_function("b => document.querySelector('#report .answer:nth-child(2) h3').innerText !== b", arg=report)
     answered(page)
     kept = re.search(r"(\d+) of 64", page.inner_text("#readout"))[1]
     assert f"{kept} tokens" in page.inner_text("#report .answer:nth-child(2) h3")

@@ -1,0 +1,95 @@
+"""Two visitors at once, on the page and through the endpoints: neither ever sees what is the other's."""
+
+import base64
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+OVERLAY = "#overlay img"
+RED, BLUE = (210, 30, 40), (30, 50, 210)
+
+
+def save(folder: Path, name: str, colour: tuple[int, int, int], seed: int) -> Path:
+    noise = np.random.default_rng(seed).integers(-25, 26, (224, 224, 3))
+    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(folder / name)
+    return folder / name
+
+
+def test_endpoints_answer_each_client_for_its_own_image(served, tmp_path):
+    images = [save(tmp_path, f"{i}.png", colour, i) for i, colour in enumerate((RED, BLUE))]
+    engine, failures = served.engine, []
+
+    def visit(which: int) -> None:
+        try:
+            client = Client(served.url, verbose=False, download_files=str(tmp_path))
+            session, _ = engine.open(str(images[which]))
+            for turn in range(4):
+                retention = (0.25, 0.5)[turn % 2]
+                method = "idpruner"
+                got = client.predict(
+                    handle_file(str(images[which])),
+                    "what color is it?",
+                    method,
+                    1,
+                    1,
+                    retention,
+                    {},
+                    api_name="/select",
+                )
+                from pruning.method import make
+
+                own = engine.selection(session, "", make(method), retention)
+                assert got["order"] == own.order.tolist()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=visit, args=(i % 2,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert failures == []
+
+
+@pytest.mark.browser
+def test_pages_show_each_visitor_only_her_own_image(served, chromium, tmp_path):
+    contexts = [chromium.new_context() for _ in range(2)]
+    tabs = [context.new_page() for context in contexts]
+    images = [save(tmp_path, f"page-{i}.png", colour, 7 + i) for i, colour in enumerate((RED, BLUE))]
+    for tab, image in zip(tabs, images, strict=True):
+        tab.set_default_timeout(30_000)
+        tab.goto(served.url)
+        tab.wait_for_selector(OVERLAY)
+        tab.get_by_label("Remove Image").or_(tab.get_by_label("Clear")).first.click()
+    before = [tab.get_attribute(OVERLAY, "src") for tab in tabs]
+    for tab, image in zip(tabs, images, strict=True):  # both at once: neither waits for the other
+        tab.set_input_files("#image input[type=file]", image)
+    for tab, was in zip(tabs, before, strict=True):
+        tab.wait_for_function("b => document.querySelector('#overlay img').getAttribute('src') !== b", arg=was)
+    for step in range(3):
+        for tab in tabs:
+            slider = tab.locator("#retention input[type=range]")
+            slider.focus()
+            slider.press("ArrowRight")
+            slider.press("ArrowRight")
+        for tab, channel in zip(tabs, (0, 2), strict=True):
+            tab.wait_for_function(
+                "t => document.querySelector('#retention input[type=number]').value === t",
+                arg=f"{0.27 + 0.02 * step:.2f}",
+            )
+            assert dominant(tab.get_attribute(OVERLAY, "src")) == channel
+    for context in contexts:
+        context.close()
+
+
+def dominant(url: str) -> int:
+    """The strongest channel (0 red, 2 blue) of an overlay's coloured pixels, outlines apart."""
+    data = np.frombuffer(base64.b64decode(url.split(",", 1)[1]), np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].reshape(-1, 3).astype(int)
+    vivid = pixels[np.ptp(pixels, axis=1) > 90]
+    return int(np.argmax(np.median(vivid, axis=0)))
