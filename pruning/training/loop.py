@@ -27,19 +27,19 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """One update from the gradients."""
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update from the gradients; `closure` is ignored."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}
+            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    alike.setdefault(p.shape, []).append(p)
-            for shape, params in alike.items():
-                for p in params:
-                    self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - group["momentum"])
-                mixed = [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in params]
+                    past = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    past.lerp_(p.grad, 1 - group["momentum"])
+                    alike.setdefault(p.shape, []).append((p, p.grad.lerp(past, group["momentum"])))
+            for shape, pairs in alike.items():
                 scale = 0.2 * max(shape) ** 0.5 * group["lr"]
-                for p, update in zip(params, _orthogonal(torch.stack(mixed)), strict=True):
+                updates = _orthogonal(torch.stack([mixed for _, mixed in pairs]))
+                for (p, _), update in zip(pairs, updates, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=scale)
 
 

@@ -81,8 +81,8 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) ->
     model.requires_grad_(False)
     width = model.config.text_config.hidden_size
     scorer = Scorer(width, width // 2).to(device)
-    for p in scorer.parameters():
-        nn.init.normal_(p, std=1e-4) if p.ndim == 2 else nn.init.zeros_(p)
+    for weight in scorer.parameters():
+        nn.init.normal_(weight, std=1e-4) if weight.ndim == 2 else nn.init.zeros_(weight)
     # at an initialisation this small both factors' gradients vanish at a small rate; Adam's step size does not
     opts: list[torch.optim.Optimizer] = [torch.optim.AdamW(scorer.parameters(), lr=rate, weight_decay=0.0)]
     file = folder / "scorer.pt"
