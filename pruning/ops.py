@@ -47,18 +47,18 @@ def topk(scores: Tensor, k: int) -> Tensor:
 
 
 def soft_topk(scores: Tensor, k: int) -> Tensor:
-    """(N,) -> (N,) float32 p = sigmoid(s + t) with t such that sum p = k, 1 <= k <= N.
+    """(..., N) -> (..., N) float32 p = sigmoid(s + t) with t such that each row's sum is k, 1 <= k <= N.
 
     VisionSelector, arXiv 2510.16598: t by 64 bisection steps, as in the published code. k = N gives ones.
     """
-    check_budget(k, len(scores))
-    if k == len(scores):
+    check_budget(k, scores.shape[-1])
+    if k == scores.shape[-1]:
         return torch.ones_like(scores, dtype=torch.float32)
     s = scores.float() if scores.device.type == "mps" else scores.double()
-    low, high = -s.max() - 40, -s.min() + 40
+    low, high = -s.amax(-1, keepdim=True) - 40, -s.amin(-1, keepdim=True) + 40
     for _ in range(64):
         middle = (low + high) / 2
-        too_many = torch.sigmoid(s + middle).sum() > k
+        too_many = torch.sigmoid(s + middle).sum(-1, keepdim=True) > k
         low, high = torch.where(too_many, low, middle), torch.where(too_many, middle, high)
     return torch.sigmoid(s + (low + high) / 2).float()
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning import ops
 from pruning.models import Scorer
 from pruning.training import decoder, loop, tower
 from pruning.training.language import (
@@ -38,19 +39,13 @@ ANNEAL: Final = (0.1, 2.0)
 
 
 class SoftTopK(torch.autograd.Function):
-    """p = sigmoid(s + t) with t such that each row sums to k.
-
-    Backward, of the implicit function: with v = p (1 - p) and u = g v, the gradient is u - v sum(u) / sum(v).
+    """`ops.soft_topk` with a gradient. Backward, of the implicit function t(s): with v = p (1 - p) and
+    u = g v, it is u - v sum(u) / sum(v).
     """
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, k: int) -> Tensor:  # (B, N) -> (B, N)
-        low, high = -scores.amax(-1, keepdim=True) - 10, -scores.amin(-1, keepdim=True) + 10
-        for _ in range(64):
-            middle = (low + high) / 2
-            over = torch.sigmoid(scores + middle).sum(-1, keepdim=True) > k
-            low, high = torch.where(over, low, middle), torch.where(over, middle, high)
-        p = torch.sigmoid(scores + (low + high) / 2)
+        p = ops.soft_topk(scores, k)
         ctx.save_for_backward(p)
         return p
 
