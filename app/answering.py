@@ -1,135 +1,135 @@
-"""Ask with all tokens and with the kept ones, then measure: a stream of `Report`s that fills up as results come.
-
-Knows the engine, not the page. Each step asks the engine for one cached or computed value, so a second visitor with the same
-image, question and setting pays for none of them.
-"""
+"""What a question costs the device: streamed answers, time to first token, fidelity. Each is cached by content."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Hashable, Iterator
+from contextlib import closing
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Any
 
-from app.engine import Engine, Task, checked_question
+import numpy as np
+
+from app.device import Task
+from app.engine import Engine, checked_question
 from app.session import Session
-from pruning.cost import kv_cache_bytes, prefill_flops
-from pruning.metrics import agreement
+from pruning import metrics
 
 if TYPE_CHECKING:
-    from pruning.method import Method
-    from pruning.models import Answer
+    from torch import Tensor
+
+    from pruning.models import Answer, Encoded
     from pruning.tokens import Selection
 
-GAIN = 0.95  # a time within 5 % of the other is no gain: repeated runs differ by that much
+PATIENCE = 120.0  # seconds without a token before a stream is given up
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two answers: its text so far, and what it cost. `ttft_s` is None until it is measured."""
+def answers(
+    engine: Engine, session: Session, question: str, selection: Selection | None, task: Task, max_new_tokens: int = 64
+) -> Iterator[str | Answer]:
+    """Stream one answer: its growing text, and last the whole `Answer`. All tokens where `selection` is None.
 
-    text: str = ""
-    done: bool = False
-    prefill_tokens: int = 0
-    flops: int = 0
-    kv_bytes: int = 0
-    ttft_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything the page says about one setting. `stage` tells what is under way; numbers not known yet are None."""
-
-    n: int
-    budget: int
-    method: str
-    stage: str  # "all", "kept", "measuring", "done", "stopped"
-    full: Side = Side()
-    kept: Side = Side()
-    agree: bool | None = None
-    fidelity: float | None = None
-    select_s: float | None = None
-    encode_s: float = 0.0
-
-    @property
-    def saves_memory(self) -> bool:
-        return 0 < self.kept.kv_bytes < self.full.kv_bytes
-
-    @property
-    def speedup(self) -> float | None:
-        """TTFT with all tokens over TTFT with the kept ones, selection included; None until both are measured."""
-        if self.full.ttft_s is None or self.kept.ttft_s is None or self.select_s is None:
-            return None
-        return self.full.ttft_s / max(1e-9, self.kept.ttft_s + self.select_s)
-
-    @property
-    def saves_time(self) -> bool | None:
-        return None if self.speedup is None else self.speedup * GAIN > 1
-
-
-def reports(
-    engine: Engine, session: Session, question: str, method: Method, retention: float, task: Task
-) -> Iterator[Report]:
-    """Stream both answers and the measurements. Ends with stage "stopped" soon after `task` is set.
-
-    Raises ValueError for a bad question, retention or a signal that the model lacks.
+    The model runs in a thread of its own that holds the device lock and never waits for the reader: a reader who
+    goes away, or never comes back, cannot hold the device. Closing the iterator or setting `task` stops it.
     """
     question = checked_question(question)
-    selection = engine.selection(session, question, method, retention)
-    encoded = engine.encoded(session, method.needs)
-    report = Report(selection.n, selection.k, method.title, "all", encode_s=encoded.encode_s)
-    yield report
-    answers: dict[str, Answer] = {}
-    for stage, kept in (("all", None), ("kept", selection)):
-        report = replace(report, stage=stage)
-        side = "full" if kept is None else "kept"
-        for item in engine.answers(session, question, kept, task):
-            if isinstance(item, str):
-                report = replace(report, **{side: Side(item)})
-                yield report
-                continue
-            report = replace(report, **{side: _side(engine, item)})
-            if item.cancelled:
-                yield replace(report, stage="stopped")
-                return
-            answers[side] = item
-    report = replace(report, stage="measuring", agree=agreement(answers["full"].ids, answers["kept"].ids))
-    yield report
-    for measured in _measurements(engine, session, question, method, retention, selection, answers["full"], report):
-        yield measured
-        if task.is_set():
-            yield replace(measured, stage="stopped")
-            return
-        report = measured
-    yield replace(report, stage="done")
+    key = answer_key(engine, session, question, selection)
+    held: Answer | None = engine.cache.peek(key)
+    if held is not None:
+        yield held
+        return
+    encoded = engine.encoded(session)
+    indices = None if selection is None else selection.indices
+    out: Queue[str | Answer | BaseException] = Queue()
+
+    def work() -> None:
+        try:
+            out.put(engine.device.run(lambda: _generate(engine, encoded, question, indices, max_new_tokens, task, out)))
+        except BaseException as error:
+            out.put(error)
+
+    local = threading.Thread(target=work, name="answer", daemon=True)
+    local.start()
+    done = False
+    try:
+        while not done:
+            try:
+                item = out.get(timeout=PATIENCE)
+            except Empty:
+                raise TimeoutError(f"The model gave no token for {PATIENCE:g} s: try again") from None
+            if isinstance(item, BaseException):
+                raise item
+            done = not isinstance(item, str)
+            if not isinstance(item, str) and not item.cancelled:
+                engine.cache.put(key, item, 4096 + 8 * len(item.ids))
+            yield item
+    finally:
+        if not done:
+            task.set()
 
 
-def _measurements(
-    engine: Engine,
-    session: Session,
-    question: str,
-    method: Method,
-    retention: float,
-    selection: Selection,
-    full: Answer,
-    report: Report,
-) -> Iterator[Report]:
-    report = replace(report, fidelity=engine.fidelity(session, question, full, selection))
-    yield report
-    report = replace(report, select_s=engine.selection_seconds(session, question, method, retention))
-    yield report
-    ttft = engine.first_token_seconds(session, question, None)
-    report = replace(report, full=replace(report.full, ttft_s=ttft))
-    yield report
-    ttft = engine.first_token_seconds(session, question, selection)
-    yield replace(report, kept=replace(report.kept, ttft_s=ttft))
+def first_token_seconds(engine: Engine, session: Session, question: str, selection: Selection | None) -> float:
+    """Measured time to the first token: the median of up to five runs within about a quarter of a second."""
+    encoded = engine.encoded(session)
+    indices = None if selection is None else selection.indices
+
+    def once() -> float:
+        with closing(engine.vlm.generate(encoded, question, indices, max_new_tokens=1)) as chunks:  # type: ignore[type-var]
+            return next(chunks).seconds
+
+    def make() -> float:
+        runs = [engine.device.run(once)]
+        while len(runs) < 5 and sum(runs) < 0.25:
+            runs.append(engine.device.run(once))
+        return float(np.median(runs))
+
+    return engine.cache.get(("ttft", *answer_key(engine, session, question, selection)), make, lambda _: 64)
 
 
-def _side(engine: Engine, answer: Answer) -> Side:
-    config = engine.vlm.config
-    return Side(
-        text=answer.text,
-        done=not answer.cancelled,
-        prefill_tokens=answer.prefill_tokens,
-        flops=prefill_flops(config, answer.prefill_tokens),
-        kv_bytes=kv_cache_bytes(config, answer.prefill_tokens, engine.vlm.dtype),
+def fidelity(engine: Engine, session: Session, question: str, full: Answer, selection: Selection) -> float:
+    """exp(-mean KL) of the kept tokens against all tokens, over the tokens of the full answer."""
+    encoded = engine.encoded(session)
+
+    def forced(indices: Tensor | None) -> Tensor:
+        return engine.device.run(lambda: engine.vlm.logprobs(encoded, question, full.ids, [indices])[0].float().cpu())
+
+    def reference() -> Tensor:
+        return forced(None)
+
+    everything = engine.cache.get(
+        ("forced", *answer_key(engine, session, question, None)), reference, lambda logp: logp.numel() * 4
     )
+
+    def make() -> float:
+        return float(metrics.fidelity(everything, forced(selection.indices)))
+
+    return engine.cache.get(("fidelity", *answer_key(engine, session, question, selection)), make, lambda _: 64)
+
+
+def _generate(
+    engine: Engine, encoded: Encoded, question: str, indices: Tensor | None, limit: int, task: Task, out: Queue[Any]
+) -> Answer:
+    from pruning.models import Answer
+
+    prompt = engine.vlm.prompt(encoded, question).n - encoded.tokens.n
+    kept = encoded.tokens.n if indices is None else len(indices)
+    chunks = []
+    for chunk in engine.vlm.generate(encoded, question, indices, max_new_tokens=limit, cancel=task):
+        chunks.append(chunk)
+        out.put(chunk.text_so_far)
+    last = chunks[-1] if chunks else None
+    return Answer(
+        text=last.text_so_far if last else "",
+        ids=tuple(chunk.token_id for chunk in chunks),
+        ttft_s=chunks[0].seconds if chunks else 0.0,
+        total_s=last.seconds if last else 0.0,
+        prefill_tokens=prompt + kept,
+        finished=last is not None and last.finish == "stop",
+        cancelled=last is None or last.finish is None,
+    )
+
+
+def answer_key(engine: Engine, session: Session, question: str, selection: Selection | None) -> tuple[Hashable, ...]:
+    """Cache key of an answer: keeping all tokens is the same whichever method does it."""
+    kept = None if selection is None or selection.k == selection.n else selection.indices.numpy().tobytes()
+    return engine.key("answer", session, question, kept)

@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app import answering, tradeoff
+from app import reports, tradeoff
 from app.controls import Board
-from app.engine import Engine, Task, checked_question
+from app.device import Task
+from app.engine import Engine, checked_question
 from app.handlers import guarded, required
 from pruning.pareto import front, lambda_of
 
@@ -60,10 +61,7 @@ class Api:
     ) -> dict[str, Any]:
         """The answers with all and with the kept tokens, agreement, fidelity, and what each cost."""
         session, method = self._open(path), self._method(name, importance, diversity, knobs)
-        last: answering.Report | None = None
-        for last in answering.reports(self.engine, session, question, method, retention, Task()):
-            pass
-        assert last is not None  # a report comes before anything else, or an error does
+        *_, last = reports.reports(self.engine, session, question, method, retention, Task())
         told = dataclasses.asdict(last)
         return {**told, "method": method.name, "knobs": dataclasses.asdict(method), "speedup": last.speedup}
 

@@ -1,7 +1,8 @@
 """A cache bounded in bytes, least recently used first, that computes each value once.
 
-Two threads that ask for the same missing key share one computation (single-flight); one that fails fails for both, and is
-forgotten. Keys are content (hashes), so a hit can only be the same pixels and question: no visitor is known here.
+Two threads that ask for the same missing key share one computation (single-flight); one that fails fails for both,
+and is forgotten. Keys are content (hashes), so a hit can only be the same pixels and question: no visitor is known
+here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one map from a method's declared parameters to Gradio components, and back from their values to a method.
 
-A knob that several methods declare alike (the importance source) is one component, shown while any of them is chosen. λ is
-no component of its own: it is what the two weight sliders say.
+A knob that several methods declare alike (the importance source) is one component, shown while any of them is chosen.
+λ is no component of its own: it is what the two weight sliders say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ImageData
 
 from app.engine import Engine
 from pruning.method import METHODS, Method, make
@@ -29,14 +28,14 @@ class Knob:
     methods: frozenset[str]
 
 
-class ImageInput(gr.Image):
-    """An image component that hands over the file itself: what it holds is checked by `pruning.images`, nowhere else."""
+def image_input(value: str | None = None, **options: Any) -> gr.Image:
+    """An image component that hands over the file as it came: what it holds is checked by `pruning.images` alone.
 
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        return payload.path if payload is not None else None
-
-    def get_block_name(self) -> str:
-        return "image"
+    The method is replaced on the instance: for a subclass, Gradio writes a stub file beside this one.
+    """
+    component = gr.Image(value, type="filepath", **options)
+    component.preprocess = lambda payload: payload.path if payload is not None else None
+    return component
 
 
 class Board:
@@ -79,12 +78,14 @@ class Board:
         return method in METHODS and any(param.name == LAMBDA for param in params(METHODS[method]))
 
     def method(self, name: object, importance: object, diversity: object, values: Sequence[Any]) -> Method:
-        """The method that the controls describe. Raises ValueError for an unknown name, weights or a knob out of range."""
+        """The method that the controls describe. Raises ValueError for an unknown name, weights or a knob out of
+        range.
+        """
         if not isinstance(name, str) or name not in METHODS:
             raise ValueError(f"unknown method {name!r}: choose one of {', '.join(self.methods)}")
         if name in self.refused:
             raise ValueError(f"{self.refused[name]}, which this model does not provide: choose another method")
-        given = dict(zip((knob for knob in self.knobs), values, strict=True))
+        given = dict(zip(self.knobs, values, strict=True))
         own: dict[str, Any] = {knob.param.name: value for knob, value in given.items() if name in knob.methods}
         if self.has_lambda(name):
             own[LAMBDA] = mmr_lambda(importance, diversity)

@@ -16,9 +16,10 @@ from typing import Any
 
 import gradio as gr
 
-from app import answering, tradeoff, views
+from app import reports, tradeoff, views
 from app.controls import Board
-from app.engine import DeviceFullError, Engine, checked_question
+from app.device import DeviceFullError
+from app.engine import Engine, checked_question
 from app.examples import ANY_IMAGE, EXAMPLES
 from app.session import Session
 from pruning.charts import PAGE
@@ -75,8 +76,8 @@ class Handlers:
 
     @guarded
     def upload(self, request: gr.Request, path: str | None) -> tuple[Any, ...]:
-        """A new image from the visitor: session, note, suggested questions. A removed image leaves the page as it is."""
-        self.engine.stop(owner(request))
+        """A new image from the visitor: session, note, suggested questions. Removing one changes nothing else."""
+        self.engine.tasks.stop(owner(request))
         if path is None:
             raise ValueError("There is no image: upload one, paste one, or pick an example")
         session, notes = self.engine.open(path)
@@ -86,7 +87,7 @@ class Handlers:
     @guarded
     def example(self, request: gr.Request, event: gr.EventData) -> tuple[Any, ...]:
         """A picked example: its image, first question, session, suggestions."""
-        self.engine.stop(owner(request))
+        self.engine.tasks.stop(owner(request))
         chosen = EXAMPLES[int((event._data or {}).get("index", 0)) % len(EXAMPLES)]
         session, _ = self.engine.open(chosen.path)
         self.engine.encoded(session)
@@ -120,7 +121,7 @@ class Handlers:
 
     def move(self, request: gr.Request, session: Session | None, question: str, *settings: Any) -> tuple[str, str]:
         """A slider moves: what is being answered is out of date."""
-        self.engine.stop(owner(request), "answer")
+        self.engine.tasks.stop(owner(request), "answer")
         return self.overlay(session, question, *settings)
 
     # Answers
@@ -129,16 +130,16 @@ class Handlers:
     def ask(self, request: gr.Request, session: Session | None, question: str, *settings: Any) -> Iterator[str]:
         """Stream both answers and what they cost."""
         method, _, retention = self._setting(settings)
-        task = self.engine.begin(owner(request), "answer")
+        task = self.engine.tasks.begin(owner(request), "answer")
         try:
-            for report in answering.reports(self.engine, required(session), question, method, retention, task):
+            for report in reports.reports(self.engine, required(session), question, method, retention, task):
                 yield views.report(report)
         finally:
             task.set()
 
     def stop(self, request: gr.Request) -> None:
         """Stop all that this visitor has running; what is there stays on the page."""
-        self.engine.stop(owner(request))
+        self.engine.tasks.stop(owner(request))
 
     # Trade-off
 
@@ -158,7 +159,7 @@ class Handlers:
         session = required(session)
         methods = tradeoff.sweep_methods(self.engine, names, method)
         here, n = self.engine.budget(session, retention), self.engine.encoded(session).tokens.n
-        task = self.engine.begin(owner(request), "sweep")
+        task = self.engine.tasks.begin(owner(request), "sweep")
         try:
             for progress in tradeoff.sweep(self.engine, session, question, methods, task):
                 drawn = tradeoff.fidelity_chart(progress.points, n, here, PAGE) if progress.points else None

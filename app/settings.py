@@ -1,8 +1,8 @@
 """Command line and environment → one frozen `Settings`. Knows neither Gradio nor a model.
 
-Every option has an environment variable: `IDPRUNER_` + its name in capitals (`IDPRUNER_UPLOAD_LIMIT=10`). The command line
-wins over the environment. On a Hugging Face Space (`SPACE_ID` is set) and in containers that set `GRADIO_SERVER_NAME` or
-`GRADIO_SERVER_PORT`, these give the host and port unless an option or `IDPRUNER_…` does.
+Every option has an environment variable: `IDPRUNER_` + its name in capitals (`IDPRUNER_UPLOAD_LIMIT=10`). The command
+line wins over the environment. On a Hugging Face Space (`SPACE_ID` is set) and in containers that set
+`GRADIO_SERVER_NAME` or `GRADIO_SERVER_PORT`, these give the host and port unless an option or `IDPRUNER_…` does.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
 def _from_hosting(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if environment.get("SPACE_ID"):
-        values["host"] = "0.0.0.0"  # noqa: S104 - the Space's proxy reaches the app from another address
+        values["host"] = "0.0.0.0"  # the Space's proxy reaches the app from another address
     if environment.get("GRADIO_SERVER_NAME"):
         values["host"] = environment["GRADIO_SERVER_NAME"]
     if environment.get("GRADIO_SERVER_PORT", "").isdigit():

@@ -1,6 +1,7 @@
 """The two Pareto views of one image and question: the I-H plane at once, fidelity curves point by point.
 
-Knows the engine, not the page. Results are cached by content; a sweep that was stopped keeps what it has on the page only.
+Knows the engine, not the page. Results are cached by content; a sweep that was stopped keeps what it has on the page
+only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.engine import Engine, Task, checked_question
+from app.answering import answers
+from app.device import Task
+from app.engine import Engine, checked_question
 from app.session import Session
 from pruning import charts
 from pruning.importance import SIGNALS, raw_importance, signals_for
@@ -79,11 +82,10 @@ def plane(engine: Engine, session: Session, question: str, method: Method, reten
 
 def plane_chart(points: Sequence[PlanePoint], palette: charts.Palette) -> charts.Chart:
     """Draw `plane`'s points; a budget of one token has no Hopkins statistic and gives an empty plane."""
-    *swept, here = [point for point in points if math.isfinite(point.hopkins)] or [None]
+    shown = [point for point in points[:-1] if math.isfinite(point.hopkins)]
+    here = points[-1] if math.isfinite(points[-1].hopkins) else None
     # The present method is a point of its own only where the sweep does not already show it.
-    known = {(p.method, p.mmr_lambda) for p in swept if p is not None}
-    shown = [p for p in swept if p is not None]
-    if here is not None and here.mmr_lambda is None and (here.method, None) not in known:
+    if here is not None and here.mmr_lambda is None and here.method not in {point.method for point in shown}:
         shown.append(here)
     return charts.plane(shown, front(shown), here, slots(), palette)
 
@@ -126,7 +128,7 @@ def sweep(
     start = time.perf_counter()
     yield Progress((), total, 0.0, "answering")
     full: Answer | None = None
-    for item in engine.answers(session, question, None, task):
+    for item in answers(engine, session, question, None, task):
         if not isinstance(item, str):
             full = item
     if full is None or full.cancelled or not full.ids:
@@ -136,7 +138,7 @@ def sweep(
     start = time.perf_counter()
     steps = fidelity_sweep(engine.vlm, encoded, question, methods, retentions, answer_ids=full.ids, cancel=task)
     points: list[FidelityPoint] = []
-    while (point := engine.on_device(lambda: next(steps, None))) is not None:
+    while (point := engine.device.run(lambda: next(steps, None))) is not None:
         points.append(point)
         if len(points) % len(methods) == 0 or len(points) == 1:
             yield Progress(tuple(points), total, time.perf_counter() - start, "sweeping")

@@ -9,10 +9,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import answering, tradeoff, views
+from app import reports, tradeoff, views
 from app.api import Api
-from app.controls import Board, ImageInput
-from app.engine import Engine, Task
+from app.controls import Board, image_input
+from app.device import Task
+from app.engine import Engine
 from app.examples import EXAMPLES, FOLDER
 from app.handlers import SUGGESTIONS, Handlers
 from app.settings import Settings
@@ -20,7 +21,8 @@ from pruning import draw
 from pruning.charts import DARK, LIGHT, PAGE, Palette
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-START = {"importance": 0.5, "diversity": 0.5, "retention": 0.25, "style": "dimmed"}
+START = {"importance": 0.5, "diversity": 0.5, "retention": 0.25}
+STYLE = "dimmed"
 CURVES = ("idpruner", "greedy_importance", "divprune", "random", "uniform")
 DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
@@ -38,9 +40,9 @@ def build_demo(engine: Engine) -> gr.Blocks:
     session, _ = engine.open(example.path)
     question = example.questions[0]
     chosen = board.method(method, START["importance"], START["diversity"], board.defaults())
-    *_, first = answering.reports(engine, session, question, chosen, START["retention"], Task())
+    *_, first = reports.reports(engine, session, question, chosen, START["retention"], Task())
     points = tradeoff.plane(engine, session, question, chosen, START["retention"])
-    setting = (method, START["style"], START["importance"], START["diversity"], START["retention"], *board.defaults())
+    setting = (method, STYLE, START["importance"], START["diversity"], START["retention"], *board.defaults())
     painted, told = handlers.overlay(session, question, *setting)
 
     with gr.Blocks(title="IDPruner Lab", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as demo:
@@ -51,35 +53,73 @@ def build_demo(engine: Engine) -> gr.Blocks:
             fragment(views.notice(SHIPPED_NOTICE), "about-model")
         with gr.Row(elem_id="lab", equal_height=False):
             with gr.Column(scale=10, min_width=300, elem_id="controls"):
-                image = ImageInput(example.path, label="Image", type="filepath", sources=["upload", "clipboard", "webcam"],
-                                   height=210, elem_id="image", buttons=[], placeholder="Drop, paste or choose an image")  # fmt: skip
+                image = image_input(
+                    example.path,
+                    label="Image",
+                    sources=["upload", "clipboard", "webcam"],
+                    height=210,
+                    elem_id="image",
+                    buttons=[],
+                    placeholder="Drop, paste or choose an image",
+                )
                 gallery = fragment(thumbnails(), "examples", PICK)
                 note = fragment("", "note")
                 with gr.Row(elem_id="question-row", equal_height=True):
-                    asked = gr.Textbox(question, label="Question", max_lines=3, max_length=2000, scale=5, min_width=160,
-                                       elem_id="question", placeholder="what color is the star?")  # fmt: skip
+                    asked = gr.Textbox(
+                        question,
+                        label="Question",
+                        max_lines=3,
+                        max_length=2000,
+                        scale=5,
+                        min_width=160,
+                        elem_id="question",
+                        placeholder="what color is the star?",
+                    )
                     go = gr.Button("Ask", variant="primary", scale=1, min_width=64, elem_id="ask")
                 hint = fragment("", "hint")
                 with gr.Row(elem_id="suggestions"):
-                    buttons = [gr.Button(text, size="sm", min_width=0, elem_classes="suggestion")
-                               for text in padded(example.questions)]  # fmt: skip
-                menu = gr.Dropdown(board.menu(), value=method, label="Method", filterable=False, elem_id="method",
-                                   info="; ".join(board.refused.values()) or None)  # fmt: skip
+                    buttons = [
+                        gr.Button(text, size="sm", min_width=0, elem_classes="suggestion")
+                        for text in padded(example.questions)
+                    ]
+                menu = gr.Dropdown(
+                    board.menu(),
+                    value=method,
+                    label="Method",
+                    filterable=False,
+                    elem_id="method",
+                    info="; ".join(board.refused.values()) or None,
+                )
                 with gr.Row(elem_id="knobs"):
                     knobs = board.components(method)
             with gr.Column(scale=15, min_width=340, elem_id="stage"):
-                style = gr.Radio([(title, key) for key, title in draw.STYLES.items()], value=START["style"], label="Overlay",
-                                 show_label=False, container=False, elem_id="style")  # fmt: skip
+                style = gr.Radio(
+                    [(title, key) for key, title in draw.STYLES.items()],
+                    value=STYLE,
+                    label="Overlay",
+                    show_label=False,
+                    container=False,
+                    elem_id="style",
+                )
                 overlay = fragment(painted, "overlay")
-                retention = gr.Slider(0.02, 1, START["retention"], step=0.01, label="Retention ratio",
-                                      elem_id="retention", buttons=[])  # fmt: skip
+                retention = gr.Slider(
+                    0.02, 1, START["retention"], step=0.01, label="Retention ratio", elem_id="retention", buttons=[]
+                )
                 readout = fragment(told, "readout")
                 with gr.Row(elem_id="weights"):
                     weights = [
-                        gr.Slider(0, 1, START[key], step=0.05, label=f"{key.capitalize()} weight", buttons=[], min_width=150,
-                                  elem_id=f"{key}-weight")
+                        gr.Slider(
+                            0,
+                            1,
+                            START[key],
+                            step=0.05,
+                            label=f"{key.capitalize()} weight",
+                            buttons=[],
+                            min_width=150,
+                            elem_id=f"{key}-weight",
+                        )
                         for key in ("importance", "diversity")
-                    ]  # fmt: skip
+                    ]
             with gr.Column(scale=12, min_width=340, elem_id="results"):
                 report = fragment(views.report(first), "report")
                 stop = gr.Button("Stop", size="sm", elem_id="stop", min_width=0)
@@ -90,8 +130,13 @@ def build_demo(engine: Engine) -> gr.Blocks:
                         curves = fragment(views.chart(None, EMPTY_CURVES), "curves", script("charts"))
                         progress = fragment(views.progress(None), "progress")
                         with gr.Accordion("Methods", open=False):
-                            names = gr.CheckboxGroup(board.menu(), value=[c for c in CURVES if c in board.methods],
-                                                     show_label=False, container=False, elem_id="curve-methods")  # fmt: skip
+                            names = gr.CheckboxGroup(
+                                board.menu(),
+                                value=[c for c in CURVES if c in board.methods],
+                                show_label=False,
+                                container=False,
+                                elem_id="curve-methods",
+                            )
                         measure = gr.Button("Measure again", size="sm", elem_id="measure")
 
         settings = [menu, style, *weights, retention, *knobs]
@@ -127,11 +172,18 @@ def build_demo(engine: Engine) -> gr.Blocks:
             follow(button.click(lambda text: (text, ""), button, [asked, hint], **LIGHT_WORK, **QUIET))
 
         stop.click(handlers.stop, None, None, queue=False, **QUIET)
-        gr.on([tab.select, measure.click], handlers.curves, [state, asked, names, *settings], [curves, progress],
-              **DEVICE, **QUIET)  # fmt: skip
+        gr.on(
+            [tab.select, measure.click],
+            handlers.curves,
+            [state, asked, names, *settings],
+            [curves, progress],
+            **DEVICE,
+            **QUIET,
+        )
         for chart in (plane, curves):
-            picked = chart.select(handlers.load, [menu, *weights, retention], [menu, *weights, retention, *knobs],
-                                  **LIGHT_WORK, **QUIET)  # fmt: skip
+            picked = chart.select(
+                handlers.load, [menu, *weights, retention], [menu, *weights, retention, *knobs], **LIGHT_WORK, **QUIET
+            )
             follow(picked)
         demo.unload(handlers.stop)
         endpoints(api, board, method)
@@ -142,7 +194,7 @@ def build_demo(engine: Engine) -> gr.Blocks:
 def endpoints(api: Api, board: Board, method: str) -> None:
     """The named API: components that no page shows, so that files go through the same checks as an upload."""
     with gr.Column(visible=False):
-        path, question = ImageInput(label="image", type="filepath"), gr.Textbox(label="question")
+        path, question = image_input(label="image"), gr.Textbox(label="question")
         name = gr.Textbox(method, label="method", info=f"one of {', '.join(board.methods)}")
         numbers = [gr.Number(START[key], label=key) for key in ("importance", "diversity", "retention")]
         knobs, methods, out = gr.JSON({}, label="knobs"), gr.JSON([], label="methods"), gr.JSON(label="result")
@@ -247,6 +299,6 @@ PICK = """element.addEventListener("click", (event) => {
 });"""
 EMPTY_CURVES = "Fidelity of the pruned model against tokens kept, measured on this image and question."
 SHIPPED_NOTICE = (
-    "This small model was trained on drawn scenes such as the examples and knows nothing of photographs. For those, start "
-    "the app with a checkpoint that does: python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
+    "This small model was trained on drawn scenes such as the examples and knows nothing of photographs. For those, "
+    "start the app with a checkpoint that does: python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
 )

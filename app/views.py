@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answering import Report, Side
+from app.reports import Report, Side
 from app.tradeoff import Progress
 from pruning import draw
 from pruning.charts import Chart
@@ -27,7 +27,7 @@ def text(value: object) -> str:
 
 
 def overlay(image: NDArray[np.uint8], style: str, budget: int, n: int) -> str:
-    """The overlay and its legend. The picture travels inside the page: no file is written for it."""
+    """The overlay with its legend. The picture travels inside the page: no file is written for it."""
     height, width = image.shape[:2]
     alt = f"Overlay “{draw.STYLES[style]}”: {budget} of {n} visual tokens kept"
     legend = {
@@ -37,7 +37,8 @@ def overlay(image: NDArray[np.uint8], style: str, budget: int, n: int) -> str:
         "order": 'picked last <i class="key ramp"></i> picked first · the number is the rank',
     }[style]
     return (
-        f'<figure class="overlay"><img alt="{text(alt)}" src="{draw.data_url(image)}" width="{width}" height="{height}">'
+        f'<figure class="overlay"><img alt="{text(alt)}" width="{width}" height="{height}" '
+        f'src="{draw.data_url(image)}">'
         f"<figcaption>{legend}</figcaption></figure>"
     )
 
@@ -45,8 +46,8 @@ def overlay(image: NDArray[np.uint8], style: str, budget: int, n: int) -> str:
 def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> str:
     """A row of pictures to choose from; `entries` are (name, image)."""
     buttons = "".join(
-        f'<button type="button" data-index="{i}" title="{text(name)}"><img alt="Example: {text(name)}" src="{draw.data_url(image)}">'
-        "</button>"
+        f'<button type="button" data-index="{i}" title="{text(name)}">'
+        f'<img alt="Example: {text(name)}" src="{draw.data_url(image)}"></button>'
         for i, (name, image) in enumerate(entries)
     )
     return f'<div class="thumbs" role="group" aria-label="Examples">{buttons}</div>'
@@ -66,7 +67,9 @@ def notice(message: str, kind: str = "info") -> str:
 
 
 def report(r: Report | None) -> str:
-    """Both answers, the verdict and the table. Every row is there from the start, so nothing moves while numbers come."""
+    """Both answers, the verdict and the table. Every row is there from the start, so nothing moves while numbers
+    come.
+    """
     r = r or Report(0, 0, "", "idle")
     return (
         '<section class="report"><h2>Answer and cost</h2>'
@@ -82,10 +85,11 @@ def chart(c: Chart | None, empty: str = "") -> str:
         return f'<div class="chart empty"><p>{text(empty)}</p></div>'
     buttons = []
     for place, mark in enumerate(c.marks):
+        label, focus = text(mark.label), 0 if place == 0 else -1
         setting = json.dumps({"method": mark.method, "mmr_lambda": mark.mmr_lambda, "retention": mark.retention})
         buttons.append(
-            f'<button type="button" class="mark" style="left:{mark.left:.3%};top:{mark.top:.3%}" data-setting="{text(setting)}"'
-            f' tabindex="{0 if place == 0 else -1}" aria-label="{text(mark.label)}. Load this setting" title="{text(mark.label)}">'
+            f'<button type="button" class="mark" style="left:{mark.left:.3%};top:{mark.top:.3%}" tabindex="{focus}"'
+            f' data-setting="{text(setting)}" aria-label="{label}. Load this setting" title="{label}">'
             "</button>"
         )
     return f'<div class="chart" role="group" aria-label="{text(c.summary)}">{c.svg()}{"".join(buttons)}</div>'
@@ -113,7 +117,8 @@ def header(title: str, device: str, dtype: str, about: str) -> str:
     return (
         '<header class="lab-head"><div><h1>IDPruner Lab</h1><p>Which image patches does a multimodal model need? '
         "Prune visual tokens by importance and diversity, and measure what it costs.</p></div>"
-        f'<p class="model" title="{text(about)}"><b>{text(title)}</b><span>{text(device)} · {text(dtype)}</span></p></header>'
+        f'<p class="model" title="{text(about)}"><b>{text(title)}</b>'
+        f"<span>{text(device)} · {text(dtype)}</span></p></header>"
     )
 
 
@@ -160,20 +165,23 @@ def _verdict(r: Report) -> str:
 
 def _table(r: Report) -> str:
     known = r.kept.prefill_tokens and r.full.prefill_tokens
+    encoding = _ms(r.encode_s) if r.encode_s else NONE
     rows = [
         _row("Visual tokens", "What the language model receives of the image", *_counts(r)),
         _row("Prefill FLOPs", "Analytic, F = floating-point operations to read the prompt once, text included",
              *_costs(r.full.flops, r.kept.flops, ["F", "kF", "MF", "GF", "TF"], 1000, bool(known))),
         _row("KV cache", "Analytic bytes of keys and values of the prompt",
              *_costs(r.full.kv_bytes, r.kept.kv_bytes, ["B", "KiB", "MiB", "GiB"], 1024, bool(known))),
-        _row("Time to first token", "Measured, median of up to 5 runs; the selection counts for the kept tokens", *_times(r)),
+        _row("Time to first token", "Measured, median of up to 5 runs; for the kept tokens with the selection",
+             *_times(r)),
         _row("… of it, selection", "Measured, median of 3 runs, similarity matrix included",
              NONE, NONE if r.select_s is None else _ms(r.select_s), ""),
         _row("Image encoding", "Measured once per image; pruning before the language model does not change it",
-             *([_ms(r.encode_s)] * 2 if r.encode_s else [NONE, NONE]), ""),
+             encoding, encoding, ""),
     ]  # fmt: skip
     head = '<tr><td></td><th scope="col">All</th><th scope="col">Kept</th><th scope="col">Saved</th></tr>'
-    return f'<table class="costs"><colgroup><col class="name"><col><col><col class="saved"></colgroup><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    columns = '<colgroup><col class="name"><col><col><col class="saved"></colgroup>'
+    return f'<table class="costs">{columns}<thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def _row(name: str, why: str, full: str, kept: str, saved: str) -> str:

@@ -1,8 +1,9 @@
 """Charts of the trade-off: the I-H plane, and fidelity against tokens kept.
 
-Pure matplotlib `Figure` objects: no pyplot, so no state is shared between threads. A `Chart` carries, beside its figure,
-where each clickable point lies on it, so that a page can turn a click back into a setting. Colours come from a `Palette`:
-`LIGHT` and `DARK` hold plain colours for files; `PAGE` writes CSS variables into the SVG, so that a page's theme decides.
+Pure matplotlib `Figure` objects: no pyplot, so no state is shared between threads. A `Chart` carries, beside its
+figure, where each clickable point lies on it, so that a page can turn a click back into a setting. Colours come from
+a `Palette`: `LIGHT` and `DARK` hold plain colours for files; `PAGE` writes CSS variables into the SVG, so that a
+page's theme decides.
 """
 
 from __future__ import annotations
@@ -43,14 +44,17 @@ _OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#a83f83", "#b07d00", "#3a94c8", 
 _OKABE_ITO_DARK = ("#5ab4f0", "#ff8a4c", "#35c9a0", "#e08cc0", "#f0b429", "#9ad2f5", "#f0e442", "#a3abb8", "#d0a28f")
 LIGHT = Palette("#1b2430", "#5b6675", "#e3e7ec", "#ffffff", "#c8102e", _OKABE_ITO)
 DARK = Palette("#eef2f7", "#a7b1c0", "#2b3442", "#151b24", "#ff6b7d", _OKABE_ITO_DARK)
-_SLOTS = tuple(f"#0102{i:02x}" for i in range(1, 15))
+_SLOTS = tuple(f"#0102{i:02x}" for i in range(1, 15))  # no drawing uses these: they stand for a role
 _ROLES = ("ink", "muted", "grid", "paper", "here", *(f"series-{i}" for i in range(9)))
-PAGE = Palette(*_SLOTS[:5], _SLOTS[5:], tuple((s, f"var(--chart-{r})") for s, r in zip(_SLOTS, _ROLES, strict=True)))
+_CSS = tuple((slot, f"var(--chart-{role})") for slot, role in zip(_SLOTS, _ROLES, strict=True))
+PAGE = Palette(_SLOTS[0], _SLOTS[1], _SLOTS[2], _SLOTS[3], _SLOTS[4], _SLOTS[5:], _CSS)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A clickable point: its place as a fraction of the figure from the left and from the top, and what it stands for."""
+    """A clickable point: its place as a fraction of the figure from the left and from the top, and what it stands
+    for.
+    """
 
     left: float
     top: float
@@ -78,7 +82,8 @@ class Chart:
         for slot, expression in self.palette.css:
             text = text.replace(slot, expression)
         text = text[text.index("<svg") :]
-        # Inline in a page, the file's own <style> would reach every other drawing there, and its metadata is dead weight.
+        # Inline in a page, the file's own <style> would reach every other drawing there, and its metadata is dead
+        # weight.
         for start, stop in (("<metadata>", "</metadata>"), ("<style", "</style>")):
             text = text[: text.index(start)] + text[text.index(stop) + len(stop) :]
         return text.replace("<svg ", '<svg stroke-linejoin="round" ', 1)
@@ -129,8 +134,9 @@ def plane(
 ) -> Chart:
     """The paper's plane at one budget: importance retention I(S) against the Hopkins statistic H(S).
 
-    `points`: λ sweeps (those with `mmr_lambda`; the first method's ends are labelled) and single reference strategies. `front`: the non-dominated ones among
-    them, joined by a line. `here`: the present setting. `slots`: method → colour and marker.
+    `points`: λ sweeps (those with `mmr_lambda`; the first method's ends are labelled) and single reference
+    strategies. `front`: the non-dominated ones among them, joined by a line. `here`: the present setting. `slots`:
+    method → colour and marker.
     """
     figure, axes = _frame(palette, "Importance retention I(S), share → better", "Hopkins statistic H(S) ↓ more diverse")
     sweeps: dict[str, list[OnPlane]] = {}
@@ -237,8 +243,8 @@ def _look(slot: int, palette: Palette) -> tuple[str, str]:
 
 
 def _place(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    width, height = axes.figure.get_size_inches() * axes.figure.dpi
     across, up = axes.transData.transform((x, y))
+    width, height = axes.get_figure(root=True).bbox.size  # type: ignore[union-attr]
     return float(across / width), float(1 - up / height)
 
 
@@ -266,7 +272,9 @@ class _Labels:
         self._room = Bbox.from_extents(axes.bbox.x0 + 2, axes.bbox.y0 + 2, axes.bbox.x1 + 8, axes.bbox.y1 + 8)
 
     def add(self, x: float, y: float, text: str, colour: str, reach: float = 0, side: int = 1) -> None:
-        """`reach`: radius of what surrounds the point, in pixels; such a label is bold. `side`: 1 right, -1 left first."""
+        """`reach`: radius of what surrounds the point, in pixels; such a label is bold. `side`: 1 right, -1 left
+        first.
+        """
         across, up = self._axes.transData.transform((x, y))
         spots = [Bbox.from_bounds(px - 3, py - 3, 6, 6) for px, py in self._axes.transData.transform(self._points)]
         width, height = 6.1 * len(text) * (1.08 if reach else 1.0), 11.0

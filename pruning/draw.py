@@ -1,9 +1,9 @@
 """Overlays: what a selection keeps, painted onto the image with OpenCV.
 
 Knows pixels and rectangles only: no model, no method, no web. Every image is `(H, W, 3)` uint8 RGB; every rectangle is
-`x0, y0, x1, y1` in pixels of the image it is painted on (right and bottom edges exclusive). Rectangles may overlap (tiles
-plus a thumbnail): a pixel counts as kept where any kept token covers it. Colours are Okabe and Ito's and viridis, which stay
-apart in the common forms of colour blindness.
+`x0, y0, x1, y1` in pixels of the image it is painted on (right and bottom edges exclusive). Rectangles may overlap
+(tiles plus a thumbnail): a pixel counts as kept where any kept token covers it. Colours are Okabe and Ito's and
+viridis, which stay apart in the common forms of colour blindness.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ def overlay(
 ) -> Image:
     """Paint `selection` onto a copy of `image` (H, W, 3).
 
-    `rects` (N, 4): where each visual token lies. `scores` (N,): what the heat map shows; defaults to `selection.scores`.
-    Raises ValueError for an unknown style, rectangles that do not number N, and a heat map without scores.
+    `rects` (N, 4): where each visual token lies. `scores` (N,): what the heat map shows; defaults to
+    `selection.scores`. Raises ValueError for an unknown style, rectangles that do not number N, and a heat map
+    without scores.
     """
     if style not in STYLES:
         raise ValueError(f"unknown overlay style {style!r}: choose one of {', '.join(STYLES)}")

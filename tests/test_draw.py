@@ -89,7 +89,7 @@ def test_fit_keeps_the_aspect_and_one_pixel(size, longest):
 
 
 def test_errors_name_the_value():
-    with pytest.raises(ValueError, match="'sepia'.*dimmed"):
+    with pytest.raises(ValueError, match=r"'sepia'.*dimmed"):
         draw.overlay(SCENE, RECTS, selection(), "sepia")
     with pytest.raises(ValueError, match=r"\(15, 4\).*\(16, 4\)"):
         draw.overlay(SCENE, RECTS[:15], selection())

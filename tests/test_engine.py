@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from app import answering, tradeoff
-from app.engine import DeviceFullError, Engine, Task, checked_question
+from app import tradeoff
+from app.answering import answer_key, answers
+from app.device import DeviceFullError, Task
+from app.engine import Engine, checked_question
+from app.reports import reports
 from pruning.images import ImageError
 from pruning.method import METHODS, make
 
@@ -91,11 +94,11 @@ def test_an_evicted_image_is_read_again_and_a_deleted_one_is_explained(engine, s
     assert engine.selection(session, "", make("idpruner"), 0.25).order.tolist() == before
     engine.cache.clear()
     Image.new("RGB", (224, 168), "red").save(path)
-    with pytest.raises(ValueError, match="changed.*upload it again"):
+    with pytest.raises(ValueError, match=r"changed.*upload it again"):
         engine.image(session)
     engine.cache.clear()
     (tmp_path / "0-224.png").unlink()
-    with pytest.raises(ValueError, match="no longer on the server.*upload it again"):
+    with pytest.raises(ValueError, match=r"no longer on the server.*upload it again"):
         engine.image(session)
 
 
@@ -117,15 +120,15 @@ def test_the_session_is_small_and_frozen(engine, saved):
 def test_full_answer_equals_the_models_own(engine, saved):
     session = engine.open(saved())[0]
     own = engine.vlm.answer(engine.encoded(session), QUESTION)
-    *_, last = engine.answers(session, QUESTION, None, Task())
+    *_, last = answers(engine, session, QUESTION, None, Task())
     assert last.ids == own.ids
     assert (last.text, last.prefill_tokens) == (own.text, own.prefill_tokens)
-    assert list(engine.answers(session, QUESTION, None, Task())) == [last]  # the second time from the cache
+    assert list(answers(engine, session, QUESTION, None, Task())) == [last]  # the second time from the cache
 
 
 def test_reports_end_with_every_number(engine, saved):
     session = engine.open(saved())[0]
-    stages = list(answering.reports(engine, session, QUESTION, make("idpruner"), 0.25, Task()))
+    stages = list(reports(engine, session, QUESTION, make("idpruner"), 0.25, Task()))
     last = stages[-1]
     assert stages[0].stage == "all"
     assert last.stage == "done"
@@ -137,7 +140,7 @@ def test_reports_end_with_every_number(engine, saved):
 
 def test_all_tokens_kept_is_the_full_answer(engine, saved):
     session = engine.open(saved())[0]
-    *_, last = answering.reports(engine, session, QUESTION, make("random"), 1.0, Task())
+    *_, last = reports(engine, session, QUESTION, make("random"), 1.0, Task())
     assert last.agree is True
     assert last.fidelity == pytest.approx(1, abs=1e-5)
     assert not last.saves_memory
@@ -154,39 +157,32 @@ def slow_generate(engine, monkeypatch, pause=0.05):
     monkeypatch.setattr(engine.vlm, "generate", crawl)
 
 
-def free_within(engine, seconds):
-    free = engine._device.acquire(timeout=seconds)
-    if free:
-        engine._device.release()
-    return free
-
-
 def test_stop_ends_the_stream_and_keeps_nothing(engine, saved, monkeypatch):
     slow_generate(engine, monkeypatch)
-    session, task = engine.open(saved())[0], engine.begin("ann", "answer")
-    stream = answering.reports(engine, session, QUESTION, make("idpruner"), 0.25, task)
+    session, task = engine.open(saved())[0], engine.tasks.begin("ann", "answer")
+    stream = reports(engine, session, QUESTION, make("idpruner"), 0.25, task)
     for report in stream:
         if report.full.text:
-            engine.stop("ann")
+            engine.tasks.stop("ann")
     assert report.stage == "stopped"
-    assert free_within(engine, 1)
-    assert engine.cache.peek(engine._answer_key(session, QUESTION, None)) is None
+    assert engine.device.idle_within(1)
+    assert engine.cache.peek(answer_key(engine, session, QUESTION, None)) is None
 
 
 def test_an_abandoned_reader_frees_the_device(engine, saved, monkeypatch):
     slow_generate(engine, monkeypatch)
     session = engine.open(saved())[0]
-    stream = engine.answers(session, QUESTION, None, Task())
+    stream = answers(engine, session, QUESTION, None, Task())
     next(stream)
     stream.close()
-    assert free_within(engine, 1)
+    assert engine.device.idle_within(1)
 
 
 def test_a_reader_that_never_comes_back_cannot_hold_the_device(engine, saved):
     session = engine.open(saved())[0]
-    stream = engine.answers(session, QUESTION, None, Task())
+    stream = answers(engine, session, QUESTION, None, Task())
     next(stream)  # and no more: the stream stays open
-    assert free_within(engine, 20)
+    assert engine.device.idle_within(20)
 
 
 def test_a_failure_in_the_model_reaches_the_reader(engine, saved, monkeypatch):
@@ -196,21 +192,21 @@ def test_a_failure_in_the_model_reaches_the_reader(engine, saved, monkeypatch):
 
     monkeypatch.setattr(engine.vlm, "generate", broken)
     with pytest.raises(RuntimeError, match="kernel"):
-        list(engine.answers(engine.open(saved())[0], QUESTION, None, Task()))
-    assert free_within(engine, 1)
+        list(answers(engine, engine.open(saved())[0], QUESTION, None, Task()))
+    assert engine.device.idle_within(1)
 
 
 def test_tasks_belong_to_their_owner_and_are_forgotten(engine):
-    mine, theirs = engine.begin("ann", "answer"), engine.begin("bob", "answer")
-    engine.stop("ann", "sweep")
+    mine, theirs = engine.tasks.begin("ann", "answer"), engine.tasks.begin("bob", "answer")
+    engine.tasks.stop("ann", "sweep")
     assert not mine.is_set()
-    newer = engine.begin("ann", "answer")
+    newer = engine.tasks.begin("ann", "answer")
     assert mine.is_set()
     assert not theirs.is_set()
-    engine.stop("ann")
+    engine.tasks.stop("ann")
     assert newer.is_set()
     del mine, newer, theirs
-    assert len(engine._tasks) == 0
+    assert len(engine.tasks) == 0
 
 
 def test_out_of_memory_drops_the_cache_and_tries_again(engine, saved, monkeypatch):
@@ -268,7 +264,7 @@ def test_a_stopped_sweep_keeps_its_points_on_the_page_and_frees_the_device(engin
             task.set()
     assert progress.stage == "stopped"
     assert 0 < len(progress.points) < progress.total
-    assert free_within(engine, 1)
+    assert engine.device.idle_within(1)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_pages_show_each_visitor_only_her_own_image(served, chromium, tmp_path):
     contexts = [chromium.new_context() for _ in range(2)]
     tabs = [context.new_page() for context in contexts]
     images = [save(tmp_path, f"page-{i}.png", colour, 7 + i) for i, colour in enumerate((RED, BLUE))]
-    for tab, image in zip(tabs, images, strict=True):
+    for tab in tabs:
         tab.set_default_timeout(30_000)
         tab.goto(served.url)
         tab.wait_for_selector(OVERLAY)

@@ -1,0 +1,97 @@
+"""One device that serves one piece of work at a time, and the tasks that visitors may stop. No Gradio, no model.
+
+The lock is the innermost one: work on the device asks neither the cache nor the engine for anything.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+T = TypeVar("T")
+
+
+class DeviceFullError(RuntimeError):
+    """The device ran out of memory, even after every cached value was dropped. The message says what to do."""
+
+
+class Task(threading.Event):
+    """Set to stop one visitor's work; a class of its own because an Event's owner is looked up weakly."""
+
+
+class Tasks:
+    """Who has what under way. Holds no task itself: one that is over is forgotten with its last reference."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: WeakValueDictionary[tuple[str, str], Task] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def begin(self, owner: str, kind: str) -> Task:
+        """A new task of `owner`; an earlier one of the same kind is stopped. Forgotten with its last reference."""
+        task = Task()
+        with self._lock:
+            earlier = self._running.get((owner, kind))
+            self._running[owner, kind] = task
+        if earlier is not None:
+            earlier.set()
+        return task
+
+    def stop(self, owner: str, *kinds: str) -> None:
+        """Stop the owner's tasks of these kinds; of all kinds where none is named."""
+        with self._lock:
+            tasks = [t for (who, kind), t in self._running.items() if who == owner and (not kinds or kind in kinds)]
+        for task in tasks:
+            task.set()
+
+
+class Device:
+    """Runs work alone. When memory runs out, `drop` frees what it can, and the work is tried once more.
+
+    `remedy`: what the visitor can do where that does not help.
+    """
+
+    def __init__(self, drop: Callable[[], None], remedy: str) -> None:
+        self._lock, self._drop, self._remedy = threading.Lock(), drop, remedy
+
+    def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`. Raises DeviceFullError, or whatever the work raises."""
+        with self._lock:
+            try:
+                return work()
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise
+            self._drop()
+            _release()
+            try:
+                return work()
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise
+        _release()
+        raise DeviceFullError(self._remedy)
+
+    def idle_within(self, seconds: float) -> bool:
+        """Whether the device becomes free in that time."""
+        free = self._lock.acquire(timeout=seconds)
+        if free:
+            self._lock.release()
+        return free
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _release() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
