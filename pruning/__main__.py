@@ -77,6 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
     bench.set_defaults(run=_scenes)
+
+    table = kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
+    table.set_defaults(run=lambda _: _print(commands.method_table()))
     return parser
 
 

@@ -196,6 +196,18 @@ def scenes(
     ]
 
 
+def method_table() -> str:
+    """The registry as a Markdown table."""
+    lines = ["| method | name | paper | needs | nested picks | knobs |", "|---|---|---|---|---|---|"]
+    for name, method in sorted(METHODS.items()):
+        paper = f"[{method.paper.rsplit('/', 1)[-1]}]({method.paper})" if method.paper else "baseline"
+        needs = ", ".join(f"`{need}`" for need in sorted(method().needs)) or "nothing"
+        knobs = ", ".join(f"{p.label} (`{p.name}`, {p.default})" for p in params(method)) or "none"
+        nested = "yes" if method.nested else "no"
+        lines.append(f"| {method.title} | `{name}` | {paper} | {needs} | {nested} | {knobs} |")
+    return "\n".join(lines)
+
+
 def check_path(path: Path | None, *endings: str) -> None:
     """ValueError unless a file of one of these kinds can be written there; the folder has to exist."""
     if path is None:
