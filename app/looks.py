@@ -1,0 +1,52 @@
+"""What the page looks like, as plain values: fonts, colours, style sheet, scripts. Nothing comes from another host."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from pruning.charts import DARK, LIGHT, Palette
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Helvetica", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
+COLOURS = {
+    "body_background_fill": "#f4f6f9",
+    "body_background_fill_dark": "#0e131b",
+    "block_background_fill": "#ffffff",
+    "block_background_fill_dark": "#161d28",
+    "border_color_primary": "#dde2ea",
+    "border_color_primary_dark": "#2c3646",
+    "body_text_color": "#1b2430",
+    "body_text_color_dark": "#eef2f7",
+    "body_text_color_subdued": "#566173",
+    "body_text_color_subdued_dark": "#a7b1c0",
+    "color_accent": "#1d5fd0",
+    "slider_color": "#1d5fd0",
+    "slider_color_dark": "#6ba2ff",
+    "button_primary_background_fill": "#1d5fd0",
+    "button_primary_background_fill_hover": "#174fb0",
+    "button_primary_background_fill_dark": "#2b6be0",
+    "button_primary_background_fill_hover_dark": "#3d7bf0",
+}
+EMPTY_CURVES = "Fidelity of the pruned model against tokens kept, measured on this image and question."
+SHIPPED_NOTICE = (
+    "This small model was trained on drawn scenes such as the examples and knows nothing of photographs. For those, "
+    "start the app with a checkpoint that does: python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
+)
+
+
+def stylesheet() -> str:
+    """assets/style.css with the charts' colours of both themes before it."""
+    return f":root {{{_variables(LIGHT)}}}\n.dark {{{_variables(DARK)}}}\n" + (ASSETS / "style.css").read_text("utf-8")
+
+
+def script(name: str) -> str:
+    """A script of assets/, to be put into the page."""
+    return (ASSETS / f"{name}.js").read_text("utf-8")
+
+
+def _variables(palette: Palette) -> str:
+    named = {f.name: getattr(palette, f.name) for f in fields(palette) if f.name not in ("series", "css")}
+    named |= {f"series-{i}": colour for i, colour in enumerate(palette.series)}
+    return "".join(f"--chart-{name}:{colour};" for name, colour in named.items())

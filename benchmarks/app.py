@@ -1,0 +1,95 @@
+"""How fast the page follows: slider to overlay on the server, and both trade-off views.
+
+    python benchmarks/app.py [--model FOLDER] [--moves 200]
+
+Slider → overlay is the handler itself, cached image, from values in to HTML out: slice of the cached order (or one new
+order per λ), drawing, JPEG, base64. The queue and the browser come on top. N = 1,296 is a 1,008 x 1,008 px image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from app import tradeoff
+from app.controls import Board
+from app.device import Task
+from app.engine import Engine
+from app.examples import EXAMPLES
+from app.handlers import Handlers
+from pruning.charts import PAGE
+from pruning.models import SHIPPED, load
+
+
+def milliseconds(work: Callable[[int], object], runs: int) -> dict[str, float]:
+    """Median and 95th percentile of `work(i)`, in ms, after three runs that do not count."""
+    for i in range(3):
+        work(i)
+    times = []
+    for i in range(runs):
+        start = time.perf_counter()
+        work(i)
+        times.append((time.perf_counter() - start) * 1e3)
+    return {"median_ms": round(float(np.median(times)), 2), "p95_ms": round(float(np.percentile(times, 95)), 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(SHIPPED), help="folder of a checkpoint (default: the shipped one)")
+    parser.add_argument("--moves", type=int, default=200, help="slider moves to time")
+    given = parser.parse_args()
+    engine = Engine(load(given.model, device="cpu"), 1 << 30)
+    board = Board(engine)
+    handlers = Handlers(engine, board)
+    result: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        large = Path(folder) / "large.png"
+        cv2.imwrite(str(large), cv2.resize(cv2.imread(EXAMPLES[0].path), (1008, 1008)))
+        session, _ = engine.open(str(large))
+        result["tokens"] = engine.encoded(session).tokens.n
+        knobs = board.defaults()
+        for style in ("dimmed", "grid", "heat", "order"):
+
+            def retention(i: int, style: str = style) -> object:
+                return handlers.overlay(session, "", "idpruner", style, 0.5, 0.5, 0.05 + i % 90 / 100, *knobs)
+
+            result[f"retention → overlay, {style}"] = milliseconds(retention, given.moves)
+
+        def weight(i: int) -> object:
+            return handlers.overlay(session, "", "idpruner", "dimmed", (i * 7 % 101) / 100, 0.51, 0.25, *knobs)
+
+        result["weight → overlay, each λ new or cached"] = milliseconds(weight, min(100, given.moves))
+
+    session, _ = engine.open(EXAMPLES[0].path)
+    question, method = EXAMPLES[0].questions[0], board.method("idpruner", 1, 1, board.defaults())
+    engine.tokens(session, question, method.needs)
+    tradeoff.plane(engine, session, question, method, 0.5)  # compiles the kernels
+    start = time.perf_counter()
+    points = tradeoff.plane(engine, session, question, method, 0.25)
+    swept = time.perf_counter()
+    tradeoff.plane_chart(points, PAGE).svg()
+    result["plane"] = {
+        "points": len(points),
+        "sweep_s": round(swept - start, 3),
+        "draw_s": round(time.perf_counter() - swept, 3),
+    }
+    names = ["idpruner", "greedy_importance", "divprune", "random", "uniform"]
+    methods = tradeoff.sweep_methods(engine, names, method)
+    start, first = time.perf_counter(), None
+    for progress in tradeoff.sweep(engine, session, question, methods, Task()):
+        if progress.points and first is None:
+            first = time.perf_counter() - start
+    result["fidelity curves"] = {"points": len(progress.points), "first_s": round(first or 0, 3),
+                                 "all_s": round(time.perf_counter() - start, 3)}  # fmt: skip
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
