@@ -1,4 +1,4 @@
-"""The same work without a browser: `python -m pruning answer | sweep | scenes`. `--help` after any of them says more.
+"""The same work without a browser: `python -m pruning answer | sweep | scenes | methods`, each with `--help`.
 
 Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted.
 """
@@ -9,15 +9,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pruning import commands
-from pruning.draw import STYLES
+from pruning.arguments import build_parser
 from pruning.method import METHODS, Method
-from pruning.models import SHIPPED, VLM, hide_progress, load
-from pruning.params import Param, params
-from pruning.pareto import RETENTIONS
+from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.params import params
 from pruning.weights import mmr_lambda
 
 LAMBDA = "mmr_lambda"
@@ -27,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Results go to stdout, everything else to stderr."""
     options = build_parser().parse_args(arguments)
     try:
-        options.run(options)
+        {"answer": _answer, "sweep": _sweep, "scenes": _scenes, "methods": _table_of_methods}[options.command](options)
     except ValueError as error:
         return _fail(2, str(error))
     except KeyboardInterrupt:
@@ -35,95 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, OSError, MemoryError) as error:
         return _fail(1, f"{type(error).__name__}: {error}")
     return 0
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; the knobs of the methods come from the registry."""
-    parser = argparse.ArgumentParser(
-        "python -m pruning", description="Visual token pruning without a browser.", allow_abbrev=False
-    )
-    kinds = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    one = kinds.add_parser("answer", allow_abbrev=False,
-                               help="answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
-    _add_image(one)
-    one.add_argument("--method", default="idpruner", choices=sorted(METHODS), help="default: %(default)s")
-    one.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
-    _add_weights(one)
-    _add_knobs(one)
-    one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
-    one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
-    one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
-    one.set_defaults(run=_answer)
-
-    many = kinds.add_parser("sweep", allow_abbrev=False,
-                                help="measure the trade-off curves of one image and question")  # fmt: skip
-    _add_image(many)
-    _add_methods(many, commands.CURVES)
-    many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
-    many.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
-    many.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
-    many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
-    many.set_defaults(run=_sweep)
-
-    bench = kinds.add_parser("scenes", allow_abbrev=False,
-                             help="accuracy on held-out scenes, per question family")  # fmt: skip
-    _add_model(bench)
-    _add_methods(bench, commands.CURVES)
-    bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
-    bench.add_argument("--scenes", type=int, default=240, help="scenes to ask about, default: %(default)s")
-    bench.add_argument(
-        "--per-family", type=int, default=1, help="questions of each family a scene, default: %(default)s"
-    )
-    bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
-    bench.set_defaults(run=_scenes)
-
-    table = kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
-    table.set_defaults(run=lambda _: _print(commands.method_table()))
-    return parser
-
-
-def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE", help="an image file")
-    parser.add_argument("question", metavar="QUESTION")
-    _add_model(parser)
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=str(SHIPPED), help="folder or hub id, default: the shipped model")
-    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda, cuda:N; default: %(default)s")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16; default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def _add_methods(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
-    about = f"all, or some of: {', '.join(sorted(METHODS))}; default: {' '.join(default)}"
-    names = [*sorted(METHODS), "all"]
-    parser.add_argument("--methods", nargs="+", default=list(default), metavar="METHOD", choices=names, help=about)
-    _add_weights(parser)
-    _add_knobs(parser)
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("weights", "λ = importance / (importance + diversity), 1 and 1 unless given")
-    group.add_argument("--importance-weight", type=float, metavar="W")
-    group.add_argument("--diversity-weight", type=float, metavar="W")
-
-
-def _add_knobs(parser: argparse.ArgumentParser) -> None:
-    """One option per knob name of any method; a choice allows what any method with this knob allows."""
-    found: dict[str, list[tuple[str, Param]]] = {}
-    for name, method in METHODS.items():
-        for param in params(method):
-            found.setdefault(param.name, []).append((name, param))
-    group = parser.add_argument_group("knobs of the methods")
-    for name, uses in sorted(found.items()):
-        first = uses[0][1]
-        choices = sorted({choice for _, param in uses for choice in param.choices}) or None
-        about = f"{first.help or first.label} (default {first.default}; {', '.join(m for m, _ in uses)})"
-        kind = {"float": float, "int": int, "choice": str}[first.kind]
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=about.replace("%", "%%"))
-    parser.set_defaults(knobs=tuple(found))
 
 
 def _knobs(options: argparse.Namespace) -> dict[str, Any]:
@@ -146,6 +55,7 @@ def _own(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
 def _model(options: argparse.Namespace) -> VLM:
     hide_progress()
     vlm = load(options.model, device=options.device, dtype=options.dtype)
+    limit_threads(vlm)
     if "scorer" not in vlm.signals and options.importance is None:
         _note(f"{vlm.title} has no trained scorer: importance is the attention received in its last vision layer")
     return vlm
@@ -206,6 +116,10 @@ def _scenes(options: argparse.Namespace) -> None:
     knobs, vlm = _knobs(options), _model(options)
     methods = _methods(options, vlm, knobs)
     _rows(options, commands.scenes(vlm, methods, options.retention, options.scenes, options.per_family, _progress))
+
+
+def _table_of_methods(_options: argparse.Namespace) -> None:
+    _print(commands.method_table())
 
 
 def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pruning.__main__ import build_parser, main
+from pruning.__main__ import main
+from pruning.arguments import build_parser
 from pruning.method import METHODS
 from pruning.params import params
 
@@ -185,8 +186,14 @@ def test_a_model_without_scorer_falls_back_by_name(picture: str, tiny_folder: Pa
     assert "VisionSelector is left out" in capsys.readouterr().err
 
 
+def test_the_table_of_methods_names_each(capsys) -> None:
+    assert main(["methods"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"`{name}`" in shown for name in METHODS)
+
+
 def test_as_a_program() -> None:
     shown = subprocess.run([sys.executable, "-m", "pruning", "--help"], capture_output=True, text=True, check=True)
-    assert all(command in shown.stdout for command in ("answer", "sweep", "scenes"))
+    assert all(command in shown.stdout for command in ("answer", "sweep", "scenes", "methods"))
     with pytest.raises(SystemExit, match="2"):
         main(["draw"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pruning.models import ModelError, load
+from pruning.models import ModelError, limit_threads, load
 from pruning.models.geometry import grid_rects
 from pruning.models.loading import choose_device, choose_dtype
 from pruning.models.question import content_token_ids
@@ -107,6 +107,16 @@ def test_device_and_dtype_choice() -> None:
         choose_device("cuda:99")
     with pytest.raises(ValueError, match=r"'int8'.*float32"):
         choose_dtype("int8", torch.device("cpu"))
+
+
+def test_threads_are_limited_for_small_models_only(tiny_vlm, monkeypatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    limit_threads(tiny_vlm)
+    assert given == [1]
+    monkeypatch.setattr("pruning.models.loading.SMALL", 1000)
+    limit_threads(tiny_vlm)
+    assert given == [1]
 
 
 def test_bfloat16_answers_too(tiny_folder: Path, noise) -> None:

@@ -3,9 +3,21 @@
 `load` opens a checkpoint, `VLM` is what it returns. What a family does differently sits in a file of its own.
 """
 
-from pruning.models.loading import SHIPPED, hide_progress, load
+from pruning.models.loading import SHIPPED, hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, ModelError, Prompt
 from pruning.models.vlm import VLM
 
-__all__ = ["SHIPPED", "VLM", "Answer", "Chunk", "Encoded", "ModelError", "Prompt", "Scorer", "hide_progress", "load"]
+__all__ = [
+    "SHIPPED",
+    "VLM",
+    "Answer",
+    "Chunk",
+    "Encoded",
+    "ModelError",
+    "Prompt",
+    "Scorer",
+    "hide_progress",
+    "limit_threads",
+    "load",
+]

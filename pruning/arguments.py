@@ -1,0 +1,97 @@
+"""The command line's options. Those of the methods come from the registry."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pruning.commands import CURVES
+from pruning.draw import STYLES
+from pruning.method import METHODS
+from pruning.models import SHIPPED
+from pruning.params import Param, params
+from pruning.pareto import RETENTIONS
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the knobs of the methods come from the registry."""
+    parser = argparse.ArgumentParser(
+        "python -m pruning", description="Visual token pruning without a browser.", allow_abbrev=False
+    )
+    kinds = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+
+    one = kinds.add_parser("answer", allow_abbrev=False,
+                               help="answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
+    _add_image(one)
+    one.add_argument("--method", default="idpruner", choices=sorted(METHODS), help="default: %(default)s")
+    one.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
+    _add_weights(one)
+    _add_knobs(one)
+    one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
+    one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
+    one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
+
+    many = kinds.add_parser("sweep", allow_abbrev=False,
+                                help="measure the trade-off curves of one image and question")  # fmt: skip
+    _add_image(many)
+    _add_methods(many, CURVES)
+    many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
+    many.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
+    many.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
+    many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
+
+    bench = kinds.add_parser("scenes", allow_abbrev=False,
+                             help="accuracy on held-out scenes, per question family")  # fmt: skip
+    _add_model(bench)
+    _add_methods(bench, CURVES)
+    bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
+    bench.add_argument("--scenes", type=int, default=240, help="scenes to ask about, default: %(default)s")
+    bench.add_argument(
+        "--per-family", type=int, default=1, help="questions of each family a scene, default: %(default)s"
+    )
+    bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+
+    kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
+    return parser
+
+
+def _add_image(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE", help="an image file")
+    parser.add_argument("question", metavar="QUESTION")
+    _add_model(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=str(SHIPPED), help="folder or hub id, default: the shipped model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda, cuda:N; default: %(default)s")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_methods(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
+    about = f"all, or some of: {', '.join(sorted(METHODS))}; default: {' '.join(default)}"
+    names = [*sorted(METHODS), "all"]
+    parser.add_argument("--methods", nargs="+", default=list(default), metavar="METHOD", choices=names, help=about)
+    _add_weights(parser)
+    _add_knobs(parser)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("weights", "λ = importance / (importance + diversity), 1 and 1 unless given")
+    group.add_argument("--importance-weight", type=float, metavar="W")
+    group.add_argument("--diversity-weight", type=float, metavar="W")
+
+
+def _add_knobs(parser: argparse.ArgumentParser) -> None:
+    """One option per knob name of any method; a choice allows what any method with this knob allows."""
+    found: dict[str, list[tuple[str, Param]]] = {}
+    for name, method in METHODS.items():
+        for param in params(method):
+            found.setdefault(param.name, []).append((name, param))
+    group = parser.add_argument_group("knobs of the methods")
+    for name, uses in sorted(found.items()):
+        first = uses[0][1]
+        choices = sorted({choice for _, param in uses for choice in param.choices}) or None
+        about = f"{first.help or first.label} (default {first.default}; {', '.join(m for m, _ in uses)})"
+        kind = {"float": float, "int": int, "choice": str}[first.kind]
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=about.replace("%", "%%"))
+    parser.set_defaults(knobs=tuple(found))
