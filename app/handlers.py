@@ -79,7 +79,7 @@ class Handlers:
         """A new image from the visitor: session, note, suggested questions. Removing one changes nothing else."""
         self.engine.tasks.stop(owner(request))
         if path is None:
-            raise ValueError("There is no image: upload one, paste one, or pick an example")
+            return (gr.skip(),) * (2 + SUGGESTIONS)
         session, notes = self.engine.open(path)
         self.engine.encoded(session)
         return session, views.notice(" ".join(notes)), *suggestions(ANY_IMAGE)
