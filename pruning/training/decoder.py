@@ -39,6 +39,39 @@ def _mlp(x: Tensor, layer: Any) -> Tensor:
     return x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
 
 
+def _head_keys(y: Tensor, layer: Any, config: Any, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotated keys and values (B, kv, P, w) of the normed head y (B, P, D)."""
+    b, p, d = y.shape
+    kv, width = config.num_key_value_heads, d // config.num_attention_heads
+    k = _turn(layer.self_attn.k_proj(y).view(b, p, kv, width), cos[:, None], sin[:, None]).transpose(1, 2)
+    return k, layer.self_attn.v_proj(y).view(b, p, kv, width).transpose(1, 2)
+
+
+def _head_layer(
+    x: Tensor, y: Tensor, k: Tensor, v: Tensor, layer: Any, config: Any, cos: Tensor, sin: Tensor
+) -> Tensor:
+    """One layer on the head alone. x (B, P, D), y: x normed, k and v as `_head_keys` gives them."""
+    b, p, d = x.shape
+    heads, kv = config.num_attention_heads, config.num_key_value_heads
+    width = d // heads
+    q = _turn(layer.self_attn.q_proj(y).view(b, p, heads, width), cos[:, None], sin[:, None])
+    q = q.view(b, p, kv, heads // kv, width).permute(0, 2, 3, 1, 4)  # (B, kv, group, P, w)
+    future = torch.ones(p, p, dtype=torch.bool, device=x.device).triu(1)
+    score = (q @ k.transpose(-1, -2)[:, :, None]).float() * width**-0.5
+    weight = score.masked_fill(future, float("-inf")).softmax(-1).to(v.dtype)
+    mixed = (weight @ v[:, :, None]).permute(0, 3, 1, 2, 4).reshape(b, p, d)
+    return _mlp(x + layer.self_attn.o_proj(mixed), layer)
+
+
+def first_layer(language: nn.Module, head: Tensor, head_at: Tensor) -> Tensor:
+    """(B, P, D) -> (B, P, D): start and visual tokens after the first layer, as `answer_logits` computes them."""
+    model: Any = language
+    layer, config = model.layers[0], model.config
+    cos, sin = rotation(head_at, config)
+    y = _norm(head, layer.input_layernorm)
+    return _head_layer(head, y, *_head_keys(y, layer, config, cos, sin), layer, config, cos, sin)
+
+
 def answer_logits(
     language: nn.Module, head: Tensor, head_at: Tensor, ask: Tensor, ask_at: Tensor, real: Tensor, last: int = 2
 ) -> Tensor:
@@ -56,7 +89,6 @@ def answer_logits(
     group, width = heads // kv, d // heads
     cos_p, sin_p = rotation(head_at, config)
     cos_q, sin_q = rotation(ask_at, config)
-    future = torch.ones(p, p, dtype=torch.bool, device=head.device).triu(1)
     own = torch.ones(length, length, dtype=torch.bool, device=head.device).tril()
     hidden = ~(real[:, None, :, None, None, :] & own)  # (B, 1, Q, 1, L, L)
 
@@ -66,15 +98,9 @@ def answer_logits(
         attn = layer.self_attn
         # the head: B x P
         y = _norm(head, layer.input_layernorm)
-        k_p = _turn(attn.k_proj(y).view(b, p, kv, width), cos_p[:, None], sin_p[:, None]).transpose(1, 2)
-        v_p = attn.v_proj(y).view(b, p, kv, width).transpose(1, 2)  # both (B, kv, P, w)
+        k_p, v_p = _head_keys(y, layer, config, cos_p, sin_p)
         if not final:
-            q_p = _turn(attn.q_proj(y).view(b, p, heads, width), cos_p[:, None], sin_p[:, None])
-            q_p = q_p.view(b, p, kv, group, width).permute(0, 2, 3, 1, 4)  # (B, kv, group, P, w)
-            score = (q_p @ k_p.transpose(-1, -2)[:, :, None]).float() * width**-0.5
-            weight = score.masked_fill(future, float("-inf")).softmax(-1).to(v_p.dtype)
-            mixed = (weight @ v_p[:, :, None]).permute(0, 3, 1, 2, 4).reshape(b, p, d)
-            head = _mlp(head + attn.o_proj(mixed), layer)
+            head = _head_layer(head, y, k_p, v_p, layer, config, cos_p, sin_p)
         # the questions: B x Q x L
         y = _norm(ask, layer.input_layernorm)
         k_q = _turn(attn.k_proj(y).view(b, q, length, kv, width), cos_q[..., None, :], sin_q[..., None, :])

@@ -100,6 +100,20 @@ def answer(model: Any, visual: Tensor, asked: Asked, gh: int, gw: int, run: Call
                at.expand(3, -1, -1, -1), asked.real)  # fmt: skip
 
 
+def place_loss(model: Any, place: nn.Linear, visual: Tensor, gh: int, gw: int) -> Tensor:
+    """Squared error of row and column read off the visual tokens after the first layer; `place` is thrown away.
+
+    The tower's positions are relative, so a feature does not know where it is; the language model can tell from the
+    distance to the prompt's start. Without this loss it found that out last, and "left of" with it.
+    """
+    embed = model.get_input_embeddings()
+    start = embed(torch.tensor(BEFORE, device=visual.device)).expand(len(visual), -1, -1)
+    head_at = prompt_positions(gh, gw).to(visual.device)
+    seen = decoder.first_layer(model.model.language_model, torch.cat([start, visual.to(start.dtype)], 1), head_at)
+    where = (head_at[1:, len(BEFORE) :].T.float() - len(BEFORE)) / 8 - 1  # (N, 2)
+    return F.mse_loss(place(seen[:, len(BEFORE) :]).float(), where.expand(len(visual), -1, -1))
+
+
 def answer_loss(logits: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
     """Mean cross entropy of answer and end, and whether each answer is right (B, Q) bool."""
     said = asked.ids[..., -1]
@@ -192,9 +206,11 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) ->
     model = new_model().to(device)
     visual, language = model.model.visual, model.model.language_model
     loop.restore(folder / "vision.pt", {"visual": visual})
-    opts = loop.optimizers([language], rate)
+    place = nn.Linear(192, 2).to(device)
+    parts: dict[str, nn.Module] = {"language": language, "place": place}
+    opts = loop.optimizers([language, nn.ModuleDict({"head": place})], rate)
     file = folder / "language.pt"
-    start = loop.restore(file, {"language": language}, opts)
+    start = loop.restore(file, parts, opts)
     see, run = torch.compile(tower.encode, dynamic=False), torch.compile(decoder.answer_logits, dynamic=False)
     held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, see)
     progress = loop.Progress("language", start, steps)
@@ -207,16 +223,18 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) ->
         asked = ask_all([group.scenes[i] for i in picks], rng, PER_PICTURE)
         loop.set_rate(opts, loop.one_cycle(step, steps, rate))
         with torch.autocast(device.type, torch.bfloat16):
-            logits = answer(model, group.visual[torch.from_numpy(picks)], asked, group.gh, group.gw, run)
+            seen = group.visual[torch.from_numpy(picks)]
+            logits = answer(model, seen, asked, group.gh, group.gw, run)
+            placed = place_loss(model, place, seen[:8], group.gh, group.gw)
         loss, right = answer_loss(logits, asked)
-        loss.backward()
-        nn.utils.clip_grad_norm_(language.parameters(), 1.0)
+        (loss + placed).backward()
+        nn.utils.clip_grad_norm_([p for part in parts.values() for p in part.parameters()], 1.0)
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        progress.add(step, loss=loss.item(), **by_family(right, asked.family))
+        progress.add(step, loss=loss.item(), place=placed.item(), **by_family(right, asked.family))
         if (step + 1) % ROUND == 0 or step + 1 == steps:
-            loop.save(file, step + 1, {"language": language}, opts)
+            loop.save(file, step + 1, parts, opts)
             log.info("held out %s", evaluate(model, held_out))
 
 
