@@ -11,6 +11,8 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 OVERLAY = "#overlay img"
+# Of two windows the browser draws one at a time: what waits for drawing (Playwright's own typing) would wait for ever.
+TYPE = "(field, text) => { field.value = text; field.dispatchEvent(new Event('input', { bubbles: true })); }"
 RED, BLUE = (210, 30, 40), (30, 50, 210)
 
 
@@ -68,21 +70,21 @@ def test_pages_show_each_visitor_only_her_own_image(served, chromium, tmp_path):
         tab.get_by_label("Remove Image").or_(tab.get_by_label("Clear")).first.click()
     before = [tab.get_attribute(OVERLAY, "src") for tab in tabs]
     for tab, image in zip(tabs, images, strict=True):  # both at once: neither waits for the other
-        tab.bring_to_front()
         tab.set_input_files("#image input[type=file]", image)
     for tab, was in zip(tabs, before, strict=True):
-        tab.bring_to_front()
-        tab.wait_for_function("b => document.querySelector('#overlay img').getAttribute('src') !== b", arg=was)
+        until(tab, "b => document.querySelector('#overlay img').getAttribute('src') !== b", was)
     for retention, kept in (("0.3", 19), ("0.5", 32), ("0.75", 48)):
         for tab in tabs:
-            tab.bring_to_front()  # a page behind another one is not drawn, and input waits for drawing
-            tab.fill("#retention input[type=number]", retention)
+            tab.eval_on_selector("#retention input[type=number]", TYPE, retention)
         for tab, channel in zip(tabs, (0, 2), strict=True):
-            tab.bring_to_front()
-            tab.wait_for_function("k => document.querySelector('#readout').innerText.includes(`${k} of 64`)", arg=kept)
+            until(tab, "k => document.querySelector('#readout').innerText.includes(`${k} of 64`)", kept)
             assert dominant(tab.get_attribute(OVERLAY, "src")) == channel
     for context in contexts:
         context.close()
+
+
+def until(tab, condition: str, value) -> None:
+    tab.wait_for_function(condition, arg=value, polling=100)
 
 
 def dominant(url: str) -> int:
