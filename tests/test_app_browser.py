@@ -193,6 +193,7 @@ def test_fidelity_curves_appear_and_their_points_load(page):
     page.wait_for_selector("#progress >> text=points measured", timeout=60_000)
     marks = page.locator("#curves .mark")
     assert marks.count() == 45
+    page.screenshot(path=SHOTS / "test-1440-curves.png")
     last = page.locator('#curves .mark[aria-label^="Random: 64 of 64"]')
     last.focus()
     last.press("Enter")
