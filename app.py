@@ -22,7 +22,10 @@ def main() -> None:
     engine = Engine(vlm, int(settings.cache * 2**20), int(settings.upload_limit * 2**20))
     demo = build_demo(engine)
     print(f"IDPruner Lab: http://{settings.host}:{settings.port}", flush=True)
-    demo.launch(**launch_options(settings))
+    try:
+        demo.launch(**launch_options(settings))
+    except OSError as error:
+        sys.exit(f"app.py: cannot listen on {settings.host}:{settings.port} ({error}): free it, or choose another --port")
 
 
 if __name__ == "__main__":

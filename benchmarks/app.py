@@ -1,6 +1,6 @@
 """How fast the page follows: slider to overlay on the server, and both trade-off views.
 
-    python benchmarks/app.py [--model FOLDER] [--moves 200]
+    python -m benchmarks.app [--model FOLDER] [--moves 200]
 
 Slider → overlay is the handler itself, cached image, from values in to HTML out: slice of the cached order (or one new
 order per λ), drawing, JPEG, base64. The queue and the browser come on top. N = 1,296 is a 1,008 x 1,008 px image.
