@@ -25,7 +25,9 @@ def main() -> None:
     try:
         demo.launch(**launch_options(settings))
     except OSError as error:
-        sys.exit(f"app.py: cannot listen on {settings.host}:{settings.port} ({error}): free it, or choose another --port")
+        sys.exit(
+            f"app.py: cannot listen on {settings.host}:{settings.port} ({error}): free it, or choose another --port"
+        )
 
 
 if __name__ == "__main__":
