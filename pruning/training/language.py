@@ -1,7 +1,4 @@
-"""Stage 2: the language model on cached visual tokens of the frozen tower, many questions a picture.
-
-Stage 3 (`joint`): tower and language model together, the dense labels of stage 1 as a second loss.
-"""
+"""Stage 2: the language model on cached visual tokens of the frozen tower, many questions a picture."""
 
 from __future__ import annotations
 
@@ -20,9 +17,8 @@ from torch.nn import functional as F
 from pruning.scenes.questions import FAMILIES, Question, ask, rephrase
 from pruning.scenes.render import HELD_OUT, Scene, render
 from pruning.training import decoder, loop, tower
-from pruning.training.data import dense_labels, stream
+from pruning.training.data import stream
 from pruning.training.shipped import CELL, WORDS, new_model
-from pruning.training.vision import dense_loss, look_loss, new_heads
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +32,7 @@ PICTURES: Final = 24
 """Pictures of one step."""
 LONGEST: Final = 20
 """Tokens of the longest question with its frame and answer; shorter ones are padded on the left."""
-ROUND: Final = 400
+ROUND: Final = 700
 """Steps on one set of cached pictures."""
 CACHED: Final = ((224, 224, 1440), (336, 224, 720), (224, 336, 720), (336, 336, 1920), (448, 448, 360))
 """Height, width and number of the pictures of a round."""
@@ -164,16 +160,18 @@ def encode_pictures(
     visual: Any, first: int, sizes: Sequence[tuple[int, int, int]], device: torch.device, run: Callable[..., Tensor]
 ) -> list[Pictures]:
     """Pictures of each size from seed `first` on, through the tower, without gradients."""
-    jobs = [(first + i, PICTURES, h, w) for h, w, count in sizes for i in range(0, count, PICTURES)]
-    tokens: dict[tuple[int, int], list[Tensor]] = {}
-    scenes: dict[tuple[int, int], list[Scene]] = {}
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        for job, (images, shown) in zip(jobs, stream(_Jobs(jobs), 0, len(jobs)), strict=True):
-            gh, gw = job[2] // CELL, job[3] // CELL
-            out = run(visual, tower.windows(images.to(device)), gh, gw)
-            tokens.setdefault((gh, gw), []).append(out.bfloat16())
-            scenes.setdefault((gh, gw), []).extend(shown)
-    return [Pictures(torch.cat(t), tuple(scenes[g]), *g) for g, t in tokens.items()]
+    found: list[Pictures] = []
+    for height, width, count in sizes:
+        gh, gw = height // CELL, width // CELL
+        jobs = [(first + i, PICTURES, height, width) for i in range(0, count, PICTURES)]
+        tokens = torch.empty(len(jobs) * PICTURES, gh * gw, 192, dtype=torch.bfloat16, device=device)
+        scenes: list[Scene] = []
+        for images, shown in stream(_Jobs(jobs), 0, len(jobs)):
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+                tokens[len(scenes) : len(scenes) + PICTURES] = run(visual, tower.windows(images.to(device)), gh, gw)
+            scenes += shown
+        found.append(Pictures(tokens, tuple(scenes), gh, gw))
+    return found
 
 
 def pick_group(pictures: Sequence[Pictures], rng: np.random.Generator) -> tuple[Pictures, NDArray[np.int64]]:
@@ -233,53 +231,16 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) ->
             opt.step()
             opt.zero_grad(set_to_none=True)
         progress.add(step, loss=loss.item(), place=placed.item(), **by_family(right, asked.family))
-        if (step + 1) % ROUND == 0 or step + 1 == steps:
-            loop.save(file, step + 1, parts, opts)
-            log.info("held out %s", evaluate(model, held_out))
-
-
-def joint_batch(step: int) -> tuple[Tensor, Tensor, Asked]:
-    """Pictures, dense labels and questions of one joint step, sizes in turn."""
-    height, width, count = JOINT[step % len(JOINT)]
-    scenes = [render(500_000_000 + step * 64 + i, height, width) for i in range(count)]
-    asked = ask_all(scenes, np.random.default_rng([3, step]), PER_PICTURE)
-    images = torch.from_numpy(np.stack([s.image for s in scenes]))
-    return images, torch.from_numpy(np.stack([dense_labels(s) for s in scenes])), asked
-
-
-JOINT: Final = ((336, 336, 24), (224, 224, 32), (336, 336, 24), (448, 448, 12))
-
-
-def joint(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) -> None:
-    """Train both for `steps` steps from vision.pt and language.pt in `folder`; resumes from joint.pt."""
-    model = new_model().to(device)
-    visual, language, heads = model.model.visual, model.model.language_model, new_heads().to(device)
-    loop.restore(folder / "vision.pt", {"visual": visual, "heads": heads})
-    loop.restore(folder / "language.pt", {"language": language})
-    parts: dict[str, nn.Module] = {"visual": visual, "language": language, "heads": heads}
-    opts = loop.optimizers([visual, language, nn.ModuleDict({"head": heads})], rate)
-    file = folder / "joint.pt"
-    start = loop.restore(file, parts, opts)
-    see, run = torch.compile(tower.encode, dynamic=False), torch.compile(decoder.answer_logits, dynamic=False)
-    progress = loop.Progress("joint", start, steps)
-    for step, (images, labels, asked) in enumerate(stream(joint_batch, start, steps), start):
-        loop.set_rate(opts, loop.one_cycle(step, steps, rate))
-        _, height, width, _ = images.shape
-        gh, gw = height // CELL, width // CELL
-        with torch.autocast(device.type, torch.bfloat16):
-            tokens = see(visual, tower.windows(images.to(device)), gh, gw)
-            read = heads(tokens)
-            logits = answer(model, tokens, asked, gh, gw, run)
-        loss, right = answer_loss(logits, asked)
-        dense, _ = dense_loss(read, labels.to(device))
-        look = look_loss(tokens, images.to(device))
-        (loss + 0.3 * (dense + look)).backward()
-        nn.utils.clip_grad_norm_([p for part in parts.values() for p in part.parameters()], 1.0)
-        for opt in opts:
-            opt.step()
-            opt.zero_grad(set_to_none=True)
-        progress.add(step, loss=loss.item(), dense=dense.item(), look=look.item(), **by_family(right, asked.family))
         if (step + 1) % 100 == 0 or step + 1 == steps:
             loop.save(file, step + 1, parts, opts)
-            held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, see)
+        if (step + 1) % ROUND == 0 or step + 1 == steps:
             log.info("held out %s", evaluate(model, held_out))
+
+
+def trained(folder: Path) -> Any:
+    """The model of both stages' checkpoints, float32. Raises FileNotFoundError when one of them is missing."""
+    model = new_model()
+    done = loop.restore(folder / "vision.pt", {"visual": model.model.visual})
+    if not (done and loop.restore(folder / "language.pt", {"language": model.model.language_model})):
+        raise FileNotFoundError(f"{folder} has no trained model: run `python -m pruning.training model` first")
+    return model

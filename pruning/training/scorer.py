@@ -29,8 +29,8 @@ from pruning.training.language import (
     by_family,
     encode_pictures,
     pick_group,
+    trained,
 )
-from pruning.training.shipped import new_model
 
 KEPT: Final = 0.2
 """Share of the tokens that the soft mask adds up to (paper: fixed)."""
@@ -69,11 +69,8 @@ def anneal(step: int, steps: int) -> float:
 
 
 def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) -> None:
-    """Train the scorer for `steps` steps on the model in `folder`/joint.pt; resumes from scorer.pt."""
-    model = new_model().to(device)
-    visual, language = model.model.visual, model.model.language_model
-    loop.restore(folder / "joint.pt", {"visual": visual, "language": language})
-    model.requires_grad_(False)
+    """Train the scorer for `steps` steps on the model in `folder`; resumes from scorer.pt."""
+    model = trained(folder).to(device).requires_grad_(False)
     width = model.config.text_config.hidden_size
     scorer = Scorer(width, width // 2).to(device)
     for weight in scorer.parameters():
@@ -82,12 +79,12 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) ->
     opts: list[torch.optim.Optimizer] = [torch.optim.AdamW(scorer.parameters(), lr=rate, weight_decay=0.0)]
     file = folder / "scorer.pt"
     start = loop.restore(file, {"scorer": scorer}, opts)
-    see, run = torch.compile(tower.encode, dynamic=False), torch.compile(decoder.answer_logits, dynamic=False)
+    see = torch.compile(tower.encode, dynamic=False)
     progress = loop.Progress("scorer", start, steps)
     pictures: list[Any] = []
     for step in range(start, steps):
         if step % ROUND == 0 or not pictures:
-            pictures = encode_pictures(visual, 700_000_000 + step // ROUND * 100_000, CACHED, device, see)
+            pictures = encode_pictures(model.model.visual, 700_000_000 + step // ROUND * 100_000, CACHED, device, see)
         rng = np.random.default_rng([4, step])
         group, picks = pick_group(pictures, rng)
         asked = ask_all([group.scenes[i] for i in picks], rng, PER_PICTURE)
@@ -97,7 +94,7 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) ->
         k = int(KEPT * scores.shape[1])
         p = soft_top_k(scores, k)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = answer(model, seen * p[..., None], asked, group.gh, group.gw, run)
+            logits = answer(model, seen * p[..., None], asked, group.gh, group.gw, decoder.answer_logits)
         loss, right = answer_loss(logits, asked)
         hard = torch.zeros_like(p).scatter_(1, scores.topk(k).indices, 1.0)
         binary = F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), hard)
