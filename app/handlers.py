@@ -75,9 +75,8 @@ class Handlers:
     # Image and question
 
     @guarded
-    def upload(self, request: gr.Request, path: str | None) -> tuple[Any, ...]:
+    def upload(self, path: str | None) -> tuple[Any, ...]:
         """A new image from the visitor: session, note, suggested questions. Removing one changes nothing else."""
-        self.engine.tasks.stop(owner(request))
         if path is None:
             return (gr.skip(),) * (2 + SUGGESTIONS)
         session, notes = self.engine.open(path)
@@ -85,9 +84,8 @@ class Handlers:
         return session, views.notice(" ".join(notes)), *suggestions(ANY_IMAGE)
 
     @guarded
-    def example(self, request: gr.Request, event: gr.EventData) -> tuple[Any, ...]:
+    def example(self, event: gr.EventData) -> tuple[Any, ...]:
         """A picked example: its image, first question, session, suggestions."""
-        self.engine.tasks.stop(owner(request))
         chosen = EXAMPLES[int((event._data or {}).get("index", 0)) % len(EXAMPLES)]
         session, _ = self.engine.open(chosen.path)
         self.engine.encoded(session)
@@ -119,11 +117,6 @@ class Handlers:
         budget, n = self.engine.budget(session, retention), self.engine.encoded(session).tokens.n
         return views.overlay(image, style, budget, n), views.readout(budget, n, lambda_of(method))
 
-    def move(self, request: gr.Request, session: Session | None, question: str, *settings: Any) -> tuple[str, str]:
-        """A slider moves: what is being answered is out of date."""
-        self.engine.tasks.stop(owner(request), "answer")
-        return self.overlay(session, question, *settings)
-
     # Answers
 
     @guarded
@@ -136,6 +129,10 @@ class Handlers:
                 yield views.report(report)
         finally:
             task.set()
+
+    def interrupt(self, request: gr.Request) -> None:
+        """What is being answered is out of date. Runs outside the queue: the next answer waits for this one's end."""
+        self.engine.tasks.stop(owner(request), "answer")
 
     def stop(self, request: gr.Request) -> None:
         """Stop all that this visitor has running; what is there stays on the page."""

@@ -26,6 +26,7 @@ DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 WEIGHTS = (("Importance", "importance-weight", IMPORTANCE), ("Diversity", "diversity-weight", DIVERSITY))
+AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple"}
 LAST: dict[str, Any] = {"trigger_mode": "always_last"}
 
 
@@ -214,20 +215,25 @@ def _wire(demo: gr.Blocks, page: Page, session: gr.State, handlers: Handlers, bo
 
     def follow(event: Any) -> None:
         """After the controls stand: the overlay, then the answer, and the plane beside it."""
-        drawn = event.then(handlers.overlay, inputs, shown, **LIGHT_WORK, **QUIET)
-        drawn.then(handlers.ask, inputs, page.report, **DEVICE, **QUIET)
-        drawn.then(handlers.plane, inputs, page.plane, **LIGHT_WORK, **QUIET)
+        drawn = event.then(handlers.overlay, inputs, shown, **LAST, **LIGHT_WORK, **QUIET)
+        drawn.then(handlers.ask, inputs, page.report, **LAST, **DEVICE, **QUIET)
+        drawn.then(handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
 
     # The overlay follows every move; the answer and the plane wait until the slider rests.
-    gr.on([slider.input for slider in sliders], handlers.move, inputs, shown, **LAST, **LIGHT_WORK, **QUIET)
+    gr.on([slider.input for slider in sliders], handlers.overlay, inputs, shown, **LAST, **LIGHT_WORK, **QUIET)
     resting = [slider.release for slider in sliders]
-    gr.on(resting, handlers.ask, inputs, page.report, **LAST, **DEVICE, **QUIET)
+    # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
+    halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
+    halted.then(handlers.ask, inputs, page.report, **LAST, **DEVICE, **QUIET)
     gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
     page.style.input(handlers.overlay, inputs, shown, **LAST, **LIGHT_WORK, **QUIET)
     follow(page.method.input(handlers.method, page.method, [*page.weights, *page.knobs], **LIGHT_WORK, **QUIET))
     for menu in menus:
-        follow(menu.input(handlers.stop, None, None, queue=False, **QUIET))
+        follow(menu.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
+    gr.on([page.image.input, page.examples.select], handlers.stop, None, None, **AT_ONCE, **QUIET)
+    asking = [page.ask.click, page.question.submit, page.method.input, *(b.click for b in page.suggestions)]
+    gr.on([*asking, page.plane.select, page.curves.select], handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     news = [session, page.note, *page.suggestions]
     follow(page.image.input(handlers.upload, page.image, news, **DEVICE, **QUIET))
     follow(page.examples.select(handlers.example, None, [page.image, page.question, *news], **DEVICE, **QUIET))
@@ -242,7 +248,7 @@ def _wire(demo: gr.Blocks, page: Page, session: gr.State, handlers: Handlers, bo
     place = [page.method, *page.weights, page.retention]
     for chart in (page.plane, page.curves):
         follow(chart.select(handlers.load, place, [*place, *page.knobs], **LIGHT_WORK, **QUIET))
-    page.stop.click(handlers.stop, None, None, queue=False, **QUIET)
+    page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     demo.unload(handlers.stop)
 
 

@@ -18,7 +18,7 @@ def page(served, chromium):
     """A fresh visitor at 1440 px. Fails the test on a script error or a request to another host."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, permissions=["camera"])
     tab, outside, errors = context.new_page(), [], []
-    tab.set_default_timeout(30_000)
+    tab.set_default_timeout(90_000)
     tab.on("request", lambda request: outside.append(request.url) if foreign(request.url) else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto(served.url + "?__theme=light")
@@ -209,6 +209,20 @@ def test_stop_ends_an_answer_and_the_page_goes_on(page, served, slow_model):
     page.wait_for_selector("#report >> text=Stopped")
     slow_model.clear()
     page.click("#ask")
+    answered(page)
+
+
+def test_a_slider_moved_in_mid_answer_ends_with_the_last_setting(page, slow_model):
+    page.fill("#question textarea", "which number is on the square?")
+    page.click("#ask")
+    page.wait_for_selector("#report .running .cursor")
+    drag(page, "retention", 0.9)
+    page.wait_for_function("!document.querySelector('#readout').innerText.includes('16 of 64')")
+    slow_model.clear()
+    kept = re.search(r"(\d+) of 64", page.inner_text("#readout"))[1]
+    page.wait_for_function(
+        "k => document.querySelector('#report .answer:nth-child(2) h3').innerText.includes(`${k} tokens`)", arg=kept
+    )
     answered(page)
 
 

@@ -64,7 +64,7 @@ def test_pages_show_each_visitor_only_her_own_image(served, chromium, tmp_path):
     tabs = [context.new_page() for context in contexts]
     images = [save(tmp_path, f"page-{i}.png", colour, 7 + i) for i, colour in enumerate((RED, BLUE))]
     for tab in tabs:
-        tab.set_default_timeout(30_000)
+        tab.set_default_timeout(90_000)
         tab.goto(served.url)
         tab.wait_for_selector(OVERLAY)
         tab.get_by_label("Remove Image").or_(tab.get_by_label("Clear")).first.click()
