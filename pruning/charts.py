@@ -132,47 +132,48 @@ def plane(
     slots: dict[str, int],
     palette: Palette = LIGHT,
 ) -> Chart:
-    """The paper's plane at one budget: importance retention I(S) against the Hopkins statistic H(S).
+    """The paper's plane (2602.13315, figure 3) at one budget: importance retention I(S) up, Hopkins statistic H(S)
+    across; best is the top left corner.
 
     `points`: λ sweeps (those with `mmr_lambda`; the first method's ends are labelled) and single reference
     strategies. `front`: the non-dominated ones among them, joined by a line. `here`: the present setting. `slots`:
     method → colour and marker.
     """
-    figure, axes = _frame(palette, "Importance retention I(S), share → better", "Hopkins statistic H(S) ↓ more diverse")
+    figure, axes = _frame(
+        palette, "Hopkins statistic H(S) · ← more diverse", "Importance retention I(S) · more important →"
+    )
     sweeps: dict[str, list[OnPlane]] = {}
     for p in sorted((p for p in points if p.mmr_lambda is not None), key=lambda p: p.mmr_lambda or 0.0):
         sweeps.setdefault(p.method, []).append(p)
     lines = sorted(sweeps.values(), key=lambda line: slots.get(line[0].method, 0))
     others = [p for p in points if p.mmr_lambda is None]
     border = sorted(front, key=lambda p: p.importance_retention)
-    where = ([p.importance_retention for p in border], [p.hopkins for p in border])
-    axes.plot(*where, color=palette.muted, lw=5, alpha=0.28, solid_capstyle="round", zorder=1)
+    axes.plot(*_columns(border), color=palette.muted, lw=5, alpha=0.28, solid_capstyle="round", zorder=1)
     for line in lines:
         colour, marker = _look(slots.get(line[0].method, 0), palette)
-        where = ([p.importance_retention for p in line], [p.hopkins for p in line])
-        axes.plot(*where, color=colour, lw=1.4, marker=marker, ms=4.5, mec=palette.paper, mew=0.6, zorder=3)
+        axes.plot(*_columns(line), color=colour, lw=1.4, marker=marker, ms=4.5, mec=palette.paper, mew=0.6, zorder=3)
     for p in others:
         colour, marker = _look(slots.get(p.method, 7), palette)
-        axes.plot(p.importance_retention, p.hopkins, color=colour, marker=marker, ms=7, mec=palette.paper, zorder=4)
+        axes.plot(*_at(p), color=colour, marker=marker, ms=7, mec=palette.paper, zorder=4)
     _margins(axes, points)
-    spots = [spot for line in lines for spot in _between([(p.importance_retention, p.hopkins) for p in line])]
-    names = _Labels(axes, [*spots, *((p.importance_retention, p.hopkins) for p in others)])
+    spots = [spot for line in lines for spot in _between([_at(p) for p in line])]
+    names = _Labels(axes, [*spots, *(_at(p) for p in others)])
     if here is not None:
-        axes.plot(here.importance_retention, here.hopkins, "o", ms=13, mfc="none", mec=palette.here, mew=2, zorder=6)
-        names.add(here.importance_retention, here.hopkins, "you are here", palette.here, reach=8)
+        axes.plot(*_at(here), "o", ms=13, mfc="none", mec=palette.here, mew=2, zorder=6)
+        names.add(*_at(here), "you are here", palette.here, reach=8)
     for line in lines:
         colour = _look(slots.get(line[0].method, 0), palette)[0]
         for p in (line[0], line[-1]) if line is lines[0] and len(line) > 1 else ():
-            names.add(p.importance_retention, p.hopkins, f"λ {p.mmr_lambda:g}", colour)
+            names.add(*_at(p), f"λ {p.mmr_lambda:g}", colour)
         p = line[len(line) // 3]
-        names.add(p.importance_retention, p.hopkins, p.title, colour)
+        names.add(*_at(p), p.title, colour)
     for p in others:
-        names.add(p.importance_retention, p.hopkins, p.title, _look(slots.get(p.method, 7), palette)[0])
+        names.add(*_at(p), p.title, _look(slots.get(p.method, 7), palette)[0])
     if border:
         middle = border[len(border) // 2]
-        names.add(middle.importance_retention, middle.hopkins, "front", palette.muted)
+        names.add(*_at(middle), "front", palette.muted)
     marks = tuple(
-        Mark(*_place(axes, p.importance_retention, p.hopkins), p.method, p.mmr_lambda, p.retention, _plane_label(p))
+        Mark(*_place(axes, *_at(p)), p.method, p.mmr_lambda, p.retention, _plane_label(p))
         for p in (*(p for line in lines for p in line), *others)
     )
     best = f"{len(border)} of {len(points)} settings are not dominated." if points else "No points yet."
@@ -230,8 +231,16 @@ def _frame(palette: Palette, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _at(p: OnPlane) -> tuple[float, float]:
+    return p.hopkins, p.importance_retention
+
+
+def _columns(points: Sequence[OnPlane]) -> tuple[list[float], list[float]]:
+    return [p.hopkins for p in points], [p.importance_retention for p in points]
+
+
 def _margins(axes: Axes, points: Sequence[OnPlane]) -> None:
-    xs, ys = [p.importance_retention for p in points] or [0, 1], [p.hopkins for p in points] or [0, 1]
+    xs, ys = _columns(points) if points else ([0.0, 1.0], [0.0, 1.0])
     for low, high, limits in ((min(xs), max(xs), axes.set_xlim), (min(ys), max(ys), axes.set_ylim)):
         room = 0.14 * (high - low) or 0.05
         limits(low - room, high + room)

@@ -121,11 +121,12 @@ def test_plane_marks_lie_where_the_points_are():
     assert len(chart.marks) == len(POINTS)
     by_x = sorted(chart.marks, key=lambda mark: mark.left)
     assert [m.mmr_lambda for m in by_x if m.method == "idpruner"] == [0, 0.25, 0.5, 0.75, 1]
-    top = min(chart.marks, key=lambda mark: mark.top)
-    assert top.method == "random"  # the highest Hopkins statistic
+    assert by_x[-1].method == "random"  # the highest Hopkins statistic
+    highest = min(chart.marks, key=lambda mark: mark.top)
+    assert (highest.method, highest.mmr_lambda) == ("idpruner", 1)  # the most importance
     assert all(0 <= m.left <= 1 and 0 <= m.top <= 1 for m in chart.marks)
-    assert "0.250" in top.label
-    assert "0.500" in top.label
+    assert "0.250" in by_x[-1].label
+    assert "0.500" in by_x[-1].label
 
 
 def test_mark_positions_agree_with_the_drawn_pixels():
