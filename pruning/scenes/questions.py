@@ -30,7 +30,8 @@ _FRAMES: Final = (
 )
 _REPHRASED: Final = (
     ("color", "colour"), ("what", "which"), ("number", "digit"), ("are there?", "do you see?"),
-    ("there a", "there any"), ("there a", "there an"), ("?", " in the picture?"), ("?", " in the image?"), ("?", ""), ("how", "count: how"),
+    ("there a", "there any"), ("there a", "there an"), ("?", " in the picture?"), ("?", " in the image?"), ("?", ""),
+    ("how", "count: how"),
     ("is there a", "do you see a"), ("number is on", "number does it say on"), ("number is on", "number is written on"),
 )  # fmt: skip
 
