@@ -43,7 +43,7 @@ def _head_keys(y: Tensor, layer: Any, config: Any, cos: Tensor, sin: Tensor) -> 
     """Rotated keys and values (B, kv, P, w) of the normed head y (B, P, D)."""
     b, p, d = y.shape
     kv, width = config.num_key_value_heads, d // config.num_attention_heads
-    k = _turn(layer.self_attn.k_proj(y).view(b, p, kv, width), cos[:, None], sin[:, None]).transpose(1, 2)
+    k = _turn(layer.self_attn.k_proj(y).view(b, p, kv, width), cos[..., None, :], sin[..., None, :]).transpose(1, 2)
     return k, layer.self_attn.v_proj(y).view(b, p, kv, width).transpose(1, 2)
 
 
@@ -54,7 +54,7 @@ def _head_layer(
     b, p, d = x.shape
     heads, kv = config.num_attention_heads, config.num_key_value_heads
     width = d // heads
-    q = _turn(layer.self_attn.q_proj(y).view(b, p, heads, width), cos[:, None], sin[:, None])
+    q = _turn(layer.self_attn.q_proj(y).view(b, p, heads, width), cos[..., None, :], sin[..., None, :])
     q = q.view(b, p, kv, heads // kv, width).permute(0, 2, 3, 1, 4)  # (B, kv, group, P, w)
     future = torch.ones(p, p, dtype=torch.bool, device=x.device).triu(1)
     score = (q @ k.transpose(-1, -2)[:, :, None]).float() * width**-0.5
@@ -77,8 +77,8 @@ def answer_logits(
 ) -> Tensor:
     """Logits at the `last` positions of every question.
 
-    head (B, P, D): embeddings of start and visual tokens; head_at (3, P) their positions. ask (B, Q, L, D): embeddings
-    of the questions, padded on the left; ask_at (3, B, Q, L); real (B, Q, L) bool, False on padding.
+    head (B, P, D): embeddings of start and visual tokens; head_at (3, P) or (3, B, P) their positions. ask (B, Q, L, D):
+    embeddings of the questions, padded on the left; ask_at (3, B, Q, L); real (B, Q, L) bool, False on padding.
     Returns (B, Q, last, vocabulary), float32.
     """
     model: Any = language

@@ -1,4 +1,7 @@
-"""Stage 2: the language model on cached visual tokens of the frozen tower, many questions a picture."""
+"""Stage 2: the language model on cached visual tokens of the frozen tower, many questions a picture.
+
+Stage 3 (`sparse`): the same, most of the time with few of the visual tokens.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning.budget import keep_count
 from pruning.scenes.questions import FAMILIES, Question, ask, rephrase
 from pruning.scenes.render import HELD_OUT, Scene, render
 from pruning.training import decoder, loop, tower
-from pruning.training.data import stream
+from pruning.training.data import HEADS, stream
 from pruning.training.shipped import CELL, WORDS, new_model
+from pruning.training.vision import new_heads
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +89,23 @@ def prompt_positions(gh: int, gw: int) -> Tensor:
     return torch.cat([torch.arange(start).expand(3, -1), place], 1)
 
 
-def answer(model: Any, visual: Tensor, asked: Asked, gh: int, gw: int, run: Callable[..., Tensor]) -> Tensor:
-    """Logits (B, Q, 2, vocabulary) at the places that say the answer and the end. visual: (B, N, D)."""
+def answer(
+    model: Any, visual: Tensor, asked: Asked, gh: int, gw: int, run: Callable[..., Tensor], kept: Tensor | None = None
+) -> Tensor:
+    """Logits (B, Q, 2, vocabulary) at the places that say the answer and the end.
+
+    visual: (B, N, D). kept: (B, K) int64 ascending, the tokens of each picture that are there, at their own positions.
+    """
     embed = model.get_input_embeddings()
     b = len(visual)
     start = embed(torch.tensor(BEFORE, device=visual.device)).expand(b, -1, -1)
     first = len(BEFORE) + max(gh, gw)
     at = first + (asked.real.cumsum(-1) - 1).clamp(min=0)
     head_at = prompt_positions(gh, gw).to(visual.device)
+    if kept is not None:
+        visual = visual.gather(1, kept[..., None].expand(-1, -1, visual.shape[-1]))
+        before, place = head_at[:, None, : len(BEFORE)].expand(-1, b, -1), head_at[:, len(BEFORE) :]
+        head_at = torch.cat([before, place[:, kept]], -1)  # (3, B, P)
     return run(model.model.language_model, torch.cat([start, visual.to(start.dtype)], 1), head_at, embed(asked.ids),
                at.expand(3, -1, -1, -1), asked.real)  # fmt: skip
 
@@ -237,10 +251,57 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) ->
             log.info("held out %s", evaluate(model, held_out))
 
 
+def sparse(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) -> None:
+    """Go on for `steps` steps, two thirds of them with few visual tokens; resumes from sparse.pt in `folder`.
+
+    A language model that always saw all ground counts objects by their share of it, and miscounts once ground is
+    pruned. Kept are mostly tokens of objects, as the tower's dense read-outs tell them, with noise.
+    """
+    model, heads = trained(folder).to(device), new_heads().to(device)
+    loop.restore(folder / "vision.pt", {"heads": heads})
+    visual, language = model.model.visual, model.model.language_model
+    opts = loop.optimizers([language], rate)
+    file = folder / "sparse.pt"
+    start = loop.restore(file, {"language": language}, opts)
+    held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, tower.encode)
+    pictures = encode_pictures(visual, 300_000_000, CACHED, device, tower.encode)
+    progress = loop.Progress("sparse", start, steps)
+    for step in range(start, steps):
+        rng = np.random.default_rng([5, step])
+        group, picks = pick_group(pictures, rng)
+        asked = ask_all([group.scenes[i] for i in picks], rng, PER_PICTURE)
+        seen = group.visual[torch.from_numpy(picks)]
+        kept = None if step % 3 == 0 else _mostly_objects(heads, seen, 0.25 if step % 3 == 1 else 0.1, step)
+        loop.set_rate(opts, loop.one_cycle(step, steps, rate))
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = answer(model, seen, asked, group.gh, group.gw, decoder.answer_logits, kept)
+        loss, right = answer_loss(logits, asked)
+        loss.backward()
+        nn.utils.clip_grad_norm_(language.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        progress.add(step, loss=loss.item(), **by_family(right, asked.family))
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            loop.save(file, step + 1, {"language": language}, opts)
+    log.info("held out %s", evaluate(model, held_out))
+
+
+def _mostly_objects(heads: nn.Module, visual: Tensor, share: float, seed: int) -> Tensor:
+    """(B, K) int64 ascending: a `share` of the tokens, objects, their centres and digits first, with noise."""
+    with torch.no_grad():
+        shape, _, digit, center = (part.softmax(-1) for part in heads(visual.float()).split(list(HEADS.values()), -1))
+    noise = torch.rand(shape.shape[:2], generator=torch.Generator().manual_seed(seed)).to(visual.device)
+    score = (1 - shape[..., 0]) + (1 - digit[..., 0]) + 2 * center[..., 1] + 0.8 * noise
+    return score.topk(keep_count(visual.shape[1], share), dim=1).indices.sort(1).values
+
+
 def trained(folder: Path) -> Any:
-    """The model of both stages' checkpoints, float32. Raises FileNotFoundError when one of them is missing."""
+    """The model of the latest stage in `folder`, float32. Raises FileNotFoundError when a stage is missing."""
     model = new_model()
+    language = model.model.language_model
     done = loop.restore(folder / "vision.pt", {"visual": model.model.visual})
-    if not (done and loop.restore(folder / "language.pt", {"language": model.model.language_model})):
+    if not (done and loop.restore(folder / "language.pt", {"language": language})):
         raise FileNotFoundError(f"{folder} has no trained model: run `python -m pruning.training model` first")
+    loop.restore(folder / "sparse.pt", {"language": language})
     return model
