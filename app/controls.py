@@ -6,7 +6,6 @@ A knob that several methods declare alike (the importance source) is one compone
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import gradio as gr
 from app.engine import Engine
 from pruning.method import METHODS, Method, make
 from pruning.params import Param, params
+from pruning.weights import mmr_lambda
 
 LAMBDA = "mmr_lambda"
 
@@ -125,17 +125,3 @@ class Board:
 def words(key: str) -> str:
     """ "vision_attention" → "Vision attention"."""
     return key.replace("_", " ").capitalize()
-
-
-def mmr_lambda(importance: object, diversity: object) -> float:
-    """λ = w_imp / (w_imp + w_div). Raises ValueError for a weight that is no number from 0 up, and when both are 0."""
-    weights = []
-    for name, value in (("Importance weight", importance), ("Diversity weight", diversity)):
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not math.isfinite(value) or value < 0:  # type: ignore[arg-type,operator]
-            raise ValueError(f"{name} is {value!r}: must be a number of at least 0")
-        weights.append(float(value))  # type: ignore[arg-type]
-    total = sum(weights)
-    if total == 0:
-        raise ValueError("Importance weight and Diversity weight are both 0, so λ is undefined: raise one of them")
-    return round(weights[0] / total, 6)

@@ -3,16 +3,16 @@
 import math
 
 
-def mmr_lambda(importance: float, diversity: float) -> float:
+def mmr_lambda(importance: object, diversity: object) -> float:
     """λ = w_importance / (w_importance + w_diversity): 1 is importance only, 0 diversity only.
 
     Raises ValueError for a weight that is not a number of at least 0, and when both are 0.
     """
-    for name, value in (("importance", importance), ("diversity", diversity)):
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-        if not good:
-            raise ValueError(f"The {name} weight is {value!r}: it must be a number of at least 0")
-    total = importance + diversity
-    if total == 0:
-        raise ValueError("The importance weight and the diversity weight are both 0, so λ is undefined: raise one")
-    return importance / total
+    weights = []
+    for name, value in (("Importance", importance), ("Diversity", diversity)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} weight is {value!r}: it must be a number of at least 0")
+        weights.append(float(value))
+    if sum(weights) == 0:
+        raise ValueError("Importance weight and diversity weight are both 0, so λ is undefined: raise one of them")
+    return round(weights[0] / sum(weights), 6)  # what a person sets has no more digits; equal settings stay equal

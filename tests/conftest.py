@@ -42,15 +42,30 @@ def noise():
 
 
 @pytest.fixture(scope="session")
-def served(tiny_vlm: VLM, tmp_path_factory: pytest.TempPathFactory):
-    """The running app with the tiny model; its uploads go to a folder of the test run's own."""
-    from tests.serving import serve
-
+def uploads(tmp_path_factory: pytest.TempPathFactory):
+    """Uploads go to a folder of the test run's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-        with serve(tiny_vlm) as running:
-            yield running
+        yield
+
+
+@pytest.fixture(scope="session")
+def served(tiny_vlm: VLM, uploads: None):
+    """The running app with the tiny model, whose answers are long enough to be stopped."""
+    from tests.serving import serve
+
+    with serve(tiny_vlm) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shipped_page(uploads: None):
+    """The running app as `python app.py` opens it: with the shipped model."""
+    from tests.serving import serve
+
+    with serve(load()) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
-"""One running page for all tests that need one: the tiny model behind the real app, and a headless Chromium."""
+"""A running page for the tests that need one, and a headless browser."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +12,6 @@ from dataclasses import dataclass
 from app.engine import Engine
 from app.settings import Settings
 
-BROWSER = "/usr/bin/chromium"
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -49,12 +51,26 @@ def serve(vlm) -> Iterator[Served]:
         demo.close(verbose=False)
 
 
+def installed_browser() -> str | None:
+    """The system's Chromium or Chrome. None: Playwright's own, which is fetched where it is not there yet.
+
+    Raises RuntimeError with what to do where there is neither.
+    """
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
+        if found := shutil.which(name):
+            return found
+    fetched = subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], capture_output=True)
+    if fetched.returncode:
+        raise RuntimeError("no browser: install Chromium or Chrome, then run the tests again")
+    return None
+
+
 @contextmanager
 def browser() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=installed_browser(), args=FLAGS)
         try:
             yield chromium
         finally:

@@ -193,7 +193,6 @@ def test_fidelity_curves_appear_and_their_points_load(page):
     page.wait_for_selector("#progress >> text=points measured", timeout=60_000)
     marks = page.locator("#curves .mark")
     assert marks.count() == 45
-    page.screenshot(path=SHOTS / "test-1440-curves.png")
     last = page.locator('#curves .mark[aria-label^="Random: 64 of 64"]')
     last.focus()
     last.press("Enter")
@@ -256,19 +255,38 @@ def test_a_closed_tab_frees_the_device(served, chromium, slow_model):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
-def test_the_page_fits_in_both_themes(served, chromium, width, theme):
+def test_the_page_fits_in_both_themes(shipped_page, chromium, width, theme):
     context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844})
     tab = context.new_page()
-    tab.goto(f"{served.url}?__theme={theme}")
+    tab.goto(f"{shipped_page.url}?__theme={theme}")
     tab.wait_for_selector(OVERLAY)
     tab.wait_for_function("document.querySelector('#overlay img').complete")
+    tab.wait_for_function("[...document.querySelectorAll('#examples img, #image img')].every(i => i.complete)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
     ink = tab.evaluate("getComputedStyle(document.querySelector('.answer p')).color")
     paper = tab.evaluate("getComputedStyle(document.querySelector('#results')).backgroundColor")
     assert contrast(ink, paper) >= 4.5
     SHOTS.mkdir(parents=True, exist_ok=True)
-    tab.screenshot(path=SHOTS / f"test-{width}-{theme}.png", full_page=width < 600)
+    tab.screenshot(path=SHOTS / f"{width}-{theme}.png", full_page=True)
+    context.close()
+
+
+def test_the_shipped_model_answers_the_first_example(shipped_page, chromium):
+    """The page as it opens: both answers right, the notice about photographs, curves that start at fidelity 1."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    tab = context.new_page()
+    tab.set_default_timeout(60_000)
+    tab.goto(shipped_page.url + "?__theme=light")
+    tab.wait_for_selector(OVERLAY)
+    answered(tab)
+    assert [text.split("\n")[-1].strip() for text in tab.locator("#report .answer").all_inner_texts()] == ["4", "4"]
+    assert "photographs" in tab.inner_text("#about-model")
+    assert "64 of 256" in tab.inner_text("#readout")
+    tab.get_by_role("tab", name="Fidelity curves").click()
+    tab.wait_for_selector("#progress >> text=points measured")
+    assert tab.locator('#curves .mark[aria-label*="256 of 256 tokens, fidelity 1.000"]').count() == 5
+    tab.screenshot(path=SHOTS / "1440-curves.png", full_page=True)
     context.close()
 
 

@@ -10,10 +10,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from app.controls import Board, mmr_lambda
+from app.controls import Board
 from app.handlers import guarded, message_for
 from pruning.method import METHODS, make
 from pruning.params import params
+from pruning.weights import mmr_lambda
 
 QUESTION = "what color is the star?"
 

@@ -77,8 +77,9 @@ def answer_logits(
 ) -> Tensor:
     """Logits at the `last` positions of every question.
 
-    head (B, P, D): embeddings of start and visual tokens; head_at (3, P) or (3, B, P) their positions. ask (B, Q, L, D):
-    embeddings of the questions, padded on the left; ask_at (3, B, Q, L); real (B, Q, L) bool, False on padding.
+    head (B, P, D): embeddings of start and visual tokens; head_at (3, P) or (3, B, P): their positions.
+    ask (B, Q, L, D): embeddings of the questions, padded on the left; ask_at (3, B, Q, L): their positions.
+    real (B, Q, L) bool: False on padding.
     Returns (B, Q, last, vocabulary), float32.
     """
     model: Any = language
