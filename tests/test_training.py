@@ -14,6 +14,7 @@ from pruning.training import decoder, export, language, loop, tower
 from pruning.training.data import dense_batch, dense_labels
 from pruning.training.scorer import anneal, soft_top_k
 from pruning.training.shipped import WORDS, new_model, save_model
+from pruning.training.vision import new_heads
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +31,20 @@ def test_the_fast_tower_is_the_library_s(model: nn.Module, tmp_path: Path) -> No
     torch.testing.assert_close(fast, vlm.encode([Image.fromarray(image)]).tokens.features, atol=1e-5, rtol=1e-4)
 
 
-def test_the_fast_decoder_is_the_library_s(model: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [None, torch.tensor([0, 5, 17, 40, 95])])
+def test_the_fast_decoder_is_the_library_s(model: nn.Module, tmp_path: Path, kept: torch.Tensor | None) -> None:
     save_model(model, tmp_path)
     vlm = load(tmp_path)
     scene = render(8, 224, 336)
     encoded = vlm.encode([Image.fromarray(scene.image)])
     asked = language.ask_all([scene], np.random.default_rng(0), 4, reworded=0.5)
     with torch.no_grad():
-        fast = language.answer(model, encoded.tokens.features[None], asked, 8, 12, decoder.answer_logits)[0]
+        seen, rows = encoded.tokens.features[None], None if kept is None else kept[None]
+        fast = language.answer(model, seen, asked, 8, 12, decoder.answer_logits, rows)[0]
     for q in range(4):
         words = [WORDS[i] for i in asked.ids[0, q][asked.real[0, q]].tolist()]
         text, said = " ".join(words[1:-4]), asked.ids[0, q, -1].item()
-        (slow,) = vlm.logprobs(encoded, text, [said, language.END], [None])
+        (slow,) = vlm.logprobs(encoded, text, [said, language.END], [kept])
         torch.testing.assert_close(fast[q].log_softmax(-1), slow, atol=1e-4, rtol=1e-4)
 
 
@@ -98,6 +101,14 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         for p, q in zip(opt.state.values(), again.state.values(), strict=True):
             assert all(torch.equal(torch.as_tensor(p[k]), torch.as_tensor(q[k])) for k in p)
     assert loop.restore(tmp_path / "none.pt", {"part": fresh}) == 0
+
+
+def test_the_sparse_stage_keeps_a_share_of_the_tokens_in_order() -> None:
+    heads = new_heads()
+    kept = language._mostly_objects(heads, torch.randn(3, 64, 192), 0.25, seed=1)
+    assert kept.shape == (3, 16)
+    assert (kept[:, 1:] > kept[:, :-1]).all()
+    assert torch.equal(kept, kept.clone().clamp(0, 63))
 
 
 def test_export_refuses_an_empty_folder(tmp_path: Path) -> None:
