@@ -5,6 +5,7 @@ Nothing is decoded before the size in its header is known to be acceptable, and 
 
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def open_image(
     Raises:
         ImageError: empty, too large, not an image, damaged, SVG, or more pixels than `max_pixels`.
     """
-    image = source if isinstance(source, Image.Image) else _open(_read(source, max_bytes))
+    image = source if isinstance(source, Image.Image) else _open(_read(source, max_bytes), max_pixels)
     width, height = image.size
     if not width or not height:
         raise ImageError(f"The image has {width}×{height} pixels: choose one with at least 1×1")
@@ -58,12 +59,10 @@ def open_image(
         rgb = _to_rgb(upright)
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise ImageError(f"The image is damaged or cut off ({error}): save or download it again") from error
-    if max(rgb.size) > max_side:
+    scale = max_side / max(rgb.size)
+    if scale < 1 and min(rgb.size) * scale >= 1:  # one that is thinner keeps its size: the model's refusal names it
         notes.append(f"Scaled down from {rgb.width}×{rgb.height} pixels.")
-        scale = max_side / max(rgb.size)
-        rgb = rgb.resize(
-            (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))), Image.Resampling.LANCZOS
-        )
+        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
     clean = Image.new("RGB", rgb.size)
     clean.paste(rgb)
     clean.info["notes"] = tuple(notes)
@@ -96,7 +95,7 @@ def _read(source: str | Path | bytes, max_bytes: int) -> bytes:
         raise ImageError(f"The image {str(source)!r} cannot be read ({error}): check its permissions") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header alone."""
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"<svg") or (head.startswith(b"<?xml") and b"<svg" in head):
@@ -108,7 +107,11 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ImageError(f"The file is not an image of a known kind: use one of {', '.join(FORMATS)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("The image has far too many pixels: scale it down") from error
+        found = re.search(r"\d+", str(error))  # Pillow gives the header's number in its message alone
+        many = f"{int(found[0]) / 1e6:,.0f} million" if found else "far too many"
+        raise ImageError(
+            f"The image has {many} pixels, more than the {max_pixels / 1e6:g} million allowed: scale it down"
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"The image is damaged ({error}): save or download it again") from error
 
