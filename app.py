@@ -13,6 +13,7 @@ def main() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is reported to anyone
     from app.engine import Engine
     from app.ui import build_demo, launch_options
+    from pruning import ops
     from pruning.models import SHIPPED, hide_progress, limit_threads, load
 
     hide_progress()
@@ -21,6 +22,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"app.py: {error}")
     limit_threads(vlm)
+    ops.warm_up()
     engine = Engine(vlm, int(settings.cache * 2**20), int(settings.upload_limit * 2**20))
     demo = build_demo(engine)
     print(f"IDPruner Lab: http://{settings.host}:{settings.port}", flush=True)
