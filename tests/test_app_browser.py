@@ -256,6 +256,35 @@ def test_a_closed_tab_frees_the_device(served, chromium, slow_model):
     assert served.engine.device.idle_within(8)  # 64 tokens at 0.2 s would hold it for 13 s, twice
 
 
+def test_a_tab_closed_in_mid_sweep_ends_the_sweep(served, chromium, monkeypatch):
+    import time
+
+    batches, forced = [], served.engine.vlm.logprobs
+
+    def crawl(*values, **named):
+        batches.append(time.perf_counter())
+        time.sleep(1)
+        return forced(*values, **named)
+
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.goto(served.url)
+    tab.wait_for_selector(OVERLAY)
+    answered(tab)
+    monkeypatch.setattr(served.engine.vlm, "logprobs", crawl)
+    tab.get_by_role("tab", name="Fidelity curves").click()
+    tab.fill("#question textarea", "is there anything that nobody asked before?")
+    tab.get_by_role("button", name="Measure again").click()
+    tab.wait_for_selector("#curves .mark")
+    context.close()
+    time.sleep(3)
+    assert served.engine.device.idle_within(3)
+    done = len(batches)
+    time.sleep(2.5)
+    assert len(batches) == done, "the sweep goes on without its visitor"
+    assert done < 9
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_the_page_fits_in_both_themes(shipped_page, chromium, width, theme):
