@@ -1,5 +1,6 @@
 """The fast passes equal the library's, the soft top-k has the right gradient, a stopped run goes on where it was."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 
 from pruning.models import load
 from pruning.scenes import render
-from pruning.training import decoder, export, language, loop, tower
+from pruning.training import export, language, loop, scorer, tower, vision
 from pruning.training.data import dense_batch, dense_labels
 from pruning.training.scorer import anneal, soft_top_k
 from pruning.training.shipped import WORDS, new_model, save_model
@@ -40,7 +41,7 @@ def test_the_fast_decoder_is_the_library_s(model: nn.Module, tmp_path: Path, kep
     asked = language.ask_all([scene], np.random.default_rng(0), 4, reworded=0.5)
     with torch.no_grad():
         seen, rows = encoded.tokens.features[None], None if kept is None else kept[None]
-        fast = language.answer(model, seen, asked, 8, 12, decoder.answer_logits, rows)[0]
+        fast = language.answer(model, seen, asked, 8, 12, rows)[0]
     for q in range(4):
         words = [WORDS[i] for i in asked.ids[0, q][asked.real[0, q]].tolist()]
         text, said = " ".join(words[1:-4]), asked.ids[0, q, -1].item()
@@ -109,6 +110,26 @@ def test_the_sparse_stage_keeps_a_share_of_the_tokens_in_order() -> None:
     assert kept.shape == (3, 16)
     assert (kept[:, 1:] > kept[:, :-1]).all()
     assert torch.equal(kept, kept.clone().clamp(0, 63))
+
+
+def test_every_stage_runs_resumes_and_ends_in_a_model_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, small = torch.device("cpu"), ((112, 112, 24),)
+    monkeypatch.setattr(vision.torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(vision, "dense_batch", functools.partial(dense_batch, sizes=((112, 112, 2),)))
+    for module in (language, scorer):
+        monkeypatch.setattr(module, "CACHED", small)
+    monkeypatch.setattr(language, "VALIDATION", small)
+    vision.train(tmp_path, 2, cpu)
+    for steps in (1, 2):  # the second call goes on from the first one's checkpoint
+        language.train(tmp_path, steps, cpu)
+    language.sparse(tmp_path, 2, cpu)
+    scorer.train(tmp_path, 1, cpu)
+    export.export(tmp_path, tmp_path / "out")
+    vlm = load(tmp_path / "out")
+    assert "scorer" in vlm.signals
+    assert vlm.encode([Image.new("RGB", (112, 112))], frozenset({"scorer"})).tokens.signal("scorer").shape == (16,)
 
 
 def test_export_refuses_an_empty_folder(tmp_path: Path) -> None:

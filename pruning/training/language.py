@@ -6,7 +6,7 @@ Stage 3 (`sparse`): the same, most of the time with few of the visual tokens.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -89,9 +89,7 @@ def prompt_positions(gh: int, gw: int) -> Tensor:
     return torch.cat([torch.arange(start).expand(3, -1), place], 1)
 
 
-def answer(
-    model: Any, visual: Tensor, asked: Asked, gh: int, gw: int, run: Callable[..., Tensor], kept: Tensor | None = None
-) -> Tensor:
+def answer(model: Any, visual: Tensor, asked: Asked, gh: int, gw: int, kept: Tensor | None = None) -> Tensor:
     """Logits (B, Q, 2, vocabulary) at the places that say the answer and the end.
 
     visual: (B, N, D). kept: (B, K) int64 ascending, the tokens of each picture that are there, at their own positions.
@@ -106,8 +104,9 @@ def answer(
         visual = visual.gather(1, kept[..., None].expand(-1, -1, visual.shape[-1]))
         before, place = head_at[:, None, : len(BEFORE)].expand(-1, b, -1), head_at[:, len(BEFORE) :]
         head_at = torch.cat([before, place[:, kept]], -1)  # (3, B, P)
-    return run(model.model.language_model, torch.cat([start, visual.to(start.dtype)], 1), head_at, embed(asked.ids),
-               at.expand(3, -1, -1, -1), asked.real)  # fmt: skip
+    prompt = torch.cat([start, visual.to(start.dtype)], 1)
+    ask_at = at.expand(3, -1, -1, -1)
+    return decoder.answer_logits(model.model.language_model, prompt, head_at, embed(asked.ids), ask_at, asked.real)
 
 
 def place_loss(model: Any, place: nn.Linear, visual: Tensor, gh: int, gw: int) -> Tensor:
@@ -171,7 +170,7 @@ class _Jobs:
 
 
 def encode_pictures(
-    visual: Any, first: int, sizes: Sequence[tuple[int, int, int]], device: torch.device, run: Callable[..., Tensor]
+    visual: Any, first: int, sizes: Sequence[tuple[int, int, int]], device: torch.device
 ) -> list[Pictures]:
     """Pictures of each size from seed `first` on, through the tower, without gradients."""
     found: list[Pictures] = []
@@ -182,7 +181,9 @@ def encode_pictures(
         scenes: list[Scene] = []
         for images, shown in stream(_Jobs(jobs), 0, len(jobs)):
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-                tokens[len(scenes) : len(scenes) + PICTURES] = run(visual, tower.windows(images.to(device)), gh, gw)
+                tokens[len(scenes) : len(scenes) + PICTURES] = tower.encode(
+                    visual, tower.windows(images.to(device)), gh, gw
+                )
             scenes += shown
         found.append(Pictures(tokens, tuple(scenes), gh, gw))
     return found
@@ -204,7 +205,7 @@ def evaluate(model: Any, pictures: Sequence[Pictures]) -> dict[str, float]:
             for i in range(0, len(group.scenes) - PICTURES + 1, PICTURES):
                 asked = ask_all(group.scenes[i : i + PICTURES], rng, PER_PICTURE)
                 _, right = answer_loss(
-                    answer(model, group.visual[i : i + PICTURES], asked, group.gh, group.gw, decoder.answer_logits),
+                    answer(model, group.visual[i : i + PICTURES], asked, group.gh, group.gw),
                     asked,
                 )
                 rights.append(right)
@@ -223,20 +224,19 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3) ->
     opts = loop.optimizers([language, nn.ModuleDict({"head": place})], rate)
     file = folder / "language.pt"
     start = loop.restore(file, parts, opts)
-    see, run = torch.compile(tower.encode, dynamic=False), torch.compile(decoder.answer_logits, dynamic=False)
-    held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, see)
+    held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device)
     progress = loop.Progress("language", start, steps)
     pictures: list[Pictures] = []
     for step in range(start, steps):
         if step % ROUND == 0 or not pictures:
-            pictures = encode_pictures(visual, step // ROUND * 100_000, CACHED, device, see)
+            pictures = encode_pictures(visual, step // ROUND * 100_000, CACHED, device)
         rng = np.random.default_rng([2, step])
         group, picks = pick_group(pictures, rng)
         asked = ask_all([group.scenes[i] for i in picks], rng, PER_PICTURE)
         loop.set_rate(opts, loop.one_cycle(step, steps, rate))
         with torch.autocast(device.type, torch.bfloat16):
             seen = group.visual[torch.from_numpy(picks)]
-            logits = answer(model, seen, asked, group.gh, group.gw, run)
+            logits = answer(model, seen, asked, group.gh, group.gw)
             placed = place_loss(model, place, seen[:8], group.gh, group.gw)
         loss, right = answer_loss(logits, asked)
         (loss + placed).backward()
@@ -263,8 +263,8 @@ def sparse(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) -
     opts = loop.optimizers([language], rate)
     file = folder / "sparse.pt"
     start = loop.restore(file, {"language": language}, opts)
-    held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device, tower.encode)
-    pictures = encode_pictures(visual, 300_000_000, CACHED, device, tower.encode)
+    held_out = encode_pictures(visual, HELD_OUT, VALIDATION, device)
+    pictures = encode_pictures(visual, 300_000_000, CACHED, device)
     progress = loop.Progress("sparse", start, steps)
     for step in range(start, steps):
         rng = np.random.default_rng([5, step])
@@ -274,7 +274,7 @@ def sparse(folder: Path, steps: int, device: torch.device, rate: float = 6e-4) -
         kept = None if step % 3 == 0 else _mostly_objects(heads, seen, 0.25 if step % 3 == 1 else 0.1, step)
         loop.set_rate(opts, loop.one_cycle(step, steps, rate))
         with torch.autocast(device.type, torch.bfloat16):
-            logits = answer(model, seen, asked, group.gh, group.gw, decoder.answer_logits, kept)
+            logits = answer(model, seen, asked, group.gh, group.gw, kept)
         loss, right = answer_loss(logits, asked)
         loss.backward()
         nn.utils.clip_grad_norm_(language.parameters(), 1.0)

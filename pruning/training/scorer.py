@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pruning import ops
 from pruning.models import Scorer
-from pruning.training import decoder, loop, tower
+from pruning.training import loop
 from pruning.training.language import (
     CACHED,
     PER_PICTURE,
@@ -79,12 +79,11 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) ->
     opts: list[torch.optim.Optimizer] = [torch.optim.AdamW(scorer.parameters(), lr=rate, weight_decay=0.0)]
     file = folder / "scorer.pt"
     start = loop.restore(file, {"scorer": scorer}, opts)
-    see = torch.compile(tower.encode, dynamic=False)
     progress = loop.Progress("scorer", start, steps)
     pictures: list[Any] = []
     for step in range(start, steps):
         if step % ROUND == 0 or not pictures:
-            pictures = encode_pictures(model.model.visual, 700_000_000 + step // ROUND * 100_000, CACHED, device, see)
+            pictures = encode_pictures(model.model.visual, 700_000_000 + step // ROUND * 100_000, CACHED, device)
         rng = np.random.default_rng([4, step])
         group, picks = pick_group(pictures, rng)
         asked = ask_all([group.scenes[i] for i in picks], rng, PER_PICTURE)
@@ -94,7 +93,7 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) ->
         k = int(KEPT * scores.shape[1])
         p = soft_top_k(scores, k)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = answer(model, seen * p[..., None], asked, group.gh, group.gw, decoder.answer_logits)
+            logits = answer(model, seen * p[..., None], asked, group.gh, group.gw)
         loss, right = answer_loss(logits, asked)
         hard = torch.zeros_like(p).scatter_(1, scores.topk(k).indices, 1.0)
         binary = F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), hard)
