@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning.training.tower import norm, turn
+
 
 def rotation(positions: Tensor, config: Any) -> tuple[Tensor, Tensor]:
     """positions (3, ...) int64 -> cos, sin (..., head width): M-RoPE, bands dealt to time, row and column in blocks."""
@@ -24,17 +26,8 @@ def rotation(positions: Tensor, config: Any) -> tuple[Tensor, Tensor]:
     return turn.cos(), turn.sin()
 
 
-def _norm(x: Tensor, layer: Any) -> Tensor:
-    return F.rms_norm(x.float(), (x.shape[-1],), layer.weight, layer.variance_epsilon)
-
-
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = x.chunk(2, -1)
-    return (x * cos + torch.cat([-b, a], -1) * sin).to(x.dtype)
-
-
 def _mlp(x: Tensor, layer: Any) -> Tensor:
-    y = _norm(x, layer.post_attention_layernorm)
+    y = norm(x, layer.post_attention_layernorm)
     mlp = layer.mlp
     return x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
 
@@ -43,7 +36,7 @@ def _head_keys(y: Tensor, layer: Any, config: Any, cos: Tensor, sin: Tensor) -> 
     """Rotated keys and values (B, kv, P, w) of the normed head y (B, P, D)."""
     b, p, d = y.shape
     kv, width = config.num_key_value_heads, d // config.num_attention_heads
-    k = _turn(layer.self_attn.k_proj(y).view(b, p, kv, width), cos[..., None, :], sin[..., None, :]).transpose(1, 2)
+    k = turn(layer.self_attn.k_proj(y).view(b, p, kv, width), cos[..., None, :], sin[..., None, :]).transpose(1, 2)
     return k, layer.self_attn.v_proj(y).view(b, p, kv, width).transpose(1, 2)
 
 
@@ -54,7 +47,7 @@ def _head_layer(
     b, p, d = x.shape
     heads, kv = config.num_attention_heads, config.num_key_value_heads
     width = d // heads
-    q = _turn(layer.self_attn.q_proj(y).view(b, p, heads, width), cos[..., None, :], sin[..., None, :])
+    q = turn(layer.self_attn.q_proj(y).view(b, p, heads, width), cos[..., None, :], sin[..., None, :])
     q = q.view(b, p, kv, heads // kv, width).permute(0, 2, 3, 1, 4)  # (B, kv, group, P, w)
     future = torch.ones(p, p, dtype=torch.bool, device=x.device).triu(1)
     score = (q @ k.transpose(-1, -2)[:, :, None]).float() * width**-0.5
@@ -68,7 +61,7 @@ def first_layer(language: nn.Module, head: Tensor, head_at: Tensor) -> Tensor:
     model: Any = language
     layer, config = model.layers[0], model.config
     cos, sin = rotation(head_at, config)
-    y = _norm(head, layer.input_layernorm)
+    y = norm(head, layer.input_layernorm)
     return _head_layer(head, y, *_head_keys(y, layer, config, cos, sin), layer, config, cos, sin)
 
 
@@ -98,18 +91,18 @@ def answer_logits(
         keep = last if final else length
         attn = layer.self_attn
         # the head: B x P
-        y = _norm(head, layer.input_layernorm)
+        y = norm(head, layer.input_layernorm)
         k_p, v_p = _head_keys(y, layer, config, cos_p, sin_p)
         if not final:
             head = _head_layer(head, y, k_p, v_p, layer, config, cos_p, sin_p)
         # the questions: B x Q x L
-        y = _norm(ask, layer.input_layernorm)
-        k_q = _turn(attn.k_proj(y).view(b, q, length, kv, width), cos_q[..., None, :], sin_q[..., None, :])
+        y = norm(ask, layer.input_layernorm)
+        k_q = turn(attn.k_proj(y).view(b, q, length, kv, width), cos_q[..., None, :], sin_q[..., None, :])
         k_q = k_q.permute(0, 3, 1, 2, 4)  # (B, kv, Q, L, w)
         v_q = attn.v_proj(y).view(b, q, length, kv, width).permute(0, 3, 1, 2, 4)
         cos, sin = cos_q[:, :, -keep:, None], sin_q[:, :, -keep:, None]
         ask, y = ask[:, :, -keep:], y[:, :, -keep:]
-        q_q = _turn(attn.q_proj(y).view(b, q, keep, heads, width), cos, sin)
+        q_q = turn(attn.q_proj(y).view(b, q, keep, heads, width), cos, sin)
         q_q = q_q.view(b, q, keep, kv, group, width).permute(0, 3, 1, 4, 2, 5)  # (B, kv, Q, group, keep, w)
         to_head = (q_q.reshape(b, kv, -1, width) @ k_p.transpose(-1, -2)).view(b, kv, q, group, keep, p)
         to_self = (q_q @ k_q.transpose(-1, -2)[:, :, :, None]).masked_fill(hidden[..., -keep:, :], float("-inf"))
@@ -118,4 +111,4 @@ def answer_logits(
         mixed = mixed + weight[..., p:] @ v_q[:, :, :, None]
         mixed = mixed.permute(0, 2, 4, 1, 3, 5).reshape(b, q, keep, d)
         ask = _mlp(ask + attn.o_proj(mixed), layer)
-    return F.linear(_norm(ask, model.norm), model.embed_tokens.weight).float()
+    return F.linear(norm(ask, model.norm), model.embed_tokens.weight).float()

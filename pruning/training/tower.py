@@ -45,13 +45,15 @@ def _rotation(gh: int, gw: int, base: float, width: int) -> tuple[Tensor, Tensor
     return turn.cos(), turn.sin()
 
 
-def _norm(x: Tensor, layer: Any) -> Tensor:
+def norm(x: Tensor, layer: Any) -> Tensor:
+    """RMS norm in float32 with a layer's own weight and epsilon."""
     return F.rms_norm(x.float(), (x.shape[-1],), layer.weight, layer.variance_epsilon)
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding, in x's dtype."""
     a, b = x.chunk(2, -1)
-    return x * cos + torch.cat([-b, a], -1) * sin
+    return (x * cos + torch.cat([-b, a], -1) * sin).to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -72,15 +74,15 @@ def encode(tower: nn.Module, cut: Tensor, gh: int, gw: int) -> Tensor:
     kernel = parts.patch_embed.proj.weight.sum(2).flatten(1)
     x = cut @ kernel.T  # (B, windows, 64, C)
     for i, block in enumerate(parts.blocks):
-        qkv = block.attn.qkv(_norm(x, block.norm1)).view(b, n, p, 3, heads, -1).permute(3, 0, 1, 4, 2, 5)
-        q, k, v = _turn(qkv[0], cos, sin), _turn(qkv[1], cos, sin), qkv[2]  # (B, windows, heads, 64, d)
+        qkv = block.attn.qkv(norm(x, block.norm1)).view(b, n, p, 3, heads, -1).permute(3, 0, 1, 4, 2, 5)
+        q, k, v = turn(qkv[0], cos, sin), turn(qkv[1], cos, sin), qkv[2]  # (B, windows, heads, 64, d)
         if i in config.fullatt_block_indexes:
             q, k, v = (t.transpose(1, 2).flatten(2, 3) for t in (q, k, v))  # (B, heads, windows * 64, d)
-            mixed = attend(q.to(v.dtype), k.to(v.dtype), v).transpose(1, 2).reshape(b, n, p, -1)
+            mixed = attend(q, k, v).transpose(1, 2).reshape(b, n, p, -1)
         else:
-            mixed = attend(q.to(v.dtype), k.to(v.dtype), v).transpose(2, 3).reshape(b, n, p, -1)
+            mixed = attend(q, k, v).transpose(2, 3).reshape(b, n, p, -1)
         x = x + block.attn.proj(mixed)
-        y = _norm(x, block.norm2)
+        y = norm(x, block.norm2)
         x = x + block.mlp.down_proj(F.silu(block.mlp.gate_proj(y)) * block.mlp.up_proj(y))
-    merged = parts.merger.mlp(_norm(x, parts.merger.ln_q).view(b, n * p // 4, -1))
+    merged = parts.merger.mlp(norm(x, parts.merger.ln_q).view(b, n * p // 4, -1))
     return raster(merged, gh, gw)
