@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pruning.method import Method
 from pruning.params import Choice
+from pruning.signals import check_signal
 from pruning.tokens import VisualTokens
 
 ImportanceSource = Literal["scorer", "vision_attention", "feature_norm", "relevance"]
@@ -53,18 +54,8 @@ def raw_importance(tokens: VisualTokens, source: str, asked_by: str) -> Tensor:
     if not wanted:
         return torch.linalg.vector_norm(tokens.features, dim=1)
     (name,) = wanted
-    signal = tokens.signal(name)
-    width = tokens.features.shape[1]
-    fits = (
-        signal.ndim == 2 and len(signal) and signal.shape[1] == width
-        if source == "relevance"
-        else signal.shape == (tokens.n,)
-    )
-    if not fits:
-        rule = f"(M, {width})" if source == "relevance" else f"({tokens.n},)"
-        raise ValueError(f"{asked_by}: signal {name!r} has shape {tuple(signal.shape)} but must be {rule}")
-    if not bool(torch.isfinite(signal).all()):
-        raise ValueError(f"{asked_by}: signal {name!r} {tuple(signal.shape)} holds NaN or infinite values")
+    signal: Tensor = tokens.signal(name)
+    check_signal(asked_by, name, signal, tokens.n, tokens.features.shape[1])
     signal = signal.to(device=tokens.features.device, dtype=torch.float32)
     if source != "relevance":
         return signal

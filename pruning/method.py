@@ -16,6 +16,7 @@ from torch import Tensor
 from pruning import ops
 from pruning.budget import check_budget
 from pruning.params import check_params, params
+from pruning.signals import check_signal
 from pruning.tokens import Selection, VisualTokens
 
 Stage = Literal["pre_llm", "in_llm"]
@@ -26,17 +27,26 @@ class Method(ABC):
     """Chooses which visual tokens the language model receives.
 
     name:   registry key            title: what a reader sees       paper: arXiv link, "" for a plain baseline
+    venue:  where and when it was published, e.g. "ICCV 2025", "arXiv 2026"; "" for a plain baseline
     stage:  "pre_llm" once before the language model, "in_llm" between its layers
     nested: True when the picks for a smaller budget are the first picks for a larger one
-    needs:  names of the signals that `tokens` must carry; may depend on the knobs
+    needs:  names of the signals that `tokens` must carry (signals.py); may depend on the knobs
+    trained: True when it needs weights that were trained for the model
+    merges: True when kept tokens absorb others, so that the language model receives changed rows
+    adaptation: what differs here from the published method because it could not be had or verified, one sentence that
+            the app shows; "" for the published method itself
     Raises ValueError on creation when a knob is out of its range.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str] = ""
+    venue: ClassVar[str] = ""
     stage: ClassVar[Stage] = "pre_llm"
     nested: ClassVar[bool] = True
+    trained: ClassVar[bool] = False
+    merges: ClassVar[bool] = False
+    adaptation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_params(self)
@@ -49,11 +59,12 @@ class Method(ABC):
     def select(self, tokens: VisualTokens, budget: int) -> Selection:
         """Keep exactly `budget` of the N tokens, jointly over all images. Deterministic; the inputs stay untouched.
 
-        Raises ValueError when the budget is not in 1..N, a needed signal is missing, or a value is not finite.
+        Raises ValueError when the budget is not in 1..N, a needed signal is missing or misshapen, or a value is not
+        finite.
         """
         check_budget(budget, tokens.n)
-        for signal in sorted(self.needs):
-            tokens.signal(signal)
+        for need in sorted(self.needs):
+            check_signal(self.name, need, tokens.signal(need), tokens.n, tokens.features.shape[1])
         if not tokens.finite:
             raise ValueError(f"{self.name}: features {tuple(tokens.features.shape)} hold NaN or infinite values")
         with torch.no_grad():

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,18 +21,33 @@ from torch import Tensor
 from pruning.ops import cosine_similarity
 
 
+Role = Literal["whole", "tile", "thumbnail"]
+
+
 @dataclass(frozen=True)
 class Grid:
-    """Where one image or video lies in the N tokens: `t` frames of `gh` x `gw` tokens in raster order from `start`."""
+    """A rectangle of tokens: an image, a video, or one tile of an image. `t` frames of `gh` x `gw`, in raster order.
+
+    start: index of its first token among the N
+    image: index of the image it shows, among those of the sample
+    role:  "whole" image; or, for models that cut an image up, one "tile" of it, or the "thumbnail" beside the tiles
+    box:   (x0, y0, x1, y1) the part of the image that the grid covers, in fractions of its width and height; beyond
+           0..1 where the model pads the image
+    """
 
     t: int
     gh: int
     gw: int
     start: int = 0
+    image: int = 0
+    role: Role = "whole"
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if min(self.t, self.gh, self.gw) < 1 or self.start < 0:
-            raise ValueError(f"{self} is not a grid: t, gh, gw must be at least 1 and start at least 0")
+        if min(self.t, self.gh, self.gw) < 1 or self.start < 0 or self.image < 0:
+            raise ValueError(f"{self} is not a grid: t, gh, gw must be at least 1, start and image at least 0")
+        if not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise ValueError(f"{self} is not a grid: its box must have x0 < x1 and y0 < y1")
 
     @property
     def count(self) -> int:
@@ -48,8 +63,8 @@ class VisualTokens:
     """One sample as the language model would receive it.
 
     features: (N, D) float32, after the projector / merger; several images follow each other
-    grids:    one per image or video; together they cover 0..N without gap or overlap, in order
-    signals:  what a method asked for by name, e.g. "scorer" (N,), "question" (M, D)
+    grids:    one per image, video or tile; together they cover 0..N without gap or overlap, in order
+    signals:  what a method asked for by name, e.g. "scorer" (N,), "question" (M, D); all of them in signals.py
     Raises ValueError when shapes, dtype or grids disagree.
     """
 
@@ -89,16 +104,15 @@ class VisualTokens:
         """Whether the features hold neither NaN nor infinite values; looked at once."""
         return bool(torch.isfinite(self.features).all())
 
-    def signal(self, name: str) -> Tensor:
-        """The signal of that name. Raises ValueError naming it and what there is."""
+    def signal(self, name: str) -> Any:
+        """The signal of that name: a tensor, for "projector" a function. Raises ValueError naming what there is."""
         if name not in self.signals:
             there = ", ".join(sorted(self.signals)) or "none"
             raise ValueError(
                 f"signal {name!r} is missing (there is: {there}); ask the model for it with needs={{{name!r}}}, "
                 "or choose a method or importance source that the model supports"
             )
-        found: Tensor = self.signals[name]
-        return found
+        return self.signals[name]
 
     def with_signals(self, signals: Mapping[str, Any] | None = None, **more: Any) -> VisualTokens:
         """The same tokens with further signals (same names are replaced). What was computed of the features is kept."""
@@ -116,7 +130,10 @@ class Selection:
     order:      (K,) int64, unique, in pick order; the model is fed `indices`, never this
     n:          N
     scores:     (N,) what the heat map shows, or None
-    merge_into: (N,) int64, the kept token that absorbs each token, -1 = dropped, or None for pure selection
+    merge_into: (N,) int64, the kept token that absorbs each token (a kept one absorbs itself), -1 = dropped, or None
+                for pure selection
+    rows:       (K, D) float32 in pick order, what the language model receives at the kept places where tokens were
+                merged; None = the features as they are. Given together with merge_into.
     Raises ValueError when an index is out of range or occurs twice, or a shape is wrong.
     """
 
@@ -124,6 +141,7 @@ class Selection:
     n: int
     scores: Tensor | None = None
     merge_into: Tensor | None = None
+    rows: Tensor | None = None
 
     def __post_init__(self) -> None:
         order = self.order
@@ -137,6 +155,20 @@ class Selection:
         for name, value in (("scores", self.scores), ("merge_into", self.merge_into)):
             if value is not None and value.shape != (self.n,):
                 raise ValueError(f"{name} must be ({self.n},), not {tuple(value.shape)}")
+        if (self.rows is None) != (self.merge_into is None):
+            raise ValueError("a selection that merges has both merge_into and rows, one that does not has neither")
+        if self.rows is not None and self.merge_into is not None:
+            self._check_merge(self.rows, self.merge_into)
+
+    def _check_merge(self, rows: Tensor, merge_into: Tensor) -> None:
+        if rows.ndim != 2 or len(rows) != self.k or rows.dtype != torch.float32:
+            raise ValueError(f"rows must be ({self.k}, D) float32, not {tuple(rows.shape)} {rows.dtype}")
+        if not torch.equal(merge_into[self.order], self.order) or not bool(torch.isin(merge_into, self._targets).all()):
+            raise ValueError("merge_into must hold kept tokens or -1, and each kept token must absorb itself")
+
+    @property
+    def _targets(self) -> Tensor:
+        return torch.cat([self.order, self.order.new_tensor([-1])])
 
     @property
     def k(self) -> int:
@@ -146,6 +178,11 @@ class Selection:
     def indices(self) -> Tensor:
         """(K,) int64 ascending: the kept tokens at their original places."""
         return self.order.sort().values
+
+    @cached_property
+    def merged(self) -> Tensor | None:
+        """(K, D) float32 in the order of `indices`: `rows` as the model is fed them; None where nothing was merged."""
+        return None if self.rows is None else self.rows[self.order.argsort()]
 
     @property
     def mask(self) -> Tensor:

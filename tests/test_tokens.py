@@ -87,8 +87,38 @@ def test_prefix_stays_within_the_picks(k):
         Selection(torch.tensor([5, 0, 3]), 6).prefix(k)
 
 
+MERGED = {"merge_into": torch.tensor([0, 0, 2]), "rows": torch.tensor([[2.0, 0.0], [0.5, 0.5]])}
+
+
 def test_a_merging_selection_has_no_shorter_prefix():
-    merging = Selection(torch.tensor([2, 0]), 3, merge_into=torch.tensor([0, 0, 2]))
+    merging = Selection(torch.tensor([2, 0]), 3, **MERGED)
     assert merging.prefix(2).merge_into is merging.merge_into
     with pytest.raises(ValueError, match="merges"):
         merging.prefix(1)
+
+
+def test_merged_rows_follow_the_ascending_order():
+    assert Selection(torch.tensor([2, 0]), 3, **MERGED).merged.tolist() == [[0.5, 0.5], [2.0, 0.0]]
+    assert Selection(torch.tensor([2, 0]), 3).merged is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rows": None}, "both merge_into and rows"),
+        ({"merge_into": None}, "both merge_into and rows"),
+        ({"rows": torch.ones(3, 2)}, r"rows must be \(2, D\) float32"),
+        ({"rows": torch.ones(2, 2).double()}, r"rows must be \(2, D\) float32"),
+        ({"merge_into": torch.tensor([0, 1, 2])}, "must hold kept tokens"),
+        ({"merge_into": torch.tensor([2, 0, 2])}, "absorb itself"),
+    ],
+)
+def test_merges_that_contradict_themselves(change, reason):
+    with pytest.raises(ValueError, match=reason):
+        Selection(torch.tensor([2, 0]), 3, **{**MERGED, **change})
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 0.0, 1.0), (0.5, 0.0, 0.2, 1.0), (0.0, 1.0, 1.0, 0.0)])
+def test_a_grid_covers_some_of_its_image(box):
+    with pytest.raises(ValueError, match="x0 < x1"):
+        Grid(1, 2, 2, box=box)

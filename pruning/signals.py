@@ -1,0 +1,60 @@
+"""Everything a method may ask of the model by name, one list for all methods and all model adapters.
+
+    scorer                  (N,)       learned importance, raw
+    vision_attention@L      (N,)       attention from CLS to the token in vision layer L; where the tower has no CLS, the
+                                       attention received: mean over heads, sum over the queries of the same picture
+    vision_attention_map@L  (N, N)     mean over heads, row = the token that attends; rows sum to at most 1 (a CLS token
+                                       takes its share), 0 between different pictures and tiles
+    vision_keys@L           (N, H, d)  keys of the H heads as the layer uses them (rotated, where it rotates)
+    vision_values@L         (N, H, d)  values of the H heads
+    pre_projector           (N, C)     features before the projector / merger
+    patch_entropy           (N,)       grey-level entropy of the pixels under the token, in bits (256 levels)
+    question                (M, D)     embeddings of the question's content words
+    projector               a function, offset (C,) float32 -> (N, D) float32: the features as they would be with
+                            `offset` added to every patch before the projector; offset 0 gives the features
+
+A token that stands for several patches gets their mean. L counts vision layers from 0, or from the end where negative;
+-1 is the last layer that sees the whole picture. Values are float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SHAPES: dict[str, str] = {
+    "scorer": "(N,)",
+    "vision_attention": "(N,)",
+    "vision_attention_map": "(N, N)",
+    "vision_keys": "(N, H, d)",
+    "vision_values": "(N, H, d)",
+    "pre_projector": "(N, C)",
+    "patch_entropy": "(N,)",
+    "question": "(M, D)",
+}
+
+
+def check_signal(asked_by: str, name: str, value: Any, n: int, width: int) -> None:
+    """Raise ValueError, naming method, signal and shape, unless a signal has its shape and only finite values.
+
+    n: number of tokens; width: D, of the language model.
+    """
+    kind = name.partition("@")[0]
+    if kind == "projector":
+        if not callable(value):
+            raise ValueError(f"{asked_by}: signal {name!r} must be a function, not {type(value).__name__}")
+        return
+    if kind not in SHAPES:
+        raise ValueError(f"{asked_by}: unknown signal {name!r}; known signals: {', '.join([*SHAPES, 'projector'])}")
+    sizes = SHAPES[kind].strip("(),").split(", ")
+    wanted = [{"N": n, "D": width}.get(size) for size in sizes]
+    shape = tuple(value.shape) if isinstance(value, Tensor) else None
+    if shape is None or len(shape) != len(wanted) or any(w not in (None, s) for s, w in zip(shape, wanted, strict=True)):
+        rule = SHAPES[kind].replace("N", str(n)).replace("D", str(width))
+        raise ValueError(f"{asked_by}: signal {name!r} has shape {shape} but must be {rule}")
+    if 0 in shape:
+        raise ValueError(f"{asked_by}: signal {name!r} is empty: {shape}")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{asked_by}: signal {name!r} {shape} holds NaN or infinite values")
