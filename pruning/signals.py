@@ -1,7 +1,7 @@
 """Everything a method may ask of the model by name, one list for all methods and all model adapters.
 
     scorer                  (N,)       learned importance, raw
-    vision_attention@L      (N,)       attention from CLS to the token in vision layer L; where the tower has no CLS, the
+    vision_attention@L      (N,)       attention from CLS to the token in vision layer L; where the tower has no CLS,
                                        attention received: mean over heads, sum over the queries of the same picture
     vision_attention_map@L  (N, N)     mean over heads, row = the token that attends; rows sum to at most 1 (a CLS token
                                        takes its share), 0 between different pictures and tiles
@@ -50,11 +50,10 @@ def check_signal(asked_by: str, name: str, value: Any, n: int, width: int) -> No
         raise ValueError(f"{asked_by}: unknown signal {name!r}; known signals: {', '.join([*SHAPES, 'projector'])}")
     sizes = SHAPES[kind].strip("(),").split(", ")
     wanted = [{"N": n, "D": width}.get(size) for size in sizes]
-    shape = tuple(value.shape) if isinstance(value, Tensor) else None
-    if shape is None or len(shape) != len(wanted) or any(w not in (None, s) for s, w in zip(shape, wanted, strict=True)):
+    shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+    fits = len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
+    if not fits or 0 in shape:
         rule = SHAPES[kind].replace("N", str(n)).replace("D", str(width))
         raise ValueError(f"{asked_by}: signal {name!r} has shape {shape} but must be {rule}")
-    if 0 in shape:
-        raise ValueError(f"{asked_by}: signal {name!r} is empty: {shape}")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{asked_by}: signal {name!r} {shape} holds NaN or infinite values")

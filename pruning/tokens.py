@@ -20,7 +20,6 @@ from torch import Tensor
 
 from pruning.ops import cosine_similarity
 
-
 Role = Literal["whole", "tile", "thumbnail"]
 
 
