@@ -24,6 +24,7 @@ class DivPrune(Method):
     name: ClassVar[str] = "divprune"
     title: ClassVar[str] = "DivPrune"
     paper: ClassVar[str] = "https://arxiv.org/abs/2503.02175"
+    venue: ClassVar[str] = "CVPR 2025"
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         return Selection(ops.farthest_point(tokens.similarity, budget), tokens.n)

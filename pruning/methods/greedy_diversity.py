@@ -26,6 +26,8 @@ class GreedyDiversity(Method):
     name: ClassVar[str] = "greedy_diversity"
     title: ClassVar[str] = "Greedy diversity"
     paper: ClassVar[str] = "https://arxiv.org/abs/2602.13315"
+    venue: ClassVar[str] = "arXiv 2026"
+    adaptation: ClassVar[str] = "The paper leaves the first pick open; here it is the token least like all others."
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         first = tokens.similarity.mean(dim=1).argmin()

@@ -23,6 +23,8 @@ class GreedyImportance(ImportanceMethod, ScoreMethod):
     name: ClassVar[str] = "greedy_importance"
     title: ClassVar[str] = "Greedy importance"
     paper: ClassVar[str] = "https://arxiv.org/abs/2602.13315"
+    venue: ClassVar[str] = "arXiv 2026"
+    trained: ClassVar[bool] = True
 
     def score(self, tokens: VisualTokens) -> Tensor:
         return self.raw_importance(tokens)

@@ -33,6 +33,8 @@ class IDPruner(ImportanceMethod):
     name: ClassVar[str] = "idpruner"
     title: ClassVar[str] = "IDPruner"
     paper: ClassVar[str] = "https://arxiv.org/abs/2602.13315"
+    venue: ClassVar[str] = "arXiv 2026"
+    trained: ClassVar[bool] = True
 
     mmr_lambda: Annotated[
         float, Range(0, 1, 0.05, label="λ", help="1 keeps the most important tokens, 0 the most different")

@@ -30,6 +30,9 @@ class NaiveHybrid(ImportanceMethod):
     name: ClassVar[str] = "naive_hybrid"
     title: ClassVar[str] = "Naive hybrid"
     paper: ClassVar[str] = "https://arxiv.org/abs/2602.13315"
+    venue: ClassVar[str] = "arXiv 2026"
+    trained: ClassVar[bool] = True
+    adaptation: ClassVar[str] = "The paper does not say how λ sets the pool; here it goes evenly from K tokens to all."
     nested: ClassVar[bool] = False
 
     mmr_lambda: Annotated[

@@ -26,6 +26,8 @@ class VisionSelector(ScoreMethod):
     name: ClassVar[str] = "vision_selector"
     title: ClassVar[str] = "VisionSelector"
     paper: ClassVar[str] = "https://arxiv.org/abs/2510.16598"
+    venue: ClassVar[str] = "arXiv 2025"
+    trained: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[str]:
