@@ -12,7 +12,7 @@ RESIDUAL_FLOOR = 1e-6  # as in `kernels`
 
 
 def greedy_mmr(relevance: Tensor, penalty: Tensor, similarity: Tensor, first: Tensor, k: int) -> Tensor:
-    """relevance (L, N), which is overwritten, penalty (L, 1), similarity (N, N), first () -> (L, k) int64 picks."""
+    """relevance (L, N), overwritten; penalty (L, 1) or (L, N); similarity (N, N); first () -> (L, k) int64 picks."""
     lanes, n = relevance.shape
     order = torch.empty(lanes, k, dtype=torch.int64, device=relevance.device)
     closest = torch.full((lanes, n), -torch.inf, device=relevance.device)
@@ -51,4 +51,58 @@ def greedy_dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
         factor[step] = row
         residual = residual - row**2
         chosen[pick] = -torch.inf
+    return order
+
+
+def greedy_coverage(cover: Tensor, weight: Tensor, k: int) -> Tensor:
+    """cover (N, R), weight (N,) -> (k,) int64 picks; sums in float64 where the device has it.
+
+    Every gain anew at each step: on an accelerator that is one pass over `cover`, and nothing is decided on the host.
+    """
+    dtype = torch.float32 if cover.device.type == "mps" else torch.float64
+    order = torch.empty(k, dtype=torch.int64, device=cover.device)
+    covered = torch.zeros_like(cover[:1])
+    chosen = torch.zeros_like(weight, dtype=dtype)
+    alone = chosen
+    for step in range(k):
+        worth = (cover - covered).clamp_(min=0).sum(dim=1, dtype=dtype) * weight
+        if step == 0:
+            alone = worth
+        gains = ((worth > 0) & (chosen == 0)).any()
+        pick = (torch.where(gains, worth, alone) + chosen).argmax().view(1)
+        order[step : step + 1] = pick
+        chosen[pick] = -torch.inf
+        torch.maximum(covered, cover[pick], out=covered)
+    return order
+
+
+def greedy_least_similar(similarity: Tensor, first: Tensor, k: int) -> Tensor:
+    """similarity (N, N), first () -> (k,) int64 picks; sums in float64 where the device has it."""
+    dtype = torch.float32 if similarity.device.type == "mps" else torch.float64
+    total = torch.zeros(len(similarity), dtype=dtype, device=similarity.device)
+    order = torch.empty(k, dtype=torch.int64, device=similarity.device)
+    pick = first.view(1)
+    for step in range(k):
+        if step:
+            pick = total.argmin().view(1)
+        order[step : step + 1] = pick
+        total += similarity[pick][0]
+        total[pick] = torch.inf
+    return order
+
+
+def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tensor:
+    """ranked (N,), similarity (N, N), reach (N,) -> (k,) int64 picks."""
+    n = len(ranked)
+    # Whole numbers, all different: the better rank is higher, the struck lie n below, the taken below those.
+    standing = torch.arange(n, 0, -1, dtype=torch.float32, device=ranked.device)
+    struck = torch.zeros(n, dtype=torch.bool, device=ranked.device)
+    order = torch.empty(k, dtype=torch.int64, device=ranked.device)
+    for step in range(k):
+        place = (standing - n * struck).argmax().view(1)
+        token = ranked[place]
+        order[step : step + 1] = token
+        # What is taken after the walk has ended was struck out itself, and all others are: it changes nothing.
+        struck |= (1 - similarity[token][0, ranked]) < reach[place]
+        standing[place] = -torch.inf
     return order

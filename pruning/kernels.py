@@ -29,9 +29,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @compiled
 def greedy_mmr(relevance, penalty, similarity, first, order):  # type: ignore[no-untyped-def]
-    """Fill `order` (K,) with the picks argmax relevance_i - penalty * max_{s chosen} similarity_{s,i}; ties: lower i.
+    """Fill `order` (K,) with the picks argmax relevance_i - penalty_i * max_{s chosen} similarity_{s,i}; ties: lower i.
 
-    relevance (N,) float32 is overwritten: -inf marks the chosen. first: index of the first pick.
+    relevance (N,) float32 is overwritten: -inf marks the chosen. penalty (N,) float32. first: index of the first pick.
     One pass over one row of `similarity` per pick: closeness, score and arg max together.
     """
     n = relevance.shape[0]
@@ -51,7 +51,7 @@ def greedy_mmr(relevance, penalty, similarity, first, order):  # type: ignore[no
                 i = start + lane
                 near = row[i] if row[i] > closest[i] else closest[i]
                 closest[i] = near
-                score = relevance[i] - penalty * near
+                score = relevance[i] - penalty[i] * near
                 better = score > best[lane]
                 best[lane] = score if better else best[lane]
                 block[lane] = start if better else block[lane]
@@ -65,7 +65,7 @@ def greedy_mmr(relevance, penalty, similarity, first, order):  # type: ignore[no
                     pick = i
         for i in range(whole, n):
             closest[i] = row[i] if row[i] > closest[i] else closest[i]
-            score = relevance[i] - penalty * closest[i]
+            score = relevance[i] - penalty[i] * closest[i]
             if score > top:
                 top = score
                 pick = i
@@ -149,6 +149,121 @@ def greedy_dpp(quality, similarity, order):  # type: ignore[no-untyped-def]
         for i in range(n):
             factor[step, i] = row[i] * scale
             residual[i] -= factor[step, i] * factor[step, i]
+
+
+@compiled
+def coverage_gain(row, covered, sums):  # type: ignore[no-untyped-def]
+    """What `row` (R,) float32 adds to `covered` (R,) float32: the sum of max(row - covered, 0) in float64.
+
+    sums (LANES,) float64 is scratch. Rounding keeps the order of numbers and the sum has a fixed order, so the result
+    never grows while `covered` does: what lazy evaluation rests on holds for the computed values too.
+    """
+    n = row.shape[0]
+    whole = n // LANES * LANES
+    sums[:] = 0
+    for start in range(0, whole, LANES):
+        for lane in range(LANES):
+            more = row[start + lane] - covered[start + lane]
+            sums[lane] += more if more > 0 else np.float32(0)
+    gain = 0.0
+    for lane in range(LANES):
+        gain += sums[lane]
+    for i in range(whole, n):
+        more = row[i] - covered[i]
+        gain += more if more > 0 else np.float32(0)
+    return gain
+
+
+@compiled
+def greedy_coverage(cover, weight, order):  # type: ignore[no-untyped-def]
+    """Fill `order` (K,) with the picks argmax weight_i * gain_i; where nothing gains, by gain alone; ties: lower i.
+
+    cover (N, R) float32, weight (N,) float64 >= 0. Lazy: what a token was last found to be worth bounds what it is
+    worth now (a covered set only grows), so only the token on top is looked at again, until the top one is up to date.
+    """
+    n, width = cover.shape
+    covered = np.zeros(width, np.float32)
+    sums = np.empty(LANES)
+    alone = np.empty(n)
+    for i in range(n):
+        alone[i] = weight[i] * coverage_gain(cover[i], covered, sums)
+    worth = alone.copy()
+    seen = np.zeros(n, np.int64)  # the step at which `worth` was computed
+    for step in range(order.shape[0]):
+        pick = worth.argmax()
+        while seen[pick] < step and worth[pick] > 0:
+            worth[pick] = weight[pick] * coverage_gain(cover[pick], covered, sums)
+            seen[pick] = step
+            pick = worth.argmax()
+        if worth[pick] <= 0:
+            # Nothing gains any more. A worth of 0 stays 0, a chosen one is -inf.
+            for i in range(n):
+                worth[i] = -np.inf if worth[i] < 0 else alone[i]
+            for late in range(step, order.shape[0]):
+                order[late] = worth.argmax()
+                worth[order[late]] = -np.inf
+            return
+        order[step] = pick
+        worth[pick] = -np.inf
+        row = cover[pick]
+        for i in range(width):
+            covered[i] = row[i] if row[i] > covered[i] else covered[i]
+
+
+@compiled
+def nearest_of(similarity, rows, nearest):  # type: ignore[no-untyped-def]
+    """Fill `nearest` (N,) float32 with the largest value of each column over some rows of similarity (N, N) float32."""
+    nearest[:] = -np.inf
+    for t in range(rows.shape[0]):
+        row = similarity[rows[t]]
+        for i in range(nearest.shape[0]):
+            nearest[i] = row[i] if row[i] > nearest[i] else nearest[i]
+
+
+@compiled
+def greedy_least_similar(similarity, first, order):  # type: ignore[no-untyped-def]
+    """Fill `order` (K,) with picks argmin over i not chosen of sum_{s chosen} similarity_{s,i}; ties: lower i."""
+    n = similarity.shape[0]
+    total = np.zeros(n)
+    pick = first
+    order[0] = pick
+    total[pick] = np.inf
+    for step in range(1, order.shape[0]):
+        row = similarity[pick]
+        least = np.inf
+        pick = -1
+        for i in range(n):
+            total[i] += row[i]
+            if total[i] < least:
+                least = total[i]
+                pick = i
+        order[step] = pick
+        total[pick] = np.inf
+
+
+@compiled
+def thin_out(ranked, similarity, reach, order):  # type: ignore[no-untyped-def]
+    """Fill `order` (K,) with the walk of `ops.thin_out`."""
+    n = ranked.shape[0]
+    k = order.shape[0]
+    struck = np.zeros(n, np.bool_)
+    taken = np.zeros(n, np.bool_)
+    count = 0
+    for place in range(n):
+        token = ranked[place]
+        if count == k or struck[token]:
+            continue
+        order[count] = token
+        count += 1
+        taken[token] = True
+        row = similarity[token]
+        limit = reach[place]
+        for i in range(n):
+            struck[i] |= np.float32(1) - row[i] < limit
+    for place in range(n):
+        if count < k and not taken[ranked[place]]:
+            order[count] = ranked[place]
+            count += 1
 
 
 @compiled

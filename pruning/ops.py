@@ -28,11 +28,27 @@ def minmax(values: Tensor) -> Tensor:
     return torch.where(high > low, (values - low) / (high - low), torch.zeros_like(values))
 
 
-def cosine_similarity(features: Tensor) -> Tensor:
-    """(N, D) -> (N, N) float32, exactly symmetric; a zero-norm feature has similarity 0, to itself too."""
+def unit_rows(features: Tensor) -> Tensor:
+    """(N, D) -> (N, D) float32, every row at length 1 whatever its scale; a zero row stays zero."""
     features = features.float()
     norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    unit = torch.where(norms > 0, features / norms, torch.zeros_like(features))
+    return torch.where(norms > 0, features / norms, torch.zeros_like(features))
+
+
+def share(values: Tensor) -> Tensor:
+    """(N,) any float dtype, >= 0 -> (N,) float32 that sums to 1: w / sum(w); equal parts where all is 0.
+
+    Divided by the largest value first, so the result does not depend on the scale of `values`. Below 0 counts as 0.
+    """
+    values = values.float().clamp(min=0)
+    largest = values.max()
+    values = torch.where(largest > 0, values / largest, torch.ones_like(values))
+    return values / values.sum()
+
+
+def cosine_similarity(features: Tensor) -> Tensor:
+    """(N, D) -> (N, N) float32, exactly symmetric; a zero-norm feature has similarity 0, to itself too."""
+    unit = unit_rows(features)
     similarity = unit @ unit.T
     # Matrix products need not be symmetric to the last bit, and the greedy rules read rows for columns.
     if not torch.equal(similarity, similarity.T):
@@ -44,6 +60,13 @@ def topk(scores: Tensor, k: int) -> Tensor:
     """(N,) -> (k,) int64, the k highest in falling order. (torch.topk leaves the order of ties open.)"""
     check_budget(k, len(scores))
     return scores.sort(descending=True, stable=True).indices[:k]
+
+
+def topk_by_level(level: Tensor, scores: Tensor, k: int) -> Tensor:
+    """level (N,), scores (N,) -> (k,) int64: the higher level first, inside a level the higher score."""
+    check_budget(k, len(scores))
+    order = scores.sort(descending=True, stable=True).indices
+    return order[level[order].sort(descending=True, stable=True).indices[:k]]
 
 
 def soft_topk(scores: Tensor, k: int) -> Tensor:
@@ -89,7 +112,7 @@ def mmr_sweep(importance: Tensor, similarity: Tensor, k: int, lambdas: Sequence[
     orders = np.empty((len(relevance), k), np.int64)
     rows = _rows(similarity)
     for scores, weight, order in zip(relevance.detach().numpy(), penalty.numpy()[:, 0], orders, strict=True):
-        kernels.greedy_mmr(scores, weight, rows, int(first), order)
+        kernels.greedy_mmr(scores, np.full_like(scores, weight), rows, int(first), order)
     return torch.from_numpy(orders)
 
 
@@ -116,7 +139,25 @@ def farthest_point(
         start = torch.as_tensor(first, device=similarity.device)
         return device_loops.greedy_mmr(relevance, torch.ones_like(relevance[:, :1]), similarity, start, k)[0]
     order = np.empty(k, np.int64)
-    kernels.greedy_mmr(relevance.numpy()[0], np.float32(1), _rows(similarity), int(first), order)
+    kernels.greedy_mmr(relevance.numpy()[0], np.ones(n, np.float32), _rows(similarity), int(first), order)
+    return torch.from_numpy(order)
+
+
+def weighted_farthest_point(importance: Tensor, similarity: Tensor, k: int) -> Tensor:
+    """Pick argmax importance_i · (1 - max_{s chosen} similarity_{i,s}); the first is the most important token.
+
+    importance (N,) float32 >= 0, used as given; similarity (N, N) float32, symmetric. Returns (k,) int64 in pick order.
+    Raises ValueError as `mmr` does, and for a negative importance.
+    """
+    _check(similarity, k, importance)
+    _check_not_negative("importance", importance)
+    # The same loop as `mmr`, importance_i - penalty_i · max, with a penalty of each token's own.
+    first = importance.argmax()
+    if importance.device.type != "cpu":
+        return device_loops.greedy_mmr(importance[None].clone(), importance[None], similarity, first, k)[0]
+    order = np.empty(k, np.int64)
+    weight = importance.detach().contiguous().numpy()
+    kernels.greedy_mmr(weight.copy(), weight, _rows(similarity), int(first), order)
     return torch.from_numpy(order)
 
 
@@ -130,12 +171,83 @@ def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
     zero features or quality) the rest follows by quality. Raises ValueError as `mmr` does, and for a negative quality.
     """
     _check(similarity, k, quality)
-    if bool((quality < 0).any()):
-        raise ValueError(f"quality must not be negative, but its minimum is {quality.min().item():g}")
+    _check_not_negative("quality", quality)
     if quality.device.type != "cpu":
         return device_loops.greedy_dpp(quality, similarity, k)
     order = np.empty(k, np.int64)
     kernels.greedy_dpp(quality.detach().double().numpy(), _rows(similarity), order)
+    return torch.from_numpy(order)
+
+
+def coverage(cover: Tensor, k: int, weight: Tensor | None = None) -> Tensor:
+    """Greedy facility location: pick argmax weight_i · sum_r max(0, cover_{i,r} - covered_r), covered: max over chosen.
+
+    cover (N, R) float32: how well token i covers item r; what is below 0 covers nothing. weight (N,) float32 >= 0,
+    None = all 1. Returns (k,) int64 in pick order. Where nothing gains any more, the rest follows by its gain alone,
+    as for the first pick. Sums are float64. Costs O(K N R) at worst; on the CPU it evaluates lazily, which finds the
+    same picks, mostly after a few rows each. Raises ValueError for wrong shapes, a k outside 1..N, values that are not
+    finite or a negative weight.
+    """
+    n = len(cover)
+    if cover.ndim != 2 or cover.dtype != torch.float32 or not bool(torch.isfinite(cover).all()):
+        raise ValueError(f"cover must be finite (N, R) float32, not {tuple(cover.shape)} {cover.dtype}")
+    check_budget(k, n)
+    weight = torch.ones(n, device=cover.device) if weight is None else weight
+    _check_values("weight", weight, n)
+    _check_not_negative("weight", weight)
+    if cover.device.type != "cpu":
+        return device_loops.greedy_coverage(cover, weight, k)
+    order = np.empty(k, np.int64)
+    kernels.greedy_coverage(_rows(cover), weight.detach().double().numpy(), order)
+    return torch.from_numpy(order)
+
+
+def deduplicate(ranking: Tensor, similarity: Tensor, k: int, step: int = 8) -> Tensor:
+    """Drop the most repeated of a ranked list, up to `step` at a time, until k are left: VisPruner, arXiv 2412.01818.
+
+    Each round splits the list into its even and odd places and drops the even ones most similar to any odd one; the
+    next list is the other even ones by falling similarity, then the odd ones. ranking (R,) int64, best first;
+    similarity (N, N) float32, symmetric; 0 <= k <= R. Returns (k,) int64 in the order of `ranking`.
+    """
+    if k == 0:
+        return ranking[:0]
+    left = ranking
+    while len(left) > k:
+        even, odd = left[::2], left[1::2]
+        by_similarity = _nearest_of(similarity, odd)[even].argsort(descending=True, stable=True)
+        dropped = min(step, len(left) - k, len(even))
+        left = torch.cat([even[by_similarity[dropped:]], odd])
+    kept = torch.zeros(len(similarity), dtype=torch.bool, device=ranking.device)
+    kept[left] = True
+    return ranking[kept[ranking]]
+
+
+def least_similar(similarity: Tensor, k: int, first: int | Tensor) -> Tensor:
+    """Max-sum diversity: from `first` on, pick argmin over i not chosen of sum_{s chosen} similarity_{i,s}.
+
+    similarity (N, N) float32, symmetric. Returns (k,) int64 in pick order. The running sums are float64, so that their
+    rounding decides no pick. A run to k = N holds the picks of every smaller k.
+    """
+    _check(similarity, k)
+    if similarity.device.type != "cpu":
+        return device_loops.greedy_least_similar(similarity, torch.as_tensor(first, device=similarity.device), k)
+    order = np.empty(k, np.int64)
+    kernels.greedy_least_similar(_rows(similarity), int(first), order)
+    return torch.from_numpy(order)
+
+
+def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tensor:
+    """Walk down a ranking; each token that is taken strikes out all that lie closer to it than its reach.
+
+    ranked (N,) int64, the tokens from best to worst; similarity (N, N) float32; reach (N,) float32 by place in the
+    ranking: the token at place r strikes out every i with 1 - similarity_{i,r} < reach_r. Returns (k,) int64 in pick
+    order; when the walk ends before k are taken, the struck out follow by their rank.
+    """
+    _check(similarity, k, reach)
+    if similarity.device.type != "cpu":
+        return device_loops.thin_out(ranked, similarity, reach, k)
+    order = np.empty(k, np.int64)
+    kernels.thin_out(ranked.numpy(), _rows(similarity), reach.detach().numpy(), order)
     return torch.from_numpy(order)
 
 
@@ -145,6 +257,10 @@ def warm_up() -> None:
     order = mmr(torch.ones(2), similarity, 2, 0.5).numpy()
     dpp(torch.ones(2), similarity, 2)
     farthest_point(similarity, 2)
+    coverage(similarity, 2)
+    deduplicate(torch.arange(2), similarity, 1)
+    least_similar(similarity, 2, 0)
+    thin_out(torch.arange(2), similarity, torch.ones(2), 2)
     kernels.hopkins_prefixes(_rows(similarity), order, order + 1, order, np.empty(2))
 
 
@@ -156,6 +272,15 @@ def _most_isolated(similarity: Tensor) -> int | Tensor:
     return others.max(dim=1).values.argmin()
 
 
+def _nearest_of(similarity: Tensor, rows: Tensor) -> Tensor:
+    """(N,): each token's largest similarity to the tokens `rows` (R,)."""
+    if similarity.device.type != "cpu":
+        return similarity[rows].amax(dim=0)
+    nearest = np.empty(len(similarity), np.float32)
+    kernels.nearest_of(_rows(similarity), rows.contiguous().numpy(), nearest)
+    return torch.from_numpy(nearest)
+
+
 def _rows(similarity: Tensor) -> NDArray[np.float32]:
     return similarity.detach().contiguous().numpy()
 
@@ -165,9 +290,17 @@ def _check(similarity: Tensor, k: int, values: Tensor | None = None) -> None:
     if similarity.shape != (n, n) or similarity.dtype != torch.float32:
         raise ValueError(f"similarity must be (N, N) float32, not {tuple(similarity.shape)} {similarity.dtype}")
     check_budget(k, n)
-    if values is None:
-        return
+    if values is not None:
+        _check_values("importance", values, n)
+
+
+def _check_values(name: str, values: Tensor, n: int) -> None:
     if values.shape != (n,) or values.dtype != torch.float32:
-        raise ValueError(f"importance must be ({n},) float32, not {tuple(values.shape)} {values.dtype}")
+        raise ValueError(f"{name} must be ({n},) float32, not {tuple(values.shape)} {values.dtype}")
     if not bool(torch.isfinite(values).all()):
-        raise ValueError(f"importance ({n},) holds NaN or infinite values")
+        raise ValueError(f"{name} ({n},) holds NaN or infinite values")
+
+
+def _check_not_negative(name: str, values: Tensor) -> None:
+    if bool((values < 0).any()):
+        raise ValueError(f"{name} must not be negative, but its minimum is {values.min().item():g}")

@@ -47,6 +47,50 @@ def dpp(quality, similarity, k):
     return chosen
 
 
+def weighted_farthest_point(importance, similarity, k):
+    """Works on distances in float64."""
+    imp, distance = np.asarray(importance, np.float64), 1 - np.asarray(similarity, np.float64)
+    chosen: list[int] = []
+    while len(chosen) < k:
+        left = [i for i in range(len(imp)) if i not in chosen]
+        scores = [imp[i] * min((distance[i, s] for s in chosen), default=1.0) for i in left]
+        chosen.append(left[scores.index(max(scores))])
+    return chosen
+
+
+def coverage(cover, k, weight=None):
+    """The value of every candidate set, and of the set so far, afresh; exact sums."""
+    cover = np.asarray(cover, np.float64)
+    weight = np.ones(len(cover)) if weight is None else np.asarray(weight, np.float64)
+
+    def value(chosen):
+        return math.fsum(max([0.0, *(row[s] for s in chosen)]) for row in cover.T)
+
+    chosen: list[int] = []
+    while len(chosen) < k:
+        left = [i for i in range(len(cover)) if i not in chosen]
+        worth = [weight[i] * (value([*chosen, i]) - value(chosen)) for i in left]
+        if max(worth) < 1e-9:
+            worth = [weight[i] * value([i]) for i in left]
+        chosen.append(left[worth.index(max(worth))])
+    return chosen
+
+
+def deduplicate(ranking, similarity, k, step=8):
+    """Works on a list of indices; every round sorts the even places by how similar they are to the odd ones."""
+    similarity = np.asarray(similarity)
+    left = list(ranking)
+    while k and len(left) > k:
+        even = [index for place, index in enumerate(left) if place % 2 == 0]
+        odd = [index for place, index in enumerate(left) if place % 2 == 1]
+        even.sort(key=lambda i: -max(similarity[i, j] for j in odd))
+        excess = len(left) - k
+        for _ in range(min(step, excess, len(even))):
+            even.pop(0)
+        left = even + odd
+    return [index for index in ranking if index in left[:k]]
+
+
 def hopkins(similarity, kept, drawn):
     distance = 1 - np.asarray(similarity, np.float64)
     between = sum(0.0 if r in kept else min(distance[r, s] for s in kept) for r in drawn)

@@ -77,6 +77,9 @@ def test_ops_leave_their_inputs_untouched_and_accept_views():
     ops.farthest_point(sim, 20)
     ops.farthest_point(sim, 20, 3, importance > 0)
     ops.dpp(importance, sim, 12)
+    ops.coverage(sim, 12, importance)
+    ops.weighted_farthest_point(importance, sim, 12)
+    ops.deduplicate(torch.arange(40), sim, 12)
     ops.topk(importance, 3)
     assert torch.equal(importance, before[0])
     assert torch.equal(sim, before[1])
@@ -152,6 +155,9 @@ def test_device_loops_pick_what_the_kernels_pick(n):
     picks = device_loops.greedy_mmr(weights * importance, 1 - weights, sim, importance.argmax(), n)
     assert torch.equal(picks, ops.mmr_sweep(importance, sim, n, weights[:, 0].tolist()))
     assert torch.equal(device_loops.greedy_dpp(importance, sim, n), ops.dpp(importance, sim, n))
+    assert torch.equal(device_loops.greedy_coverage(sim, importance, n), ops.coverage(sim, n, importance))
+    own = device_loops.greedy_mmr(importance[None].clone(), importance[None], sim, importance.argmax(), n)[0]
+    assert torch.equal(own, ops.weighted_farthest_point(importance, sim, n))
 
 
 def test_device_loops_never_fetch_a_value(monkeypatch):
@@ -168,11 +174,14 @@ def test_device_loops_never_fetch_a_value(monkeypatch):
             int(first)
         device_loops.greedy_mmr(importance[None], torch.ones(1, 1), sim, first, 4)
         device_loops.greedy_dpp(importance, sim, 4)
+        device_loops.greedy_coverage(sim, importance, 4)
 
 
 def test_ops_accept_tensors_that_train():
     importance, sim = scores(9).requires_grad_(), similarity(9).requires_grad_()
     assert len(ops.mmr(importance, sim, 4, 0.5)) == len(ops.dpp(importance, sim, 4)) == len(ops.farthest_point(sim, 4))
+    assert len(ops.weighted_farthest_point(importance, sim, 4)) == len(ops.coverage(sim, 4, importance)) == 4
+    assert len(ops.deduplicate(torch.arange(9), sim, 4)) == 4
 
 
 def test_warm_up_compiles_every_kernel_for_the_types_in_use():
@@ -181,8 +190,18 @@ def test_warm_up_compiles_every_kernel_for_the_types_in_use():
     order = ops.mmr(importance, sim, 9, 0.5)
     ops.farthest_point(sim, 9)
     ops.dpp(importance, sim, 9)
+    ops.weighted_farthest_point(importance, sim, 9)
+    ops.coverage(sim, 9, importance)
+    ops.deduplicate(order, sim, 4)
     metrics.hopkins(sim, order)
-    for kernel in (kernels.greedy_mmr, kernels.most_isolated, kernels.greedy_dpp, kernels.hopkins_prefixes):
+    for kernel in (
+        kernels.greedy_mmr,
+        kernels.most_isolated,
+        kernels.greedy_dpp,
+        kernels.greedy_coverage,
+        kernels.nearest_of,
+        kernels.hopkins_prefixes,
+    ):
         assert len(kernel.signatures) == 1, kernel
 
 
