@@ -165,13 +165,10 @@ def coverage_gain(row, covered, sums):  # type: ignore[no-untyped-def]
         for lane in range(LANES):
             more = row[start + lane] - covered[start + lane]
             sums[lane] += more if more > 0 else np.float32(0)
-    gain = 0.0
-    for lane in range(LANES):
-        gain += sums[lane]
     for i in range(whole, n):
         more = row[i] - covered[i]
-        gain += more if more > 0 else np.float32(0)
-    return gain
+        sums[i - whole] += more if more > 0 else np.float32(0)
+    return sums.sum()
 
 
 @compiled
