@@ -99,6 +99,15 @@ class VisualTokens:
         return cosine_similarity(self.features)
 
     @cached_property
+    def pictures(self) -> Tensor:
+        """(N,) int64: the number, from 0 and rising, of the picture that each token belongs to.
+
+        A picture is what vision attention stays inside: a whole image, a tile, a thumbnail or one frame of a video.
+        """
+        sizes = [grid.gh * grid.gw for grid in self.grids for _ in range(grid.t)]
+        return torch.repeat_interleave(torch.tensor(sizes, device=self.features.device))
+
+    @cached_property
     def finite(self) -> bool:
         """Whether the features hold neither NaN nor infinite values; looked at once."""
         return bool(torch.isfinite(self.features).all())
