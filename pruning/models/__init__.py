@@ -3,9 +3,10 @@
 `load` opens a checkpoint, `VLM` is what it returns. What a family does differently sits in a file of its own.
 """
 
+from pruning.models.kv_memory import KVMemory
 from pruning.models.loading import SHIPPED, hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
-from pruning.models.values import Answer, Chunk, Encoded, ModelError, Prompt
+from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Sample, Turn
 from pruning.models.vlm import VLM
 
 __all__ = [
@@ -14,9 +15,13 @@ __all__ = [
     "Answer",
     "Chunk",
     "Encoded",
+    "KVMemory",
+    "Kept",
     "ModelError",
     "Prompt",
+    "Sample",
     "Scorer",
+    "Turn",
     "hide_progress",
     "limit_threads",
     "load",

@@ -1,55 +1,196 @@
-"""What a family of models must tell the generic adapter: preprocessing, the tower, positions, geometry, its signals."""
+"""The generic adapter: what a model family must tell about preprocessing, geometry, positions and its tower's insides.
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+It fits every family of the model library that takes `mm_encoder_outputs` and whose tower gives one token per patch of
+a regular grid over the whole picture. A family that cuts pictures up, merges patches or counts positions otherwise has
+a file under `families/` that says just that.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import isqrt
 from typing import Any, ClassVar
 
-import numpy as np
+import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from pruning.models.geometry import Box, centre_crop_box
+from pruning.models.processing import Processing
+from pruning.models.values import ModelError, Rows
 from pruning.tokens import Grid
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Preprocessed images: the tower's keyword arguments, and the merged grid of each image."""
+    """Preprocessed images.
 
-    inputs: dict[str, Tensor]
-    grids: tuple[Grid, ...]
+    inputs: what the tower takes, on the CPU. sizes: (width, height) of the given images. texts: each one's text in the
+    prompt. counts: rows of each image. grids, fixed: see `Encoded`.
+    """
+
+    inputs: dict[str, Any]
+    sizes: tuple[tuple[int, int], ...]
+    texts: tuple[str, ...]
+    counts: tuple[int, ...]
 
 
-class Family(ABC):
-    """Stateless but for the loaded model and its image processor; nothing is written to either."""
+class Family:
+    """Stateless but for the loaded model and its processor; nothing is written to either.
 
-    model_types: ClassVar[tuple[str, ...]]
+    Patches of the tower are shaped (S, P, C): S pictures or tiles of P patches (towers that pack: S = 1).
+    """
 
-    def __init__(self, model: Any, image_processor: Any) -> None:
+    model_types: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str] = "generic"
+    stacked: ClassVar[bool] = False  # the tower's output is one tensor (tiles, tokens, D) instead of a list
+
+    def __init__(self, model: Any, processing: Processing) -> None:
         self.model = model
-        self.image_processor = image_processor
+        self.processing = processing
+        self.config: Any = model.config
 
-    @property
-    @abstractmethod
-    def vision_layers(self) -> int:
-        """Blocks of the vision tower: `vision_attention@L` exists for -vision_layers <= L < vision_layers."""
+    # Pictures
 
-    @abstractmethod
+    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+        """Options of the image processor for at most `max_tokens` visual tokens each, where the family can choose.
+
+        Raises ValueError for an image that it cannot take.
+        """
+        return {}
+
     def preprocess(self, images: Sequence[Image.Image], max_tokens: int) -> Pixels:
-        """RGB images -> tower inputs, at most `max_tokens` visual tokens each. ValueError for what it cannot take."""
+        """RGB images -> tower inputs. Raises ValueError for what the family cannot take."""
+        inputs, texts = self.processing.images(images, self.options(images, max_tokens))
+        token = self.processing.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
+        return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
 
-    @abstractmethod
-    def encode(self, pixels: Pixels, layers: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        """(N, D) rows for the language model, and for each L in `layers` the (N,) attention received, raster order."""
+    def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
+        """The grids of all images, and (R,) bool, True at rows that are never pruned (None: there are none)."""
+        grids: list[Grid] = []
+        for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
+            side = isqrt(count)
+            if side * side != count:
+                raise ModelError(
+                    f"models of type {self.config.model_type} are not supported: they make {count} tokens of a picture "
+                    f"of {size[0]}×{size[1]} pixels, and where these lie on it is not known"
+                )
+            start = grids[-1].stop if grids else 0
+            grids.append(Grid(1, side, side, start, image, box=self.picture_box(*size)))
+        return tuple(grids), None
 
-    @abstractmethod
-    def encoder_output(self, rows: Tensor) -> Any:
-        """(K, D) kept rows, of a whole batch one after the other -> value for `mm_encoder_outputs["image"]`."""
+    def picture_box(self, width: int, height: int) -> Box:
+        """What the tower sees of an image, from the image processor's settings: cropped, padded or stretched."""
+        processor = self.processing.image_processor
+        size = dict(getattr(processor, "size", None) or {})
+        if getattr(processor, "do_center_crop", False) and getattr(processor, "do_resize", True):
+            crop = dict(processor.crop_size)
+            short = size.get("shortest_edge")
+            if short:
+                scale = short / min(width, height)
+                resized = (int(width * scale), int(height * scale))
+            else:
+                resized = (size["width"], size["height"])
+            return centre_crop_box(width, height, resized, (crop["width"], crop["height"]))
+        if getattr(processor, "do_pad", False):
+            side = max(width, height)
+            x, y = (side - width) // 2, (side - height) // 2
+            return (-x / width, -y / height, (side - x) / width, (side - y) / height)
+        return (0.0, 0.0, 1.0, 1.0)
 
-    @abstractmethod
-    def positions(self, input_ids: Tensor, grids: tuple[Grid, ...]) -> Tensor:
-        """Positions of an unpruned prompt (1, n): (3, 1, n) or (1, n)."""
+    # Tower
 
-    @abstractmethod
-    def rects(self, grids: tuple[Grid, ...], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
-        """(N, 4) float32 x0, y0, x1, y1 in pixels of the given images, whose (width, height) are `sizes`."""
+    def features(self, pixels: Pixels) -> Rows:
+        """Run the vision tower and projector: the rows that the language model would receive."""
+        taken = inspect.signature(self.model.model.get_image_features).parameters
+        inputs = {name: value for name, value in self.on_device(pixels.inputs).items() if name in taken}
+        output = self.model.model.get_image_features(**inputs, return_dict=True)
+        levels = getattr(output, "deepstack_features", None) or ()
+        return Rows(flat(output.pooler_output), tuple(flat(level) for level in levels))
+
+    def on_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The tensors among the inputs on the model's device, pixels in its dtype."""
+        moved = {name: value.to(self.model.device) for name, value in inputs.items() if isinstance(value, Tensor)}
+        return {name: value.to(self.model.dtype) if name == "pixel_values" else value for name, value in moved.items()}
+
+    def encoder_output(self, rows: Rows) -> Any:
+        """Rows of a whole batch, one sample after the other, as the value of `mm_encoder_outputs["image"]`."""
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        features = rows.features.to(self.model.device, self.model.dtype)
+        return BaseModelOutputWithPooling(pooler_output=features[None] if self.stacked else [features])
+
+    def positions(self, input_ids: Tensor, side: dict[str, Tensor]) -> Tensor:
+        """Positions of an unpruned prompt (1, n): (3, 1, n) with M-RoPE, else (1, n)."""
+        if not hasattr(self.model.model, "get_rope_index"):
+            return torch.arange(input_ids.shape[1])[None]
+        types = (input_ids == self.config.image_token_id).int()
+        positions: Tensor = self.model.model.get_rope_index(input_ids, mm_token_type_ids=types, **side)[0]
+        return positions
+
+    @cached_property
+    def marks_images(self) -> bool:
+        """Whether the language model is told which tokens are visual (to let those see each other both ways)."""
+        return "token_type_ids" in inspect.signature(self.model.forward).parameters
+
+    # Insides of the tower, for signals
+
+    @cached_property
+    def tower(self) -> Any:
+        """The vision tower."""
+        for name in ("visual", "vision_tower", "vision_model"):
+            if hasattr(self.model.model, name):
+                return getattr(self.model.model, name)
+        raise ModelError(f"models of type {self.config.model_type} are not supported: no vision tower found in them")
+
+    @cached_property
+    def attentions(self) -> list[nn.Module]:
+        """The attention module of every layer of the tower, in order; empty where they are not understood."""
+        lists = [module for module in self.tower.modules() if isinstance(module, nn.ModuleList)]
+        layers = max(lists, key=len, default=nn.ModuleList())
+        found = [next((m for m in layer.children() if "Attention" in type(m).__name__), None) for layer in layers]
+        known = [m for m in found if m is not None and (hasattr(m, "qkv") or hasattr(m, "q_proj"))]
+        return known if len(known) == len(layers) else []
+
+    @cached_property
+    def cls(self) -> int:
+        """1 where the tower puts a CLS place before the patches, else 0."""
+        names = {name.rpartition(".")[2] for name, _ in self.tower.named_parameters()}
+        return int(bool(names & {"class_embedding", "cls_token"}))
+
+    @cached_property
+    def projector(self) -> Any:
+        """The module between tower and language model; called once with (S, P', C)."""
+        for name in ("multi_modal_projector", "connector"):
+            if hasattr(self.model.model, name):
+                return getattr(self.model.model, name)
+        return None
+
+    def layer(self, number: int) -> int:
+        """Index of vision layer L; negative L counts from the end, layers that see the whole picture first."""
+        return number % len(self.attentions)
+
+    def shrink(self, patches: Tensor) -> Tensor:
+        """(S, P, C) -> (S, p, C): the mean over the patches of each token, in the tower's order."""
+        return patches
+
+    def shrink_input(self, given: Tensor) -> Tensor:
+        """What the projector was called with -> (S, p, C), the mean over the patches of each token."""
+        return self.shrink(given)
+
+    def arrange(self, tokens: Tensor, pixels: Pixels) -> Tensor:
+        """(S, p, C) in the tower's order -> (N, C), or more rows (R, C) where `layout` names fixed ones."""
+        return tokens.flatten(0, 1)
+
+    def widen(self, offset: Tensor) -> Tensor:
+        """(C,) to be added to a patch -> what is to be added to the projector's input."""
+        return offset
+
+
+def flat(value: Any) -> Tensor:
+    """The tower's output, a tensor or one tensor for each image, as (R, D)."""
+    tensors = [value] if isinstance(value, Tensor) else list(value)
+    return torch.cat([tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors])

@@ -1,18 +1,36 @@
 """The decode loop: prefill with precomputed visual rows, then one token at a time. Nothing is kept on the model.
 
-Owning this loop (instead of `model.generate` in a thread with a streamer) makes streaming, cancelling, timing and
-exceptions plain control flow. Positions are always passed, so the model's own `rope_deltas` is never read or written.
+Owning this loop (instead of `model.generate` in a thread with a streamer) makes streaming, batching, cancelling, timing
+and exceptions plain control flow. Positions are always passed, so the model's own `rope_deltas` is never read or
+written.
 """
+
+from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pruning.models.kv_memory import KVMemory
 from pruning.models.values import Chunk, Finish, Prompt
+
+
+@dataclass(frozen=True)
+class Visual:
+    """What stands at the placeholders: the value for `mm_encoder_outputs["image"]`, and a mark that tells it apart.
+
+    token_id: the placeholder's. marked: whether the language model must be told which tokens are visual.
+    """
+
+    output: Any
+    mark: int
+    token_id: int
+    marked: bool
 
 
 def synchronize(device: torch.device) -> None:
@@ -34,10 +52,11 @@ def stop_ids(model: Any) -> frozenset[int]:
 def stream(
     model: Any,
     prompt: Prompt,
-    image_output: Any,
+    visual: Visual,
     decode: Callable[[list[int]], str],
     max_new_tokens: int,
     cancel: threading.Event | None,
+    memory: KVMemory | None,
 ) -> Iterator[Chunk]:
     """Greedy decoding, one Chunk per token, after the last of which `finish` is set. A set `cancel` ends it without.
 
@@ -45,76 +64,126 @@ def stream(
     `model.generate(do_sample=False)`; sampling settings do not.
 
     Args:
-        prompt: pruned prompt; decoding goes on from its largest position. image_output: rows for its placeholders.
-        decode: token ids -> text.
+        prompt: pruned prompt; decoding goes on from its largest position. decode: token ids -> text.
+        memory: what of the prompt it holds already is not computed again; holds the whole of it afterwards.
     """
     synchronize(model.device)
     start = time.perf_counter()
-    ends, ids, cache = stop_ids(model), [], None
-    input_ids, position_ids = prompt.input_ids.to(model.device), prompt.positions.to(model.device)
-    penalty, history = _repetition_penalty(model), input_ids
-    following = int(position_ids.max()) + 1
-    length = prompt.n
-    while not (cancel is not None and cancel.is_set()):
-        logits, cache = _forward(model, input_ids, position_ids, image_output if cache is None else None, cache, length)
-        scores = logits[:, -1]  # (1, V)
-        if penalty is not None:
-            scores = penalty(history, scores)
-        input_ids = scores.argmax(-1, keepdim=True)
-        token_id = int(input_ids)  # waits for the device
+    ends, ids = stop_ids(model), list[int]()
+    for step in _steps(model, [prompt], visual, memory if memory is not None else KVMemory(), cancel):
+        token_id = int(step)  # waits for the device
         ids.append(token_id)
         finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
         yield Chunk(token_id, decode(ids), time.perf_counter() - start, finish)
         if finish:
             return
-        history = torch.cat([history, input_ids], dim=1)
-        position_ids = torch.full((*position_ids.shape[:-1], 1), following, device=model.device)
-        following, length = following + 1, length + 1
 
 
-@torch.no_grad()
-def forced_logprobs(model: Any, prompts: list[Prompt], image_output: Any, answer: Tensor) -> Tensor:
+def batch(
+    model: Any, prompts: Sequence[Prompt], visual: Visual, decode: Callable[[list[int]], str], max_new_tokens: int
+) -> list[list[Chunk]]:
+    """`stream` for several prompts in one padded pass: the chunks of each. visual: rows, one prompt after the other."""
+    synchronize(model.device)
+    start = time.perf_counter()
+    ends, found = stop_ids(model), [list[Chunk]() for _ in prompts]
+    open_rows = set(range(len(prompts)))
+    for step in _steps(model, prompts, visual, KVMemory(), None):
+        seconds = time.perf_counter() - start
+        for row, token_id in enumerate(step.flatten().tolist()):
+            if row not in open_rows:
+                continue
+            chunks = found[row]
+            ids = [*(chunk.token_id for chunk in chunks), token_id]
+            finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
+            chunks.append(Chunk(token_id, decode(ids), seconds, finish))
+            if finish:
+                open_rows.remove(row)
+        if not open_rows:
+            break
+    return found
+
+
+def forced_logprobs(model: Any, prompts: list[Prompt], visual: Visual, answer: Tensor) -> Tensor:
     """Log-probabilities of every vocabulary entry at each step of a given answer, for prompts of equal length.
 
     The prompts are prefilled together; then the answer follows in one pass over their cache. Not in the same pass: an
     answer may contain the placeholder token itself (untrained models say anything).
 
     Args:
-        prompts: B prompts of equal length. image_output: their visual rows, one prompt after the other.
-        answer: (T,) int64.
+        prompts: B prompts of equal length. visual: their rows, one prompt after the other. answer: (T,) int64.
 
     Returns:
         (B, T, V) float32 on the model's device.
     """
-    batch, steps, length, device = len(prompts), len(answer), prompts[0].n, model.device
+    size, steps, length, device = len(prompts), len(answer), prompts[0].n, model.device
     ids = torch.cat([p.input_ids for p in prompts]).to(device)
     positions = torch.cat([p.positions for p in prompts], dim=-2).to(device)  # (3, B, n) or (B, n)
     following = positions.flatten(0, -2).amax() + 1 + torch.arange(steps - 1, device=device)
-    logits, cache = _forward(model, ids, positions, image_output, None, length)
+    mask = torch.ones((size, length + steps - 1), dtype=torch.long, device=device)
+    logits, cache = _forward(model, ids, positions, mask[:, :length], None, visual)
     if steps > 1:
-        given, positions = answer[:-1].to(device).expand(batch, -1), following.expand(*positions.shape[:-1], -1)
-        more, _ = _forward(model, given, positions, None, cache, length + steps - 1, keep=0)
+        given, positions = answer[:-1].to(device).expand(size, -1), following.expand(*positions.shape[:-1], -1)
+        more, _ = _forward(model, given, positions, mask, cache, None, keep=0)
         logits = torch.cat([logits, more], dim=1)
     return torch.log_softmax(logits, dim=-1)
 
 
+def _steps(
+    model: Any, prompts: Sequence[Prompt], visual: Visual, memory: KVMemory, cancel: threading.Event | None
+) -> Iterator[Tensor]:
+    """(B, 1) next token ids, without end. Prompts of a batch are padded on the left, where nothing attends to them."""
+    device, penalty = model.device, _repetition_penalty(model)
+    ids, positions, mask = (x.to(device) for x in _padded(prompts))
+    known = memory.reuse(prompts[0], visual.mark) if len(prompts) == 1 else 0
+    image = visual if known == 0 else None
+    following = positions.amax(-1, keepdim=True) + 1  # (3, B, 1) or (B, 1)
+    feed, at = ids[:, known:], positions[..., known:]
+    while not (cancel is not None and cancel.is_set()):
+        logits, memory.cache = _forward(model, feed, at, mask, memory.cache, image)
+        memory.add(feed, at)
+        scores = logits[:, -1]  # (B, V)
+        if penalty is not None:
+            scores = penalty(ids, scores)
+        feed, at, image = scores.argmax(-1, keepdim=True), following, None
+        yield feed
+        ids, following = torch.cat([ids, feed], dim=1), following + 1
+        mask = torch.cat([mask, mask[:, -1:]], dim=1)
+
+
+def _padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids (B, n), positions (3, B, n) or (B, n), attention mask (B, n), padded on the left.
+
+    Padding repeats a prompt's first token: like no other it leaves the repetition penalty as it is.
+    """
+    longest = max(prompt.n for prompt in prompts)
+    ids, positions, masks = [], [], []
+    for prompt in prompts:
+        gap = longest - prompt.n
+        ids.append(torch.cat([prompt.input_ids[:, :1].expand(1, gap), prompt.input_ids], dim=1))
+        positions.append(torch.nn.functional.pad(prompt.positions, (gap, 0)))
+        masks.append(torch.tensor([[0] * gap + [1] * prompt.n]))
+    return torch.cat(ids), torch.cat(positions, dim=-2), torch.cat(masks)
+
+
 @torch.no_grad()
 def _forward(
-    model: Any, input_ids: Tensor, position_ids: Tensor, image: Any, cache: Any, length: int, keep: int = 1
+    model: Any, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any, visual: Visual | None, keep: int = 1
 ) -> tuple[Tensor, Any]:
     """One pass: (B, keep, V) float32 logits of the last `keep` places (0 = all), and the KV cache.
 
-    `length` counts what the cache holds and the new tokens together.
+    `mask` covers what the cache holds and the new tokens. It is never left out: without one, gaps in the positions
+    would be taken for borders between packed sequences.
     """
+    marks = {"token_type_ids": (ids == visual.token_id).long()} if visual is not None and visual.marked else {}
     output = model(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        # Without a mask, gaps in the positions would be taken for borders between packed sequences.
-        attention_mask=torch.ones((len(input_ids), length), dtype=torch.long, device=model.device),
-        mm_encoder_outputs=None if image is None else {"image": image},
+        input_ids=ids,
+        position_ids=positions,
+        attention_mask=mask,
+        mm_encoder_outputs=None if visual is None else {"image": visual.output},
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=keep,
+        **marks,
     )
     return output.logits.float(), output.past_key_values
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from pruning.models.qwen_vl import QwenVL
+from pruning.models.families import family_of
+from pruning.models.processing import Processing, build
 from pruning.models.scorer import load_scorer
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "scenes-vlm"
-FAMILIES = (QwenVL,)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 SMALL = 50_000_000  # parameters
@@ -40,18 +40,16 @@ def load(
     target = choose_device(device)
     source = _source(model_id)
     config = _config(source)
-    family_type = next((family for family in FAMILIES if config.model_type in family.model_types), None)
-    if family_type is None:
-        known = ", ".join(sorted(t for family in FAMILIES for t in family.model_types))
-        what = "is a text-only model" if getattr(config, "vision_config", None) is None else "is not supported yet"
-        raise ModelError(f"{source} ({config.model_type}) {what}: choose a checkpoint of one of these types: {known}")
-    tokenizer, image_processor = _processors(source)
+    try:
+        family_type = family_of(config)
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
+    processing = _processing(source, config)
     model = _model(source, choose_dtype(dtype, target)).to(target).eval().requires_grad_(False)
     folder = Path(source)
     scorer = load_scorer(folder, config.get_text_config().hidden_size) if folder.is_dir() else None
     return VLM(
-        family_type(model, image_processor),
-        tokenizer,
+        family_type(model, processing),
         scorer.to(target) if scorer else None,
         model_id=str(model_id),
         title=folder.name,
@@ -139,18 +137,14 @@ def _config(source: str) -> Any:
         raise _unreadable(source, "its configuration", error) from error
 
 
-def _processors(source: str) -> tuple[Any, Any]:
-    """Tokenizer and image processor, each on its own: the joint processor class would need torchvision."""
-    from transformers import AutoImageProcessor, AutoTokenizer
-
+def _processing(source: str, config: Any) -> Processing:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        processing = build(source, config)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise _unreadable(source, "its tokenizer or image processor", error) from error
-    if tokenizer.chat_template is None:
+    if processing.template is None:
         raise ModelError(f"{source} has no chat template: use the instruction-tuned checkpoint of this model")
-    return tokenizer, image_processor
+    return processing
 
 
 def _model(source: str, dtype: torch.dtype) -> Any:

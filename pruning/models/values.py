@@ -1,15 +1,19 @@
 """The values that pass between a model and its callers. All frozen, none holds the model."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pruning.tokens import VisualTokens
+from pruning.tokens import Selection, VisualTokens
 
 Finish = Literal["stop", "length"]
+Kept = Selection | Tensor | None  # a selection, the kept indices (K,), or None for all tokens
 
 
 class ModelError(ValueError):
@@ -17,36 +21,84 @@ class ModelError(ValueError):
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A question that was asked, and what the model answered."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the language model receives at the placeholders of a prompt, float32 on the CPU.
+
+    features: (R, D). deepstack: further levels (R, D) that some families add inside the language model.
+    """
+
+    features: Tensor
+    deepstack: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
 class Encoded:
     """What the vision tower made of the images; independent of any question, so it can be cached by content.
 
     Attributes:
-        tokens: (N, D) float32 rows on the CPU, and the signals that were asked for.
-        rects: (N, 4) float32, x0, y0, x1, y1 of every visual token in pixels of the image given to `encode`.
+        tokens: the N prunable tokens, (N, D) float32 on the CPU, and the signals that were asked for.
+        rects: (N, 4) float32, x0, y0, x1, y1 of every token in pixels of the given image that its grid names.
         sizes: (width, height) of every given image.
         encode_s: seconds that preprocessing and the vision tower took.
+        texts: for every image, what stands for it in the prompt: one placeholder per row, and the family's own marks.
+        side: small inputs of the tower that positions follow from, e.g. image_grid_thw.
+        fixed: (R,) bool, True at rows that mark the layout (line ends); they are never pruned. None: there are none.
+        marks: (R - N, D) float32, those rows.
+        deepstack: (R, D) float32 per level, for families that have them.
     """
 
     tokens: VisualTokens
     rects: np.ndarray
     sizes: tuple[tuple[int, int], ...]
     encode_s: float
+    texts: tuple[str, ...]
+    side: Mapping[str, Tensor] = field(default_factory=dict)
+    fixed: Tensor | None = None
+    marks: Tensor | None = None
+    deepstack: tuple[Tensor, ...] = ()
 
     @property
     def nbytes(self) -> int:
         """Bytes held by tensors and arrays, the N × N similarity included once it is computed: what a cache counts."""
         held = (self.tokens.features, *self.tokens.signals.values(), self.tokens.__dict__.get("similarity"))
-        return self.rects.nbytes + sum(t.numel() * t.element_size() for t in held if isinstance(t, Tensor))
+        more = (self.fixed, self.marks, *self.deepstack)
+        tensors = [t for t in (*held, *more) if isinstance(t, Tensor)]
+        return self.rects.nbytes + sum(t.numel() * t.element_size() for t in tensors)
+
+    def rows(self, kept: Kept) -> Rows:
+        """The rows of the kept tokens, merged where a selection merges, among the marks; ValueError as kept_indices."""
+        indices, merged = kept_indices(kept, self.tokens.n), kept.merged if isinstance(kept, Selection) else None
+        if merged is not None and merged.shape[1] != self.tokens.features.shape[1]:
+            raise ValueError(
+                f"merged rows are {merged.shape[1]} wide, the model's are {self.tokens.features.shape[1]}: the "
+                "selection belongs to another model"
+            )
+        features = self.tokens.features[indices] if merged is None else merged.cpu()
+        if self.fixed is None or self.marks is None:
+            return Rows(features, tuple(level[indices] for level in self.deepstack))
+        stays = self.fixed.clone()  # (R,)
+        stays[(~self.fixed).nonzero()[indices, 0]] = True
+        rows = features.new_empty(int(stays.sum()), features.shape[1])
+        rows[self.fixed[stays]], rows[~self.fixed[stays]] = self.marks, features
+        return Rows(rows, tuple(level[stays] for level in self.deepstack))
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids with one placeholder per visual token, and the position of each.
+    """Token ids with one placeholder per visual row, and the position of each.
 
     Attributes:
         input_ids: (1, n) int64.
         positions: (3, 1, n) for families with M-RoPE, (1, n) for the others; int64.
-        visual: (n,) bool, True at the placeholders.
+        visual: (n,) bool, True at the placeholders of prunable tokens.
     """
 
     input_ids: Tensor
@@ -57,11 +109,21 @@ class Prompt:
     def n(self) -> int:
         return int(self.input_ids.shape[1])
 
-    def keep(self, indices: Tensor) -> "Prompt":
+    def keep(self, indices: Tensor) -> Prompt:
         """The same prompt with only the visual tokens `indices` (K,); what stays keeps its position."""
         kept = ~self.visual
         kept[self.visual.nonzero().squeeze(1)[indices]] = True
         return Prompt(self.input_ids[:, kept], self.positions[..., kept], self.visual[kept])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about encoded images, with the tokens to keep and what was said before."""
+
+    encoded: Encoded
+    question: str
+    kept: Kept = None
+    history: Sequence[Turn] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +143,7 @@ class Answer:
     Attributes:
         ids: generated token ids, the end-of-turn token included.
         ttft_s: seconds to the first token (0 when cancelled before it), without the vision tower and the selection.
-        prefill_tokens: length of the sequence that was prefilled: text and kept visual tokens.
+        prefill_tokens: length of the prompt: text and kept visual tokens.
         finished: the model ended its answer itself, rather than at `max_new_tokens`.
         cancelled: stopped through the `cancel` event.
     """
@@ -94,12 +156,28 @@ class Answer:
     finished: bool
     cancelled: bool
 
+    @classmethod
+    def from_chunks(cls, chunks: Sequence[Chunk], prefill_tokens: int) -> Answer:
+        """What a stream of chunks, read to its end, amounts to. No chunk: cancelled before the first token."""
+        last = chunks[-1] if chunks else Chunk(-1, "", 0.0)
+        return cls(
+            text=last.text_so_far,
+            ids=tuple(chunk.token_id for chunk in chunks),
+            ttft_s=chunks[0].seconds if chunks else 0.0,
+            total_s=last.seconds,
+            prefill_tokens=prefill_tokens,
+            finished=last.finish == "stop",
+            cancelled=last.finish is None,
+        )
 
-def checked_indices(indices: Tensor | None, n: int) -> Tensor:
+
+def kept_indices(kept: Kept, n: int) -> Tensor:
     """(K,) int64, ascending, on the CPU; None stands for all n. ValueError unless 1 <= K <= n, unique and in range."""
-    if indices is None:
+    if kept is None:
         return torch.arange(n)
-    flat = torch.as_tensor(indices).cpu()
+    if isinstance(kept, Selection) and kept.n != n:
+        raise ValueError(f"the selection is one of {kept.n} tokens, but there are {n}: select again for these images")
+    flat = torch.as_tensor(kept.indices if isinstance(kept, Selection) else kept).cpu()
     if flat.ndim != 1 or flat.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"kept indices must be one row of integers, not shape {tuple(flat.shape)} of {flat.dtype}")
     unique = flat.unique().long()

@@ -4,25 +4,30 @@ It holds no image, no question and no conversation, so several visitors can shar
 one device decides who computes when.
 """
 
-import re
+from __future__ import annotations
+
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.models import generation
+from pruning.models import generation, tower_signals
+from pruning.models.entropy import patch_entropy
 from pruning.models.family import Family
+from pruning.models.generation import Visual
+from pruning.models.geometry import token_rects
+from pruning.models.kv_memory import KVMemory
 from pruning.models.question import content_token_ids
 from pruning.models.scorer import Scorer
-from pruning.models.values import Answer, Chunk, Encoded, ModelError, Prompt, checked_indices
+from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
 from pruning.tokens import VisualTokens
 
-ATTENTION = re.compile(r"vision_attention@(-?\d+)")
 BATCH_ELEMENTS = 1 << 26  # logits formed at once by `logprobs`: 256 MB of float32
 
 
@@ -30,19 +35,13 @@ class VLM:
     """A vision-language model whose visual tokens can be pruned. Build it with `pruning.models.load`."""
 
     def __init__(
-        self,
-        family: Family,
-        tokenizer: Any,
-        scorer: Scorer | None = None,
-        *,
-        model_id: str,
-        title: str,
-        max_visual_tokens: int,
+        self, family: Family, scorer: Scorer | None = None, *, model_id: str, title: str, max_visual_tokens: int
     ) -> None:
-        self.family, self.tokenizer, self.scorer = family, tokenizer, scorer
+        self.family, self.scorer = family, scorer
         self.model: Any = family.model
+        self.tokenizer: Any = family.processing.tokenizer
         self.model_id, self.title, self.max_visual_tokens = model_id, title, max_visual_tokens
-        self._tower = threading.Lock()  # capturing attention hooks the tower for the length of one call
+        self._tower = threading.Lock()  # capturing signals hooks the tower for the length of one call
 
     @property
     def config(self) -> Any:
@@ -50,7 +49,7 @@ class VLM:
 
     @property
     def image_processor(self) -> Any:
-        return self.family.image_processor
+        return self.family.processing.image_processor
 
     @property
     def device(self) -> torch.device:
@@ -62,44 +61,60 @@ class VLM:
         return dtype
 
     @property
+    def memory(self) -> int:
+        """Bytes of weights held, on whichever device."""
+        return int(self.model.get_memory_footprint())
+
+    @cached_property
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
-        layers = range(-self.family.vision_layers, self.family.vision_layers)
-        learned = ["scorer"] if self.scorer else []
-        return frozenset(["question", *learned, *(f"vision_attention@{layer}" for layer in layers)])
+        learned = {"scorer"} if self.scorer else set()
+        return frozenset({"question", "patch_entropy"} | learned | tower_signals.names(self.family))
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """Kind of signal -> what stands in for it in this model, where something does."""
+        words = "embeddings of the question's words in the language model stand in for a text tower"
+        attention = "this vision tower has no CLS token: the attention that a token receives stands in for it"
+        return {"question": words} | ({} if self.family.cls else {"vision_attention": attention})
 
     def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset()) -> Encoded:
         """Run the vision tower once over the images of one sample.
 
-        `needs` are the signals to capture (`vision_attention@L`; `scorer` and `question` can also be added later, by
-        `tokens`). Larger images are scaled down to `max_visual_tokens` each, as the model's own settings demand.
+        `needs` are the signals to capture (`scorer` and `question` can also be added later, by `tokens`). Larger images
+        are scaled down to `max_visual_tokens` each, as the model's own settings demand.
 
         Raises:
-            ValueError: no image, an unknown signal, or an aspect ratio over 200. ModelError: non-finite features.
+            ValueError: no image, an unknown signal, or an image that the family cannot take. ModelError: non-finite
+            features, or a family whose tokens cannot be placed on the image.
         """
         if not images:
             raise ValueError("encode needs at least one image")
         self._check_needs(needs)
-        layers = [int(m[1]) for need in sorted(needs) if (m := ATTENTION.fullmatch(need))]
         generation.synchronize(self.device)
         start = time.perf_counter()
-        pixels = self.family.preprocess([image.convert("RGB") for image in images], self.max_visual_tokens)
+        pictures = [image.convert("RGB") for image in images]
+        pixels = self.family.preprocess(pictures, self.max_visual_tokens)
+        grids, fixed = self.family.layout(pixels)
         with self._tower:
-            rows, maps = self.family.encode(pixels, layers)
-        features = rows.float().cpu()
+            rows, signals = tower_signals.run(self.family, pixels, needs, fixed)
         seconds = time.perf_counter() - start
-        if not bool(torch.isfinite(features).all()):
+        if not bool(torch.isfinite(rows.features).all()):
             raise ModelError(f"{self.title} gave NaN or infinite features in {self.dtype}: load it with dtype float32")
-        signals = {f"vision_attention@{layer}": values.float().cpu() for layer, values in maps.items()}
-        sizes = tuple(image.size for image in images)
-        tokens = VisualTokens(features, pixels.grids, self._with_scorer(features, needs, signals))
-        return Encoded(tokens, self.family.rects(pixels.grids, sizes), sizes, seconds)
+        rects = token_rects(grids, pixels.sizes)
+        if "patch_entropy" in needs:
+            signals["patch_entropy"] = patch_entropy(pictures, grids, rects)
+        features = rows.features if fixed is None else rows.features[~fixed]
+        tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
+        side = {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
+        marks = None if fixed is None else rows.features[fixed]
+        return Encoded(tokens, rects, pixels.sizes, seconds, pixels.texts, side, fixed, marks, rows.deepstack)
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
         """The encoded tokens with every signal in `needs`: `question` becomes (M, D) embeddings of its content words.
 
         Raises:
-            ValueError: a signal that the model lacks, or an attention map that `encode` was not asked for.
+            ValueError: a signal that the model lacks, or one that `encode` was not asked for.
         """
         self._check_needs(needs)
         signals = self._with_scorer(encoded.tokens.features, needs, dict(encoded.tokens.signals))
@@ -114,105 +129,109 @@ class VLM:
             )
         return encoded.tokens.with_signals(signals)
 
-    def prompt(self, encoded: Encoded, question: str) -> Prompt:
-        """The unpruned prompt: chat template with one placeholder per visual token, on the CPU.
+    def prompt(self, encoded: Encoded, question: str, history: Sequence[Turn] = ()) -> Prompt:
+        """The unpruned prompt: the chat template with one placeholder per visual row, on the CPU.
+
+        history: earlier turns about the same images, the first one first.
 
         Raises:
             ValueError: an empty question, or one that contains a control token of the model.
         """
-        question = _checked_question(question)
-        added = self.tokenizer.added_tokens_decoder.values()
-        control = [str(token) for token in added if token.special and str(token) in question]
-        if control:
-            raise ValueError(f"The question contains {control[0]!r}, a control token of the model: remove it")
-        grids = encoded.tokens.grids
-        content = [*({"type": "image"} for _ in grids), {"type": "text", "text": question}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        image_id, counts = self.config.image_token_id, iter(grids)
-        ids: list[int] = []
-        for token_id in self.tokenizer(text, add_special_tokens=False).input_ids:
-            ids += [token_id] * (next(counts).count if token_id == image_id else 1)
+        turns = [Turn(self._clean(turn.question), self._clean(turn.answer, empty=True)) for turn in history]
+        ids = self.family.processing.ids(self._clean(question), turns, encoded.texts)
         input_ids = torch.tensor([ids])
-        return Prompt(input_ids, self.family.positions(input_ids, grids), input_ids[0] == image_id)
+        placeholders = (input_ids[0] == self.config.image_token_id).nonzero()[:, 0]
+        visual = torch.zeros(len(ids), dtype=torch.bool)
+        visual[placeholders if encoded.fixed is None else placeholders[~encoded.fixed]] = True
+        return Prompt(input_ids, self.family.positions(input_ids, dict(encoded.side)), visual)
 
     def generate(
         self,
         encoded: Encoded,
         question: str,
-        indices: Tensor | None = None,
+        kept: Kept = None,
         *,
+        history: Sequence[Turn] = (),
+        memory: KVMemory | None = None,
         max_new_tokens: int = 64,
         cancel: threading.Event | None = None,
     ) -> Iterator[Chunk]:
-        """Answer with the visual tokens `indices` (K,), None = all of them; greedy, one Chunk per token.
+        """Answer with the kept visual tokens, None = all of them; greedy, one Chunk per token.
 
         Kept tokens stay at their original positions and in their original order. Setting `cancel` ends the stream
-        before the next token; the cache goes with the iterator.
+        before the next token. `memory` carries keys and values from one turn to the next.
 
         Raises (at once, not at the first token):
-            ValueError: bad question or indices, max_new_tokens below 1, or more tokens than the context holds.
+            ValueError: bad question or selection, max_new_tokens below 1, or more tokens than the context holds.
         """
-        prompt, visual = self._prepare(encoded, question, indices, max_new_tokens)
-        return generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel)
+        prompt, rows = self._prepare(Sample(encoded, question, kept, history), max_new_tokens)
+        return generation.stream(self.model, prompt, self._visual(rows), self._decode, max_new_tokens, cancel, memory)
 
     def answer(
         self,
         encoded: Encoded,
         question: str,
-        indices: Tensor | None = None,
+        kept: Kept = None,
         *,
+        history: Sequence[Turn] = (),
+        memory: KVMemory | None = None,
         max_new_tokens: int = 64,
         cancel: threading.Event | None = None,
     ) -> Answer:
         """`generate` to its end. Same arguments, same errors."""
-        prompt, visual = self._prepare(encoded, question, indices, max_new_tokens)
-        chunks = list(generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel))
-        last = chunks[-1] if chunks else Chunk(-1, "", 0.0)
-        return Answer(
-            text=last.text_so_far,
-            ids=tuple(chunk.token_id for chunk in chunks),
-            ttft_s=chunks[0].seconds if chunks else 0.0,
-            total_s=last.seconds,
-            prefill_tokens=prompt.n,
-            finished=last.finish == "stop",
-            cancelled=last.finish is None,
-        )
+        prompt, rows = self._prepare(Sample(encoded, question, kept, history), max_new_tokens)
+        visual = self._visual(rows)
+        chunks = generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel, memory)
+        return Answer.from_chunks(list(chunks), prompt.n)
+
+    def answer_batch(self, samples: Sequence[Sample], *, max_new_tokens: int = 64) -> list[Answer]:
+        """The answers to several samples in one padded pass, the same as one by one; budgets and images may differ.
+
+        Times are those of the whole batch. Raises ValueError as `generate` does.
+        """
+        prepared = [self._prepare(sample, max_new_tokens) for sample in samples]
+        if not prepared:
+            return []
+        prompts, rows = zip(*prepared, strict=True)
+        found = generation.batch(self.model, prompts, self._visual(_joined(rows)), self._decode, max_new_tokens)
+        return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
 
     def logprobs(
-        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Tensor | None]
+        self,
+        encoded: Encoded,
+        question: str,
+        answer_ids: Sequence[int],
+        selections: Sequence[Kept],
+        history: Sequence[Turn] = (),
     ) -> list[Tensor]:
         """Teacher-forced log-probabilities of an answer under each selection, in the order given.
 
         One language-model pass per budget: selections with equal K go through it together.
 
         Args:
-            answer_ids: T >= 1 token ids, e.g. those of the full-token answer. selections: kept indices; None = all.
+            answer_ids: T >= 1 token ids, e.g. those of the full-token answer. selections: as for `generate`.
 
         Returns:
             For each selection (T, V) float32 on the model's device.
         """
         if not answer_ids:
             raise ValueError("logprobs needs at least one answer token")
-        full = self.prompt(encoded, question)
+        full = self.prompt(encoded, question, history)
         answer = torch.tensor(answer_ids)
         self._check_length(full, len(answer_ids))
         by_budget: defaultdict[int, list[int]] = defaultdict(list)
-        kept = [checked_indices(selection, encoded.tokens.n) for selection in selections]
-        for i, indices in enumerate(kept):
-            by_budget[len(indices)].append(i)
-        features = encoded.tokens.features.to(self.device, self.dtype)
+        indices = [kept_indices(kept, encoded.tokens.n) for kept in selections]
+        for i, kept in enumerate(indices):
+            by_budget[len(kept)].append(i)
         found: dict[int, Tensor] = {}
+        size = max(1, BATCH_ELEMENTS // (len(answer_ids) * self.config.get_text_config().vocab_size))
         for group in by_budget.values():
-            size = max(1, BATCH_ELEMENTS // (len(answer_ids) * self.config.get_text_config().vocab_size))
             for start in range(0, len(group), size):
                 part = group[start : start + size]
-                rows = features[torch.cat([kept[i] for i in part]).to(self.device)]
-                prompts = [full.keep(kept[i]) for i in part]
-                values = generation.forced_logprobs(self.model, prompts, self.family.encoder_output(rows), answer)
-                found.update(zip(part, values, strict=True))
-        return [found[i] for i in range(len(kept))]
+                visual = self._visual(_joined([encoded.rows(selections[i]) for i in part]))
+                prompts = [full.keep(indices[i]) for i in part]
+                found.update(zip(part, generation.forced_logprobs(self.model, prompts, visual, answer), strict=True))
+        return [found[i] for i in range(len(indices))]
 
     def warmup(self) -> None:
         """Run the whole path once on a blank image, so that the first measured time is not the first call's."""
@@ -220,17 +239,20 @@ class VLM:
         answer = self.answer(encoded, "?", max_new_tokens=2)
         self.logprobs(encoded, "?", answer.ids, [None])
 
-    def _prepare(
-        self, encoded: Encoded, question: str, indices: Tensor | None, max_new_tokens: int
-    ) -> tuple[Prompt, Any]:
+    def _prepare(self, sample: Sample, max_new_tokens: int) -> tuple[Prompt, Rows]:
         """The pruned prompt and the rows for its placeholders, after every check of the arguments."""
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}")
-        kept = checked_indices(indices, encoded.tokens.n)
-        prompt = self.prompt(encoded, question).keep(kept)
+        encoded = sample.encoded
+        rows = encoded.rows(sample.kept)
+        prompt = self.prompt(encoded, sample.question, sample.history).keep(kept_indices(sample.kept, encoded.tokens.n))
         self._check_length(prompt, max_new_tokens)
-        rows = encoded.tokens.features[kept].to(self.device, self.dtype)
-        return prompt, self.family.encoder_output(rows)
+        return prompt, rows
+
+    def _visual(self, rows: Rows) -> Visual:
+        mark = hash(rows.features.numpy().tobytes())
+        output = self.family.encoder_output(rows)
+        return Visual(output, mark, self.config.image_token_id, self.family.marks_images)
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -250,10 +272,11 @@ class VLM:
                 "`python -m pruning.training scorer`"
             )
         if unknown:
+            there = sorted({name.partition("@")[0] for name in self.signals})
+            depth = len(self.family.attentions)
+            layers = f", layers @{-depth} to @{depth - 1}" if depth else ""
             raise ValueError(
-                f"{self.title} cannot provide the signal {unknown[0]!r}; it has question, "
-                f"{'scorer, ' if self.scorer else ''}vision_attention@L with L from {-self.family.vision_layers} to "
-                f"{self.family.vision_layers - 1}"
+                f"{self.title} cannot provide the signal {unknown[0]!r}; it has {', '.join(there)}{layers}"
             )
 
     def _check_length(self, prompt: Prompt, new_tokens: int) -> None:
@@ -262,8 +285,23 @@ class VLM:
         if needed > limit:
             raise ValueError(
                 f"The question, the visual tokens and {new_tokens} tokens of answer need {needed} places; {self.title} "
-                f"holds {limit}. Shorten the question or keep fewer visual tokens."
+                f"holds {limit}. Shorten the question, use a smaller image or fewer of them."
             )
+
+    def _clean(self, text: str, *, empty: bool = False) -> str:
+        """A question, or an answer from history, that cannot be mistaken for the model's own marks."""
+        text = text.strip() if empty else _checked_question(text)
+        added = self.tokenizer.added_tokens_decoder.values()
+        marks = [str(token) for token in added if token.special] + [self.family.processing.placeholder]
+        control = [mark for mark in marks if mark in text]
+        if control:
+            raise ValueError(f"The question contains {control[0]!r}, a control token of the model: remove it")
+        return text
+
+
+def _joined(rows: Sequence[Rows]) -> Rows:
+    levels = zip(*(r.deepstack for r in rows), strict=True)
+    return Rows(torch.cat([r.features for r in rows]), tuple(torch.cat(level) for level in levels))
 
 
 def _checked_question(question: str) -> str:

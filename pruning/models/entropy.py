@@ -1,0 +1,27 @@
+"""How much the pixels under a token vary: a signal that needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pruning.tokens import Grid
+
+
+def patch_entropy(images: Sequence[Image.Image], grids: Sequence[Grid], rects: np.ndarray) -> Tensor:
+    """(N,) float32 grey-level entropy in bits of the pixels under each rectangle, 256 levels, equal weights of R, G, B.
+
+    rects: (N, 4) in pixels of the image that the token's grid shows. An empty rectangle has entropy 0.
+    """
+    grey = [np.asarray(image, np.float32).mean(-1).round().astype(np.uint8) for image in images]
+    owners = np.concatenate([np.full(grid.count, grid.image) for grid in grids])
+    entropies = np.zeros(len(rects), np.float32)
+    for i, (x0, y0, x1, y1) in enumerate(np.round(rects).astype(int)):
+        counts = np.bincount(grey[owners[i]][y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)].ravel(), minlength=256)
+        shares = counts[counts > 0] / max(counts.sum(), 1)
+        entropies[i] = -(shares * np.log2(shares)).sum()
+    return torch.from_numpy(entropies)

@@ -1,0 +1,31 @@
+"""Families that differ from the generic adapter, each in a file that says how."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from pruning.models.families.qwen_vl import Qwen3VL, QwenVL
+from pruning.models.family import Family
+from pruning.models.values import ModelError
+
+FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL)
+
+
+def family_of(config: Any) -> type[Family]:
+    """The adapter for a model's configuration: its family's own, else the generic one.
+
+    Raises ModelError, naming the reason, for models that cannot be pruned from outside.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    kind = config.model_type
+    if getattr(config, "vision_config", None) is None or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ModelError(f"models of type {kind} are not supported because they are text-only: choose one that sees")
+    forward = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].forward
+    if "mm_encoder_outputs" not in inspect.signature(forward).parameters:
+        raise ModelError(
+            f"models of type {kind} are not supported because the model library lets nobody hand them image rows "
+            "(mm_encoder_outputs): choose a model of another family"
+        )
+    return next((family for family in FAMILIES if config.model_type in family.model_types), Family)

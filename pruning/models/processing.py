@@ -1,0 +1,90 @@
+"""The checkpoint's own processor, in two halves: images apart from text, as an image is encoded before any question.
+
+Processor classes of families that also take videos insist on a video processor, which needs torchvision. Here they are
+built without one: only pictures are ever given to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from pruning.models.values import Turn
+
+# SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package.
+SAME_FOR_IMAGES = {"smolvlm": "idefics3"}
+
+
+class Processing:
+    """Pictures -> tower inputs and the text that stands for them; conversation -> token ids."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.tokenizer: Any = processor.tokenizer
+        self.image_processor: Any = processor.image_processor
+        self.placeholder: str = processor.image_token  # what the chat template writes for an image
+        self.template: str = processor.chat_template or self.tokenizer.chat_template
+
+    def images(self, images: Sequence[Image.Image], options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Inputs of the model for RGB images (`pixel_values`, …), and for each image its text in the prompt.
+
+        options: of the image processor. Raises ValueError for an image that the processor refuses.
+        """
+        batch = self.processor(
+            images=list(images),
+            text=[self.placeholder * len(images)],
+            return_tensors="pt",
+            return_text_replacement_offsets=True,
+            images_kwargs=options,
+        )
+        texts = tuple(piece["replacement"] for piece in batch.pop("text_replacement_offsets")[0])
+        words = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+        return {name: value for name, value in batch.items() if name not in words}, texts
+
+    def ids(self, question: str, history: Sequence[Turn], texts: Sequence[str]) -> list[int]:
+        """Token ids of the conversation up to the answer to `question`; the images come before its first question."""
+        images = [{"type": "image"} for _ in texts]
+        messages: list[dict[str, Any]] = []
+        for turn in history:
+            messages.append({"role": "user", "content": [{"type": "text", "text": turn.question}]})
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
+        messages.append({"role": "user", "content": [{"type": "text", "text": question}]})
+        messages[0]["content"] = [*images, *messages[0]["content"]]
+        rendered: str = self.tokenizer.apply_chat_template(
+            messages, chat_template=self.template, add_generation_prompt=True, tokenize=False
+        )
+        pieces = rendered.split(self.placeholder)
+        if len(pieces) != len(texts) + 1:
+            raise ValueError(f"the chat template wrote {len(pieces) - 1} placeholders for {len(texts)} images")
+        text = pieces[0] + "".join(image + piece for image, piece in zip(texts, pieces[1:], strict=True))
+        begin = self.tokenizer.bos_token
+        written = begin is not None and rendered.startswith(begin)  # by the template: the tokenizer must not repeat it
+        ids: list[int] = self.tokenizer(text, add_special_tokens=not written).input_ids
+        return ids
+
+
+def build(source: str, config: Any) -> Processing:
+    """The processor of a checkpoint (folder or hub id). Raises ValueError for a type that has none."""
+    import transformers
+    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    kind = SAME_FOR_IMAGES.get(config.model_type, config.model_type)
+    if kind not in PROCESSOR_MAPPING_NAMES:
+        raise ValueError(f"the model library has no processor for models of type {config.model_type}")
+    base = getattr(transformers, PROCESSOR_MAPPING_NAMES[kind])
+
+    class ImagesOnly(base):  # type: ignore[misc, valid-type]
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            return None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
+
+    ImagesOnly.__name__ = base.__name__  # which the library looks its settings up by
+    settings, _ = base.get_processor_dict(source)
+    parts = {
+        "image_processor": AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False),
+        "tokenizer": AutoTokenizer.from_pretrained(source, trust_remote_code=False),
+    }
+    arguments = [parts.get(name) for name in base.get_attributes()]
+    return Processing(ImagesOnly.from_args_and_dict(arguments, settings))
