@@ -36,6 +36,16 @@ SHAPES: dict[str, str] = {
 }
 
 
+def part_of_signal(name: str, value: Any, part: slice) -> Any:
+    """The signal as the tokens of `part` alone would have it."""
+    kind = name.partition("@")[0]
+    if kind == "question":
+        return value
+    if kind == "projector":
+        return lambda offset: value(offset)[part]
+    return value[part, part] if kind == "vision_attention_map" else value[part]
+
+
 def check_signal(asked_by: str, name: str, value: Any, n: int, width: int) -> None:
     """Raise ValueError, naming method, signal and shape, unless a signal has its shape and only finite values.
 

@@ -1,0 +1,80 @@
+"""Budgets for the sample, for each image, for each tile."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pruning import Grid, make
+from pruning.allocation import part_of, select_within
+from pruning.budget import keep_count
+from tests.samples import EVERY, sample
+
+GRIDS = (
+    Grid(1, 2, 3, 0, role="thumbnail"),
+    Grid(1, 3, 4, 6, role="tile", box=(0, 0, 0.5, 1)),
+    Grid(1, 3, 4, 18, role="tile", box=(0.5, 0, 1, 1)),
+    Grid(1, 5, 2, 30, image=1),
+)
+BOUNDS = {"sample": [(0, 40)], "image": [(0, 30), (30, 40)], "tile": [(0, 6), (6, 18), (18, 30), (30, 40)]}
+
+
+@pytest.mark.parametrize("per", sorted(BOUNDS))
+@pytest.mark.parametrize("name", ["idpruner", "uniform", "random", "divprune"])
+def test_every_part_gets_its_own_share(per: str, name: str) -> None:
+    tokens, method = sample(40, grids=GRIDS), make(name)
+    kept = select_within(method, tokens, 0.25, per)
+    for start, stop in BOUNDS[per]:
+        inside = [i - start for i in kept.order.tolist() if start <= i < stop]
+        assert len(inside) == keep_count(stop - start, 0.25)
+        part = part_of(tokens, tuple(g for g in GRIDS if start <= g.start < stop))
+        assert inside == method.select(part, len(inside)).order.tolist()
+    assert kept.k == sum(keep_count(stop - start, 0.25) for start, stop in BOUNDS[per])
+
+
+def test_parts_take_turns_in_the_pick_order() -> None:
+    order = select_within(make("idpruner"), sample(40, grids=GRIDS), 0.25, "tile").order.tolist()
+    owners = [next(i for i, (start, stop) in enumerate(BOUNDS["tile"]) if start <= pick < stop) for pick in order]
+    assert owners == [0, 1, 2, 3, 0, 1, 2, 3, 1, 2, 3]  # two picks of 6, three of 12, three of 10
+
+
+def test_a_part_has_the_signals_of_its_tokens() -> None:
+    tokens = sample(40, grids=GRIDS)
+    part = part_of(tokens, GRIDS[1:3])
+    assert part.n == 24
+    assert [grid.start for grid in part.grids] == [0, 12]
+    assert [grid.role for grid in part.grids] == ["tile", "tile"]
+    for name in EVERY:
+        whole, own = tokens.signal(name), part.signal(name)
+        if name == "question":
+            assert own is whole
+        elif name == "projector":
+            torch.testing.assert_close(own(torch.zeros(9)), part.features)
+        elif name.startswith("vision_attention_map"):
+            assert torch.equal(own, whole[6:30, 6:30])
+        else:
+            assert torch.equal(own, whole[6:30])
+
+
+def test_merged_rows_stay_with_their_tokens() -> None:
+    tokens, method = sample(40, grids=GRIDS), make("visionzip")
+    kept = select_within(method, tokens, 0.5, "tile")
+    for start, stop in BOUNDS["tile"]:
+        part = part_of(tokens, tuple(g for g in GRIDS if start <= g.start < stop))
+        alone = method.select(part, keep_count(part.n, 0.5))
+        here = [i for i, pick in enumerate(kept.order.tolist()) if start <= pick < stop]
+        assert torch.equal(kept.rows[here], alone.rows)
+        own = kept.merge_into[start:stop]
+        assert torch.equal(torch.where(own < 0, own, own - start), alone.merge_into)
+
+
+def test_an_unknown_scope_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'pixel'.*sample, image, tile"):
+        select_within(make("random"), sample(40, grids=GRIDS), 0.25, "pixel")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("retention", [0, 1.5, float("nan")])
+def test_a_bad_retention_is_refused_in_every_scope(retention: float) -> None:
+    for per in BOUNDS:
+        with pytest.raises(ValueError, match="retention"):
+            select_within(make("random"), sample(40, grids=GRIDS), retention, per)  # type: ignore[arg-type]
