@@ -166,8 +166,10 @@ class Engine:
 
     @property
     def default_source(self) -> str:
-        """The trained scorer where the model has one, else attention in the last vision layer."""
-        return "scorer" if "scorer" in self.vlm.signals else "vision_attention"
+        """The trained scorer where the model has one, else the next source that it can serve."""
+        from pruning.importance import best_source
+
+        return best_source(self.vlm.signals)
 
     def overlay(
         self, session: Session, question: str, method: Method, retention: float, style: str

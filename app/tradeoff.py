@@ -17,18 +17,10 @@ from app.device import Task
 from app.engine import Engine, checked_question
 from app.session import Session
 from pruning import charts
+from pruning.curves import FidelityPoint, fidelity_sweep
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import METHODS, make
-from pruning.pareto import (
-    RETENTIONS,
-    FidelityPoint,
-    PlanePoint,
-    fidelity_sweep,
-    front,
-    lambda_of,
-    plane_methods,
-    plane_sweep,
-)
+from pruning.pareto import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
 
 if TYPE_CHECKING:
     from pruning.method import Method
@@ -49,11 +41,6 @@ class Progress:
         """Estimate from the mean pace so far; None before the first point."""
         done = len(self.points)
         return None if not done else self.seconds / done * (self.total - done)
-
-
-def slots() -> dict[str, int]:
-    """Method → colour and marker on every chart: IDPruner first, then the registry's order."""
-    return {name: place for place, name in enumerate(sorted(METHODS, key=lambda name: name != "idpruner"))}
 
 
 def source_of(engine: Engine, method: Method) -> str:

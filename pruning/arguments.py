@@ -4,12 +4,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pruning.commands import CURVES
 from pruning.draw import STYLES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
 from pruning.params import Param, params
 from pruning.pareto import RETENTIONS
+
+CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 
 
 def build_parser() -> argparse.ArgumentParser:

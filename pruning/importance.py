@@ -5,6 +5,7 @@ Raw importance is on its source's own scale; methods normalise it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -40,6 +41,11 @@ def signals_for(source: str) -> frozenset[str]:
         raise ValueError(f"unknown importance source {source!r}; known sources: {', '.join(SIGNALS)}")
     signal = SIGNALS[source]
     return frozenset() if signal is None else frozenset({signal})
+
+
+def best_source(signals: Collection[str]) -> str:
+    """The first source, in the order of SOURCES, that a model with these signals can serve."""
+    return next(source for source in SOURCES if signals_for(source) <= set(signals))
 
 
 def raw_importance(tokens: VisualTokens, source: str, asked_by: str) -> Tensor:

@@ -1,8 +1,6 @@
-"""Sweeps of methods over λ and retention, and the points that no other point beats.
+"""The paper's plane: importance retention against Hopkins, for methods over λ and retention, and its front.
 
-Two planes: importance retention against Hopkins (geometry of the kept set, needs no language model) and fidelity
-against tokens kept (what the model still says). Every point is measured on the given sample. Knows models only as
-`LanguageModel`.
+Geometry of the kept set alone: needs no language model. Every point is measured on the given sample.
 """
 
 from __future__ import annotations
@@ -11,34 +9,16 @@ import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from pruning.budget import keep_count
-from pruning.method import Method, make
-from pruning.metrics import fidelity, hopkins_prefixes, importance_retention_prefixes
-from pruning.tokens import Selection, VisualTokens
+from pruning.method import METHODS, Method, make
+from pruning.metrics import hopkins_prefixes, importance_retention_prefixes
+from pruning.tokens import VisualTokens
 
 LAMBDAS = tuple(step / 20 for step in range(21))
 RETENTIONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0)
-
-
-class LanguageModel(Protocol):
-    """The part of a vision-language model that a fidelity sweep uses; `pruning.models` provides it."""
-
-    def tokens(self, encoded: Any, question: str, needs: frozenset[str]) -> VisualTokens: ...
-
-    def answer(
-        self, encoded: Any, question: str, indices: Tensor | None, *, cancel: threading.Event | None = None
-    ) -> Any:
-        """Something with `.ids`, the token ids of the greedy answer; `indices` None = all visual tokens."""
-
-    def logprobs(
-        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """One (T, V) float32 per selection: log-probabilities at the T answer tokens, teacher-forced."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +34,23 @@ class PlanePoint:
     hopkins: float
 
 
-@dataclass(frozen=True)
-class FidelityPoint:
-    """What is left of the model's answer when `method` keeps `budget` tokens."""
-
-    method: str
-    title: str
-    mmr_lambda: float | None
-    budget: int
-    retention: float
-    fidelity: float
-
-
 def plane_methods(importance: str = "scorer") -> tuple[Method, ...]:
-    """The curves and reference strategies of the paper's figure, all with the same importance source."""
-    sourced = [make(name, importance=importance) for name in ("idpruner", "naive_hybrid", "dpp", "greedy_importance")]
-    return (*sourced, *(make(name) for name in ("greedy_diversity", "divprune", "random", "uniform")))
+    """The curves and reference strategies of the paper's figure: every method that takes its importance from a source,
+    all from the same one, and every method that needs no signal and only selects.
+    """
+    sourced = [make(name, importance=importance) for name in METHODS if hasattr(METHODS[name], "importance")]
+    others = [make(name) for name in METHODS if not hasattr(METHODS[name], "importance")]
+    return (*sourced, *(method for method in others if not method.needs and not method.merges))
+
+
+def slots() -> dict[str, int]:
+    """Method -> colour and marker on every chart: IDPruner's first, then those of the plane, then the rest.
+
+    Methods of one plane get colours that differ, however many others are registered.
+    """
+    plane = [method.name for method in plane_methods()]
+    names = sorted(METHODS, key=lambda name: (name != "idpruner", name not in plane))
+    return {name: place for place, name in enumerate(names)}
 
 
 def plane_sweep(
@@ -90,7 +71,7 @@ def plane_sweep(
     budgets = [keep_count(tokens.n, retention) for retention in retentions]
     points: list[PlanePoint] = []
     for method in _along_lambda(methods, lambdas):
-        if _stopped(cancel):
+        if cancel is not None and cancel.is_set():
             break
         if method.nested:
             order = method.select(tokens, max(budgets)).order
@@ -125,57 +106,6 @@ def front(points: Sequence[PlanePoint]) -> list[PlanePoint]:
     return kept
 
 
-def fidelity_sweep(
-    vlm: LanguageModel,
-    encoded: Any,
-    question: str,
-    methods: Sequence[Method],
-    retentions: Sequence[float] = RETENTIONS,
-    *,
-    answer_ids: Sequence[int] | None = None,
-    cancel: threading.Event | None = None,
-    max_batch: int = 16,
-) -> Iterator[FidelityPoint]:
-    """Yield the fidelity of every method at every retention as it is measured, smallest budget first (the fastest).
-
-    The kept sets of one budget run through the model together, at most `max_batch` at once, and equal sets run once.
-    All tokens kept is the reference itself. answer_ids: the full-token greedy answer, where it is known; else it is
-    generated. A set `cancel` ends the sweep before the next batch. Raises ValueError as `Method.select` and
-    `keep_count` do.
-    """
-    needs = frozenset().union(*(method.needs for method in methods))
-    tokens = vlm.tokens(encoded, question, needs)
-    budgets = {retention: keep_count(tokens.n, retention) for retention in sorted(set(retentions))}
-    if not methods or not budgets:
-        return
-    if answer_ids is None:
-        answer_ids = vlm.answer(encoded, question, None, cancel=cancel).ids
-    if _stopped(cancel):
-        return
-    if not len(answer_ids):
-        raise ValueError("the answer with all tokens is empty, so there is nothing to compare: ask another question")
-    everything = torch.arange(tokens.n)
-    full = vlm.logprobs(encoded, question, answer_ids, [everything])[0]
-    longest = {method: method.select(tokens, max(budgets.values())) for method in methods if method.nested}
-    measured: dict[tuple[int, ...], float] = {tuple(everything.tolist()): fidelity(full, full)}
-    for retention, budget in budgets.items():
-        sets = [tuple(_kept(method, tokens, budget, longest).tolist()) for method in methods]
-        done = 0
-        while done < len(methods):
-            if _stopped(cancel):
-                return
-            fresh = list(dict.fromkeys(chosen for chosen in sets[done:] if chosen not in measured))[:max_batch]
-            if fresh:
-                indices = [torch.tensor(chosen) for chosen in fresh]
-                for chosen, pruned in zip(fresh, vlm.logprobs(encoded, question, answer_ids, indices), strict=True):
-                    measured[chosen] = fidelity(full, pruned)
-            while done < len(methods) and sets[done] in measured:
-                method = methods[done]
-                value = measured[sets[done]]
-                yield FidelityPoint(method.name, method.title, lambda_of(method), budget, retention, value)
-                done += 1
-
-
 def lambda_of(method: Method) -> float | None:
     """The method's λ, None where it has none."""
     return getattr(method, "mmr_lambda", None)
@@ -187,13 +117,3 @@ def _along_lambda(methods: Sequence[Method], lambdas: Sequence[float]) -> Iterat
             yield method
         else:
             yield from (dataclasses.replace(method, mmr_lambda=value) for value in lambdas)  # type: ignore[call-arg]
-
-
-def _kept(method: Method, tokens: VisualTokens, budget: int, longest: dict[Method, Selection]) -> Tensor:
-    """(K,) ascending, on the CPU: a slice of the longest order where the method is nested."""
-    selection = longest[method].prefix(budget) if method.nested else method.select(tokens, budget)
-    return selection.indices.cpu()
-
-
-def _stopped(cancel: threading.Event | None) -> bool:
-    return cancel is not None and cancel.is_set()

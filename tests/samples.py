@@ -9,18 +9,19 @@ moved(tokens, permutation)              the same tokens at other places, every s
 
 from __future__ import annotations
 
-import zlib
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pruning import synthetic
 from pruning.ops import cosine_similarity
 from pruning.signals import SHAPES
 from pruning.tokens import Grid, VisualTokens
 
-HEADS, HEAD_WIDTH, PRE_WIDTH, QUESTION = 2, 5, 9, 3  # sizes that no other dimension has by chance
+SIZES = synthetic.Sizes(heads=2, head_width=5, pre_width=9, words=3)  # no two dimensions are equal by chance
 LAYERED = ("vision_attention", "vision_attention_map", "vision_keys", "vision_values")
 EVERY = tuple(
     name
@@ -51,8 +52,7 @@ def sample(
 ) -> VisualTokens:
     """rows: (n, D) features in the place of random ones; `width` is then theirs."""
     rows = features(n, width, seed) if rows is None else rows
-    grids = grids or (Grid(1, 1, n),)
-    return VisualTokens(rows, grids, {name: signal(name, rows, grids, seed) for name in needs})
+    return synthetic.tokens(rows, grids or (Grid(1, 1, n),), needs, seed, SIZES)
 
 
 def signals(n: int, width: int = 12, seed: int = 0, needs: Iterable[str] = EVERY) -> dict[str, Any]:
@@ -69,50 +69,6 @@ def tiles(n: int) -> tuple[Grid, ...]:
     return (*grids, Grid(1, 1, n % 5, 5 * part, image=1)) if n % 5 else tuple(grids)
 
 
-def signal(name: str, rows: Tensor, grids: tuple[Grid, ...], seed: int = 0) -> Any:
-    """The signal of that name for the features `rows` (N, D); the same for equal arguments."""
-    n, width = rows.shape
-    kind = name.partition("@")[0]
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed)
-    if kind in ("vision_attention", "patch_entropy"):
-        return torch.rand(n, generator=generator) * (8 if kind == "patch_entropy" else 1)
-    if kind == "vision_attention_map":
-        logits = 2 * torch.randn(n, n, generator=generator)
-        return logits.masked_fill(~_same_grid(grids), -torch.inf).softmax(dim=1)
-    if kind == "projector":
-        return Projector(rows, signal("pre_projector", rows, grids, seed), generator)
-    shape = {
-        "scorer": (n,),
-        "vision_keys": (n, HEADS, HEAD_WIDTH),
-        "vision_values": (n, HEADS, HEAD_WIDTH),
-        "pre_projector": (n, PRE_WIDTH),
-        "question": (QUESTION, width),
-    }[kind]
-    return torch.randn(shape, generator=generator)
-
-
-class Projector:
-    """A small two-layer network on `pre` (N, C), shifted per token so that offset 0 gives `rows` (N, D) exactly."""
-
-    def __init__(self, rows: Tensor, pre: Tensor, generator: torch.Generator) -> None:
-        self.rows, self.pre = rows, pre
-        self.inner = torch.randn(pre.shape[1], 16, generator=generator)
-        self.outer = torch.randn(16, rows.shape[1], generator=generator)
-
-    def __call__(self, offset: Tensor) -> Tensor:
-        return self.rows + (self._network(self.pre + offset) - self._network(self.pre))
-
-    def _network(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.gelu(x @ self.inner) @ self.outer
-
-    def moved(self, places: Tensor) -> Projector:
-        """The projector of the tokens at other places: new place i holds old token places[i]."""
-        other = object.__new__(Projector)
-        other.rows, other.pre = self.rows[places], self.pre[places]
-        other.inner, other.outer = self.inner, self.outer
-        return other
-
-
 def moved(tokens: VisualTokens, places: Tensor) -> VisualTokens:
     """The same tokens at other places on the same grids: new place i holds old token places[i]."""
     found: dict[str, Any] = {}
@@ -121,7 +77,7 @@ def moved(tokens: VisualTokens, places: Tensor) -> VisualTokens:
         if kind == "question":
             found[name] = value
         elif kind == "projector":
-            found[name] = value.moved(places)
+            found[name] = dataclasses.replace(value, rows=value.rows[places], pre=value.pre[places])
         elif kind == "vision_attention_map":
             found[name] = value[places][:, places]
         else:
@@ -133,9 +89,3 @@ def _grid(count: int, start: int, **more: Any) -> Grid:
     """`count` tokens as nearly square as they go."""
     height = max(h for h in range(1, int(count**0.5) + 1) if count % h == 0)
     return Grid(1, height, count // height, start, **more)
-
-
-def _same_grid(grids: tuple[Grid, ...]) -> Tensor:
-    """(N, N) bool: both tokens are of the same picture or tile."""
-    owner = torch.repeat_interleave(torch.tensor([grid.count for grid in grids]))
-    return owner[:, None] == owner[None, :]

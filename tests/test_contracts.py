@@ -12,7 +12,8 @@ import torch
 from pruning import METHODS, Grid, Method, VisualTokens, make
 from pruning.params import params
 from pruning.signals import SHAPES
-from tests.samples import EVERY, LAYERED, Projector, features, moved, sample, tiles
+from pruning.synthetic import Projector
+from tests.samples import EVERY, LAYERED, features, moved, sample, tiles
 
 # Methods whose picks follow a token's place and not only the token. Everybody else is checked; these say why.
 BOUND_TO_PLACES = {

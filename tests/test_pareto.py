@@ -3,16 +3,15 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pruning import make, pareto
+from pruning import METHODS, make
 from pruning.metrics import hopkins, importance_retention
-from pruning.pareto import PlanePoint, fidelity_sweep, front, plane_methods, plane_sweep
+from pruning.pareto import PlanePoint, front, plane_methods, plane_sweep, slots
 from tests import oracles
-from tests.samples import features, sample
+from tests.samples import sample
 
 RETENTIONS = (0.1, 0.25, 0.5, 1.0)
 
@@ -41,6 +40,23 @@ def test_plane_methods_share_the_importance_source():
     assert all(p.importance_retention <= best[p.retention] + 1e-9 for p in points)
 
 
+def test_the_plane_holds_the_paper_s_strategies_and_whatever_needs_no_signal():
+    names = [method.name for method in plane_methods()]
+    assert {"idpruner", "naive_hybrid", "dpp", "greedy_importance"} <= set(names)
+    assert {"greedy_diversity", "divprune", "random", "uniform"} <= set(names)
+    assert all(not method.merges for method in plane_methods())
+    assert all(not make(name).needs - {"scorer"} for name in names)
+    assert len(names) == len(set(names))
+
+
+def test_methods_of_the_plane_come_first_among_the_colours():
+    places = slots()
+    assert sorted(places.values()) == list(range(len(METHODS)))
+    assert places["idpruner"] == 0
+    plane = {places[method.name] for method in plane_methods()}
+    assert plane == set(range(len(plane)))
+
+
 def test_plane_sweep_stops_when_cancelled():
     tokens = sample(30)
     cancel = threading.Event()
@@ -61,108 +77,3 @@ def test_front_is_what_no_other_point_beats():
         expected = sorted(chosen[i] for i in oracles.non_dominated(chosen))
         assert sorted((p.importance_retention, p.hopkins) for p in front([point(*pair) for pair in chosen])) == expected
     assert front([]) == []
-
-
-class FakeModel:
-    """A language model whose answer depends on the kept set in a known way, and which counts what it is asked."""
-
-    def __init__(self, n: int = 40) -> None:
-        self.sample = sample(n)
-        self.batches: list[list[int]] = []
-        self.needs: frozenset[str] = frozenset()
-        self.answers = 0
-
-    def tokens(self, encoded, question, needs):
-        self.needs = needs
-        return self.sample
-
-    def answer(self, encoded, question, indices, *, cancel=None):
-        assert indices is None
-        self.answers += 1
-        return SimpleNamespace(ids=[3, 1])
-
-    def logprobs(self, encoded, question, answer_ids, selections):
-        assert list(answer_ids) == [3, 1]
-        assert len({len(chosen) for chosen in selections}) == 1, "one batch, one budget"
-        assert all(torch.equal(chosen, chosen.sort().values) for chosen in selections)
-        self.batches.append([len(chosen) for chosen in selections])
-        table = features(self.sample.n, 7, seed=9)
-        return [(table[chosen].mean(dim=0) * torch.ones(2, 1)).log_softmax(dim=1) for chosen in selections]
-
-
-METHODS = tuple(make(name) for name in ("idpruner", "vision_selector", "greedy_importance", "naive_hybrid", "uniform"))
-
-
-def test_fidelity_sweep_measures_every_method_at_every_retention():
-    model = FakeModel()
-    points = list(fidelity_sweep(model, "image", "what?", METHODS, RETENTIONS))
-    assert [(p.retention, p.method) for p in points] == list(
-        itertools.product(RETENTIONS, [method.name for method in METHODS])
-    )
-    assert model.needs == {"scorer"}
-    everything = model.logprobs("image", "what?", [3, 1], [torch.arange(40)])[0]
-    for p in points:
-        kept = make(p.method).select(model.sample, p.budget).indices
-        pruned = model.logprobs("image", "what?", [3, 1], [kept])[0]
-        expected = torch.exp(-(everything.exp() * (everything - pruned)).sum(1).mean()).item()
-        assert p.fidelity == pytest.approx(expected, abs=1e-6)
-        assert p.mmr_lambda == (0.5 if p.method in ("idpruner", "naive_hybrid") else None)
-
-
-def test_fidelity_sweep_runs_one_batch_per_budget_and_equal_sets_once():
-    model = FakeModel()
-    list(fidelity_sweep(model, "image", "what?", METHODS, (1.0, 0.25, 0.5), answer_ids=[3, 1]))
-    assert model.answers == 0
-    # All tokens once; then 4 different sets of 5 methods (two are the same top-k); retention 1.0 is the reference.
-    assert model.batches == [[40], [10] * 4, [20] * 4]
-
-
-def test_fidelity_sweep_splits_batches():
-    model = FakeModel()
-    points = list(fidelity_sweep(model, "image", "what?", METHODS, (0.25,), max_batch=3))
-    assert model.batches == [[40], [10] * 3, [10]]
-    assert len(points) == len(METHODS)
-
-
-def test_fidelity_sweep_selects_nested_methods_once(monkeypatch):
-    asked = []
-    select = pareto.Method.select
-
-    def counted(self, tokens, budget):
-        asked.append(self.name)
-        return select(self, tokens, budget)
-
-    monkeypatch.setattr(pareto.Method, "select", counted)
-    list(fidelity_sweep(FakeModel(), "image", "what?", METHODS, RETENTIONS))
-    assert {name: asked.count(name) for name in asked} == {
-        "idpruner": 1,
-        "vision_selector": 1,
-        "greedy_importance": 1,
-        "naive_hybrid": 4,
-        "uniform": 4,
-    }
-
-
-def test_fidelity_sweep_yields_before_it_goes_on_and_stops_when_cancelled():
-    model, cancel = FakeModel(), threading.Event()
-    points = fidelity_sweep(model, "image", "what?", METHODS, RETENTIONS, cancel=cancel)
-    assert next(points).budget == 4
-    assert len(model.batches) == 2
-    cancel.set()
-    assert {p.budget for p in points} == {4}
-    assert len(model.batches) == 2
-
-
-def test_fidelity_sweep_cancelled_before_its_start_measures_nothing():
-    model, cancel = FakeModel(), threading.Event()
-    cancel.set()
-    assert list(fidelity_sweep(model, "image", "what?", METHODS, RETENTIONS, cancel=cancel)) == []
-    assert model.batches == []
-
-
-def test_fidelity_sweep_without_methods_or_answer():
-    assert list(fidelity_sweep(FakeModel(), "image", "what?", [])) == []
-    with pytest.raises(ValueError, match="ask another question"):
-        list(fidelity_sweep(FakeModel(), "image", "what?", METHODS, answer_ids=[]))
-    with pytest.raises(ValueError, match="at most 1"):
-        list(fidelity_sweep(FakeModel(), "image", "what?", METHODS, (1.5,)))

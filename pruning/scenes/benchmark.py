@@ -18,7 +18,7 @@ from pruning.budget import keep_count
 from pruning.method import Method
 from pruning.scenes.questions import FAMILIES, questions
 from pruning.scenes.render import HELD_OUT, render
-from pruning.tokens import VisualTokens
+from pruning.tokens import Selection, VisualTokens
 
 SIZES: Final = ((448, 448), (336, 448), (336, 336))
 """Height and width of the scenes, in turn: 256, 192 and 144 visual tokens of 28 px."""
@@ -32,7 +32,7 @@ class Model(Protocol):
     def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = ...) -> Any: ...
     def tokens(self, encoded: Any, question: str, needs: frozenset[str] = ...) -> VisualTokens: ...
     def logprobs(
-        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Tensor | None]
+        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
     ) -> list[Tensor]: ...
 
 
@@ -79,8 +79,8 @@ def run(
     end = [model.tokenizer.eos_token_id]
     for i in range(scenes):
         scene = render(first + i, *SIZES[i % len(SIZES)])
-        encoded = model.encode([Image.fromarray(scene.image)], needs)
-        kept: dict[tuple[str, float], Tensor] = {}
+        encoded = model.encode([Image.fromarray(scene.image)], needs - {"question"})
+        kept: dict[tuple[str, float], Selection] = {}
         for question in questions(scene, 0, per_family):
             asked[question.family] += 1
             tokens = model.tokens(encoded, question.text, needs)
@@ -95,14 +95,13 @@ def run(
 
 
 def _select(
-    tokens: VisualTokens, methods: Mapping[str, Method], retentions: Sequence[float], known: Mapping[Any, Tensor]
-) -> Iterator[tuple[tuple[str, float], Tensor]]:
-    """Kept indices of every method and retention that is not known yet or that depends on the question."""
+    tokens: VisualTokens, methods: Mapping[str, Method], retentions: Sequence[float], known: Mapping[Any, Selection]
+) -> Iterator[tuple[tuple[str, float], Selection]]:
+    """What every method keeps at every retention, where that is not known yet or that depends on the question."""
     for label, method in methods.items():
         if "question" not in method.needs and (label, retentions[0]) in known:
             continue
         budgets = [keep_count(tokens.n, r) for r in retentions]
         longest = method.select(tokens, max(budgets)) if method.nested else None
         for retention, budget in zip(retentions, budgets, strict=True):
-            chosen = longest.prefix(budget) if longest else method.select(tokens, budget)
-            yield (label, retention), chosen.indices
+            yield (label, retention), longest.prefix(budget) if longest else method.select(tokens, budget)

@@ -1,0 +1,37 @@
+"""`scenes`: accuracy of the methods on held-out scenes, per question family."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pruning.method import Method
+from pruning.models import VLM
+from pruning.scenes.benchmark import run
+from pruning.scenes.questions import FAMILIES
+
+
+def scenes(
+    vlm: VLM,
+    methods: Sequence[Method],
+    retentions: Sequence[float],
+    count: int,
+    per_family: int,
+    progress: Callable[[int, int], None],
+) -> list[dict[str, Any]]:
+    """Accuracy on held-out scenes: a row for all tokens, then one per retention and method.
+
+    `kept` is the share of the all-token accuracy that is left; None where that is 0.
+    """
+    named = {method.name: method for method in methods}
+    rows = run(vlm, named, retentions, scenes=count, per_family=per_family, progress=progress)
+    whole = rows[0].accuracy
+    return [
+        {
+            "method": row.method,
+            "retention": row.retention,
+            **{family: row.of(family) if row.asked[family] else None for family in FAMILIES},
+            "accuracy": row.accuracy,
+            "kept": row.accuracy / whole if whole else None,
+            "questions": sum(row.asked.values()),
+        }
+        for row in rows
+    ]

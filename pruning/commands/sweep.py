@@ -1,0 +1,86 @@
+"""`sweep`: the trade-off curves of one picture and question, as a table and as charts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pruning import charts, draw
+from pruning.budget import keep_count
+from pruning.commands.files import write_picture
+from pruning.curves import FidelityPoint, fidelity_sweep
+from pruning.images import open_image
+from pruning.importance import best_source, raw_importance, signals_for
+from pruning.method import Method
+from pruning.models import VLM
+from pruning.pareto import front, plane_methods, plane_sweep, slots
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a sweep: a kept set, where it lies on the plane, and what is left of the answer (where measured)."""
+
+    method: str
+    mmr_lambda: float | None
+    retention: float
+    budget: int
+    importance_retention: float | None
+    hopkins: float | None
+    fidelity: float | None
+
+
+def sweep(
+    vlm: VLM,
+    source: str,
+    question: str,
+    methods: Sequence[Method],
+    retentions: Sequence[float],
+    at: float,
+    png: Path | None,
+    progress: Callable[[int, int], None],
+) -> list[Point]:
+    """Both trade-offs of one image and question: the plane for every λ and reference strategy, fidelity for `methods`.
+
+    `at` is the retention at which the plane is drawn. `progress` is called with (points done, points in all).
+    """
+    image, judge = open_image(source), best_source(vlm.signals)
+    plane = plane_methods(judge)
+    needs = frozenset().union(signals_for(judge), *(method.needs for method in (*methods, *plane)))
+    encoded = vlm.encode([image], needs - {"question"})
+    tokens = vlm.tokens(encoded, question, needs)
+    importance = raw_importance(tokens, judge, "sweep")
+    wanted = sorted({*retentions, at})
+    swept = plane_sweep(tokens, importance, plane, retentions=wanted)
+    total, curves = len(methods) * len(set(retentions)), []
+    for point in fidelity_sweep(vlm, encoded, question, methods, retentions):
+        curves.append(point)
+        progress(len(curves), total)
+    if png is not None:
+        at_budget = [p for p in swept if p.retention == at and p.hopkins == p.hopkins]
+        left = charts.plane(at_budget, front(at_budget), None, slots())
+        right = charts.fidelity(_series(curves), tokens.n, keep_count(tokens.n, at))
+        write_picture(png, _beside(left.png(), right.png()))
+    rows = [
+        Point(p.method, p.mmr_lambda, p.retention, p.budget, p.importance_retention, _finite(p.hopkins), None)
+        for p in swept
+    ]
+    return rows + [Point(p.method, p.mmr_lambda, p.retention, p.budget, None, None, p.fidelity) for p in curves]
+
+
+def _series(points: Sequence[FidelityPoint]) -> list[charts.Series]:
+    lines: dict[tuple[str, str, float | None], list[tuple[int, float, float]]] = {}
+    for p in points:
+        lines.setdefault((p.method, p.title, p.mmr_lambda), []).append((p.budget, p.retention, p.fidelity))
+    return [charts.Series(*line, slots()[line[0]], tuple(values)) for line, values in lines.items()]
+
+
+def _beside(*pictures: bytes) -> draw.Image:
+    """PNG files of equal height next to each other, (H, W, 3)."""
+    return np.concatenate([np.asarray(Image.open(BytesIO(data)).convert("RGB")) for data in pictures], axis=1)
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value else None

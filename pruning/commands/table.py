@@ -1,0 +1,54 @@
+"""`methods`: the registry as Markdown, which the README holds word for word."""
+
+from collections.abc import Iterable, Sequence
+
+from pruning.method import METHODS, Method
+from pruning.params import Param, params
+
+STAGES = {"pre_llm": "before the LLM", "in_llm": "inside the LLM"}
+NONE = "–"
+
+
+def method_table() -> str:
+    """Two tables: what each method is and needs, then its knobs and what differs here from the paper."""
+    methods = sorted((make_default() for make_default in METHODS.values()), key=lambda method: method.title.lower())
+    facts = _table(
+        ("method", "paper", "stage", "needs", "merges", "nested picks", "exact budget", "training-free", "adapted"),
+        (_facts(method) for method in methods),
+    )
+    details = _table(
+        ("method", "knobs: `name` = default (range)", "what is adapted here"),
+        (
+            (method.title, "<br>".join(map(_knob, params(type(method)))) or NONE, method.adaptation or NONE)
+            for method in methods
+            if params(type(method)) or method.adaptation
+        ),
+    )
+    return f"{facts}\n\n{details}"
+
+
+def _facts(method: Method) -> tuple[str, ...]:
+    paper = f"[{method.paper.rsplit('/', 1)[-1]}]({method.paper}), {method.venue}" if method.paper else "baseline"
+    trained = "with another source" if hasattr(method, "importance") else "no"
+    return (
+        f"**{method.title}** `{method.name}`",
+        paper,
+        STAGES[method.stage],
+        ", ".join(f"`{need}`" for need in sorted(method.needs)) or NONE,
+        "yes" if method.merges else NONE,
+        "yes" if method.nested else NONE,
+        "yes",  # `Method.select` promises it, and the contract tests hold every method to it
+        trained if method.trained else "yes",
+        "yes" if method.adaptation else NONE,
+    )
+
+
+def _knob(param: Param) -> str:
+    values = " · ".join(param.choices) if param.kind == "choice" else f"{param.lo:g} to {param.hi:g}"
+    return f"{param.label}: `{param.name}` = {param.default} ({values})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    # A bar inside a cell would end it.
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
