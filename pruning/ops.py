@@ -243,7 +243,8 @@ def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tenso
     ranking: the token at place r strikes out every i with 1 - similarity_{i,r} < reach_r. Returns (k,) int64 in pick
     order; when the walk ends before k are taken, the struck out follow by their rank.
     """
-    _check(similarity, k, reach)
+    _check(similarity, k)
+    _check_values("reach", reach, len(similarity))
     if similarity.device.type != "cpu":
         return device_loops.thin_out(ranked, similarity, reach, k)
     order = np.empty(k, np.int64)
