@@ -19,6 +19,8 @@ from tests.samples import EVERY, LAYERED, features, moved, sample, tiles
 BOUND_TO_PLACES = {
     "random": "draws places",
     "uniform": "spreads places over the grid",
+    "hiprune": "keeps the neighbours of its anchors",
+    "holov": "cuts the raster into stretches",
 }
 
 
@@ -247,9 +249,10 @@ def test_is_deterministic_and_leaves_its_inputs_and_the_random_state_untouched(m
 
 @every_setting
 def test_a_larger_budget_starts_with_the_smaller_one_s_picks_where_declared(method):
-    tokens = given(50, method.needs)
-    longest = method.select(tokens, 50)
-    same = [torch.equal(method.select(tokens, k).order, longest.order[:k]) for k in range(1, 51, 3)]
+    same = []
+    for tokens in (given(50, method.needs), given(50, method.needs, tiles(50))):
+        longest = method.select(tokens, 50)
+        same += [torch.equal(method.select(tokens, k).order, longest.order[:k]) for k in range(1, 51, 3)]
     if method.nested:
         assert all(same)
     elif method == make(method.name):
