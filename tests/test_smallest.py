@@ -1,0 +1,59 @@
+"""Bisection for the smallest budget, against trying every budget."""
+
+from __future__ import annotations
+
+import pytest
+
+from pruning.smallest import Fewest, fewest_over_lambda, smallest_budget
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000])
+def test_finds_every_threshold(n: int) -> None:
+    for threshold in {1, 2, n // 3 or 1, n - 1 or 1, n}:
+        asked: list[int] = []
+
+        def same(budget: int, threshold: int = threshold, asked: list[int] = asked) -> bool:
+            asked.append(budget)
+            return budget >= threshold
+
+        found = smallest_budget(same, n)
+        assert found.budget == min(threshold, n)
+        assert found.asked == len(asked) == len(set(asked))
+        assert n not in asked
+        assert len(asked) <= 2 * n.bit_length()
+
+
+def test_progress_tells_what_is_known() -> None:
+    known: list[tuple[int, int]] = []
+    smallest_budget(lambda budget: budget >= 12, 100, lambda does, fails: known.append((does, fails)))
+    assert known[-1] == (12, 11)
+    assert all(does > fails for does, fails in known)
+
+
+def test_an_answer_that_comes_and_goes_still_ends_at_an_edge() -> None:
+    good = {*range(40, 101), 7}
+
+    def same(budget: int) -> bool:
+        return budget in good
+
+    found = smallest_budget(same, 100).budget
+    assert same(found)
+    assert not same(found - 1)
+
+
+def test_the_best_lambda() -> None:
+    needs = {0.0: 40, 0.25: 9, 0.5: 9, 0.75: 5, 1.0: 30}
+    asked: list[float] = []
+
+    def same(value: float, budget: int) -> bool:
+        asked.append(value)
+        return budget >= needs[value]
+
+    steps = list(fewest_over_lambda(same, list(needs), 100))
+    assert steps == [Fewest(0.0, 40), *[Fewest(0.25, 9)] * 2, *[Fewest(0.75, 5)] * 2]
+    assert asked.count(1.0) == asked.count(0.5) == 1
+
+
+def test_nothing_is_below_one_token() -> None:
+    steps = list(fewest_over_lambda(lambda value, budget: True, [0.1, 0.9], 50))
+    assert steps == [Fewest(0.1, 1)] * 2
