@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pruning import ops
 from pruning.pareto import LAMBDAS
+from pruning.timing import Timing, machine, measure
 
 SIZES = ((256, 64), (1296, 324), (4096, 1024))
 
@@ -35,9 +33,7 @@ class Row:
     what: str
     n: int
     k: int
-    median_ms: float
-    low_ms: float
-    high_ms: float
+    time: Timing
     times_published: float | None = None
 
 
@@ -63,17 +59,6 @@ def read_rows(similarity: Tensor, order: Tensor) -> float:
     return sum(float(rows[pick].sum()) for pick in order.tolist())
 
 
-def measure(what: str, n: int, k: int, run: Callable[[], object], repeats: int, published: float | None = None) -> Row:
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1e3)
-    median = statistics.median(times)
-    return Row(what, n, k, median, min(times), max(times), published and published / median)
-
-
 def benchmark(repeats: int) -> list[Row]:
     rows: list[Row] = []
     for n, k in SIZES:
@@ -87,8 +72,9 @@ def benchmark(repeats: int) -> list[Row]:
         def row(
             what: str, run: Callable[[], object], published: float | None = None, *, n: int = n, k: int = k
         ) -> float:
-            rows.append(measure(what, n, k, run, repeats, published))
-            return rows[-1].median_ms
+            time = measure(run, repeats)
+            rows.append(Row(what, n, k, time, published and published / time.median_ms))
+            return time.median_ms
 
         loop = row("published loop", lambda i=importance, s=similarity, k=k: published_loop(i, s, k, 0.5))
         row("mmr", lambda i=importance, s=similarity, k=k: ops.mmr(i, s, k, 0.5), loop)
@@ -110,16 +96,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = parser.parse_args()
     rows = benchmark(options.repeats)
-    processor = platform.processor() or platform.machine()
-    machine = f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     if options.json:
-        print(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, ensure_ascii=False))
+        print(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, ensure_ascii=False))
         return
-    print(machine)
+    print(machine())
     print(f"{'N':>5} {'K':>5}  {'what':<26} {'median ms':>10} {'min':>9} {'max':>9}  × published")
     for row in rows:
         ratio = f"{row.times_published:10.1f}" if row.times_published else ""
-        times = f"{row.median_ms:10.3f} {row.low_ms:9.3f} {row.high_ms:9.3f}"
+        times = f"{row.time.median_ms:10.3f} {row.time.low_ms:9.3f} {row.time.high_ms:9.3f}"
         print(f"{row.n:5} {row.k:5}  {row.what:<26} {times}  {ratio}")
 
 

@@ -1,4 +1,4 @@
-"""The same work without a browser: `python -m pruning answer | sweep | scenes | methods`, each with `--help`.
+"""The same work without a browser: `python -m pruning answer | sweep | scenes | methods | bench`, each with `--help`.
 
 Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted.
 """
@@ -13,12 +13,13 @@ from typing import Any
 from pruning.arguments import build_parser
 from pruning.commands import chosen
 from pruning.commands.answer import answer, text
+from pruning.commands.bench import bench, table
 from pruning.commands.files import PICTURES, check_path, write_table
 from pruning.commands.scenes import scenes
 from pruning.commands.sweep import sweep
 from pruning.commands.table import method_table
 from pruning.importance import best_source
-from pruning.method import Method
+from pruning.method import Method, make
 from pruning.models import VLM, hide_progress, limit_threads, load
 from pruning.weights import mmr_lambda
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Results go to stdout, everything else to stderr."""
     options = build_parser().parse_args(arguments)
     try:
-        {"answer": _answer, "sweep": _sweep, "scenes": _scenes, "methods": _table_of_methods}[options.command](options)
+        COMMANDS[options.command](options)
     except ValueError as error:
         return _fail(2, str(error))
     except KeyboardInterrupt:
@@ -103,6 +104,13 @@ def _table_of_methods(_options: argparse.Namespace) -> None:
     _print(method_table())
 
 
+def _bench(options: argparse.Namespace) -> None:
+    knobs = _knobs(options)
+    methods = [make(name, **chosen.own(name, knobs)) for name in chosen.listed(options.methods)]
+    result = bench(methods, options.tokens, options.retention, options.repeats)
+    _print(json.dumps(result, ensure_ascii=False) if options.json else table(result))
+
+
 def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method]:
     """The chosen methods; one that needs what the model lacks is left out with a note."""
     methods, left_out = chosen.usable(vlm, options.methods, knobs)
@@ -140,6 +148,14 @@ def _fail(code: int, message: str) -> int:
     _note(f"error: {message}")
     return code
 
+
+COMMANDS = {
+    "answer": _answer,
+    "sweep": _sweep,
+    "scenes": _scenes,
+    "methods": _table_of_methods,
+    "bench": _bench,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -52,6 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
 
     kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
+
+    speed = kinds.add_parser("bench", allow_abbrev=False, help="how long each method takes to select")
+    speed.add_argument("what", choices=["methods"], help="methods: selection times on random tokens, without a model")
+    speed.add_argument("--tokens", type=int, default=1296, help="visual tokens, default: %(default)s")
+    speed.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
+    speed.add_argument("--repeats", type=int, default=7, help="runs behind a median, default: %(default)s")
+    speed.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_methods(speed, ["all"])
     return parser
 
 
@@ -90,9 +98,9 @@ def _add_knobs(parser: argparse.ArgumentParser) -> None:
             found.setdefault(param.name, []).append((name, param))
     group = parser.add_argument_group("knobs of the methods")
     for name, uses in sorted(found.items()):
-        first = uses[0][1]
+        kinds = {param.kind for _, param in uses}
+        kind = str if "choice" in kinds else int if kinds == {"int"} else float
         choices = sorted({choice for _, param in uses for choice in param.choices}) or None
-        about = f"{first.help or first.label} (default {first.default}; {', '.join(m for m, _ in uses)})"
-        kind = {"float": float, "int": int, "choice": str}[first.kind]
+        about = "; ".join(f"{method}: {param.help or param.label} (default {param.default})" for method, param in uses)
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=about.replace("%", "%%"))
     parser.set_defaults(knobs=tuple(found))

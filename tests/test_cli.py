@@ -11,7 +11,7 @@ from PIL import Image
 
 from pruning.__main__ import main
 from pruning.arguments import build_parser
-from pruning.method import METHODS
+from pruning.method import METHODS, make
 from pruning.params import params
 
 QUESTION = "What color is the star?"
@@ -197,3 +197,46 @@ def test_as_a_program() -> None:
     assert all(command in shown.stdout for command in ("answer", "sweep", "scenes", "methods"))
     with pytest.raises(SystemExit, match="2"):
         main(["draw"])
+
+
+def test_bench_times_every_method(capsys) -> None:
+    arguments = ["bench", "methods", "--tokens", "36", "--repeats", "1", "--retention", "0.5"]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {row["method"] for row in result["rows"]} == set(METHODS)
+    assert (result["tokens"], result["budget"]) == (36, 18)
+    times = [row["select"]["median_ms"] for row in result["rows"]]
+    assert times == sorted(times)
+    assert min(times) > 0
+    apart = {row["method"]: (row["matrices_ms"], row["projector_ms"]) for row in result["rows"]}
+    assert apart["random"] == (0, 0)
+    assert apart["divprune"][0] > 0, "the matrix of the features is read"
+    assert apart["mmtok"][0] > 0, "a matrix of its own"
+    assert apart["zoo_prune"][1] > 0
+
+
+def test_bench_takes_methods_and_knobs_and_refuses_no_tokens(capsys) -> None:
+    arguments = ["bench", "methods", "--methods", "random", "idpruner", "--mmr-lambda", "1", "--tokens", "9"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(("| Random |", "| IDPruner |")) for line in lines) == 2
+    assert lines[-1].startswith("The median method takes ")
+    assert main([*arguments, "--tokens", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_methods_that_the_model_cannot_serve_are_left_out_with_their_reason(run, monkeypatch) -> None:
+    signals = frozenset({"vision_attention@-1", "question"})
+    monkeypatch.setattr("pruning.models.VLM.signals", signals)
+    arguments = ("scenes", "--scenes", "1", "--retention", "0.25", "--json")
+    code, out, error = run(*arguments, "--methods", "all")
+    assert code == 0
+    assert {row["method"] for row in json.loads(out)} == {
+        "all tokens",
+        *(n for n in METHODS if make(n).needs - {"scorer"} <= signals and n != "vision_selector"),
+    }
+    assert "VisionSelector is left out: " in error
+    assert "lacks scorer" in error
+    code, out, error = run(*arguments, "--methods", "vision_selector")
+    assert (code, out) == (2, "")
+    assert "no method is left" in error

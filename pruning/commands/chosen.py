@@ -25,14 +25,17 @@ def own(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in knobs.items() if key in declared}
 
 
+def listed(names: Sequence[str]) -> list[str]:
+    """The names, each once; "all" stands for every method."""
+    return sorted(METHODS) if "all" in names else list(dict.fromkeys(names))
+
+
 def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[list[Method], list[str]]:
-    """The methods of these names ("all" = every one) that the model can serve, and for each other one why it is left
-    out.
+    """The methods of these names that the model can serve, and for each other one why it is left out.
 
     Raises ValueError when none is left, or as `build_method` does.
     """
-    names = sorted(METHODS) if "all" in names else list(dict.fromkeys(names))
-    methods = [build_method(vlm, name, own(name, knobs)) for name in names]
+    methods = [build_method(vlm, name, own(name, knobs)) for name in listed(names)]
     left_out = [
         f"{method.title} is left out: {vlm.title} lacks {', '.join(sorted(method.needs - vlm.signals))}"
         for method in methods

@@ -1,0 +1,129 @@
+"""`bench methods`: how long each method takes to select, beyond its similarity matrix, on random tokens.
+
+A similarity matrix is a matrix product that takes the same time for every method and that a page computes once per
+picture; what the projector costs is the model's. Both are timed apart from the selection.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from pruning import ops, synthetic
+from pruning.budget import keep_count
+from pruning.method import Method
+from pruning.timing import Stopwatch, Timing, machine, measure
+from pruning.tokens import Grid, VisualTokens
+
+WIDTH = 2048  # D of Qwen2.5-VL-3B
+
+
+@dataclass(frozen=True)
+class Row:
+    """Times of one method in milliseconds. `select`: all but what the other two columns hold, which are medians."""
+
+    method: str
+    title: str
+    select: Timing
+    matrices_ms: float
+    projector_ms: float
+
+
+def bench(methods: Sequence[Method], n: int, retention: float, repeats: int) -> dict[str, Any]:
+    """Every method's selection times at N = n tokens of width `WIDTH`, fastest first; what JSON can hold.
+
+    Raises ValueError for n < 1, repeats < 1 or a retention outside (0, 1].
+    """
+    if n < 1 or repeats < 1:
+        raise ValueError(f"{n} tokens, {repeats} repeats: both must be at least 1")
+    budget = keep_count(n, retention)
+    features = torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(0))
+    height = max(h for h in range(1, int(n**0.5) + 1) if n % h == 0)
+    grid = (Grid(1, height, n // height),)
+    shared = measure(lambda: ops.cosine_similarity(features), repeats)
+    rows = []
+    for method in methods:
+        tokens = synthetic.tokens(features, grid, method.needs)
+        rows.append(_row(method, tokens, budget, repeats, shared.median_ms))
+    rows.sort(key=lambda row: row.select.median_ms)
+    return {
+        "machine": machine(),
+        "tokens": n,
+        "width": WIDTH,
+        "budget": budget,
+        "repeats": repeats,
+        "similarity_ms": shared.median_ms,
+        "median_ms": statistics.median(row.select.median_ms for row in rows),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """`bench`'s result in Markdown."""
+    lines = [
+        f"N = {result['tokens']:,}, keep {result['budget']:,}, D = {result['width']:,}; {result['machine']}; "
+        f"medians of {result['repeats']} runs in ms",
+        "",
+        "| method | selection | range | its similarity matrices | projector |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        select = row["select"]
+        apart = " | ".join(f"{row[name]:.1f}" if row[name] else "–" for name in ("matrices_ms", "projector_ms"))
+        times = f"{select['median_ms']:.2f} | {select['low_ms']:.2f} to {select['high_ms']:.2f}"
+        lines.append(f"| {row['title']} | {times} | {apart} |")
+    slowest = result["rows"][-1]
+    lines += [
+        "",
+        f"The median method takes {result['median_ms']:.2f} ms beyond its similarity matrix, the slowest "
+        f"({slowest['title']}) {slowest['select']['median_ms']:.1f} ms.",
+    ]
+    return "\n".join(lines)
+
+
+def _row(method: Method, tokens: VisualTokens, budget: int, repeats: int, shared_ms: float) -> Row:
+    signals = dict(tokens.signals)
+    projector = Stopwatch(signals["projector"]) if "projector" in signals else None
+    if projector is not None:
+        signals["projector"] = projector
+    fresh = replace(tokens, signals=signals)
+    method.select(
+        fresh, budget
+    )  # compiles what is not compiled yet, and computes the features' similarity where it is read
+    own_ms = shared_ms if "similarity" in fresh.__dict__ else 0.0
+    selects, matrices, projections = [], [], []
+    with _matrices() as watch:
+        for _ in range(repeats):
+            watch.seconds = 0.0
+            if projector is not None:
+                projector.seconds = 0.0
+            start = time.perf_counter()
+            method.select(fresh, budget)
+            projections.append(projector.seconds if projector is not None else 0.0)
+            matrices.append(watch.seconds)
+            selects.append(time.perf_counter() - start - matrices[-1] - projections[-1])
+    return Row(
+        method.name,
+        method.title,
+        Timing.of(selects),
+        own_ms + statistics.median(matrices) * 1e3,
+        statistics.median(projections) * 1e3,
+    )
+
+
+@contextmanager
+def _matrices() -> Iterator[Stopwatch]:
+    """Time what methods spend on similarity matrices of their own, of keys or of features before the projector."""
+    original = ops.cosine_similarity
+    watch = Stopwatch(original)
+    ops.cosine_similarity = watch  # type: ignore[assignment]
+    try:
+        yield watch
+    finally:
+        ops.cosine_similarity = original
