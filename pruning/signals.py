@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pruning.ops import all_finite
+
 SHAPES: dict[str, str] = {
     "scorer": "(N,)",
     "vision_attention": "(N,)",
@@ -65,5 +67,5 @@ def check_signal(asked_by: str, name: str, value: Any, n: int, width: int) -> No
     if not fits or 0 in shape:
         rule = SHAPES[kind].replace("N", str(n)).replace("D", str(width))
         raise ValueError(f"{asked_by}: signal {name!r} has shape {shape} but must be {rule}")
-    if not bool(torch.isfinite(value).all()):
+    if not all_finite(value):
         raise ValueError(f"{asked_by}: signal {name!r} {shape} holds NaN or infinite values")

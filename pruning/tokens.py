@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pruning.ops import cosine_similarity
+from pruning.ops import all_finite, cosine_similarity
 
 Role = Literal["whole", "tile", "thumbnail"]
 
@@ -110,7 +110,7 @@ class VisualTokens:
     @cached_property
     def finite(self) -> bool:
         """Whether the features hold neither NaN nor infinite values; looked at once."""
-        return bool(torch.isfinite(self.features).all())
+        return all_finite(self.features)
 
     def signal(self, name: str) -> Any:
         """The signal of that name: a tensor, for "projector" a function. Raises ValueError naming what there is."""

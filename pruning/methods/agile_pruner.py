@@ -55,15 +55,14 @@ class AgilePruner(Method):
 
 def _effective_rank(tokens: VisualTokens) -> Tensor:
     """() float32 in 1..min(N, D): exp of the entropy of the centred features' singular values; 1 if all are equal."""
-    features = tokens.features.double()
-    features = features / features.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+    features = tokens.features / tokens.features.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     if 2 * features.shape[1] <= tokens.n:
         centred = features - features.mean(dim=0)
-        gram = centred.T @ centred  # (D, D): the smaller of the two that have these eigenvalues
+        gram = centred.T @ centred  # (D, D): the smaller of the two matrices that have these eigenvalues
     else:
         norms = torch.linalg.vector_norm(features, dim=1)
-        gram = tokens.similarity * norms[:, None] * norms  # (N, N), the inner products; they are there already
+        gram = tokens.similarity * norms[:, None] * norms  # (N, N): from what is known already
         means = gram.mean(dim=0)
         gram = gram - means - means[:, None] + means.mean()
-    sigma = ops.share(torch.linalg.eigvalsh(gram.float()).clamp(min=0).sqrt())
-    return torch.special.entr(sigma).sum().exp() if bool(gram.any()) else sigma.new_ones(())
+    sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    return torch.special.entr(ops.share(sigma)).sum().exp() if bool(sigma.any()) else sigma.new_ones(())

@@ -64,7 +64,7 @@ class FlowCut(Method):
     def _flow(self, attention: Tensor, values: Tensor) -> Tensor:
         """attention (n,) summing to 1, values (n, H, d) -> (n,) S."""
         if self.variant == "paper":
-            meaning = torch.einsum("nhd,hd->nh", values, values.mean(dim=0)).softmax(dim=0).mean(dim=1)
+            meaning = (values * values.mean(dim=0)).sum(dim=2).softmax(dim=0).mean(dim=1)
             attention = attention + meaning
         return attention * values.mean(dim=1).abs().sum(dim=1)
 
