@@ -1,0 +1,15 @@
+"""Tiny, randomly initialised checkpoints, written to disk like any released one (under a second, well below 1 MB).
+
+They answer nonsense. What they prove is the plumbing: loading, positions, pruning, signals, streaming.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.checkpoints.qwen_vl import tiny_qwen2_5_vl, tiny_qwen2_vl
+
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "qwen2-vl": tiny_qwen2_vl,
+    "qwen2.5-vl": tiny_qwen2_5_vl,
+}
+"""Name -> function that saves a checkpoint into a folder and returns that folder."""
