@@ -44,6 +44,28 @@ def group_mean(features: Tensor, group: Tensor, groups: int, weights: Tensor | N
     return sums.index_add_(0, slot, shares[:, None] * features)[:groups]
 
 
+def keep_and_group(ranked: Tensor, group: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Keep as many of the best tokens as leave room for one token per group of the others; k in all, exactly.
+
+    ranked: (N,) int64, tokens from best to worst. group: (N,) int64 from 0. A group is represented by its best token
+    that is not kept for itself. Where there are more groups than k, those with the best representatives are taken.
+    Returns (k,) int64 tokens from best to worst, kept ones and representatives, and (N,) int64 which of them each token
+    goes into: its own place where kept, -1 where its group was not taken.
+    """
+    n, groups = len(ranked), int(group.max()) + 1
+    place = torch.arange(n, device=ranked.device)
+    rank = torch.empty_like(ranked).scatter_(0, ranked, place)
+    # With the m best kept, a group has others as long as its last rank is m or more. So m and the number of groups
+    # with others grow together by 0 or 1 in each step of m, and never past k where the groups alone do not.
+    last = ranked.new_zeros(groups).scatter_reduce(0, group, rank, "amax")
+    size = place + 1 + groups - last.bincount(minlength=n).cumsum(0)  # (N,) for m = 1 .. N
+    kept = rank < (size <= k).sum()
+    best = ranked.new_full((groups,), n).scatter_reduce(0, group, rank.masked_fill(kept, n), "amin")
+    order = ranked[(kept | (rank == best[group]))[ranked]][:k]
+    into = torch.where(kept, place, ranked[best.clamp(max=n - 1)][group])
+    return order, torch.where(torch.isin(into, order), into, -1)
+
+
 def bipartite_merge(features: Tensor, k: int, matching: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Merge N tokens down to k in rounds of bipartite matching (ToMe, arXiv 2210.09461, as AIM repeats it).
 

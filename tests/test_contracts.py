@@ -21,6 +21,15 @@ BOUND_TO_PLACES = {
     "uniform": "spreads places over the grid",
     "hiprune": "keeps the neighbours of its anchors",
     "holov": "cuts the raster into stretches",
+    "visionzip": "spreads its contextual tokens over the raster",
+    "prumerge": "as PruMerge+ adds an even grid",
+    "aim": "matches tokens at even places with those at odd ones",
+    "vflowopt": "recycles cells of the grid",
+}
+# Methods whose rows share tokens: a kept token may hold some of a token that the picture shows in another one.
+SHARED_ROWS = {
+    "prumerge": "each kept token takes in its nearest others, which may be kept themselves",
+    "recoverable": "centres may take in the same leftovers",
 }
 
 
@@ -255,7 +264,7 @@ def test_a_larger_budget_starts_with_the_smaller_one_s_picks_where_declared(meth
         same += [torch.equal(method.select(tokens, k).order, longest.order[:k]) for k in range(1, 51, 3)]
     if method.nested:
         assert all(same)
-    elif method == make(method.name):
+    elif method == make(method.name) and not method.merges:  # the same picks may still merge otherwise
         assert not all(same), "declared as not nested without a reason"
 
 
@@ -293,7 +302,7 @@ def test_keeping_everything_merges_nothing(method):
 @every_setting
 def test_a_kept_token_changes_only_where_the_picture_shows_it(method):
     """A kept token that absorbed no other reaches the language model as it was."""
-    if method.merges:
+    if method.merges and method.name not in SHARED_ROWS:
         tokens = given(66, method.needs)
         for k in (6, 30, 60):
             selection = method.select(tokens, k)
@@ -304,11 +313,13 @@ def test_a_kept_token_changes_only_where_the_picture_shows_it(method):
 
 @every_method
 def test_a_method_that_merges_merges(method):
+    """On one sample at least: how much is merged may depend on the data."""
     if method.merges:
-        tokens = given(66, method.needs)
-        selection = method.select(tokens, 20)
-        assert not torch.allclose(selection.rows, tokens.features[selection.order])
-        assert int((selection.merge_into >= 0).sum()) > 20, "no token went into another"
+        samples = [sample(66, seed=seed, needs=method.needs) for seed in range(4)]
+        found = [(tokens, method.select(tokens, 33)) for tokens in samples]
+        changed = [s for tokens, s in found if not torch.allclose(s.rows, tokens.features[s.order])]
+        assert changed
+        assert all(int((s.merge_into >= 0).sum()) > 33 for s in changed), "no token went into another"
 
 
 # --- what is refused, and how ---
