@@ -1,0 +1,166 @@
+// Painting: a selection on the pictures, in one of the overlay styles. Knows pixels, not sliders or events.
+// Colours are Okabe and Ito's and viridis, as in the overlays that the server draws (pruning/draw.py).
+
+const KEPT = "rgb(240, 228, 66)";
+const SEAM = "rgb(20, 24, 32)";
+const PRUNED = "rgba(150, 156, 168, 0.9)";
+const FORCED_IN = "rgb(86, 180, 233)";
+const FORCED_OUT = "rgb(213, 94, 0)";
+const GROUPS = ["rgb(86, 180, 233)", "rgb(230, 159, 0)", "rgb(0, 158, 115)", "rgb(204, 121, 167)",
+  "rgb(0, 114, 178)", "rgb(213, 94, 0)", "rgb(240, 228, 66)"];
+const VIRIDIS = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137],
+  [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37]];
+
+function viridis(value, alpha) {
+  const at = Math.min(Math.max(value, 0), 1) * (VIRIDIS.length - 1);
+  const low = Math.floor(at);
+  const high = Math.min(low + 1, VIRIDIS.length - 1);
+  const mix = VIRIDIS[low].map((c, i) => Math.round(c + (VIRIDIS[high][i] - c) * (at - low)));
+  return `rgba(${mix.join(",")},${alpha})`;
+}
+
+// Where each picture lies in the world: side by side at equal heights. [{ x, y, scale, width, height }]
+function arrange(images) {
+  const height = Math.max(...images.map((image) => image.height));
+  let x = 0;
+  return images.map((image) => {
+    const scale = height / image.height;
+    const place = { x, y: 0, scale, width: image.width * scale, height };
+    x += place.width + height * 0.02;
+    return place;
+  });
+}
+
+// A grey, dark copy of a picture for what was pruned, and a light one for the grid style; made once per picture.
+function variants(picture) {
+  const copy = (filter) => {
+    const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
+    const context = canvas.getContext("2d");
+    context.filter = filter;
+    context.drawImage(picture, 0, 0);
+    return canvas;
+  };
+  return {
+    plain: picture,
+    dark: copy("grayscale(1) brightness(0.38)"),
+    light: copy("opacity(0.55)"),
+    grey: copy("grayscale(1)"),
+  };
+}
+
+class Painter {
+  // pictures: [{plain, dark, light, grey}], data: see unpack(); view: {zoom, x, y} world -> canvas pixels.
+  constructor(context, pictures, data, view) {
+    Object.assign(this, { context, pictures, data, view, places: arrange(data.images) });
+  }
+
+  box(token) {
+    const place = this.places[this.data.owner[token].image];
+    const { zoom, x, y } = this.view;
+    const [x0, y0, x1, y1] = this.data.rects.subarray(4 * token, 4 * token + 4);
+    const left = (place.x + x0 * place.scale) * zoom + x;
+    const top = (place.y + y0 * place.scale) * zoom + y;
+    return [left, top, (x1 - x0) * place.scale * zoom, (y1 - y0) * place.scale * zoom];
+  }
+
+  backdrop(variant) {
+    const { zoom, x, y } = this.view;
+    this.places.forEach((place, i) => {
+      const target = [place.x * zoom + x, place.y * zoom + y, place.width * zoom, place.height * zoom];
+      this.context.drawImage(this.pictures[i][variant], ...target);
+    });
+  }
+
+  cut(token, variant) {
+    const [x0, y0, x1, y1] = this.data.rects.subarray(4 * token, 4 * token + 4);
+    if (x1 - x0 < 1e-6 || y1 - y0 < 1e-6) return;
+    const source = this.pictures[this.data.owner[token].image][variant];
+    const image = this.data.images[this.data.owner[token].image];
+    const fx = (source.naturalWidth ?? source.width) / image.width;
+    const fy = (source.naturalHeight ?? source.height) / image.height;
+    this.context.drawImage(source, x0 * fx, y0 * fy, (x1 - x0) * fx, (y1 - y0) * fy, ...this.box(token));
+  }
+
+  frames(tokens, colour, width) {
+    const { context } = this;
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.beginPath();
+    for (const token of tokens) {
+      const [x, y, w, h] = this.box(token);
+      context.rect(x + 0.5, y + 0.5, Math.max(w - 1, 0.5), Math.max(h - 1, 0.5));
+    }
+    context.stroke();
+  }
+
+  fill(token, colour) {
+    this.context.fillStyle = colour;
+    this.context.fillRect(...this.box(token));
+  }
+
+  paint(style, chosen, forced) {
+    const { context } = this;
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
+    context.imageSmoothingEnabled = this.view.zoom < 3;
+    ({ dimmed: this.dimmed, grid: this.grid, heat: this.heat, order: this.order, merged: this.merged }[style] ??
+      this.dimmed).call(this, chosen);
+    if (forced.in.size) this.frames(forced.in, FORCED_IN, 3);
+    if (forced.out.size) this.frames(forced.out, FORCED_OUT, 3);
+    context.restore();
+  }
+
+  dimmed(chosen) {
+    this.backdrop("dark");
+    for (const token of chosen.order) this.cut(token, "plain");
+    this.frames(chosen.order, KEPT, 1);
+  }
+
+  grid(chosen) {
+    this.context.fillStyle = "white";
+    this.context.fillRect(0, 0, 0, 0);
+    this.backdrop("light");
+    for (const token of chosen.order) this.cut(token, "plain");
+    this.frames(Array(this.data.n).keys(), PRUNED, 1);
+    this.frames(chosen.order, SEAM, 3);
+    this.frames(chosen.order, KEPT, 1.5);
+  }
+
+  heat(chosen) {
+    this.backdrop("grey");
+    const { scores, n } = this.data;
+    for (let i = 0; i < n; i++) this.fill(i, viridis(scores ? scores[i] : 0.5, 0.68));
+    this.frames(chosen.order, "white", 1.5);
+  }
+
+  order(chosen) {
+    this.backdrop("dark");
+    const last = Math.max(chosen.order.length - 1, 1);
+    chosen.order.forEach((token, rank) => this.fill(token, viridis(1 - rank / last, 0.8)));
+    this.frames(chosen.order, SEAM, 1);
+    this.context.textAlign = "center";
+    this.context.textBaseline = "middle";
+    chosen.order.forEach((token, rank) => {
+      const [x, y, w, h] = this.box(token);
+      const text = String(rank + 1);
+      const size = Math.min(h * 0.5, (w * 1.5) / text.length);
+      if (size < 7) return; // too small to read: the colour still tells the rank
+      this.context.font = `${size}px sans-serif`;
+      this.context.fillStyle = rank / last < 0.55 ? SEAM : "white";
+      this.context.fillText(text, x + w / 2, y + h / 2);
+    });
+  }
+
+  merged(chosen) {
+    this.dimmed(chosen);
+    if (!chosen.into) return;
+    const rank = new Map([...chosen.order].map((token, i) => [token, i]));
+    this.context.globalAlpha = 0.55;
+    chosen.into.forEach((target, token) => {
+      if (target >= 0 && target !== token) this.fill(token, GROUPS[rank.get(target) % GROUPS.length]);
+    });
+    this.context.globalAlpha = 1;
+    chosen.order.forEach((token, i) => this.frames([token], GROUPS[i % GROUPS.length], 2.5));
+  }
+}
