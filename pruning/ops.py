@@ -254,7 +254,7 @@ def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tenso
     if similarity.device.type != "cpu":
         return device_loops.thin_out(ranked, similarity, reach, k)
     order = np.empty(k, np.int64)
-    kernels.thin_out(ranked.numpy(), _rows(similarity), reach.detach().numpy(), order)
+    kernels.thin_out(ranked.contiguous().numpy(), _rows(similarity), reach.detach().contiguous().numpy(), order)
     return torch.from_numpy(order)
 
 

@@ -19,7 +19,8 @@ def share_out(wanted: Tensor, capacity: Tensor, k: int) -> Tensor:
     if int(capacity.sum()) < k:
         raise ValueError(f"{k} tokens cannot be shared out over parts that hold {capacity.tolist()}")
     wanted, limit = wanted.double().cpu().clamp(min=0), capacity.double().cpu()
-    wanted = wanted * (k / wanted.sum().clamp(min=k))
+    if wanted.sum() > k:
+        wanted = wanted * (k / wanted.sum())
     whole = (wanted + ROUNDING).floor()
     quota = torch.minimum(whole, limit)
     surplus, pull = (whole - quota).sum(), wanted * (limit - quota)
