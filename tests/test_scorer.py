@@ -1,13 +1,30 @@
-"""The importance scorer: its formula, and how strictly its file is read."""
+"""The importance scorer: its formula, where it is found, and how strictly its file is read."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from pruning.models import ModelError, Scorer, load
-from pruning.models.scorer import load_scorer
+from pruning.models.scorer import beside, load_scorer
+
+
+def saved(folder: Path, prefix: str = "", name: str = "scorer.safetensors", **more: torch.Tensor) -> Scorer:
+    """A random scorer (8 -> 3) written under names of its own; returns it."""
+    torch.manual_seed(1)
+    scorer = Scorer(8, 3).eval()
+    save_file({**{prefix + key: value for key, value in scorer.state_dict().items()}, **more}, folder / name)
+    return scorer
+
+
+def same(one: Scorer | None, other: Scorer) -> bool:
+    assert one is not None
+    features = torch.randn(5, 8)
+    return torch.equal(one(features), other(features))
 
 
 def test_formula_is_the_mean_over_all_pairs() -> None:
@@ -23,35 +40,67 @@ def test_formula_is_the_mean_over_all_pairs() -> None:
 def test_saved_scorer_is_read_back(tmp_path: Path) -> None:
     scorer = Scorer(8, 3)
     scorer.save(tmp_path)
+    assert same(beside(tmp_path, 8), scorer)
     again = load_scorer(tmp_path, 8)
-    assert again is not None
-    features = torch.randn(5, 8)
-    torch.testing.assert_close(again(features), scorer(features))
+    assert same(again, scorer)
     assert not any(p.requires_grad for p in again.parameters())
 
 
-def test_no_file_means_no_scorer(tmp_path: Path) -> None:
-    assert load_scorer(tmp_path, 8) is None
+def test_half_precision_files_are_read_as_float32(tmp_path: Path) -> None:
+    scorer = Scorer(8, 3)
+    save_file({name: tensor.bfloat16() for name, tensor in scorer.state_dict().items()}, tmp_path / "any.safetensors")
+    assert {p.dtype for p in load_scorer(tmp_path, 8).parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "visual.importance_scorer.",
+                                    "model.visual.importance_scorer.module."])  # fmt: skip
+def test_known_prefixes_are_taken_off(prefix: str, tmp_path: Path) -> None:
+    scorer = saved(tmp_path, prefix, "model.safetensors")
+    assert same(load_scorer(tmp_path, 8), scorer)
+
+
+def test_a_scorer_among_a_model_s_own_tensors_is_found(tmp_path: Path) -> None:
+    scorer = saved(tmp_path, "visual.importance_scorer.", "model.safetensors", other=torch.zeros(2))
+    assert same(load_scorer(tmp_path, 8), scorer)
+    assert same(beside(tmp_path, 8), scorer)
+
+
+def test_a_scorer_in_one_of_several_shards_is_found(tmp_path: Path) -> None:
+    scorer = saved(tmp_path, "visual.importance_scorer.", "model-2.safetensors")
+    save_file({"other": torch.zeros(2)}, tmp_path / "model-1.safetensors")
+    names = {f"visual.importance_scorer.{name}": "model-2.safetensors" for name in scorer.state_dict()}
+    index = {"weight_map": {"other": "model-1.safetensors", **names}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert same(load_scorer(tmp_path, 8), scorer)
+    assert same(beside(tmp_path, 8), scorer)
+
+
+def test_a_checkpoint_without_scorer_has_none(tmp_path: Path) -> None:
+    save_file({"other": torch.zeros(2)}, tmp_path / "model.safetensors")
+    assert beside(tmp_path, 8) is None
 
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (lambda w: w.pop("k_proj.bias"), "no scorer for this model"),
+        (lambda w: w.pop("k_proj.bias"), r"needed are q_proj and k_proj .* it has k_proj\.weight \(3, 8\)"),
         (lambda w: w.pop("q_proj.weight"), "no scorer for this model"),
-        (lambda w: w.update(extra=torch.zeros(1)), "extra"),
+        (lambda w: w.update(extra=torch.zeros(1)), r"extra \(1,\)"),
+        (lambda w: w.update({"norm.q_proj.weight": torch.zeros(1)}), r"norm\.q_proj\.weight"),
         (lambda w: w.update({"k_proj.weight": torch.zeros(4, 8)}), "no scorer for this model"),
         (lambda w: w["q_proj.bias"].fill_(float("nan")), "NaN"),
+        (lambda w: w["k_proj.weight"].fill_(float("inf")), "infinite"),
     ],
-    ids=["missing", "missing-q", "unexpected", "shape", "nan"],
+    ids=["missing", "missing-q", "unexpected", "unknown-prefix", "shape", "nan", "infinite"],
 )
 def test_wrong_files_are_refused(fault, reason: str, tmp_path: Path) -> None:
     Scorer(8, 3).save(tmp_path)
     weights = load_file(tmp_path / "scorer.safetensors")
     fault(weights)
     save_file(weights, tmp_path / "scorer.safetensors")
-    with pytest.raises(ModelError, match=reason):
-        load_scorer(tmp_path, 8)
+    for read in (load_scorer, beside):
+        with pytest.raises(ModelError, match=reason):
+            read(tmp_path, 8)
 
 
 def test_scorer_of_another_width_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -63,6 +112,86 @@ def test_scorer_of_another_width_or_a_damaged_file_is_refused(tmp_path: Path) ->
         load_scorer(tmp_path, 8)
 
 
+def test_folders_without_one_scorer_are_refused(tmp_path: Path, tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match="no safetensors file"):
+        load_scorer(tmp_path, 8)
+    for name in ("a.safetensors", "b.safetensors"):
+        saved(tmp_path, name=name)
+    with pytest.raises(ModelError, match="2 safetensors files, none of them scorer"):
+        load_scorer(tmp_path, 8)
+    with pytest.raises(ModelError, match="neither a folder here nor a hub id"):
+        load_scorer("./absent", 8)
+    (tmp_path / "b.safetensors").unlink()
+    (tmp_path / "a.safetensors").rename(tmp_path / "pytorch_model.bin")  # a pickle may run code: never opened
+    with pytest.raises(ModelError, match="no safetensors file"):
+        load_scorer(tmp_path, 8)
+
+
+# On the hub
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch):
+    """A folder that answers as the repository maker/selector, and the list of files fetched from it."""
+    fetched: list[str] = []
+
+    def fetch(model_id: str, name: str) -> str:
+        assert model_id == "maker/selector"
+        fetched.append(name)
+        return str(tmp_path / name)
+
+    def info(model_id: str, files_metadata: bool) -> SimpleNamespace:
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file.name, size=1) for file in tmp_path.iterdir()])
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    monkeypatch.setattr(huggingface_hub, "model_info", info)
+    return SimpleNamespace(folder=tmp_path, fetched=fetched)
+
+
+def test_published_selector_weights_are_fetched_alone(repository) -> None:
+    scorer = saved(repository.folder, name="model.safetensors")
+    (repository.folder / "selector.py").write_text("raise SystemExit('their code ran')")
+    (repository.folder / "config.json").write_text('{"architecture": "TransformerScorer"}')
+    assert same(load_scorer("maker/selector", 8), scorer)
+    assert repository.fetched == ["model.safetensors"]
+
+
+def test_of_a_whole_checkpoint_only_the_file_with_the_scorer_is_fetched(repository) -> None:
+    scorer = saved(repository.folder, "visual.importance_scorer.", "model-2.safetensors")
+    save_file({"other": torch.zeros(2)}, repository.folder / "model-1.safetensors")
+    names = {f"visual.importance_scorer.{name}": "model-2.safetensors" for name in scorer.state_dict()}
+    index = {"weight_map": {"other": "model-1.safetensors", **names}}
+    (repository.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert same(load_scorer("maker/selector", 8), scorer)
+    assert set(repository.fetched) == {"model.safetensors.index.json", "model-2.safetensors"}
+
+
+def test_a_whole_checkpoint_without_scorer_is_refused(repository) -> None:
+    (repository.folder / "model.safetensors.index.json").write_text('{"weight_map": {"other": "model-1.safetensors"}}')
+    with pytest.raises(ModelError, match=r"maker/selector is no scorer .* none of its tensors"):
+        load_scorer("maker/selector", 8)
+
+
+def test_without_a_connection_the_cache_serves(repository, monkeypatch) -> None:
+    def offline(*args: object, **options: object) -> None:
+        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
+
+    scorer = saved(repository.folder, name="model.safetensors")
+    monkeypatch.setattr(huggingface_hub, "model_info", offline)
+
+    def cached(model_id: str, name: str) -> str | None:
+        return str(repository.folder / name) if (repository.folder / name).is_file() else None
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
+    assert same(load_scorer("maker/selector", 8), scorer)
+    (repository.folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="the hub cannot be reached"):
+        load_scorer("maker/selector", 8)
+
+
+# With a model
+
+
 def test_signal_is_the_scorer_on_the_features(tiny_vlm, noise) -> None:
     encoded = tiny_vlm.encode([noise(120, 90)], frozenset({"scorer"}))
     torch.testing.assert_close(encoded.tokens.signal("scorer"), tiny_vlm.scorer(encoded.tokens.features))
@@ -70,11 +199,31 @@ def test_signal_is_the_scorer_on_the_features(tiny_vlm, noise) -> None:
     torch.testing.assert_close(later.signal("scorer"), encoded.tokens.signal("scorer"))
 
 
-def test_a_model_without_scorer_says_so(tiny_folder: Path, tmp_path: Path, noise) -> None:
+def without_scorer(tiny_folder: Path, target: Path) -> Path:
+    target.mkdir()
     for file in tiny_folder.iterdir():
         if not file.name.startswith("scorer"):
-            (tmp_path / file.name).symlink_to(file)
-    vlm = load(tmp_path)
+            (target / file.name).symlink_to(file)
+    return target
+
+
+def test_a_model_without_scorer_says_so(tiny_folder: Path, tmp_path: Path, noise) -> None:
+    vlm = load(without_scorer(tiny_folder, tmp_path / "model"))
     assert "scorer" not in vlm.signals
     with pytest.raises(ValueError, match="no trained importance scorer"):
         vlm.encode([noise(60, 60)], frozenset({"scorer"}))
+
+
+def test_a_scorer_from_elsewhere_goes_before_the_one_beside_the_checkpoint(
+    tiny_folder: Path, tiny_vlm, tmp_path: Path
+) -> None:
+    torch.manual_seed(2)
+    other = Scorer(48, 5)
+    other.save(tmp_path)
+    features = torch.randn(6, 48)
+    for folder in (tiny_folder, without_scorer(tiny_folder, tmp_path / "model")):
+        vlm = load(folder, scorer=str(tmp_path))
+        torch.testing.assert_close(vlm.scorer(features), other(features))
+    Scorer(47, 5).save(tmp_path)
+    with pytest.raises(ModelError, match=r"\(hidden, 48\)"):
+        load(tiny_folder, scorer=str(tmp_path))

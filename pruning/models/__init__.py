@@ -4,8 +4,9 @@
 """
 
 from pruning.models.kv_memory import KVMemory
-from pruning.models.loading import SHIPPED, hide_progress, limit_threads, load
+from pruning.models.loading import hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
+from pruning.models.sources import SHIPPED
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Sample, Turn
 from pruning.models.vlm import VLM
 

@@ -4,15 +4,22 @@ arXiv 2510.16598: A = q kᵀ / √d without softmax, sᵢ = meanⱼ Aᵢⱼ. As 
 sᵢ = qᵢ · k̄ / √d with k̄ the mean key, and k̄ the key of the mean feature: O(N·d), no N × N matrix.
 """
 
+from __future__ import annotations
+
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from pruning.models import hub, sources
 from pruning.models.values import ModelError
 
 WEIGHTS, SETTINGS = "scorer.safetensors", "scorer.json"
+INDEX = f"{sources.WEIGHTS}.index.json"
+INSIDE = "importance_scorer."  # how a VisionSelector checkpoint names the scorer among the model's own tensors
+WRAPPERS = ("module.", "_orig_mod.")  # put before every name by distributed training and by the compiler
 
 
 class Scorer(nn.Module):
@@ -31,7 +38,7 @@ class Scorer(nn.Module):
         return (self.q_proj(features) * mean_key).sum(-1) * self.q_proj.out_features**-0.5
 
     def save(self, folder: Path) -> None:
-        """Write `scorer.safetensors` and `scorer.json` into the folder of a checkpoint."""
+        """Write `scorer.safetensors` and `scorer.json` into the folder of a checkpoint, or into one of their own."""
         from safetensors.torch import save_file
 
         weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in self.state_dict().items()}
@@ -39,34 +46,93 @@ class Scorer(nn.Module):
         (folder / SETTINGS).write_text(json.dumps({"dim": self.q_proj.in_features, "hidden": self.q_proj.out_features}))
 
 
-def load_scorer(folder: Path, dim: int) -> Scorer | None:
-    """The scorer of a checkpoint folder in float32, or None where it has none.
-
-    Only tensors are read; nothing beside them is ever executed.
+def beside(folder: Path, dim: int) -> Scorer | None:
+    """The scorer that comes with a checkpoint: in a file of its own, or among the model's tensors. None: it has none.
 
     Raises:
-        ModelError: unreadable file, missing or unexpected tensors, wrong shapes, not finite, or made for another width.
+        ModelError: as `load_scorer`.
     """
-    path = folder / WEIGHTS
-    if not path.is_file():
-        return None
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    if (folder / WEIGHTS).is_file():
+        return _read(folder, [folder / WEIGHTS], dim)
+    if (folder / INDEX).is_file():
+        files = [folder / name for name in _holding(folder / INDEX)]
+    else:
+        files = [file for file in sources.weight_files(folder) if any(INSIDE in name for name in _names(file))]
+    return _read(folder, files, dim) if files else None
 
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as safetensors ({error}): copy it again or delete it") from error
+
+def load_scorer(source: str | Path, dim: int) -> Scorer:
+    """The scorer in a folder or on the hub, in float32, for features of width `dim`.
+
+    Read is `scorer.safetensors`; else what a whole VisionSelector checkpoint calls `…importance_scorer.…`, and from the
+    hub only the files that hold it; else the one safetensors file there is (the published "Selector" weights). Nothing
+    but tensors is read, and no code is ever run.
+
+    Raises:
+        ModelError: nothing there, unreadable, missing or unexpected tensors (which are named), wrong shapes, NaN or
+            infinite, or made for another width.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        names, get = [file.name for file in folder.iterdir()], folder.joinpath
+    elif isinstance(source, Path) or not sources.HUB_ID.fullmatch(source):
+        raise ModelError(f"scorer {source} is neither a folder here nor a hub id: check the spelling")
+    else:
+        names, get = hub.names(source, (WEIGHTS, INDEX, sources.WEIGHTS)), partial(hub.fetch, source)
+    if WEIGHTS in names:
+        chosen = [WEIGHTS]
+    elif INDEX in names:
+        chosen = _holding(get(INDEX))
+    else:
+        chosen = [name for name in names if name.endswith(".safetensors")]
+    if len(chosen) != 1 and INDEX not in names:
+        found = f"{len(chosen)} safetensors files, none of them {WEIGHTS}" if chosen else "no safetensors file"
+        raise ModelError(f"{source} holds no scorer: it has {found}. Name the folder or hub id of scorer weights.")
+    return _read(source, [get(name) for name in chosen], dim)
+
+
+def _holding(index: Path) -> list[str]:
+    return sorted({file for name, file in sources.weight_map(index).items() if INSIDE in name})
+
+
+def _names(file: Path) -> list[str]:
+    return [name for name, _, _ in sources.headers(file)]
+
+
+def _read(source: Path | str, files: list[Path], dim: int) -> Scorer:
+    """The scorer from its tensors, checked."""
+    from safetensors import SafetensorError, safe_open
+
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        wanted = _names(file)
+        inside = [name for name in wanted if INSIDE in name]
+        try:
+            with safe_open(file, "pt") as opened:
+                weights |= {_bare(name): opened.get_tensor(name) for name in inside or wanted}
+        except (OSError, SafetensorError) as error:
+            raise sources.unreadable(source, file.name, error) from error
     hidden = len(weights["q_proj.weight"]) if "q_proj.weight" in weights else 0
-    wanted = {f"{p}_proj.{n}": s for p in "qk" for n, s in (("weight", (hidden, dim)), ("bias", (hidden,)))}
+    shapes = {f"{part}_proj.{kind}": size for part in "qk" for kind, size in
+              (("weight", (hidden, dim)), ("bias", (hidden,)))}  # fmt: skip
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if not hidden or found != wanted:
+    if not hidden or found != shapes:
+        shown = ", ".join(f"{name} {shape}" for name, shape in sorted(found.items())[:6]) or "none of its tensors"
         raise ModelError(
-            f"{path} is no scorer for this model: it needs q_proj and k_proj with weights (hidden, {dim}) and biases "
-            f"(hidden,), the file has {found}. Take the scorer trained for this checkpoint, or delete the file."
+            f"{source} is no scorer for this model: needed are q_proj and k_proj with weights (hidden, {dim}) and "
+            f"biases (hidden,), and nothing else; it has {shown}{' …' if len(found) > 6 else ''}. Take the scorer that "
+            "was trained for this checkpoint, or none."
         )
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        raise ModelError(f"{path} contains NaN or infinite weights: train it again or delete it")
+        raise ModelError(f"{source}: the scorer's weights are NaN or infinite: train it again, or use none")
     scorer = Scorer(dim, hidden)
     scorer.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return scorer.eval().requires_grad_(False)
+
+
+def _bare(name: str) -> str:
+    """The name without what training code puts before it."""
+    name = name.rpartition(INSIDE)[2]
+    while wrapper := next((w for w in WRAPPERS if name.startswith(w)), ""):
+        name = name.removeprefix(wrapper)
+    return name

@@ -1,0 +1,105 @@
+"""Checkpoints that people run, with their size: the model menu, and what to suggest where a model does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pruning.models.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
+from pruning.models.footprint import Footprint, Need, Shape, Weights
+from pruning.models.sources import SHIPPED
+
+CLIP_L, SIGLIP_B, SIGLIP_SO, INTERN_VIT = (1024, 4096), (768, 3072), (1152, 4304), (1024, 4096)
+QWEN2_VIT, QWEN2_5_VIT, QWEN3_VIT = (1280, 5120), (1280, 3420), (1024, 4096)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A checkpoint of a supported family.
+
+    Attributes:
+        model_id: what `load` takes.
+        family: its `model_type`.
+        parameters: how many, about.
+        embeddings: those of them in embeddings and vocabulary head, about; quantisation leaves them as they are.
+        licence: what to know before using it, "" for free use.
+    """
+
+    model_id: str
+    title: str
+    family: str
+    parameters: int
+    embeddings: int
+    shape: Shape
+    licence: str = ""
+
+    @property
+    def footprint(self) -> Footprint:
+        return Footprint(Weights(self.parameters - self.embeddings, self.embeddings), self.shape)
+
+    def need(self, dtype: str = "auto", quantization: str = "none", device: str = "auto") -> Need:
+        """About what it takes on the device. ValueError for an unknown dtype or quantization."""
+        check_choice("quantization", quantization, QUANTIZATIONS)
+        return self.footprint.need(choose_dtype(dtype, choose_device(device)), quantization)
+
+
+def _hub(
+    model_id: str,
+    family: str,
+    billions: tuple[float, float],
+    language: tuple[int, int, int, int],
+    tower: tuple[int, int],
+    licence: str = "",
+) -> Preset:
+    """billions: of all parameters, of embeddings and head. language: layers, hidden, MLP and key-value width."""
+    parameters, embeddings = (round(b * 1e9) for b in billions)
+    return Preset(
+        model_id, model_id.rpartition("/")[2], family, parameters, embeddings, Shape(*language, *tower), licence
+    )
+
+
+_LLAMA2 = "Llama 2 Community License"
+_QWEN_7B, _QWEN_05B = (28, 3584, 18944, 512), (24, 896, 4864, 128)
+_VICUNA_7B = (32, 4096, 11008, 4096)
+
+PRESETS: tuple[Preset, ...] = (
+    Preset(
+        str(SHIPPED),
+        "scenes-vlm, ships with the project",
+        "qwen2_5_vl",
+        parameters=2_960_000,
+        embeddings=20_000,
+        shape=Shape(4, 192, 512, 64, 128, 384),
+        licence="knows drawn scenes only, no photographs",
+    ),
+    _hub("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", (2.21, 0.23), (28, 1536, 8960, 256), QWEN2_VIT),
+    _hub("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl", (8.29, 1.09), _QWEN_7B, QWEN2_VIT),
+    _hub("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", (3.75, 0.31), (36, 2048, 11008, 256), QWEN2_5_VIT,
+         "Qwen Research License: not for commercial use"),
+    _hub("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", (8.29, 1.09), _QWEN_7B, QWEN2_5_VIT),
+    _hub("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", (2.13, 0.31), (28, 2048, 6144, 1024), QWEN3_VIT),
+    _hub("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", (4.44, 0.39), (36, 2560, 9728, 1024), QWEN3_VIT),
+    _hub("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", (8.77, 1.25), (36, 4096, 12288, 1024), SIGLIP_SO),
+    _hub("llava-hf/llava-1.5-7b-hf", "llava", (7.06, 0.26), _VICUNA_7B, CLIP_L, _LLAMA2),
+    _hub("llava-hf/llava-v1.6-vicuna-7b-hf", "llava_next", (7.06, 0.26), _VICUNA_7B, CLIP_L, _LLAMA2),
+    _hub("llava-hf/llava-v1.6-mistral-7b-hf", "llava_next", (7.57, 0.26), (32, 4096, 14336, 1024), CLIP_L),
+    _hub("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava_onevision", (0.89, 0.14), _QWEN_05B, SIGLIP_SO),
+    _hub("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava_onevision", (8.03, 1.09), _QWEN_7B, SIGLIP_SO),
+    _hub("OpenGVLab/InternVL3-1B-hf", "internvl", (0.94, 0.27), _QWEN_05B, INTERN_VIT),
+    _hub("OpenGVLab/InternVL3-2B-hf", "internvl", (2.09, 0.47), (28, 1536, 8960, 256), INTERN_VIT),
+    _hub("OpenGVLab/InternVL3-8B-hf", "internvl", (7.94, 1.09), _QWEN_7B, INTERN_VIT),
+    _hub("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm", (0.256, 0.057), (30, 576, 1536, 192), SIGLIP_B),
+    _hub("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm", (0.507, 0.095), (32, 960, 2560, 320), SIGLIP_B),
+    _hub("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", (2.25, 0.2), (24, 2048, 8192, 2048), SIGLIP_SO),
+    _hub("HuggingFaceM4/Idefics3-8B-Llama3", "idefics3", (8.46, 1.05), (32, 4096, 14336, 1024), SIGLIP_SO),
+    _hub("google/gemma-3-4b-it", "gemma3", (4.3, 0.67), (34, 2560, 10240, 1024), SIGLIP_SO,
+         "Gemma Terms of Use: accept them on the hub first, and log in"),
+)  # fmt: skip
+"""The shipped model first, then family by family, small before large."""
+
+
+def largest_that_fits(free: int, dtype: torch.dtype, quantization: str) -> Preset | None:
+    """The preset with the most parameters among those that need at most `free` bytes."""
+    fitting = (p for p in PRESETS if p.footprint.need(dtype, quantization).total <= free)
+    return max(fitting, key=lambda preset: preset.parameters, default=None)

@@ -1,0 +1,86 @@
+"""The preset list: unique, supported, in the promised order, and with sizes that hang together."""
+
+import pytest
+import torch
+
+from pruning.models import SHIPPED, memory
+from pruning.models.families import family_of
+from pruning.models.presets import PRESETS, Preset, largest_that_fits
+from pruning.models.sources import HUB_ID
+
+HUB = PRESETS[1:]
+ids = [preset.model_id for preset in PRESETS]
+
+
+def test_the_shipped_model_comes_first_with_its_true_size() -> None:
+    first = PRESETS[0]
+    assert first.model_id == str(SHIPPED)
+    exact = memory.estimate(SHIPPED, "float32")
+    assert exact is not None
+    assert first.need("float32").total == pytest.approx(exact.total, rel=0.02)
+
+
+def test_ids_and_titles_are_unique_and_can_be_loaded_by_name() -> None:
+    assert len(set(ids)) == len({preset.title for preset in PRESETS}) == len(PRESETS)
+    assert all(HUB_ID.fullmatch(preset.model_id) for preset in HUB)
+
+
+@pytest.mark.parametrize("kind", sorted({preset.family for preset in PRESETS}))
+def test_every_family_is_supported(kind: str) -> None:
+    from transformers import AutoConfig
+
+    assert family_of(AutoConfig.for_model(kind))
+
+
+def test_every_family_asked_for_is_there() -> None:
+    expected = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "llava_next", "llava_onevision", "internvl", "smolvlm",
+                "idefics3", "gemma3"}  # fmt: skip
+    assert {preset.family for preset in PRESETS} == expected
+
+
+def language_parameters(preset: Preset) -> int:
+    """Projections and a gated MLP per layer, with queries as wide as the model; norms and biases left out."""
+    s = preset.shape
+    return s.layers * (2 * s.hidden * s.hidden + 2 * s.hidden * s.kv_width + 3 * s.hidden * s.mlp)
+
+
+@pytest.mark.parametrize("preset", HUB, ids=ids[1:])
+def test_parameters_embeddings_and_shape_hang_together(preset: Preset) -> None:
+    tower = preset.parameters - preset.embeddings - language_parameters(preset)
+    assert 0.08e9 < tower < 1.1e9  # the towers have 0.09 to 0.7 billion; some queries are wider than the model
+    vocabulary = preset.embeddings / preset.shape.hidden
+    assert 30_000 < vocabulary < 310_000  # once where embeddings and head are tied, else twice
+
+
+@pytest.mark.parametrize("preset", HUB, ids=ids[1:])
+def test_the_name_says_the_size(preset: Preset) -> None:
+    """ "7B" and the like count the language model, some of them rounded down."""
+    words = [w.lower() for w in preset.title.replace("_", "-").split("-") if w[:1].isdigit() and w[-1:] in "bBM"]
+    if words:
+        scale = {"b": 1e9, "m": 1e6}[words[0][-1]]
+        assert preset.parameters == pytest.approx(float(words[0][:-1]) * scale, rel=0.8)
+
+
+def test_needs_fall_with_width_and_bits() -> None:
+    for preset in HUB:
+        needs = [preset.need("float32"), preset.need("bfloat16"), preset.need("bfloat16", "8bit"),
+                 preset.need("bfloat16", "4bit")]  # fmt: skip
+        assert [n.total for n in needs] == sorted((n.total for n in needs), reverse=True)
+    with pytest.raises(ValueError, match="unknown quantization '2bit'"):
+        PRESETS[0].need(quantization="2bit")
+
+
+def test_the_largest_that_fits() -> None:
+    exact = max(preset.footprint.need(torch.bfloat16).total for preset in PRESETS)
+    largest = max(PRESETS, key=lambda preset: preset.parameters)
+    assert largest_that_fits(2 * exact, torch.bfloat16, "none") == largest
+    need = PRESETS[0].footprint.need(torch.float32).total
+    assert largest_that_fits(need, torch.float32, "none") == PRESETS[0]
+    assert largest_that_fits(need - 1, torch.float32, "none") is None
+
+
+def test_gated_and_restricted_ones_say_so() -> None:
+    notes = {preset.model_id: preset.licence for preset in PRESETS}
+    assert "accept them on the hub" in notes["google/gemma-3-4b-it"]
+    assert "not for commercial use" in notes["Qwen/Qwen2.5-VL-3B-Instruct"]
+    assert not notes["Qwen/Qwen2.5-VL-7B-Instruct"]
