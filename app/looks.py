@@ -46,6 +46,11 @@ def script(name: str) -> str:
     return (ASSETS / f"{name}.js").read_text("utf-8")
 
 
+def template(name: str) -> str:
+    """A piece of HTML of assets/."""
+    return (ASSETS / f"{name}.html").read_text("utf-8")
+
+
 def _variables(palette: Palette) -> str:
     named = {f.name: getattr(palette, f.name) for f in fields(palette) if f.name not in ("series", "css")}
     named |= {f"series-{i}": colour for i, colour in enumerate(palette.series)}

@@ -1,0 +1,116 @@
+"""The live canvas's component, and what it is told: everything it needs to redraw any setting without a request.
+
+A selection is K integers, so the page can hold all of them: the pick orders of a grid of λ values, once per image and
+method. Arrays travel as base64 of their little-endian bytes; assets/canvas-model.js unpacks them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from app import looks
+from pruning import draw
+from pruning.ops import minmax
+from pruning.pareto import LAMBDAS, lambda_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pruning.method import Method
+    from pruning.models import Encoded
+    from pruning.tokens import Selection
+
+DISPLAY = 1280  # longest side of a picture as the page gets it, pixels; zooming in shows no more detail than that
+SCRIPTS = ("canvas-model", "canvas-paint", "canvas")
+
+
+def component(value: dict[str, Any], exact: dict[str, Any] | None) -> gr.HTML:
+    """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
+    return gr.HTML(
+        value,
+        html_template=looks.template("canvas"),
+        js_on_load="\n".join(looks.script(name) for name in SCRIPTS),
+        elem_id="canvas",
+        apply_default_css=False,
+        exact=exact,
+    )
+
+
+def orders_of(method: Method) -> tuple[tuple[float, ...] | None, list[Method]]:
+    """The λ grid of a method and the method at each of its values; no grid for a method without λ.
+
+    A method whose picks are not nested is held by its order of all tokens alone, where λ says nothing any more.
+    """
+    if lambda_of(method) is None or not method.nested:
+        return None, [method]
+    return LAMBDAS, [replace(method, mmr_lambda=value) for value in LAMBDAS]  # type: ignore[call-arg]
+
+
+def payload(
+    pictures: Sequence[NDArray[np.uint8]],
+    encoded: Encoded,
+    method: Method,
+    selections: Sequence[Selection],
+    scores: Tensor | None,
+    identity: Hashable,
+) -> dict[str, Any]:
+    """All that the canvas must know of an image under a method.
+
+    pictures: (H, W, 3) uint8, the images that were encoded. selections: of all N tokens, one for each of `orders_of`.
+    scores: (N,) for the heat map. identity: whatever else the orders depend on; a new one makes the page forget forced
+    patches.
+    """
+    shown = [draw.fit(picture, min(DISPLAY, max(picture.shape[:2])))[0] for picture in pictures]
+    grids = encoded.tokens.grids
+    rects = encoded.rects.copy()
+    for grid in grids:
+        height, width = shown[grid.image].shape[:2]
+        given_width, given_height = encoded.sizes[grid.image]
+        rects[grid.start : grid.stop] *= np.array([width / given_width, height / given_height] * 2, np.float32)
+    lambdas, _ = orders_of(method)
+    return {
+        "key": key_of(method, identity),
+        "n": encoded.tokens.n,
+        "images": [{"src": draw.data_url(i), "width": i.shape[1], "height": i.shape[0]} for i in shown],
+        "grids": [asdict(grid) | {"stop": grid.stop} for grid in grids],
+        "rects": _packed(rects, "<f4"),
+        "orders": _packed(np.stack([s.order.cpu().numpy() for s in selections]), "<u2"),
+        "lambdas": lambdas,
+        "nested": method.nested,
+        "scores": None if scores is None else _packed(minmax(scores).cpu().numpy(), "<f4"),
+        "method": {"name": method.name, "title": method.title},
+    }
+
+
+def exact_selection(
+    selection: Selection, method: Method, retention: float, scope: str, identity: Hashable
+) -> dict[str, Any]:
+    """One selection that only the server could make: λ beside the grid, picks that are not nested, merges."""
+    into = selection.merge_into
+    return {
+        "key": key_of(method, identity),
+        "lambda": lambda_of(method),
+        "retention": retention,
+        "scope": scope,
+        "order": _packed(selection.order.cpu().numpy(), "<u2"),
+        "into": None if into is None else _packed(into.cpu().numpy(), "<i4"),
+    }
+
+
+def key_of(method: Method, identity: Hashable) -> str:
+    """Tells one set of orders from another; the same for all λ of a method that has a grid of them."""
+    lambdas, _ = orders_of(method)
+    plain = method if lambdas is None else replace(method, mmr_lambda=0.5)  # type: ignore[call-arg]
+    return hashlib.sha256(repr((plain, identity)).encode()).hexdigest()[:16]
+
+
+def _packed(values: NDArray[Any], kind: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode("ascii")
