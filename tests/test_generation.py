@@ -36,13 +36,13 @@ def plain_generate(vlm, images, question: str, max_new_tokens: int) -> list[int]
 def cache_free(vlm, encoded, question: str, kept: list[int], given: list[int]) -> torch.Tensor:
     """(T, V) log-probabilities at each step of `given`: the language model on embeddings, whole sequence every step."""
     prompt = vlm.prompt(encoded, question)
-    embed, places = vlm.model.get_input_embeddings(), prompt.visual.nonzero()[:, 0].tolist()
+    embed, places = vlm.model.get_input_embeddings(), prompt.visual.tolist()
     kept_places = {places[i]: i for i in sorted(kept)}
     rows, positions = [], []
     for place in range(prompt.n):
         if place in kept_places:
             rows.append(encoded.tokens.features[kept_places[place]])
-        elif not prompt.visual[place]:
+        elif place not in places:
             rows.append(embed(prompt.input_ids[0, place]))
         else:
             continue

@@ -29,7 +29,7 @@ class Pixels:
     """Preprocessed images.
 
     inputs: what the tower takes, on the CPU. sizes: (width, height) of the given images. texts: each one's text in the
-    prompt. counts: rows of each image. grids, fixed: see `Encoded`.
+    prompt. counts: rows of each image.
     """
 
     inputs: dict[str, Any]
@@ -69,7 +69,7 @@ class Family:
         return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
-        """The grids of all images, and (R,) bool, True at rows that are never pruned (None: there are none)."""
+        """The grids of all images, and (N,) int64: the row of each token among all R (None: token i is row i)."""
         grids: list[Grid] = []
         for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
             side = isqrt(count)
@@ -173,16 +173,26 @@ class Family:
         """Index of vision layer L; negative L counts from the end, layers that see the whole picture first."""
         return number % len(self.attentions)
 
+    @cached_property
+    def merge(self) -> int:
+        """Patches along a side of the square that becomes one token."""
+        return 1
+
     def shrink(self, patches: Tensor) -> Tensor:
         """(S, P, C) -> (S, p, C): the mean over the patches of each token, in the tower's order."""
-        return patches
+        sequences, count, width = patches.shape
+        if self.merge == 1:
+            return patches
+        side = isqrt(count) // self.merge
+        squares = patches.reshape(sequences, side, self.merge, side, self.merge, width)
+        return squares.mean((2, 4)).flatten(1, 2)
 
     def shrink_input(self, given: Tensor) -> Tensor:
         """What the projector was called with -> (S, p, C), the mean over the patches of each token."""
         return self.shrink(given)
 
     def arrange(self, tokens: Tensor, pixels: Pixels) -> Tensor:
-        """(S, p, C) in the tower's order -> (N, C), or more rows (R, C) where `layout` names fixed ones."""
+        """(S, p, C) in the tower's order -> (N, C), or all rows (R, C) where `layout` gives places."""
         return tokens.flatten(0, 1)
 
     def widen(self, offset: Tensor) -> Tensor:

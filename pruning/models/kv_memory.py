@@ -40,9 +40,8 @@ class KVMemory:
         mark: identifies the visual rows; with others, nothing can be reused.
         """
         common = self._common(prompt) if mark == self._mark else 0
-        last_visual = int(prompt.visual.nonzero().max()) if bool(prompt.visual.any()) else -1
         common = min(common, prompt.n - 1)
-        if common <= last_visual or not self._crop(common):
+        if common <= int(prompt.visual.max()) or not self._crop(common):
             self.cache, self._ids, self._positions, common = None, [], None, 0
         self._mark = mark
         return common

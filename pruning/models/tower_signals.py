@@ -27,7 +27,7 @@ def names(family: Family) -> frozenset[str]:
     return frozenset(layers | ({"pre_projector", "projector"} if family.projector is not None else set()))
 
 
-def run(family: Family, pixels: Pixels, needs: frozenset[str], fixed: Tensor | None) -> tuple[Rows, dict[str, Any]]:
+def run(family: Family, pixels: Pixels, needs: frozenset[str], places: Tensor | None) -> tuple[Rows, dict[str, Any]]:
     """The tower's rows, and each signal in `needs` that `names` lists; float32 on the CPU."""
     wanted = {need: (m[1], family.layer(int(m[2]))) for need in sorted(needs) if (m := LAYER.fullmatch(need))}
     modules: dict[Any, nn.Module] = {layer: family.attentions[layer] for _, layer in wanted.values()}
@@ -35,7 +35,7 @@ def run(family: Family, pixels: Pixels, needs: frozenset[str], fixed: Tensor | N
         modules[PROJECTOR] = family.projector
     with torch.no_grad(), capture(modules) as seen:
         rows = family.features(pixels)
-    place = _Places(family, pixels, fixed)
+    place = _Places(family, pixels, places)
     layers = {layer: LayerAttention(modules[layer], seen[layer], family.cls) for layer in modules if layer != PROJECTOR}
     found: dict[str, Any] = {need: place.signal(kind, layers[layer]) for need, (kind, layer) in wanted.items()}
     if "pre_projector" in needs:
@@ -49,13 +49,13 @@ def run(family: Family, pixels: Pixels, needs: frozenset[str], fixed: Tensor | N
 class _Places:
     """Takes values from the tower's patches to the sample's tokens."""
 
-    def __init__(self, family: Family, pixels: Pixels, fixed: Tensor | None) -> None:
-        self.family, self.pixels, self.fixed = family, pixels, fixed
+    def __init__(self, family: Family, pixels: Pixels, places: Tensor | None) -> None:
+        self.family, self.pixels, self.places = family, pixels, places
 
     def tokens(self, shrunk: Tensor) -> Tensor:
         """(S, p, C) in the tower's order -> (N, C)."""
         rows = self.family.arrange(shrunk, self.pixels)
-        return rows if self.fixed is None else rows[~self.fixed.to(rows.device)]
+        return rows if self.places is None else rows[self.places.to(rows.device)]
 
     def signal(self, kind: str, layer: LayerAttention) -> Tensor:
         shrink = self.family.shrink

@@ -50,8 +50,9 @@ class Encoded:
         encode_s: seconds that preprocessing and the vision tower took.
         texts: for every image, what stands for it in the prompt: one placeholder per row, and the family's own marks.
         side: small inputs of the tower that positions follow from, e.g. image_grid_thw.
-        fixed: (R,) bool, True at rows that mark the layout (line ends); they are never pruned. None: there are none.
-        marks: (R - N, D) float32, those rows.
+        places: (N,) int64, which of the R rows in the prompt each token is; None: token i is row i, and R = N. In some
+            families the rows run across several tiles, while tokens are always told tile by tile.
+        marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
         deepstack: (R, D) float32 per level, for families that have them.
     """
 
@@ -61,7 +62,7 @@ class Encoded:
     encode_s: float
     texts: tuple[str, ...]
     side: Mapping[str, Tensor] = field(default_factory=dict)
-    fixed: Tensor | None = None
+    places: Tensor | None = None
     marks: Tensor | None = None
     deepstack: tuple[Tensor, ...] = ()
 
@@ -69,7 +70,7 @@ class Encoded:
     def nbytes(self) -> int:
         """Bytes held by tensors and arrays, the N × N similarity included once it is computed: what a cache counts."""
         held = (self.tokens.features, *self.tokens.signals.values(), self.tokens.__dict__.get("similarity"))
-        more = (self.fixed, self.marks, *self.deepstack)
+        more = (self.places, self.marks, *self.deepstack)
         tensors = [t for t in (*held, *more) if isinstance(t, Tensor)]
         return self.rects.nbytes + sum(t.numel() * t.element_size() for t in tensors)
 
@@ -82,12 +83,15 @@ class Encoded:
                 "selection belongs to another model"
             )
         features = self.tokens.features[indices] if merged is None else merged.cpu()
-        if self.fixed is None or self.marks is None:
+        if self.places is None or self.marks is None:
             return Rows(features, tuple(level[indices] for level in self.deepstack))
-        stays = self.fixed.clone()  # (R,)
-        stays[(~self.fixed).nonzero()[indices, 0]] = True
+        stays = torch.ones(len(self.places) + len(self.marks), dtype=torch.bool)  # (R,)
+        stays[self.places] = False
+        mark = stays.clone()
+        stays[self.places[indices]] = True
+        target = stays.cumsum(0) - 1  # (R,) row before pruning -> row after it
         rows = features.new_empty(int(stays.sum()), features.shape[1])
-        rows[self.fixed[stays]], rows[~self.fixed[stays]] = self.marks, features
+        rows[target[mark]], rows[target[self.places[indices]]] = self.marks, features
         return Rows(rows, tuple(level[stays] for level in self.deepstack))
 
 
@@ -98,7 +102,7 @@ class Prompt:
     Attributes:
         input_ids: (1, n) int64.
         positions: (3, 1, n) for families with M-RoPE, (1, n) for the others; int64.
-        visual: (n,) bool, True at the placeholders of prunable tokens.
+        visual: (N,) int64, where the placeholder of each prunable token stands, in the tokens' order.
     """
 
     input_ids: Tensor
@@ -111,9 +115,11 @@ class Prompt:
 
     def keep(self, indices: Tensor) -> Prompt:
         """The same prompt with only the visual tokens `indices` (K,); what stays keeps its position."""
-        kept = ~self.visual
-        kept[self.visual.nonzero().squeeze(1)[indices]] = True
-        return Prompt(self.input_ids[:, kept], self.positions[..., kept], self.visual[kept])
+        stays = torch.ones(self.n, dtype=torch.bool)
+        stays[self.visual] = False
+        stays[self.visual[indices]] = True
+        target = stays.cumsum(0) - 1  # (n,) place before pruning -> place after it
+        return Prompt(self.input_ids[:, stays], self.positions[..., stays], target[self.visual[indices]])
 
 
 @dataclass(frozen=True)

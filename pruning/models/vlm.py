@@ -95,20 +95,22 @@ class VLM:
         start = time.perf_counter()
         pictures = [image.convert("RGB") for image in images]
         pixels = self.family.preprocess(pictures, self.max_visual_tokens)
-        grids, fixed = self.family.layout(pixels)
+        grids, places = self.family.layout(pixels)
         with self._tower:
-            rows, signals = tower_signals.run(self.family, pixels, needs, fixed)
+            rows, signals = tower_signals.run(self.family, pixels, needs, places)
         seconds = time.perf_counter() - start
         if not bool(torch.isfinite(rows.features).all()):
             raise ModelError(f"{self.title} gave NaN or infinite features in {self.dtype}: load it with dtype float32")
         rects = token_rects(grids, pixels.sizes)
         if "patch_entropy" in needs:
             signals["patch_entropy"] = patch_entropy(pictures, grids, rects)
-        features = rows.features if fixed is None else rows.features[~fixed]
+        features, marks = rows.features, None
+        if places is not None:
+            others = torch.ones(len(features), dtype=torch.bool).index_fill(0, places, False)
+            features, marks = rows.features[places], rows.features[others]
         tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
         side = {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
-        marks = None if fixed is None else rows.features[fixed]
-        return Encoded(tokens, rects, pixels.sizes, seconds, pixels.texts, side, fixed, marks, rows.deepstack)
+        return Encoded(tokens, rects, pixels.sizes, seconds, pixels.texts, side, places, marks, rows.deepstack)
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
         """The encoded tokens with every signal in `needs`: `question` becomes (M, D) embeddings of its content words.
@@ -141,8 +143,7 @@ class VLM:
         ids = self.family.processing.ids(self._clean(question), turns, encoded.texts)
         input_ids = torch.tensor([ids])
         placeholders = (input_ids[0] == self.config.image_token_id).nonzero()[:, 0]
-        visual = torch.zeros(len(ids), dtype=torch.bool)
-        visual[placeholders if encoded.fixed is None else placeholders[~encoded.fixed]] = True
+        visual = placeholders if encoded.places is None else placeholders[encoded.places]
         return Prompt(input_ids, self.family.positions(input_ids, dict(encoded.side)), visual)
 
     def generate(
