@@ -221,8 +221,7 @@ def deduplicate(ranking: Tensor, similarity: Tensor, k: int, step: int = 8) -> T
     while len(left) > k:
         even, odd = left[::2], left[1::2]
         by_similarity = _nearest_of(similarity, odd)[even].argsort(descending=True, stable=True)
-        dropped = min(step, len(left) - k, len(even))
-        left = torch.cat([even[by_similarity[dropped:]], odd])
+        left = torch.cat([even[by_similarity[min(step, len(left) - k) :]], odd])
     kept = torch.zeros(len(similarity), dtype=torch.bool, device=ranking.device)
     kept[left] = True
     return ranking[kept[ranking]]
