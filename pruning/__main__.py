@@ -53,7 +53,15 @@ def _knobs(options: argparse.Namespace) -> dict[str, Any]:
 
 def _model(options: argparse.Namespace) -> VLM:
     hide_progress()
-    vlm = load(options.model, device=options.device, dtype=options.dtype)
+    vlm = load(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        attention=options.attention,
+        device_map=options.device_map,
+        scorer=options.scorer,
+    )
     limit_threads(vlm)
     if "scorer" not in vlm.signals and options.importance is None:
         _note(f"{vlm.title} has no trained scorer: importance comes from {best_source(vlm.signals)}")

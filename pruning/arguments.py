@@ -7,6 +7,7 @@ from pathlib import Path
 from pruning.draw import STYLES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
+from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.params import Param, params
 from pruning.pareto import RETENTIONS
 
@@ -73,6 +74,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=str(SHIPPED), help="folder or hub id, default: the shipped model")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda, cuda:N; default: %(default)s")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16; default: %(default)s")
+    parser.add_argument("--quantization", default="none", choices=QUANTIZATIONS,
+                        help="of the weights, through bitsandbytes on cuda; default: %(default)s")  # fmt: skip
+    parser.add_argument("--attention", default="auto", choices=ATTENTIONS,
+                        help="kernel of the model, auto is the model library's choice; default: %(default)s")  # fmt: skip
+    parser.add_argument("--device-map", default="", choices=DEVICE_MAPS[1:],
+                        help="spread the model over all GPUs and the CPU; default: one device holds it")  # fmt: skip
+    parser.add_argument("--scorer", default="", metavar="FOLDER",
+                        help="importance scorer weights, folder or hub id; default: those of the checkpoint")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

@@ -457,3 +457,24 @@ def refuse(error: Exception) -> Callable[..., None]:
 @pytest.mark.parametrize(("size", "words"), [(16_600_000_000, "16.6 GB"), (999_999_999, "1000 MB"), (0, "0 MB")])
 def test_sizes_read_well(size: int, words: str) -> None:
     assert readable(size) == words
+
+
+# The command line
+
+
+def test_the_command_line_hands_its_options_on(tiny_folder: Path, tmp_path: Path, noise, monkeypatch, capsys) -> None:
+    from pruning.__main__ import main
+
+    given: dict[str, Any] = {}
+
+    def spy(model_id: str, **options: Any) -> None:
+        given.update(options)
+        raise ModelError("seen")
+
+    monkeypatch.setattr("pruning.__main__.load", spy)
+    noise(60, 60).save(tmp_path / "picture.png")
+    options = ["--quantization", "4bit", "--attention", "eager", "--device-map", "auto", "--scorer", "some/where"]
+    assert main(["answer", str(tmp_path / "picture.png"), "what", "--model", str(tiny_folder), *options]) == 2
+    assert "seen" in capsys.readouterr().err
+    expected = {"quantization": "4bit", "attention": "eager", "device_map": "auto", "scorer": "some/where"}
+    assert {name: given[name] for name in expected} == expected
