@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pruning.models.geometry import Box, centre_crop_box
+from pruning.models.geometry import WHOLE, Box, centre_crop_box, check_aspect, part_of, shortest_edge, square_box
 from pruning.models.processing import Processing
 from pruning.models.values import ModelError, Rows
 from pruning.tokens import Grid
@@ -64,6 +64,8 @@ class Family:
 
     def preprocess(self, images: Sequence[Image.Image], max_tokens: int) -> Pixels:
         """RGB images -> tower inputs. Raises ValueError for what the family cannot take."""
+        for image in images:
+            check_aspect(*image.size)
         inputs, texts = self.processing.images(images, self.options(images, max_tokens))
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
@@ -71,35 +73,40 @@ class Family:
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         """The grids of all images, and (N,) int64: the row of each token among all R (None: token i is row i)."""
         grids: list[Grid] = []
+        shape = pixels.inputs["pixel_values"].shape  # one square (3, side, side) for each image
         for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
             side = isqrt(count)
-            if side * side != count:
+            if side * side != count or shape != (len(pixels.sizes), 3, shape[-1], shape[-1]):
                 raise ModelError(
                     f"models of type {self.config.model_type} are not supported: they make {count} tokens of a picture "
                     f"of {size[0]}×{size[1]} pixels, and where these lie on it is not known"
                 )
             start = grids[-1].stop if grids else 0
-            grids.append(Grid(1, side, side, start, image, box=self.picture_box(*size)))
+            box = part_of(self.picture_box(*size), self.seen(shape[-1]))
+            grids.append(Grid(1, side, side, start, image, box=box))
         return tuple(grids), None
 
     def picture_box(self, width: int, height: int) -> Box:
-        """What the tower sees of an image, from the image processor's settings: cropped, padded or stretched."""
-        processor = self.processing.image_processor
-        size = dict(getattr(processor, "size", None) or {})
-        if getattr(processor, "do_center_crop", False) and getattr(processor, "do_resize", True):
-            crop = dict(processor.crop_size)
-            short = size.get("shortest_edge")
-            if short:
-                scale = short / min(width, height)
-                resized = (int(width * scale), int(height * scale))
-            else:
-                resized = (size["width"], size["height"])
-            return centre_crop_box(width, height, resized, (crop["width"], crop["height"]))
-        if getattr(processor, "do_pad", False):
-            side = max(width, height)
-            x, y = (side - width) // 2, (side - height) // 2
-            return (-x / width, -y / height, (side - x) / width, (side - y) / height)
-        return (0.0, 0.0, 1.0, 1.0)
+        """What of an image the image processor hands to the tower: padded to a square, stretched, cropped."""
+        processor, box = self.processing.image_processor, WHOLE
+        if getattr(processor, "do_pad", False) and hasattr(processor, "pad_to_square"):
+            box = square_box(width, height)
+            width = height = max(width, height)
+        if getattr(processor, "do_center_crop", False):
+            resized, crop = (width, height), processor.crop_size
+            if getattr(processor, "do_resize", True):
+                short = processor.size.shortest_edge
+                resized = (
+                    shortest_edge(width, height, short) if short else (processor.size.width, processor.size.height)
+                )
+            box = part_of(box, centre_crop_box(resized, (crop.width, crop.height)))
+        return box
+
+    def seen(self, side: int) -> Box:
+        """What of a picture of side × side pixels the tower's patches cover: what no patch fits into is lost."""
+        patch = int(self.config.vision_config.patch_size)
+        covered = side // patch * patch / side
+        return (0.0, 0.0, covered, covered)
 
     # Tower
 

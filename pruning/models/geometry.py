@@ -1,13 +1,15 @@
 """Which part of an image each visual token stands for. Pure functions, no model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pruning.tokens import Grid
 
-MAX_ASPECT = 200  # the Qwen resize refuses more
+MAX_ASPECT = 200  # the Qwen resize refuses more; where the short side is scaled up, more would fill the memory
 Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 def check_aspect(width: int, height: int) -> None:
@@ -39,7 +41,27 @@ def _cells(grid: Grid, width: int, height: int) -> np.ndarray:
     return np.tile(cells, (grid.t, 1))
 
 
-def centre_crop_box(width: int, height: int, resized: tuple[int, int], crop: tuple[int, int]) -> Box:
+def part_of(outer: Box, inner: Box) -> Box:
+    """`inner`, told in fractions of `outer`, in fractions of what `outer` is told in."""
+    x0, y0, x1, y1 = outer
+    width, height = x1 - x0, y1 - y0
+    return (x0 + inner[0] * width, y0 + inner[1] * height, x0 + inner[2] * width, y0 + inner[3] * height)
+
+
+def square_box(width: int, height: int) -> Box:
+    """The square that an image is padded to on both sides, in fractions of the image."""
+    side = max(width, height)
+    x, y = (side - width) // 2, (side - height) // 2
+    return (-x / width, -y / height, (side - x) / width, (side - y) / height)
+
+
+def shortest_edge(width: int, height: int, target: int) -> tuple[int, int]:
+    """(width, height) after the shorter side was scaled to `target`; the longer is rounded down."""
+    short, long = min(width, height), int(target * max(width, height) / min(width, height))
+    return (target, long) if width == short else (long, target)
+
+
+def centre_crop_box(resized: tuple[int, int], crop: tuple[int, int]) -> Box:
     """What a centre crop of (width, height) `crop` keeps of an image that was resized to `resized`, in fractions."""
     (w, h), (cw, ch) = resized, crop
     x, y = (w - cw) // 2 / w, (h - ch) // 2 / h
@@ -49,3 +71,16 @@ def centre_crop_box(width: int, height: int, resized: tuple[int, int], crop: tup
 def tile_boxes(rows: int, columns: int) -> list[Box]:
     """Boxes of equal tiles, row by row."""
     return [(c / columns, r / rows, (c + 1) / columns, (r + 1) / rows) for r in range(rows) for c in range(columns)]
+
+
+def tiled_grids(image: int, tiles: tuple[int, int], side: int, start: int) -> list[Grid]:
+    """The grids of an image cut into (rows, columns) equal tiles of side × side tokens, its thumbnail after them.
+
+    An image that is not cut, with (1, 1) tiles, is one whole grid.
+    """
+    if tiles == (1, 1):
+        return [Grid(1, side, side, start, image)]
+    cells = [*tile_boxes(*tiles), WHOLE]
+    starts = [start + i * side**2 for i in range(len(cells))]
+    grids = [Grid(1, side, side, at, image, "tile", box) for at, box in zip(starts, cells, strict=True)]
+    return [*grids[:-1], replace(grids[-1], role="thumbnail")]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from pruning.models.families.gemma3 import Gemma3
+from pruning.models.families.idefics3 import Idefics3
+from pruning.models.families.internvl import InternVL
 from pruning.models.families.qwen_vl import Qwen3VL, QwenVL
 from pruning.models.family import Family
 from pruning.models.values import ModelError
 
-FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL)
+FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL, InternVL, Idefics3, Gemma3)
 
 
 def family_of(config: Any) -> type[Family]:

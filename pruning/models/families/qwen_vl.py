@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.models.family import Family, Pixels
-from pruning.models.geometry import check_aspect
 from pruning.models.values import Rows
 from pruning.tokens import Grid
 
@@ -31,8 +30,6 @@ class QwenVL(Family):
         return self.config.vision_config
 
     def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
-        for image in images:
-            check_aspect(*image.size)
         processor = self.processing.image_processor
         cell = (processor.patch_size * self._vision.spatial_merge_size) ** 2
         longest = min(processor.size["longest_edge"], max_tokens * cell)

@@ -1,0 +1,29 @@
+"""Gemma 3: the image is stretched to a square; 4 × 4 patches are averaged to a token; image tokens see each other.
+
+The language model lets the tokens of an image attend to each other both ways, so it is told which tokens are visual
+(`marks_images`), and most of its layers see only a window of the last tokens. That window counts the tokens that are
+left, not the places they came from: a pruned prompt looks further back, never less far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from pruning.models.family import Family
+
+
+class Gemma3(Family):
+    model_types: ClassVar = ("gemma3",)
+    title: ClassVar = "Gemma 3"
+    stacked: ClassVar = True
+
+    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+        return {"do_pan_and_scan": False}  # as in the released checkpoints: 256 tokens each, no crops
+
+    @cached_property
+    def merge(self) -> int:
+        return int(self.projector.kernel_size)

@@ -1,0 +1,61 @@
+"""InternVL3: an image is cut into square tiles, its thumbnail follows them; 2 × 2 patches to a token; a tower with CLS.
+
+The image is stretched to the arrangement of tiles that comes closest to its shape, so tiles divide it evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import isqrt
+from typing import Any, ClassVar
+
+from PIL import Image
+from torch import Tensor
+
+from pruning.models.family import Family, Pixels
+from pruning.models.geometry import tiled_grids
+from pruning.tokens import Grid
+
+
+class InternVL(Family):
+    """The projector is called with the patches of a token side by side in the channels, (S, p, merge² · C)."""
+
+    model_types: ClassVar = ("internvl",)
+    title: ClassVar = "InternVL3"
+    stacked: ClassVar = True
+
+    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+        processor = self.processing.image_processor
+        tiles = max(1, max_tokens // self._per_tile - 1)  # the thumbnail takes one tile's tokens
+        most = min(processor.max_patches, tiles)
+        return {"crop_to_patches": True, "max_patches": most, "min_patches": min(processor.min_patches, most)}
+
+    def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
+        grids = list[Grid]()
+        for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
+            tiles = max(1, count // self._per_tile - 1)
+            start = grids[-1].stop if grids else 0
+            grids += tiled_grids(image, arrangement(tiles, *size), isqrt(self._per_tile), start)
+        return tuple(grids), None
+
+    @property
+    def _per_tile(self) -> int:
+        return int(self.processing.processor.image_seq_length)
+
+    @cached_property
+    def merge(self) -> int:
+        return round(1 / self.config.downsample_ratio)
+
+    def shrink_input(self, given: Tensor) -> Tensor:
+        sequences, tokens, _ = given.shape
+        return given.reshape(sequences, tokens, self.merge**2, -1).mean(2)
+
+    def widen(self, offset: Tensor) -> Tensor:
+        return offset.repeat(self.merge**2)
+
+
+def arrangement(tiles: int, width: int, height: int) -> tuple[int, int]:
+    """(rows, columns) of so many tiles that come closest to the image's width : height."""
+    pairs = [(tiles // columns, columns) for columns in range(1, tiles + 1) if tiles % columns == 0]
+    return min(pairs, key=lambda pair: abs(width / height - pair[1] / pair[0]))
