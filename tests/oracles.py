@@ -8,6 +8,28 @@ import math
 import numpy as np
 
 
+def cosine(features):
+    """(N, N) float64; a zero vector is like nothing, itself included."""
+    rows = np.asarray(features, np.float64)
+    lengths = [math.sqrt(float(row @ row)) for row in rows]
+    return np.array(
+        [
+            [float(a @ b) / (x * y) if x and y else 0.0 for b, y in zip(rows, lengths, strict=True)]
+            for a, x in zip(rows, lengths, strict=True)
+        ]
+    )
+
+
+def soft_topk(scores, k):
+    """(N,) float64 sigmoid(s + t) with the t that makes the sum k: Newton's method in place of bisection."""
+    s = np.asarray(scores, np.float64)
+    t = -float(np.median(s))
+    for _ in range(200):
+        p = 1 / (1 + np.exp(-(s + t)))
+        t += max(-1.0, min(1.0, (k - p.sum()) / (p * (1 - p)).sum()))
+    return 1 / (1 + np.exp(-(s + t)))
+
+
 def mmr(importance, similarity, k, mmr_lambda):
     """Every step scores every candidate against all chosen tokens afresh, in float32."""
     imp, sim = np.asarray(importance, np.float32), np.asarray(similarity, np.float32)
