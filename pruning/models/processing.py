@@ -33,7 +33,7 @@ class Processing:
         options: of the image processor. Raises ValueError for an image that the processor refuses.
         """
         batch = self.processor(
-            images=list(images),
+            images=[list(images)],
             text=[self.placeholder * len(images)],
             return_tensors="pt",
             return_text_replacement_offsets=True,
