@@ -77,11 +77,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantization", default="none", choices=QUANTIZATIONS,
                         help="of the weights, through bitsandbytes on cuda; default: %(default)s")  # fmt: skip
     parser.add_argument("--attention", default="auto", choices=ATTENTIONS,
-                        help="kernel of the model, auto is the model library's choice; default: %(default)s")  # fmt: skip
+                        help="kernel; auto is the model library's choice; default: %(default)s")  # fmt: skip
     parser.add_argument("--device-map", default="", choices=DEVICE_MAPS[1:],
-                        help="spread the model over all GPUs and the CPU; default: one device holds it")  # fmt: skip
+                        help="spread the model over all GPUs and the CPU; default: one device")  # fmt: skip
     parser.add_argument("--scorer", default="", metavar="FOLDER",
-                        help="importance scorer weights, folder or hub id; default: those of the checkpoint")  # fmt: skip
+                        help="folder or hub id of scorer weights; default: those of the checkpoint")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
