@@ -46,7 +46,6 @@ class Family:
 
     model_types: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "generic"
-    stacked: ClassVar[bool] = False  # the tower's output is one tensor (tiles, tokens, D) instead of a list
 
     def __init__(self, model: Any, processing: Processing) -> None:
         self.model = model
@@ -116,7 +115,8 @@ class Family:
         inputs = {name: value for name, value in self.on_device(pixels.inputs).items() if name in taken}
         output = self.model.model.get_image_features(**inputs, return_dict=True)
         levels = getattr(output, "deepstack_features", None) or ()
-        return Rows(flat(output.pooler_output), tuple(flat(level) for level in levels))
+        stacked = isinstance(output.pooler_output, Tensor)
+        return Rows(flat(output.pooler_output), tuple(flat(level) for level in levels), stacked)
 
     def on_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The tensors among the inputs on the model's device, pixels in its dtype."""
@@ -128,7 +128,7 @@ class Family:
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         features = rows.features.to(self.model.device, self.model.dtype)
-        return BaseModelOutputWithPooling(pooler_output=features[None] if self.stacked else [features])
+        return BaseModelOutputWithPooling(pooler_output=features[None] if rows.stacked else [features])
 
     def positions(self, input_ids: Tensor, side: dict[str, Tensor]) -> Tensor:
         """Positions of an unpruned prompt (1, n): (3, 1, n) with M-RoPE, else (1, n)."""

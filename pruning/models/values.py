@@ -33,10 +33,12 @@ class Rows:
     """What the language model receives at the placeholders of a prompt, float32 on the CPU.
 
     features: (R, D). deepstack: further levels (R, D) that some families add inside the language model.
+    stacked: the model passes the rows of several pictures on as one tensor, instead of a list of tensors.
     """
 
     features: Tensor
     deepstack: tuple[Tensor, ...] = ()
+    stacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Encoded:
         places: (N,) int64, which of the R rows in the prompt each token is; None: token i is row i, and R = N. In some
             families the rows run across several tiles, while tokens are always told tile by tile.
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
-        deepstack: (R, D) float32 per level, for families that have them.
+        deepstack: (R, D) float32 per level, for families that have them. stacked: see Rows.
     """
 
     tokens: VisualTokens
@@ -65,6 +67,7 @@ class Encoded:
     places: Tensor | None = None
     marks: Tensor | None = None
     deepstack: tuple[Tensor, ...] = ()
+    stacked: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -84,7 +87,7 @@ class Encoded:
             )
         features = self.tokens.features[indices] if merged is None else merged.cpu()
         if self.places is None or self.marks is None:
-            return Rows(features, tuple(level[indices] for level in self.deepstack))
+            return Rows(features, tuple(level[indices] for level in self.deepstack), self.stacked)
         stays = torch.ones(len(self.places) + len(self.marks), dtype=torch.bool)  # (R,)
         stays[self.places] = False
         mark = stays.clone()
@@ -92,7 +95,7 @@ class Encoded:
         target = stays.cumsum(0) - 1  # (R,) row before pruning -> row after it
         rows = features.new_empty(int(stays.sum()), features.shape[1])
         rows[target[mark]], rows[target[self.places[indices]]] = self.marks, features
-        return Rows(rows, tuple(level[stays] for level in self.deepstack))
+        return Rows(rows, tuple(level[stays] for level in self.deepstack), self.stacked)
 
 
 @dataclass(frozen=True)

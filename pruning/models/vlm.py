@@ -110,7 +110,9 @@ class VLM:
             features, marks = rows.features[places], rows.features[others]
         tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
         side = {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
-        return Encoded(tokens, rects, pixels.sizes, seconds, pixels.texts, side, places, marks, rows.deepstack)
+        return Encoded(
+            tokens, rects, pixels.sizes, seconds, pixels.texts, side, places, marks, rows.deepstack, rows.stacked
+        )
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
         """The encoded tokens with every signal in `needs`: `question` becomes (M, D) embeddings of its content words.
@@ -302,7 +304,8 @@ class VLM:
 
 def _joined(rows: Sequence[Rows]) -> Rows:
     levels = zip(*(r.deepstack for r in rows), strict=True)
-    return Rows(torch.cat([r.features for r in rows]), tuple(torch.cat(level) for level in levels))
+    features = torch.cat([r.features for r in rows])
+    return Rows(features, tuple(torch.cat(level) for level in levels), rows[0].stacked)
 
 
 def _checked_question(question: str) -> str:

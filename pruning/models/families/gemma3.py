@@ -19,7 +19,6 @@ from pruning.models.family import Family
 class Gemma3(Family):
     model_types: ClassVar = ("gemma3",)
     title: ClassVar = "Gemma 3"
-    stacked: ClassVar = True
 
     def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
         return {"do_pan_and_scan": False}  # as in the released checkpoints: 256 tokens each, no crops

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.models.family import Family, Pixels
-from pruning.models.geometry import tiled_grids
+from pruning.models.geometry import WHOLE, tiled_grids
 from pruning.tokens import Grid
 
 
@@ -23,7 +23,6 @@ class InternVL(Family):
 
     model_types: ClassVar = ("internvl",)
     title: ClassVar = "InternVL3"
-    stacked: ClassVar = True
 
     def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
         processor = self.processing.image_processor
@@ -36,7 +35,7 @@ class InternVL(Family):
         for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
             tiles = max(1, count // self._per_tile - 1)
             start = grids[-1].stop if grids else 0
-            grids += tiled_grids(image, arrangement(tiles, *size), isqrt(self._per_tile), start)
+            grids += tiled_grids(image, arrangement(tiles, *size), isqrt(self._per_tile), start, WHOLE)
         return tuple(grids), None
 
     @property
