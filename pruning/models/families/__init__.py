@@ -8,11 +8,12 @@ from typing import Any
 from pruning.models.families.gemma3 import Gemma3
 from pruning.models.families.idefics3 import Idefics3
 from pruning.models.families.internvl import InternVL
+from pruning.models.families.llava_next import LlavaNext, LlavaOneVision
 from pruning.models.families.qwen_vl import Qwen3VL, QwenVL
 from pruning.models.family import Family
 from pruning.models.values import ModelError
 
-FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL, InternVL, Idefics3, Gemma3)
+FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL, InternVL, Idefics3, Gemma3, LlavaNext, LlavaOneVision)
 
 
 def family_of(config: Any) -> type[Family]:
