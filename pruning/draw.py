@@ -2,8 +2,7 @@
 
 Knows pixels and rectangles only: no model, no method, no web. Every image is `(H, W, 3)` uint8 RGB; every rectangle is
 `x0, y0, x1, y1` in pixels of the image it is painted on (right and bottom edges exclusive). Rectangles may overlap
-(tiles plus a thumbnail): a pixel counts as kept where any kept token covers it. Colours are Okabe and Ito's and
-viridis, which stay apart in the common forms of colour blindness.
+(tiles plus a thumbnail): a pixel counts as kept where any kept token covers it. What the painters share is in paint.py.
 """
 
 from __future__ import annotations
@@ -16,22 +15,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pruning.draw_merged import merged
+from pruning.paint import KEPT, PRUNED, SEAM, Floats, cover, frames, outline, veiled, write
+from pruning.paint import Image as Image
+
 if TYPE_CHECKING:
     from pruning.tokens import Selection
-
-Image = NDArray[np.uint8]
-Floats = NDArray[np.floating[Any]]
 
 STYLES: Mapping[str, str] = {
     "dimmed": "Pruned dimmed",
     "grid": "Grid outlines",
     "heat": "Importance heat",
     "order": "Pick order",
+    "merged": "Merged groups",
 }
-KEPT = (240, 228, 66)  # Okabe-Ito yellow: readable on dark and, with its dark seam, on light
-SEAM = (20, 24, 32)
-PRUNED = (150, 156, 168)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def fit(image: Image, longest: int = 768) -> tuple[Image, float]:
@@ -56,8 +53,8 @@ def overlay(
     """Paint `selection` onto a copy of `image` (H, W, 3).
 
     `rects` (N, 4): where each visual token lies. `scores` (N,): what the heat map shows; defaults to
-    `selection.scores`. Raises ValueError for an unknown style, rectangles that do not number N, and a heat map
-    without scores.
+    `selection.scores`. "merged" shows which tokens went into which; a selection that merges nothing looks "dimmed".
+    Raises ValueError for an unknown style, rectangles that do not number N, and a heat map without scores.
     """
     if style not in STYLES:
         raise ValueError(f"unknown overlay style {style!r}: choose one of {', '.join(STYLES)}")
@@ -72,7 +69,9 @@ def overlay(
         return _heat(image, boxes, order, np.asarray(given, dtype=np.float64))
     if style == "order":
         return _order(image, boxes, order)
-    return (_dimmed if style == "dimmed" else _grid)(image, boxes, order)
+    if style == "merged" and selection.merge_into is not None:
+        return merged(image, boxes, order, selection.merge_into.cpu().numpy())
+    return (_grid if style == "grid" else _dimmed)(image, boxes, order)
 
 
 def jpeg(image: Image, quality: int = 88) -> bytes:
@@ -99,23 +98,20 @@ def ramp(values: Floats) -> Image:
 
 
 def _dimmed(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> Image:
-    kept = _cover(image.shape[:2], boxes, order)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    veil = cv2.cvtColor(cv2.convertScaleAbs(grey, alpha=0.28, beta=30), cv2.COLOR_GRAY2RGB)
-    out = np.where(kept[..., None] > 0, image, veil)
-    edges, _ = cv2.findContours(kept, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(out, edges, -1, KEPT, 1)
+    kept = cover(image.shape[:2], boxes, order)
+    out = np.where(kept[..., None] > 0, image, veiled(image))
+    outline(out, kept)
     return out
 
 
 def _grid(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> Image:
     out = image.copy()
-    _frames(out, boxes, SEAM, 1)
+    frames(out, boxes, SEAM, 1)
     veil = cv2.addWeighted(out, 0.55, np.full_like(out, 255), 0.45, 0)
-    out = np.where(_cover(image.shape[:2], boxes, order)[..., None] > 0, out, veil)
-    _frames(out, boxes, PRUNED, 1)
-    _frames(out, boxes[order], SEAM, 3)
-    _frames(out, boxes[order], KEPT, 1)
+    out = np.where(cover(image.shape[:2], boxes, order)[..., None] > 0, out, veil)
+    frames(out, boxes, PRUNED, 1)
+    frames(out, boxes[order], SEAM, 3)
+    frames(out, boxes[order], KEPT, 1)
     return out
 
 
@@ -129,7 +125,7 @@ def _heat(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64], scor
         cv2.rectangle(paint, (x0, y0), (x1 - 1, y1 - 1), colour, cv2.FILLED)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     out = np.asarray(cv2.addWeighted(paint, 0.68, grey, 0.32, 0), dtype=np.uint8)
-    _frames(out, boxes[order], (255, 255, 255), 1)
+    frames(out, boxes[order], (255, 255, 255), 1)
     return out
 
 
@@ -142,30 +138,11 @@ def _order(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> 
     for (x0, y0, x1, y1), colour in zip(boxes[order].tolist(), colours.tolist(), strict=True):
         cv2.rectangle(paint, (x0, y0), (x1 - 1, y1 - 1), colour, cv2.FILLED)
     out = np.asarray(cv2.addWeighted(paint, 0.8, base, 0.2, 0), dtype=np.uint8)
-    _frames(out, boxes[order], SEAM, 1)
+    frames(out, boxes[order], SEAM, 1)
     dark_text = early > 0.45
     for rank, (x0, y0, x1, y1) in enumerate(boxes[order].tolist(), start=1):
-        text = str(rank)
-        scale = min((y1 - y0) / 44, (x1 - x0) / (20 * len(text) + 6))
-        if scale < 0.3:  # too small to read: the colour still tells the rank
-            continue
-        (w, h), _ = cv2.getTextSize(text, _FONT, scale, 1)
-        at = ((x0 + x1 - w) // 2, (y0 + y1 + h) // 2)
-        cv2.putText(out, text, at, _FONT, scale, SEAM if dark_text[rank - 1] else (255, 255, 255), 1, cv2.LINE_AA)
+        write(out, (x0, y0, x1, y1), str(rank), SEAM if dark_text[rank - 1] else (255, 255, 255))
     return out
-
-
-def _cover(shape: tuple[int, ...], boxes: NDArray[np.int32], chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """1 where a chosen token covers the pixel, else 0; (H, W)."""
-    mask = np.zeros(shape, dtype=np.uint8)
-    for x0, y0, x1, y1 in boxes[chosen].tolist():
-        mask[y0:y1, x0:x1] = 1
-    return mask
-
-
-def _frames(out: Image, boxes: NDArray[np.int32], colour: tuple[int, int, int], width: int) -> None:
-    for x0, y0, x1, y1 in boxes.tolist():
-        cv2.rectangle(out, (x0, y0), (x1 - 1, y1 - 1), colour, width)
 
 
 def _encoded(kind: str, image: Image, options: list[int]) -> bytes:

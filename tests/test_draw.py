@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import charts, draw
+from pruning import charts, draw, paint
 from pruning.pareto import PlanePoint
 from pruning.tokens import Selection
 
@@ -63,6 +63,97 @@ def test_order_paints_the_first_pick_brightest():
     assert greens == sorted(greens, reverse=True)
 
 
+INTO = [0, 0, -1, 5, 0, 5, -1, 5, -1, -1, 10, -1, -1, -1, -1, 5]  # 0 took 1 and 4; 5 took 3, 7 and 15; 10 nothing
+
+
+def merging(order=KEPT, into=INTO):
+    return Selection(torch.tensor(order), len(into), None, torch.tensor(into), torch.zeros(len(order), 1))
+
+
+def corner(image, token):
+    """Just inside the frame and beside the number: (5, 5) pixels of the cell."""
+    x0, y0, _, _ = RECTS[token].astype(int)
+    return image[y0 + 3 : y0 + 8, x0 + 3 : x0 + 5].astype(float).mean((0, 1))
+
+
+def hue_of(colour, pixel):
+    """Whether a pixel's colour, without its grey, points to where the given one does."""
+    wanted, found = (np.array(value, float) - np.mean(value) for value in (colour, pixel))
+    return wanted @ found / np.linalg.norm(wanted) / np.linalg.norm(found) > 0.99
+
+
+def test_merged_tints_what_went_into_a_token_in_the_colour_of_its_frame():
+    grey = np.full_like(SCENE, 128)
+    shown = draw.overlay(grey, RECTS, merging(), "merged")
+    first, second = paint.GROUPS[:2]  # in pick order: 5, then 0
+    for colour, home, members in ((first, 5, (3, 7, 15)), (second, 0, (1, 4))):
+        x0, y0, _, _ = RECTS[home].astype(int)
+        assert tuple(shown[y0 + 10, x0 + 1]) == colour
+        assert all(hue_of(colour, corner(shown, token)) for token in members)
+    for dropped in (2, 6, 9, 14):
+        assert np.ptp(inside(shown, dropped), axis=2).max() == 0
+        assert inside(shown, dropped).mean() < 128
+
+
+def test_merged_leaves_what_is_kept_as_it_is_but_for_the_number_of_what_absorbed():
+    shown = draw.overlay(SCENE, RECTS, merging(), "merged")
+    assert (inside(shown, 10) == inside(SCENE, 10)).all(), "10 absorbed nothing: no number"
+    assert tuple(shown[40, 50]) == draw.KEPT
+    for token in (5, 0):
+        assert (corner(shown, token) == corner(SCENE, token)).all()
+        assert (inside(shown, token) != inside(SCENE, token)).any()
+
+
+def test_merged_numbers_are_those_of_the_pick_order_once_per_stretch(monkeypatch):
+    written = {}
+    monkeypatch.setattr(
+        "pruning.draw_merged.write",
+        lambda _image, box, text, *_: written.update({(box[0] // CELL, box[1] // CELL): text}),
+    )
+    draw.overlay(SCENE, RECTS, merging(), "merged")
+    assert written == {
+        (1, 1): "1",  # token 5, the first pick
+        (3, 0): "1",  # 3; 7 lies below it and belongs to the same stretch
+        (3, 3): "1",  # 15 lies apart
+        (0, 0): "2",  # token 0; 1 and 4 are beside it
+    }
+
+
+def test_merged_borders_lie_between_groups_and_nowhere_else():
+    grey = np.full_like(SCENE, 128)
+    into = [0, 0, 0, 0, 0, 0, 0, 0, 15, 15, 15, 15, 15, 15, 15, 15]
+    shown = draw.overlay(grey, RECTS, merging([0, 15], into), "merged")
+    assert (shown[40, 25:55] == paint.SEAM).all()
+    assert not (shown[25:35, 40] == paint.SEAM).all(axis=1).any()
+
+
+def test_merged_shows_a_selection_that_merges_nothing_dimmed():
+    assert (draw.overlay(SCENE, RECTS, selection(), "merged") == draw.overlay(SCENE, RECTS, selection())).all()
+    nothing = merging(KEPT, [i if i in KEPT else -1 for i in range(16)])
+    shown = draw.overlay(SCENE, RECTS, nothing, "merged")
+    assert (inside(shown, 5) == inside(SCENE, 5)).all()
+    assert (inside(shown, 3) == inside(draw.overlay(SCENE, RECTS, selection()), 3)).all()
+
+
+def test_merged_small_rectangles_lie_on_the_one_that_covers_all():
+    rects = np.vstack([RECTS[:4], [[0, 0, SIZE, SIZE]], RECTS[4:6]]).astype(np.float32)
+    shown = draw.overlay(np.full_like(SCENE, 128), rects, merging([0, 5], [0, 0, -1, 0, 5, 5, -1]), "merged")
+    assert hue_of(paint.GROUPS[0], corner(shown, 1))
+    assert hue_of(paint.GROUPS[1], corner(shown, 14)), "where only the large one lies"
+    assert np.ptp(inside(shown, 2), axis=2).max() == 0
+
+
+@pytest.mark.parametrize("style", draw.STYLES)
+def test_tokens_in_a_model_s_padding_leave_no_mark(style):
+    beyond = np.array([[0, 0, 0, SIZE], [SIZE, 0, SIZE, SIZE], [0, SIZE, SIZE, SIZE]], np.float32)
+    rects = np.vstack([RECTS, beyond])
+    into = torch.tensor([*INTO, 16, 16, 5])
+    plain = Selection(torch.tensor([*KEPT]), 16, torch.ones(16), into[:16], torch.zeros(3, 1))
+    padded = Selection(torch.tensor([*KEPT, 16]), 19, torch.ones(19), into, torch.zeros(4, 1))
+    order = draw.overlay(SCENE, RECTS, plain, style), draw.overlay(SCENE, rects, padded, style)
+    assert style == "order" or (order[0] == order[1]).all(), "in the pick order, one more token shifts the colours"
+
+
 def test_overlapping_rectangles_count_as_kept_where_any_kept_token_lies():
     rects = np.vstack([RECTS[:3], [[0, 0, SIZE, SIZE]]]).astype(np.float32)
     shown = draw.overlay(SCENE, rects, Selection(torch.tensor([3]), 4))
@@ -75,9 +166,11 @@ def test_any_shape_can_be_drawn_and_the_input_stays(style, height, width):
     image = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
     before = image.copy()
     rects = np.array([[0, 0, width / 2, height], [width / 2, 0, width, height]], np.float32)
-    shown = draw.overlay(image, rects, Selection(torch.tensor([1]), 2, torch.tensor([0.0, 1.0])), style)
-    assert shown.shape == image.shape
-    assert shown.dtype == np.uint8
+    kept, scores = torch.tensor([1]), torch.tensor([0.0, 1.0])
+    for more in ({}, {"merge_into": torch.tensor([1, 1]), "rows": torch.zeros(1, 3)}):
+        shown = draw.overlay(image, rects, Selection(kept, 2, scores, **more), style)
+        assert shown.shape == image.shape
+        assert shown.dtype == np.uint8
     assert (image == before).all()
 
 
