@@ -1,16 +1,14 @@
-"""The README says what the code does: table, example of a method, library example, commands, picture files."""
+"""The README says what the code does: table, citations, library example, commands, picture files."""
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from pruning import __main__ as command_line
-from pruning.method import METHODS, make
-from pruning.tokens import Grid, VisualTokens
+from pruning.method import METHODS
+from pruning.params import params
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,28 +21,24 @@ def blocks(language: str) -> list[str]:
 def test_the_method_table_is_the_registry_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["methods"]) == 0
     table = capsys.readouterr().out.strip()
-    assert table.count("\n") == len(METHODS) + 1
-    assert f"<!-- methods: begin -->\n{table}\n<!-- methods: end -->" in README
+    facts, details = table.split("\n\n")
+    for name, method in METHODS.items():
+        (row,) = (line for line in facts.splitlines() if f"**{method.title}** `{name}`" in line)
+        assert row.count("|") == facts.splitlines()[0].count("|")
+        assert method.venue in row
+        assert method.adaptation in details
+        assert all(f"`{param.name}` = " in details for param in params(method))
+    assert f"<!-- methods: begin -->\n{table}\n<!-- methods: end -->" in README, "run `python -m pruning methods`"
 
 
-def test_a_method_is_one_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (source,) = [block for block in blocks("python") if "@register" in block]
-    (tmp_path / "checkerboard_of_the_readme.py").write_text(source, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    try:
-        __import__("checkerboard_of_the_readme")
-        kept = make("checkerboard", period=3).select(VisualTokens(torch.eye(9), (Grid(1, 3, 3),)), 3)
-        assert kept.order.tolist() == [0, 3, 6]
-        command_line.main(["methods"])
-        assert "| `checkerboard` |" in capsys.readouterr().out
-        with pytest.raises(SystemExit):
-            command_line.main(["answer", "--help"])
-        assert "--period" in capsys.readouterr().out
-    finally:
-        METHODS.pop("checkerboard", None)
-        sys.modules.pop("checkerboard_of_the_readme", None)
+def test_every_paper_of_a_method_is_cited() -> None:
+    entries = README.split("## Citation")[1]
+    for method in METHODS.values():
+        if method.paper:
+            number = method.paper.rsplit("/", 1)[-1]
+            entry = re.search(rf"@\w+{{[^@]*{re.escape(number)}[^@]*", entries)
+            assert entry, f"{method.title}: arXiv {number} is not among the citations"
+            assert method.venue[-4:] in entry[0], f"{method.title}: {method.venue} and its citation differ"
 
 
 def test_the_library_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

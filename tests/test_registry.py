@@ -37,15 +37,16 @@ LOOK = """
 import json
 from types import SimpleNamespace
 from app.controls import Board
+from app.offer import Offer
 from pruning.arguments import build_parser
 from pruning.commands.table import method_table
 
-board = Board(SimpleNamespace(default_source="feature_norm", vlm=SimpleNamespace(signals=frozenset())))
+board, offer = Board(), Offer(SimpleNamespace(title="No model", signals=frozenset(), notes={}))
 chosen = ["answer", "a.png", "why?", "--method", "outliers", "--neighbours", "3"]
 print(json.dumps({
-    "menu": board.menu(),
+    "menu": offer.menu(),
     "knobs": [[knob.param.name, sorted(knob.methods)] for knob in board.knobs],
-    "built": repr(board.method("outliers", 1.0, 1.0, board.defaults())),
+    "built": repr(board.method(offer, "outliers", 1.0, 1.0, board.defaults(offer))),
     "options": vars(build_parser().parse_args(chosen))["neighbours"],
     "table": method_table(),
 }))
@@ -71,12 +72,12 @@ def test_a_method_in_one_new_file_is_everywhere(copy: Path) -> None:
     looked = run(copy, "-c", LOOK)
     assert looked.returncode == 0, looked.stderr
     found = json.loads(looked.stdout.splitlines()[-1])
-    assert ["Outliers", "outliers"] in found["menu"]
+    assert [line for line, name in found["menu"] if name == "outliers" and line.startswith("Outliers")]
     assert ["neighbours", ["outliers"]] in found["knobs"]
     assert found["built"] == "Outliers(neighbours=8)"
     assert found["options"] == 3
     assert "**Outliers** `outliers`" in found["table"]
-    assert "`neighbours` = 8 (1 to 64)" in found["table"]
+    assert "`neighbours` = 8 (2 to 64)" in found["table"]
     held = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_contracts.py", "-k", "utliers")
     assert held.returncode == 0, held.stdout
     assert int(re.search(r"(\d+) passed", held.stdout)[1]) > 20

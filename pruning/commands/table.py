@@ -13,7 +13,18 @@ def method_table() -> str:
     """Two tables: what each method is and needs, then its knobs and what differs here from the paper."""
     methods = sorted((make_default() for make_default in METHODS.values()), key=lambda method: method.title.lower())
     facts = _table(
-        ("method", "paper", "stage", "needs", "merges", "nested picks", "exact budget", "training-free", "adapted"),
+        (
+            "method",
+            "paper",
+            "stage",
+            "needs",
+            "merges",
+            "nested picks",
+            "exact budget",
+            "training-free",
+            "tested against",
+            "adapted",
+        ),
         (_facts(method) for method in methods),
     )
     details = _table(
@@ -34,13 +45,24 @@ def _facts(method: Method) -> tuple[str, ...]:
         f"**{method.title}** `{method.name}`",
         paper,
         STAGES[method.stage],
-        ", ".join(f"`{need}`" for need in sorted(method.needs)) or NONE,
+        _needs(method) or NONE,
         "yes" if method.merges else NONE,
         "yes" if method.nested else NONE,
         "yes",  # `Method.select` promises it, and the contract tests hold every method to it
         trained if method.trained else "yes",
+        "oracle" if method.paper else "definition",  # a test demands the oracle of every published method
         "yes" if method.adaptation else NONE,
     )
+
+
+def _needs(method: Method) -> str:
+    """The signals, each once, with all its layers, the last one first."""
+    layers: dict[str, list[int]] = {}
+    for need in method.needs:
+        kind, _, layer = need.partition("@")
+        layers.setdefault(kind, []).extend([int(layer)] if layer else [])
+    named = {kind: ", ".join(map(str, sorted(which, reverse=True))) for kind, which in sorted(layers.items())}
+    return ", ".join(f"`{kind}@{which}`" if which else f"`{kind}`" for kind, which in named.items())
 
 
 def _knob(param: Param) -> str:
