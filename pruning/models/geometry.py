@@ -73,14 +73,14 @@ def tile_boxes(rows: int, columns: int) -> list[Box]:
     return [(c / columns, r / rows, (c + 1) / columns, (r + 1) / rows) for r in range(rows) for c in range(columns)]
 
 
-def tiled_grids(image: int, tiles: tuple[int, int], side: int, start: int) -> list[Grid]:
+def tiled_grids(image: int, tiles: tuple[int, int], side: int, start: int, seen: Box) -> list[Grid]:
     """The grids of an image cut into (rows, columns) equal tiles of side × side tokens, its thumbnail after them.
 
-    An image that is not cut, with (1, 1) tiles, is one whole grid.
+    seen: the part of a tile that its tokens cover. An image that is not cut, with (1, 1) tiles, is one whole grid.
     """
     if tiles == (1, 1):
-        return [Grid(1, side, side, start, image)]
-    cells = [*tile_boxes(*tiles), WHOLE]
+        return [Grid(1, side, side, start, image, box=seen)]
+    cells = [*(part_of(box, seen) for box in tile_boxes(*tiles)), seen]
     starts = [start + i * side**2 for i in range(len(cells))]
     grids = [Grid(1, side, side, at, image, "tile", box) for at, box in zip(starts, cells, strict=True)]
     return [*grids[:-1], replace(grids[-1], role="thumbnail")]

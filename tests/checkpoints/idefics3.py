@@ -69,7 +69,7 @@ def tiny_idefics3(folder: Path, *, seed: int = 0) -> Path:
 
 
 def tiny_smolvlm(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random SmolVLM: tiles of 12 × 12 patches, 3 × 3 of which make one of 16 tokens."""
+    """Save a random SmolVLM: tiles of 12 × 12 patches and 4 pixels that no patch fits into; 3 × 3 make a token."""
     from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
     template = CHAT_TEMPLATE.replace("START", "<|im_start|>")
@@ -84,7 +84,7 @@ def tiny_smolvlm(folder: Path, *, seed: int = 0) -> Path:
         end_of_utterance_token="<end_of_utterance>",
     )
     config = SmolVLMConfig(
-        vision_config=_vision(96, 8),
+        vision_config=_vision(100, 8),
         text_config={"model_type": "llama", **text_settings(tokenizer)},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=3,
@@ -96,6 +96,6 @@ def tiny_smolvlm(folder: Path, *, seed: int = 0) -> Path:
         lambda: SmolVLMForConditionalGeneration(config),
         tokenizer,
         seed,
-        preprocessor_config=_images("SmolVLM", 96),
+        preprocessor_config=_images("SmolVLM", 100),
         processor_config=processor,
     )

@@ -34,12 +34,12 @@ class Idefics3(Family):
         return {"size": {"longest_edge": min(processor.size["longest_edge"], side * tile)}}
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
-        grids = list[Grid]()
+        grids, seen = list[Grid](), self.seen(pixels.inputs["pixel_values"].shape[-1])
         for image, text in enumerate(pixels.texts):
             last = TILE.findall(text)[-1:] or [("1", "1")]
             rows, columns = (int(number) for number in last[0])
             start = grids[-1].stop if grids else 0
-            grids += tiled_grids(image, (rows, columns), isqrt(self._per_tile), start)
+            grids += tiled_grids(image, (rows, columns), isqrt(self._per_tile), start, seen)
         return tuple(grids), None
 
     @property
