@@ -77,7 +77,7 @@ def test_a_method_in_one_new_file_is_everywhere(copy: Path) -> None:
     assert found["built"] == "Outliers(neighbours=8)"
     assert found["options"] == 3
     assert "**Outliers** `outliers`" in found["table"]
-    assert "`neighbours` = 8 (2 to 64)" in found["table"]
+    assert "`neighbours` = 8 (4 to 64)" in found["table"]
     held = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_contracts.py", "-k", "utliers")
     assert held.returncode == 0, held.stdout
     assert int(re.search(r"(\d+) passed", held.stdout)[1]) > 20
