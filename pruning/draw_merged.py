@@ -27,17 +27,22 @@ def merged(image: Image, boxes: Boxes, order: NDArray[np.int64], into: NDArray[n
     number[order] = np.arange(1, len(order) + 1)
     number[size <= 1] = 0
 
-    owner = np.full(image.shape[:2], -1)  # (H, W) the kept token that absorbed what lies there
+    owner = np.full(image.shape[:2], -1, np.int32)  # (H, W) the kept token that absorbed what lies there
+    paint = np.zeros_like(image)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     for token in np.argsort(-area, kind="stable").tolist():
         x0, y0, x1, y1 = boxes[token].tolist()
         owner[y0:y1, x0:x1] = into[token]
+        paint[y0:y1, x0:x1] = colours[into[token]]
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    tinted = cv2.addWeighted(colours[owner], 0.5, cv2.convertScaleAbs(grey, alpha=0.6, beta=40), 0.5, 0)
-    out = np.where((owner >= 0)[..., None], tinted, veiled(image))
-    out[:, 1:][owner[:, 1:] != owner[:, :-1]] = SEAM
-    out[1:][owner[1:] != owner[:-1]] = SEAM
-    out = np.where(cover(image.shape[:2], boxes, order)[..., None] > 0, image, out)
+    tinted = cv2.addWeighted(paint, 0.5, cv2.convertScaleAbs(grey, alpha=0.6, beta=40), 0.5, 0)
+    out = veiled(image)
+    cv2.copyTo(tinted, np.asarray(owner >= 0, np.uint8), out)
+    border = np.zeros(image.shape[:2], np.bool_)
+    border[:, 1:] = owner[:, 1:] != owner[:, :-1]
+    border[1:] |= owner[1:] != owner[:-1]
+    out[border] = SEAM
+    cv2.copyTo(image, cover(image.shape[:2], boxes, order), out)
     outline(out, cover(image.shape[:2], boxes, order[size[order] <= 1]))
     frames(out, boxes[grown], SEAM, 3)
     for token in grown.tolist():
