@@ -1,8 +1,7 @@
-"""What is special to InternVL3, Idefics3, SmolVLM, Gemma 3 and Qwen3-VL; what all families share is tested elsewhere."""
+"""What is special to InternVL3, Idefics3, SmolVLM, Gemma 3 and Qwen3-VL. What all share is tested elsewhere."""
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
