@@ -32,7 +32,7 @@ def unit_rows(features: Tensor) -> Tensor:
     """(N, D) -> (N, D) float32, every row at length 1 whatever its scale; a zero row stays zero."""
     features = features.float()
     norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return torch.where(norms > 0, features / norms, torch.zeros_like(features))
+    return features / torch.where(norms > 0, norms, torch.ones_like(norms))
 
 
 def all_finite(values: Tensor) -> bool:
