@@ -61,13 +61,22 @@ class KVMemory:
         return n if bool(same.all()) else int((~same).nonzero()[0])
 
     def _crop(self, length: int) -> bool:
-        """Forget all after `length` tokens. False where the cache cannot: sliding windows lose what came before."""
+        """Forget all after `length` tokens. False where the cache cannot."""
+        surplus = len(self._ids) - length
         if self.cache is None or length == 0:
             return False
-        if any(getattr(layer, "is_sliding", False) for layer in self.cache.layers) and length < len(self._ids):
-            return False
-        if length < len(self._ids):
-            self.cache.crop(length)
+        if surplus:
+            if not all(_can_forget(layer) for layer in self.cache.layers):
+                return False
+            self.cache.crop(-surplus)
         self._ids = self._ids[:length]
         self._positions = None if self._positions is None else self._positions[..., :length]
         return True
+
+
+def _can_forget(layer: Any) -> bool:
+    """Whether the last tokens can be taken out of a cache layer: not where a full window has dropped what came before,
+    nor where a state was overwritten by each token (convolutions, linear attention)."""
+    if hasattr(layer, "conv_states"):
+        return False
+    return not getattr(layer, "is_sliding", False) or layer.get_seq_length() < layer.sliding_window
