@@ -1,4 +1,4 @@
-"""The fast passes equal the library's, the soft top-k has the right gradient, a stopped run goes on where it was."""
+"""The shipped model's stages: the fast passes equal the library's, a stopped run goes on where it was."""
 
 import functools
 from pathlib import Path
@@ -13,7 +13,6 @@ from pruning.models import load
 from pruning.scenes import render
 from pruning.training import export, language, loop, scorer, tower, vision
 from pruning.training.data import dense_batch, dense_labels
-from pruning.training.scorer import anneal, soft_top_k
 from pruning.training.shipped import WORDS, new_model, save_model
 from pruning.training.vision import new_heads
 
@@ -63,18 +62,6 @@ def test_a_step_is_always_the_same_batch() -> None:
     sizes = ((112, 112, 2),)
     for one, two in zip(dense_batch(4, sizes), dense_batch(4, sizes), strict=True):
         assert torch.equal(one, two)
-
-
-def test_soft_top_k_adds_up_to_k_and_has_the_right_gradient() -> None:
-    scores = torch.randn(2, 9, dtype=torch.float64).requires_grad_()
-    assert soft_top_k(scores, 3).sum(-1).tolist() == pytest.approx([3.0, 3.0])
-    assert torch.equal(soft_top_k(scores, 3).topk(3).indices, scores.topk(3).indices)
-    assert torch.autograd.gradcheck(lambda s: soft_top_k(s, 3), (scores,), eps=1e-3, atol=1e-3)
-
-
-def test_annealing_runs_from_the_paper_s_first_weight_to_its_last() -> None:
-    assert anneal(0, 50) == pytest.approx(0.1)
-    assert anneal(49, 50) == pytest.approx(2.0)
 
 
 def test_muon_updates_are_orthogonal() -> None:

@@ -2,40 +2,93 @@
 
 Stages: vision (dense labels), language (questions on cached visual tokens), sparse
 (the same with few tokens). Each resumes from its checkpoint.
+
+`scorer --model FOLDER_OR_HUB_ID` trains an importance scorer for any supported model instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from pruning.training import export, language, scorer, vision
+from pruning.models import hide_progress, limit_threads, load
+from pruning.models.devices import DTYPES, QUANTIZATIONS
+from pruning.training import export, fit, language, scorer, vision
+from pruning.training.objective import KEPT
+from pruning.training.records import FileRecords, Records, SceneRecords
+
+log = logging.getLogger(__name__)
 
 STEPS = {"vision": 1300, "language": 3400, "sparse": 900, "scorer": 400}
 """Steps of each stage of the shipped model."""
+SCENES = "scenes"
 
 
-def main() -> None:
-    """Parse the command line and run the stages it names."""
-    parser = argparse.ArgumentParser(prog="python -m pruning.training", description=__doc__)
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m pruning.training", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("model", "vision, language and sparse stage in turn"), ("vision", "only the vision stage"),
                        ("language", "only the language stage"), ("sparse", "only the sparse stage"),
-                       ("scorer", "the importance scorer, on the trained model")):  # fmt: skip
-        command = commands.add_parser(name, help=text)
+                       ("scorer", "the importance scorer, on the trained model or on any other")):  # fmt: skip
+        command = commands.add_parser(name, help=text, allow_abbrev=False)
         command.add_argument("--folder", type=Path, default=Path("runs/scenes-vlm"), help="checkpoints (%(default)s)")
         command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
         command.add_argument("--steps", type=int, help="steps of the stage, where only one is run")
+        if name == "scorer":
+            _add_any_model(command)
     ready = commands.add_parser("export", help="write the trained model and scorer as a checkpoint folder")
     ready.add_argument("--folder", type=Path, default=Path("runs/scenes-vlm"), help="checkpoints (%(default)s)")
     ready.add_argument("--out", type=Path, required=True, help="folder to write")
-    args = parser.parse_args()
+    return parser
+
+
+def _add_any_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("any other model", "VisionSelector's recipe; the model itself stays as it is")
+    group.add_argument("--model", help="folder or hub id; without it the scorer of the shipped model is trained")
+    group.add_argument("--data", default=SCENES, metavar="FILE",
+                       help='JSON Lines of {"image", "question", "answer"}, or scenes (%(default)s)')  # fmt: skip
+    group.add_argument("--images", type=Path, metavar="DIR", help="where image paths start (default: FILE's folder)")
+    group.add_argument("--out", type=Path, help="folder for scorer and checkpoints (default: runs/scorer-MODEL)")
+    group.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    group.add_argument("--batch", type=int, default=16, help="records a step (%(default)s); --steps: one epoch, "
+                                                             "or 400 for scenes")  # fmt: skip
+    group.add_argument("--budget", type=float, default=KEPT, help="share of tokens the soft mask keeps (%(default)s)")
+    group.add_argument("--rate", type=float, default=5e-5,
+                       help="learning rate (%(default)s; models of a few million parameters want 1e-3)")  # fmt: skip
+    group.add_argument("--max-visual-tokens", type=int, default=64,
+                       help="larger pictures are scaled down, where the model can (%(default)s)")  # fmt: skip
+    group.add_argument("--dtype", default="auto", choices=("auto", *DTYPES), help="(%(default)s)")
+    group.add_argument("--quantization", default="none", choices=QUANTIZATIONS, help="(%(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line names; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    args = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        _run(args)
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the last checkpoint stays\n")
+        return 130
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
     if args.command == "export":
         export.export(args.folder, args.out)
+        return
+    if args.command == "scorer" and args.model:
+        _any_model(args)
         return
     stages = {"vision": vision.train, "language": language.train, "sparse": language.sparse, "scorer": scorer.train}
     names = ("vision", "language", "sparse") if args.command == "model" else (args.command,)
@@ -44,5 +97,26 @@ def main() -> None:
         stages[name](args.folder, steps, torch.device(args.device))
 
 
+def _any_model(args: argparse.Namespace) -> None:
+    scenes = args.data == SCENES
+    records: Records = SceneRecords(args.seed) if scenes else FileRecords(Path(args.data), args.images, args.seed)
+    steps = args.steps if args.steps is not None else -(-records.size // max(1, args.batch)) if records.size else 400
+    plan = fit.Plan(
+        args.model, records.title, steps, args.batch, args.budget, args.rate, args.max_visual_tokens, args.seed
+    )
+    hide_progress()
+    vlm = load(
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        quantization=args.quantization,
+        max_visual_tokens=args.max_visual_tokens,
+    )
+    limit_threads(vlm)
+    out = args.out or Path("runs") / f"scorer-{vlm.title}"
+    fit.train(vlm, records, plan, out, resume=args.resume)
+    log.info("written: %s. Use it with --scorer %s", out / "scorer.safetensors", out)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
