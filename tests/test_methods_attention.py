@@ -174,6 +174,16 @@ def test_agile_pruner_gives_complex_pictures_more_room():
     assert len({i // 2 for i in complex_}) > 16
 
 
+@pytest.mark.parametrize("erank_avg", [5, 20, 90])
+def test_agile_pruner_among_near_repetitions_picks_what_brute_force_picks(erank_avg):
+    method = make("agile_pruner", erank_avg=erank_avg, tau_max=0.5)
+    near = features(6).repeat_interleave(10, dim=0) + torch.linspace(0.02, 0.4, 60)[:, None] * features(60, seed=1)
+    tokens = sample(60, needs=method.needs, rows=near)
+    order = method.select(tokens, 60).order.tolist()
+    assert order == oracles.agile_pruner(method, tokens, 60)
+    assert order != oracles.best(tokens.signal("vision_attention@-2"), 60)
+
+
 def test_agile_pruner_takes_duplicates_last():
     rows = features(5).repeat(4, 1)
     tokens = VisualTokens(rows, (Grid(1, 4, 5),), {"vision_attention@-2": torch.linspace(1, 0, 20)})
@@ -210,6 +220,16 @@ def test_holov_fills_stretches_at_most_and_hands_the_rest_on():
     assert len(kept) == 15
 
 
+def test_holov_code_weighs_diversity_by_a_tenth():
+    """Four stretches of two tokens and 23 of one, which has no diversity: the pair's .5 counts as 1.09 times that."""
+    attention = torch.full((31,), 0.1)
+    attention[:2], attention[20] = 0.5, 0.6
+    for other, kept in ((0.53, [0, 20]), (0.56, [20, 25])):
+        attention[25] = other
+        tokens = VisualTokens(features(31), (Grid(1, 1, 31),), {"vision_attention@-1": attention})
+        assert make("holov", variant="code").select(tokens, 2).indices.tolist() == kept
+
+
 def test_globalcom2_keeps_most_where_the_thumbnail_looks():
     tokens = sample(180, grids=tiles(180), needs=make("globalcom2").needs)
     attention = torch.ones(180)
@@ -222,6 +242,17 @@ def test_globalcom2_keeps_most_where_the_thumbnail_looks():
     assert abs(counts[1] - counts[4]) <= 1
     alike = make("globalcom2").select(tokens.with_signals({"vision_attention@-1": torch.ones(180)}), 90).indices
     assert torch.bincount(alike // 36).tolist() == [18] * 5
+
+
+def test_globalcom2_fills_up_in_turn_where_a_tile_is_full():
+    tokens = sample(720, grids=tiles(720), needs=make("globalcom2").needs)
+    attention = tokens.signal("vision_attention@-1").clone()
+    attention[:144].view(12, 12)[6:, :6] += 1000
+    tokens = tokens.with_signals({"vision_attention@-1": attention})
+    method = make("globalcom2", tau=1)
+    order = method.select(tokens, 648).order.tolist()  # r of the third tile would be 1.1
+    assert set(range(144 * 3, 144 * 4)) <= set(order)
+    assert order == oracles.globalcom2(method, tokens, 648)
 
 
 def test_globalcom2_sees_a_tile_through_the_thumbnail():

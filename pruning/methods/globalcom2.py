@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import normalize
 
 from pruning import ops
 from pruning.method import Method, register
 from pruning.params import Choice, Range
 from pruning.quotas import share_out, topk_per_part
-from pruning.tokens import Grid, Selection, VisualTokens
+from pruning.tiles import covered, resampled
+from pruning.tokens import Selection, VisualTokens
 
 ATTENTION = "vision_attention@-1"
 
@@ -63,11 +64,11 @@ class GlobalCom2(Method):
         for thumbnail, overview in zip(grids, views, strict=True):
             tiles = [i for i, grid in enumerate(grids) if (grid.role, grid.image) == ("tile", thumbnail.image)]
             if thumbnail.role == "thumbnail" and tiles:
-                attended = torch.stack([overview[_covered(thumbnail, grids[i])].sum() for i in tiles])
+                attended = torch.stack([overview[covered(thumbnail, grids[i])].sum() for i in tiles])
                 more = (attended / self.tau).softmax(dim=0).cpu() - 1 / len(tiles)
                 retention[tiles] = (retention[tiles] * (1 + more)).clamp(max=1)
                 for i in tiles:
-                    views[i].copy_(self._mix(_resampled(overview, thumbnail, grids[i]), views[i]))
+                    views[i].copy_(self._mix(resampled(overview, thumbnail, grids[i]), views[i]))
         counts = torch.tensor([grid.count for grid in grids])
         part = torch.tensor([0 if grid.role == "whole" else i + 1 for i, grid in enumerate(grids)])
         room = torch.zeros(len(grids) + 1, dtype=torch.int64).index_add(0, part, counts)
@@ -79,26 +80,3 @@ class GlobalCom2(Method):
         if self.variant == "code":
             overview, own = normalize(overview, dim=0), normalize(own, dim=0)
         return self.alpha * overview + (1 - self.alpha) * own
-
-
-def _centres(grid: Grid) -> Tensor:
-    """(count, 2) float64 x, y of the tokens' centres in fractions of the image."""
-    x0, y0, x1, y1 = grid.box
-    x = x0 + (torch.arange(grid.gw, dtype=torch.float64) + 0.5) / grid.gw * (x1 - x0)
-    y = y0 + (torch.arange(grid.gh, dtype=torch.float64) + 0.5) / grid.gh * (y1 - y0)
-    return torch.cartesian_prod(y, x).flip(1).repeat(grid.t, 1)
-
-
-def _covered(thumbnail: Grid, tile: Grid) -> Tensor:
-    """(count,) bool: the thumbnail's tokens whose centres lie in the tile."""
-    low, high = torch.tensor(tile.box, dtype=torch.float64).split(2)
-    centres = _centres(thumbnail)
-    return ((centres >= low) & (centres < high)).all(dim=1)
-
-
-def _resampled(values: Tensor, thumbnail: Grid, tile: Grid) -> Tensor:
-    """values (count of the thumbnail,) -> (count of the tile,), bilinear, constant beyond the outermost centres."""
-    low, high = torch.tensor(thumbnail.box, dtype=torch.float64).split(2)
-    places = ((_centres(tile) - low) / (high - low) * 2 - 1).float().to(values.device)
-    picture = values.view(-1, thumbnail.gh, thumbnail.gw).mean(dim=0)[None, None]
-    return grid_sample(picture, places[None, None], padding_mode="border", align_corners=False).flatten()

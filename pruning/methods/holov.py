@@ -30,6 +30,7 @@ class HoloV(Method):
     https://arxiv.org/abs/2510.02912
     variant "code": H_i = 0.09 γ v_i + a_i, and the stretch keeps its most attended tokens; H sets the quota alone.
     (Its zero rows for quotas above M would miss the budget.) Differs from both: picks come by falling score.
+    γ makes the mean of γ v that of a: the quotas follow a alone, unless a stretch has one token, and so no diversity.
     Our adaptation: C = ⌊1024 N / (576 K)⌋ as in the released Qwen2.5-VL code; at LLaVA's N = 576 it is the paper's
     1024 // K. τ = 1 is the released code's.
     """
