@@ -11,20 +11,26 @@ def main() -> None:
     settings = parse(sys.argv[1:], os.environ)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is reported to anyone
-    from app.engine import Engine
+    from app import gpu  # before torch: on a ZeroGPU Space it has to find CUDA untouched
+    from app.loader import Loader, listed
+    from app.models import Models
+    from app.resources import Resources
     from app.ui import build_demo, launch_options
     from pruning import ops
-    from pruning.models import SHIPPED, hide_progress, limit_threads, load
+    from pruning.models import hide_progress
 
     hide_progress()
     try:
-        vlm = load(settings.model or SHIPPED, device=settings.device, dtype=settings.dtype)
+        allowed, loader = listed(settings.model_ids), Loader(settings)
+        first = loader.load(allowed[0].model_id)
     except ValueError as error:
         sys.exit(f"app.py: {error}")
-    limit_threads(vlm)
     ops.warm_up()
-    engine = Engine(vlm, int(settings.cache * 2**20), int(settings.upload_limit * 2**20))
-    demo = build_demo(engine)
+    resources = Resources(int(settings.cache * 2**20), int(settings.upload_limit * 2**20))
+    models = Models(allowed, first, loader, resources)
+    if gpu.is_remote():
+        models.open_all()
+    demo = build_demo(models)
     print(f"IDPruner Lab: http://{settings.host}:{settings.port}", flush=True)
     try:
         demo.launch(**launch_options(settings))

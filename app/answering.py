@@ -2,53 +2,77 @@
 
 from __future__ import annotations
 
+import contextvars
+import hashlib
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from app import gpu
 from app.device import Task
-from app.engine import Engine, checked_question
+from app.engine import Engine
 from app.session import Session
 from pruning import metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.models import Answer, Encoded
+    from pruning.models import Answer, Encoded, Turn
     from pruning.tokens import Selection
 
 PATIENCE = 120.0  # seconds without a token before a stream is given up
+MAX_NEW_TOKENS = 64
 
 
-def answers(
-    engine: Engine, session: Session, question: str, selection: Selection | None, task: Task, max_new_tokens: int = 64
-) -> Iterator[str | Answer]:
-    """Stream one answer: its growing text, and last the whole `Answer`. All tokens where `selection` is None.
+@dataclass(frozen=True)
+class Asked:
+    """A question with what was said before it, and the tokens that stay; None = all of them."""
+
+    session: Session
+    question: str
+    selection: Selection | None = None
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def kept(self) -> Hashable:
+        """Equal where the model receives the same rows: keeping all, unmerged, is the same whichever method does it."""
+        chosen = self.selection
+        if chosen is None or (chosen.k == chosen.n and chosen.merged is None):
+            return None
+        rows = b"" if chosen.merged is None else hashlib.sha256(chosen.merged.numpy().tobytes()).digest()
+        return chosen.indices.numpy().tobytes(), rows
+
+    def key(self, engine: Engine, kind: str = "answer") -> tuple[Hashable, ...]:
+        """Cache key of what is computed about it."""
+        return engine.key(kind, self.session, self.question, self.kept, self.history)
+
+
+def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
+    """Stream one answer: its growing text, and last the whole `Answer`.
 
     The model runs in a thread of its own that holds the device lock and never waits for the reader: a reader who
     goes away, or never comes back, cannot hold the device. Closing the iterator or setting `task` stops it.
     """
-    question = checked_question(question)
-    key = answer_key(engine, session, question, selection)
-    held: Answer | None = engine.cache.peek(key)
+    held: Answer | None = engine.cache.peek(asked.key(engine))
     if held is not None:
         yield held
         return
-    encoded = engine.encoded(session)
-    indices = None if selection is None else selection.indices
+    encoded = engine.encoded(asked.session)
     out: Queue[str | Answer | BaseException] = Queue()
 
     def work() -> None:
         try:
-            out.put(engine.device.run(lambda: _generate(engine, encoded, question, indices, max_new_tokens, task, out)))
+            out.put(_generate(engine, encoded, asked, task, out))
         except BaseException as error:
             out.put(error)
 
-    local = threading.Thread(target=work, name="answer", daemon=True)
+    # In the visitor's context: a ZeroGPU Space looks there for whose GPU time this is.
+    local = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="answer", daemon=True)
     local.start()
     done = False
     try:
@@ -61,75 +85,64 @@ def answers(
                 raise item
             done = not isinstance(item, str)
             if not isinstance(item, str) and not item.cancelled:
-                engine.cache.put(key, item, 4096 + 8 * len(item.ids))
+                engine.cache.put(asked.key(engine), item, 4096 + 8 * len(item.ids))
             yield item
     finally:
         if not done:
             task.set()
 
 
-def first_token_seconds(engine: Engine, session: Session, question: str, selection: Selection | None) -> float:
-    """Measured time to the first token: the median of up to five runs within about a quarter of a second."""
-    encoded = engine.encoded(session)
-    indices = None if selection is None else selection.indices
+def first_token_seconds(engine: Engine, asked: Asked) -> float:
+    """Measured time to the first token, the prompt read from its start: the median of up to five runs."""
+    encoded = engine.encoded(asked.session)
 
-    def once() -> float:
-        with closing(engine.vlm.generate(encoded, question, indices, max_new_tokens=1)) as chunks:  # type: ignore[type-var]
-            return next(chunks).seconds
+    def work() -> tuple[float, ...]:
+        return gpu.first_token_seconds(engine.model, encoded, asked.question, asked.selection, asked.history)
 
-    def make() -> float:
-        runs = [engine.device.run(once)]
-        while len(runs) < 5 and sum(runs) < 0.25:
-            runs.append(engine.device.run(once))
-        return float(np.median(runs))
-
-    return engine.cache.get(("ttft", *answer_key(engine, session, question, selection)), make, lambda _: 64)
+    return engine.cache.get(asked.key(engine, "ttft"), lambda: float(np.median(engine.on_device(work))), lambda _: 64)
 
 
-def fidelity(engine: Engine, session: Session, question: str, full: Answer, selection: Selection) -> float:
-    """exp(-mean KL) of the kept tokens against all tokens, over the tokens of the full answer."""
-    encoded = engine.encoded(session)
+def fidelity(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> float:
+    """exp(-mean KL) of the pruned prompt against the full one, over the tokens of the full one's answer."""
+    encoded = engine.encoded(full.session)
 
-    def forced(indices: Tensor | None) -> Tensor:
-        return engine.device.run(lambda: engine.vlm.logprobs(encoded, question, full.ids, [indices])[0].float().cpu())
+    def forced(asked: Asked) -> Tensor:
+        def work() -> list[Tensor]:
+            return gpu.logprobs(engine.model, encoded, asked.question, answer.ids, [asked.selection], asked.history)
 
-    def reference() -> Tensor:
-        return forced(None)
-
-    everything = engine.cache.get(
-        ("forced", *answer_key(engine, session, question, None)), reference, lambda logp: logp.numel() * 4
-    )
+        return engine.on_device(work)[0]
 
     def make() -> float:
-        return float(metrics.fidelity(everything, forced(selection.indices)))
+        everything = engine.cache.get(
+            full.key(engine, "forced"), lambda: forced(full), lambda logp: logp.numel() * logp.element_size()
+        )
+        return float(metrics.fidelity(everything, forced(pruned)))
 
-    return engine.cache.get(("fidelity", *answer_key(engine, session, question, selection)), make, lambda _: 64)
-
-
-def _generate(
-    engine: Engine, encoded: Encoded, question: str, indices: Tensor | None, limit: int, task: Task, out: Queue[Any]
-) -> Answer:
-    from pruning.models import Answer
-
-    prompt = engine.vlm.prompt(encoded, question).n - encoded.tokens.n
-    kept = encoded.tokens.n if indices is None else len(indices)
-    chunks = []
-    for chunk in engine.vlm.generate(encoded, question, indices, max_new_tokens=limit, cancel=task):
-        chunks.append(chunk)
-        out.put(chunk.text_so_far)
-    last = chunks[-1] if chunks else None
-    return Answer(
-        text=last.text_so_far if last else "",
-        ids=tuple(chunk.token_id for chunk in chunks),
-        ttft_s=chunks[0].seconds if chunks else 0.0,
-        total_s=last.seconds if last else 0.0,
-        prefill_tokens=prompt + kept,
-        finished=last is not None and last.finish == "stop",
-        cancelled=last is None or last.finish is None,
-    )
+    return engine.cache.get(("fidelity", full.key(engine), pruned.key(engine)), make, lambda _: 64)
 
 
-def answer_key(engine: Engine, session: Session, question: str, selection: Selection | None) -> tuple[Hashable, ...]:
-    """Cache key of an answer: keeping all tokens is the same whichever method does it."""
-    kept = None if selection is None or selection.k == selection.n else selection.indices.numpy().tobytes()
-    return engine.key("answer", session, question, kept)
+def _generate(engine: Engine, encoded: Encoded, asked: Asked, task: Task, out: Queue[Any]) -> Answer:
+    """Alone on the device, from the conversation's keys and values where they are still held."""
+    from pruning.models import Answer, KVMemory
+
+    memories, key = engine.resources.memories, engine.key("memory", asked.session, asked.kept)
+    # Taken out while in use: a memory serves one generation at a time.
+    spare = [] if gpu.is_remote() else [memories.take(key) or KVMemory()]
+
+    def work() -> tuple[Answer, KVMemory | None]:
+        # A second try, after memory ran out, begins with an empty one: who knows what the first left in it.
+        memory = spare.pop() if spare else None if gpu.is_remote() else KVMemory()
+        prompt = engine.vlm.prompt(encoded, asked.question, asked.history).n - encoded.tokens.n
+        kept = encoded.tokens.n if asked.selection is None else asked.selection.k
+        chunks = []
+        values = (asked.question, asked.selection, asked.history, memory, MAX_NEW_TOKENS)
+        with closing(gpu.generate(engine.model, encoded, *values)) as stream:  # type: ignore[type-var]
+            while not task.is_set() and (chunk := next(stream, None)) is not None:
+                chunks.append(chunk)
+                out.put(chunk.text_so_far)
+        return Answer.from_chunks(chunks, prompt + kept), memory
+
+    answer, memory = engine.on_device(work)
+    if memory is not None:
+        memories.put(key, memory, memory.nbytes + 4096)
+    return answer

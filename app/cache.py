@@ -83,6 +83,19 @@ class ByteCache:
                 _, (_, freed) = self._held.popitem(last=False)
                 self._bytes -= freed
 
+    def take(self, key: Hashable) -> Any | None:
+        """The value if it is held, else None; held no more, so that nobody else has it until it is put back."""
+        with self._lock:
+            value, nbytes = self._held.pop(key, (None, 0))
+            self._bytes -= nbytes
+            return value
+
+    def discard(self, unwanted: Callable[[Hashable], bool]) -> None:
+        """Forget every value whose key is unwanted."""
+        with self._lock:
+            for key in [key for key in self._held if unwanted(key)]:
+                self._bytes -= self._held.pop(key)[1]
+
     def clear(self) -> None:
         """Forget everything held; computations under way still reach those who wait for them."""
         with self._lock:

@@ -6,18 +6,19 @@ A knob that several methods declare alike (the importance source) is one compone
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from app.engine import Engine
+from app.offer import Offer
 from pruning.method import METHODS, Method, make
 from pruning.params import Param, params
 from pruning.weights import mmr_lambda
 
-LAMBDA = "mmr_lambda"
+LAMBDA, SOURCE = "mmr_lambda", "importance"
 
 
 @dataclass(frozen=True)
@@ -39,89 +40,91 @@ def image_input(value: str | None = None, **options: Any) -> gr.Image:
 
 
 class Board:
-    """All controls of all methods that the engine's model can serve."""
+    """All controls of all registered methods. Which of them a model can run is its `Offer`'s to say."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.source = engine.default_source
-        self.signals = engine.vlm.signals
-        self.refused: dict[str, str] = {}
-        self.methods: list[str] = []
-        for name in METHODS:
-            missing = sorted(self._default(name).needs - self.signals)
-            if missing:
-                self.refused[name] = f"{METHODS[name].title} needs {', '.join(missing)}"
-            else:
-                self.methods.append(name)
+    def __init__(self) -> None:
         shared: dict[Param, set[str]] = {}
-        for name in self.methods:
+        for name in METHODS:
             for param in params(METHODS[name]):
                 if param.name != LAMBDA:
                     shared.setdefault(param, set()).add(name)
         self.knobs = tuple(Knob(param, frozenset(names)) for param, names in shared.items())
 
-    def menu(self) -> list[tuple[str, str]]:
-        """(title, key) of every method that can run, in the registry's order."""
-        return [(METHODS[name].title, name) for name in self.methods]
-
-    def components(self, method: str) -> list[gr.Slider | gr.Dropdown]:
+    def components(self, method: str, offer: Offer) -> list[gr.Slider | gr.Dropdown]:
         """One component per knob, in the order of `knobs`; those of other methods are hidden."""
-        return [self._component(knob, method in knob.methods) for knob in self.knobs]
+        named = Counter[str]()
+        components = []
+        for knob in self.knobs:
+            named[knob.param.name] += 1
+            place = f"-{named[knob.param.name]}" if named[knob.param.name] > 1 else ""
+            components.append(_component(knob.param, f"knob-{knob.param.name}{place}", method in knob.methods, offer))
+        return components
 
     def visibility(self, method: str) -> list[dict[str, Any]]:
         """Updates that show just the chosen method's knobs."""
         return [gr.update(visible=method in knob.methods) for knob in self.knobs]
 
-    def defaults(self) -> list[Any]:
-        return [self._start(knob.param) for knob in self.knobs]
+    def for_model(self, method: str, offer: Offer) -> list[dict[str, Any]]:
+        """The same after a change of model, which offers importance sources of its own."""
+        more = {"choices": _sources(offer), "value": offer.source}
+        return [
+            gr.update(visible=method in knob.methods, **(more if knob.param.name == SOURCE else {}))
+            for knob in self.knobs
+        ]
+
+    def defaults(self, offer: Offer) -> list[Any]:
+        return [_start(knob.param, offer) for knob in self.knobs]
 
     def has_lambda(self, method: str) -> bool:
         return method in METHODS and any(param.name == LAMBDA for param in params(METHODS[method]))
 
-    def method(self, name: object, importance: object, diversity: object, values: Sequence[Any]) -> Method:
-        """The method that the controls describe. Raises ValueError for an unknown name, weights or a knob out of
-        range.
+    def method(
+        self, offer: Offer, name: object, importance: object, diversity: object, values: Sequence[Any]
+    ) -> Method:
+        """The method that the controls describe.
+
+        Raises ValueError for a name that is unknown or that this model cannot run, weights or a knob out of range.
         """
-        if not isinstance(name, str) or name not in METHODS:
-            raise ValueError(f"unknown method {name!r}: choose one of {', '.join(self.methods)}")
-        if name in self.refused:
-            raise ValueError(f"{self.refused[name]}, which this model does not provide: choose another method")
+        name = offer.check(name)
         given = dict(zip(self.knobs, values, strict=True))
         own: dict[str, Any] = {knob.param.name: value for knob, value in given.items() if name in knob.methods}
         if self.has_lambda(name):
             own[LAMBDA] = mmr_lambda(importance, diversity)
         return make(name, **own)
 
-    def named(self, name: object, importance: object, diversity: object, own: Mapping[str, Any]) -> Method:
+    def named(
+        self, offer: Offer, name: object, importance: object, diversity: object, own: Mapping[str, Any]
+    ) -> Method:
         """The same from knobs by name, as the API gives them; those left out keep their defaults."""
-        if isinstance(name, str) and name in METHODS:
-            unknown = sorted(set(own) - {param.name for param in params(METHODS[name])})
-            if unknown:
-                raise ValueError(f"{name} has no knob {unknown[0]!r}")
-        values = [own.get(knob.param.name, self._start(knob.param)) for knob in self.knobs]
-        return self.method(name, importance, diversity, values)
-
-    def _default(self, name: str) -> Method:
-        declared = {param.name for param in params(METHODS[name])}
-        return make(name, importance=self.source) if "importance" in declared else make(name)
-
-    def _start(self, param: Param) -> Any:
-        return self.source if param.name == "importance" else param.default
-
-    def _component(self, knob: Knob, visible: bool) -> gr.Slider | gr.Dropdown:
-        param = knob.param
-        if param.kind == "choice":
-            choices = [(words(c), c) for c in param.choices if param.name != "importance" or self._offers(c)]
-            return gr.Dropdown(choices, value=self._start(param), label=param.label, info=param.help, visible=visible,
-                               filterable=False, min_width=130, elem_id=f"knob-{param.name}")  # fmt: skip
-        return gr.Slider(param.lo, param.hi, value=param.default, step=param.step, label=param.label, info=param.help,
-                         visible=visible, min_width=130, elem_id=f"knob-{param.name}", buttons=[])  # fmt: skip
-
-    def _offers(self, source: str) -> bool:
-        from pruning.importance import signals_for
-
-        return signals_for(source) <= self.signals
+        unknown = sorted(set(own) - {param.name for param in params(METHODS[offer.check(name)])})
+        if unknown:
+            raise ValueError(f"{name} has no knob {unknown[0]!r}")
+        values = [own.get(knob.param.name, _start(knob.param, offer)) for knob in self.knobs]
+        return self.method(offer, name, importance, diversity, values)
 
 
 def words(key: str) -> str:
     """ "vision_attention" → "Vision attention"."""
     return key.replace("_", " ").capitalize()
+
+
+def _start(param: Param, offer: Offer) -> Any:
+    return offer.source if param.name == SOURCE else param.default
+
+
+def _sources(offer: Offer) -> list[tuple[str, str]]:
+    return [(words(source), source) for source in offer.sources()]
+
+
+def _component(param: Param, elem_id: str, visible: bool, offer: Offer) -> gr.Slider | gr.Dropdown:
+    shared: dict[str, Any] = {
+        "label": param.label,
+        "info": param.help,
+        "visible": visible,
+        "min_width": 130,
+        "elem_id": elem_id,
+    }
+    if param.kind == "choice":
+        choices = _sources(offer) if param.name == SOURCE else [(words(choice), choice) for choice in param.choices]
+        return gr.Dropdown(choices, value=_start(param, offer), filterable=False, **shared)
+    return gr.Slider(param.lo, param.hi, value=param.default, step=param.step, buttons=[], **shared)

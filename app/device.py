@@ -51,31 +51,28 @@ class Tasks:
 
 
 class Device:
-    """Runs work alone. When memory runs out, `drop` frees what it can, and the work is tried once more.
+    """Runs work alone. When memory runs out, `drop` frees what it can, and the work is tried once more."""
 
-    `remedy`: what the visitor can do where that does not help.
-    """
+    def __init__(self, drop: Callable[[], None]) -> None:
+        self._lock, self._drop = threading.Lock(), drop
 
-    def __init__(self, drop: Callable[[], None], remedy: str) -> None:
-        self._lock, self._drop, self._remedy = threading.Lock(), drop, remedy
-
-    def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`. Raises DeviceFullError, or whatever the work raises."""
+    def run(self, work: Callable[[], T], remedy: str = "close other programs that use the device") -> T:
+        """The result of `work`. Raises DeviceFullError with `remedy`, or whatever the work raises."""
         with self._lock:
             try:
                 return work()
             except Exception as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             self._drop()
-            _release()
+            release_memory()
             try:
                 return work()
             except Exception as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
-        _release()
-        raise DeviceFullError(self._remedy)
+        release_memory()
+        raise DeviceFullError(remedy)
 
     def idle_within(self, seconds: float) -> bool:
         """Whether the device becomes free in that time."""
@@ -85,11 +82,13 @@ class Device:
         return free
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a device."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def _release() -> None:
+def release_memory() -> None:
+    """Give back what nothing refers to any more."""
     import torch
 
     gc.collect()

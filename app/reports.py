@@ -2,6 +2,9 @@
 
 Knows the engine, not the page. Each step asks the engine for one cached or computed value, so a second visitor with
 the same image, question and setting pays for none of them.
+
+A conversation is its questions: both answers to each follow from the setting, every later turn from the answers before
+it, in each column its own. So a conversation under another setting is asked again from its first turn.
 """
 
 from __future__ import annotations
@@ -10,17 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.answering import answers, fidelity, first_token_seconds
+from app.answering import Asked, answers, fidelity, first_token_seconds
 from app.device import Task
 from app.engine import Engine, checked_question
-from app.session import Session
+from app.session import Session, Setting
 from pruning.cost import kv_cache_bytes, prefill_flops
 from pruning.metrics import agreement
 
 if TYPE_CHECKING:
-    from pruning.method import Method
     from pruning.models import Answer
-    from pruning.tokens import Selection
 
 GAIN = 0.95  # a time within 5 % of the other is no gain: repeated runs differ by that much
 
@@ -38,6 +39,15 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """An earlier turn: what was asked, and both answers."""
+
+    question: str
+    full: str
+    kept: str
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page says about one setting. `stage` tells what is under way; numbers not known yet are None."""
 
@@ -45,16 +55,14 @@ class Report:
     budget: int
     method: str
     stage: str  # "all", "kept", "measuring", "done", "stopped"
+    question: str = ""
+    earlier: tuple[Exchange, ...] = ()
     full: Side = Side()
     kept: Side = Side()
     agree: bool | None = None
     fidelity: float | None = None
     select_s: float | None = None
     encode_s: float = 0.0
-
-    @property
-    def saves_memory(self) -> bool:
-        return 0 < self.kept.kv_bytes < self.full.kv_bytes
 
     @property
     def speedup(self) -> float | None:
@@ -68,35 +76,39 @@ class Report:
         return None if self.speedup is None else self.speedup * GAIN > 1
 
 
-def reports(
-    engine: Engine, session: Session, question: str, method: Method, retention: float, task: Task
-) -> Iterator[Report]:
-    """Stream both answers and the measurements. Ends with stage "stopped" soon after `task` is set.
+def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> Iterator[Report]:
+    """Stream both answers to every turn of the conversation, and measure the last one.
 
-    Raises ValueError for a bad question, retention or a signal that the model lacks.
+    Ends with stage "stopped" soon after `task` is set. Raises ValueError for a bad question or retention, or a signal
+    that the model lacks.
     """
-    question = checked_question(question)
-    selection = engine.selection(session, question, method, retention)
-    encoded = engine.encoded(session, method.needs)
-    report = Report(selection.n, selection.k, method.title, "all", encode_s=encoded.encode_s)
-    yield report
+    questions = [checked_question(question) for question in session.questions or ("",)]
+    selection = engine.selection(session, setting)
+    encoded = engine.encoded(session, setting.method.needs)
+    report = Report(selection.n, selection.k, setting.method.title, "all", encode_s=encoded.encode_s)
+    full, kept = Asked(session, ""), Asked(session, "", selection)
     given: dict[str, Answer] = {}
-    for stage, kept in (("all", None), ("kept", selection)):
-        report = replace(report, stage=stage)
-        side = "full" if kept is None else "kept"
-        for item in answers(engine, session, question, kept, task):
-            if isinstance(item, str):
-                report = _with(report, side, Side(item))
-                yield report
-                continue
-            report = _with(report, side, _side(engine, item))
-            if item.cancelled:
-                yield replace(report, stage="stopped")
-                return
-            given[side] = item
+    for question in questions:
+        if given:  # the turn before this one is over
+            told = Exchange(full.question, given["full"].text, given["kept"].text)
+            report = replace(report, earlier=(*report.earlier, told), full=Side(), kept=Side())
+        full, kept = _next(full, question, given.get("full")), _next(kept, question, given.get("kept"))
+        for side, asked in (("full", full), ("kept", kept)):
+            report = replace(report, question=question, stage="all" if side == "full" else "kept")
+            yield report
+            for item in answers(engine, asked, task):
+                if isinstance(item, str):
+                    report = _with(report, side, Side(item))
+                    yield report
+                    continue
+                report = _with(report, side, _side(engine, item))
+                if item.cancelled:
+                    yield replace(report, stage="stopped")
+                    return
+                given[side] = item
     report = replace(report, stage="measuring", agree=agreement(given["full"].ids, given["kept"].ids))
     yield report
-    for measured in _measurements(engine, session, question, method, retention, selection, given["full"], report):
+    for measured in _measurements(engine, full, kept, setting, given["full"], report):
         yield measured
         if task.is_set():
             yield replace(measured, stage="stopped")
@@ -105,25 +117,24 @@ def reports(
     yield replace(report, stage="done")
 
 
+def _next(asked: Asked, question: str, answer: Answer | None) -> Asked:
+    """The next turn after `answer`; the first one where there is none yet."""
+    from pruning.models import Turn
+
+    history = () if answer is None else (*asked.history, Turn(asked.question, answer.text))
+    return replace(asked, question=question, history=history)
+
+
 def _measurements(
-    engine: Engine,
-    session: Session,
-    question: str,
-    method: Method,
-    retention: float,
-    selection: Selection,
-    full: Answer,
-    report: Report,
+    engine: Engine, full: Asked, kept: Asked, setting: Setting, answer: Answer, report: Report
 ) -> Iterator[Report]:
-    report = replace(report, fidelity=fidelity(engine, session, question, full, selection))
+    report = replace(report, fidelity=fidelity(engine, full, answer, kept))
     yield report
-    report = replace(report, select_s=engine.selection_seconds(session, question, method, retention))
+    report = replace(report, select_s=engine.selection_seconds(full.session, setting))
     yield report
-    ttft = first_token_seconds(engine, session, question, None)
-    report = replace(report, full=replace(report.full, ttft_s=ttft))
+    report = replace(report, full=replace(report.full, ttft_s=first_token_seconds(engine, full)))
     yield report
-    ttft = first_token_seconds(engine, session, question, selection)
-    yield replace(report, kept=replace(report.kept, ttft_s=ttft))
+    yield replace(report, kept=replace(report.kept, ttft_s=first_token_seconds(engine, kept)))
 
 
 def _with(report: Report, which: str, side: Side) -> Report:

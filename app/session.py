@@ -1,18 +1,55 @@
-"""What one visitor's page remembers between two events: small, frozen, no pixels, no tensors, no text.
+"""What one visitor's page remembers between two events: small, frozen, no pixels, no tensors.
 
-Everything heavy lives in the engine's cache under `image_key`; when it was evicted, `path` brings it back.
+Everything heavy lives in the shared caches under the pictures' keys; when it was evicted, `Picture.path` brings it
+back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pruning.allocation import Scope
+    from pruning.method import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as the page knows it: content hash, the file it came from, its size in pixels."""
+
+    key: str
+    path: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An image as the page knows it: content hash, the file it came from, its size in pixels."""
+    """Whom the visitor asks, about what, and what was asked.
 
-    image_key: str
-    path: str
-    width: int
-    height: int
+    model: name of the model in `Models`. pictures: at least one; all go into one prompt. questions: the conversation,
+    the question in force last. Answers are no part of it: they follow from the questions and the setting.
+    """
+
+    model: str
+    pictures: tuple[Picture, ...]
+    questions: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> str:
+        """The question that the images are pruned for: they are pruned once, and every later turn goes on from that."""
+        return self.questions[0] if self.questions else ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(picture.key for picture in self.pictures)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which tokens to keep: method with its knobs, share of the tokens in (0, 1], and for what each budget is."""
+
+    method: Method
+    retention: float
+    scope: Scope = "sample"

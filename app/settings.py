@@ -15,6 +15,9 @@ from typing import Any
 PREFIX = "IDPRUNER_"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "8bit", "4bit")
+ATTENTIONS = ("auto", "sdpa", "eager", "flash_attention_2")
+DEVICE_MAPS = ("", "auto", "balanced", "balanced_low_0", "sequential")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -23,8 +26,13 @@ class Settings:
     """How the app is served. Raises ValueError, naming value, rule and remedy, for anything out of range."""
 
     model: str = ""  # empty: the model that ships with the project
+    models: str = ""  # what else visitors may load: hub ids and folders with commas between; "presets"
     device: str = "auto"
     dtype: str = "auto"
+    quantization: str = "none"
+    attention: str = "auto"
+    device_map: str = ""  # empty: the whole model on one device
+    scorer: str = ""  # empty: the one beside the checkpoint
     host: str = "127.0.0.1"
     port: int = 7860
     share: bool = False
@@ -36,11 +44,24 @@ class Settings:
         kind = self.device.split(":")[0]
         _require(kind in DEVICES, "device", self.device, f"one of {', '.join(DEVICES)}, or cuda:1 and so on")
         _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        _require(
+            self.quantization in QUANTIZATIONS, "quantization", self.quantization, f"one of {', '.join(QUANTIZATIONS)}"
+        )
+        _require(self.attention in ATTENTIONS, "attention", self.attention, f"one of {', '.join(ATTENTIONS)}")
+        maps = f"empty, or one of {', '.join(DEVICE_MAPS[1:])}"
+        _require(self.device_map in DEVICE_MAPS, "device-map", self.device_map, maps)
+        empty = self.models.strip() and any(not part.strip() for part in self.models.split(","))
+        _require(not empty, "models", self.models, "hub ids or folders with one comma between, or presets")
         _require(bool(self.host.strip()), "host", self.host, "an address such as 127.0.0.1 or 0.0.0.0")
         _require(0 <= self.port <= 65535, "port", self.port, "a whole number from 0 to 65535")
         _require(0 < self.upload_limit <= 1000, "upload-limit", self.upload_limit, "megabytes above 0, at most 1000")
         _require(0 < self.cache <= 1_000_000, "cache", self.cache, "megabytes above 0")
         self.credentials()
+
+    @property
+    def model_ids(self) -> list[str]:
+        """What visitors may choose, the start-up model first."""
+        return [self.model, *(part.strip() for part in self.models.split(",") if part.strip())]
 
     def credentials(self) -> list[tuple[str, str]] | None:
         """The (user, password) pairs of `auth`; None where the app is open to all who reach the port."""
@@ -54,8 +75,13 @@ class Settings:
 
 _HELP: Mapping[str, str] = {
     "model": "hub id or local folder of the checkpoint (default: the small model that ships with the project)",
+    "models": "what else visitors may load: hub ids or folders with commas between, or presets for all known ones",
     "device": "auto picks cuda, then mps, then cpu; or name one",
     "dtype": "auto picks what suits device and checkpoint; or name one",
+    "quantization": "8bit or 4bit weights (needs cuda and bitsandbytes)",
+    "attention": "attention kernel of all models; auto leaves it to the model library",
+    "device_map": "auto, balanced, balanced_low_0 or sequential spread a model over all devices; empty: one device",
+    "scorer": "folder or hub id of importance scorer weights for --model (default: those beside the checkpoint)",
     "host": "address to listen on; 0.0.0.0 lets other machines in",
     "port": "port to listen on; 0 takes any that is free",
     "share": "also open a public link through Gradio's relay",

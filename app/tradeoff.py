@@ -1,4 +1,4 @@
-"""The two Pareto views of one image and question: the I-H plane at once, fidelity curves point by point.
+"""The two Pareto views of the images and the first question: the I-H plane at once, fidelity curves point by point.
 
 Knows the engine, not the page. Results are cached by content; a sweep that was stopped keeps what it has on the page
 only.
@@ -10,21 +10,27 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from app.answering import answers
+from app import gpu
+from app.answering import Asked, answers
 from app.device import Task
 from app.engine import Engine, checked_question
-from app.session import Session
+from app.offer import Offer
+from app.session import Session, Setting
 from pruning import charts
+from pruning.budget import keep_count
 from pruning.curves import FidelityPoint, fidelity_sweep
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import METHODS, make
 from pruning.pareto import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pruning.method import Method
-    from pruning.models import Answer
+    from pruning.models import Answer, Encoded
+    from pruning.tokens import Selection, VisualTokens
 
 
 @dataclass(frozen=True)
@@ -43,19 +49,39 @@ class Progress:
         return None if not done else self.seconds / done * (self.total - done)
 
 
+class OnDevice:
+    """The model as a sweep asks it: each call takes its turn on the device, which is free in between."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def tokens(self, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
+        return self._engine.on_device(lambda: gpu.tokens(self._engine.model, encoded, question, needs))
+
+    def logprobs(
+        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
+    ) -> list[Tensor]:
+        values = (encoded, question, answer_ids, selections, ())
+        return self._engine.on_device(lambda: gpu.logprobs(self._engine.model, *values))
+
+
 def source_of(engine: Engine, method: Method) -> str:
     """The importance source that judges the plane: the method's own, else the model's best."""
     source = getattr(method, "importance", engine.default_source)
     return source if source in SIGNALS else engine.default_source
 
 
-def plane(engine: Engine, session: Session, question: str, method: Method, retention: float) -> list[PlanePoint]:
-    """The λ sweep, the reference strategies and the present method at one budget; the present setting comes last."""
+def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint]:
+    """The λ sweep, the reference strategies and the present method at one budget; the present setting comes last.
+
+    The budget is for all images together, whatever the setting's scope.
+    """
+    method, retention = setting.method, setting.retention
     source = source_of(engine, method)
     needs = signals_for(source) | method.needs
-    tokens = engine.tokens(session, question, needs)
-    budget = engine.budget(session, retention)
-    asked = question if "question" in needs else ""
+    tokens = engine.tokens(session, needs)
+    budget = keep_count(tokens.n, retention)
+    asked = session.first if "question" in needs else ""
 
     def make_points() -> list[PlanePoint]:
         importance = raw_importance(tokens, source, "plane")
@@ -77,35 +103,33 @@ def plane_chart(points: Sequence[PlanePoint], palette: charts.Palette) -> charts
     return charts.plane(shown, front(shown), here, slots(), palette)
 
 
-def sweep_methods(engine: Engine, names: Sequence[str], method: Method) -> list[Method]:
-    """The chosen methods with the present importance source; the present method keeps all its knobs.
+def sweep_methods(offer: Offer, names: Sequence[str], method: Method) -> tuple[list[Method], list[str]]:
+    """The chosen methods with the present importance source, and why those that are left out cannot run.
 
-    Raises ValueError when none is chosen or one is unknown.
+    The present method keeps all its knobs. Raises ValueError when none is chosen, or none of them can run.
     """
     if not names:
         raise ValueError("No method is chosen for the fidelity curves: tick at least one")
-    source = source_of(engine, method)
-    chosen = []
+    chosen, left_out = [], []
     for name in dict.fromkeys(names):
-        if name == method.name:
+        if name in offer.refused:
+            left_out.append(offer.refused[name])
+        elif name == method.name:
             chosen.append(method)
         elif name in METHODS and "importance" in METHODS[name].__dataclass_fields__:
-            chosen.append(make(name, importance=source))
+            chosen.append(make(name, importance=getattr(method, "importance", offer.source)))
         else:
             chosen.append(make(name))
-    return chosen
+    if not chosen:
+        raise ValueError(f"None of the ticked methods can run here: {'; '.join(left_out)}. Tick others")
+    return chosen, left_out
 
 
 def sweep(
-    engine: Engine,
-    session: Session,
-    question: str,
-    methods: Sequence[Method],
-    task: Task,
-    retentions: Sequence[float] = RETENTIONS,
+    engine: Engine, session: Session, methods: Sequence[Method], task: Task, retentions: Sequence[float] = RETENTIONS
 ) -> Iterator[Progress]:
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
-    question = checked_question(question)
+    question = checked_question(session.first)
     total = len(methods) * len(retentions)
     key = ("sweep", question, tuple(methods), tuple(retentions))
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)
@@ -115,7 +139,7 @@ def sweep(
     start = time.perf_counter()
     yield Progress((), total, 0.0, "answering")
     full: Answer | None = None
-    for item in answers(engine, session, question, None, task):
+    for item in answers(engine, Asked(session, question), task):
         if not isinstance(item, str):
             full = item
     if full is None or full.cancelled or not full.ids:
@@ -123,9 +147,10 @@ def sweep(
         return
     encoded = engine.encoded(session, frozenset().union(*(method.needs for method in methods)))
     start = time.perf_counter()
-    steps = fidelity_sweep(engine.vlm, encoded, question, methods, retentions, answer_ids=full.ids, cancel=task)
+    model: Any = OnDevice(engine)  # it is never asked for the answer, which is given
+    steps = fidelity_sweep(model, encoded, question, methods, retentions, answer_ids=full.ids, cancel=task)
     points: list[FidelityPoint] = []
-    while (point := engine.device.run(lambda: next(steps, None))) is not None:
+    for point in steps:
         points.append(point)
         if len(points) % len(methods) == 0 or len(points) == 1:
             yield Progress(tuple(points), total, time.perf_counter() - start, "sweeping")

@@ -24,9 +24,15 @@ from app.device import Task
 from app.engine import Engine
 from app.examples import EXAMPLES
 from app.handlers import Handlers
+from app.loader import Loader, listed
+from app.models import Models
+from app.offer import Offer
+from app.resources import Resources
+from app.session import Session, Setting
+from app.settings import Settings
 from pruning.charts import PAGE
 from pruning.importance import raw_importance
-from pruning.models import SHIPPED, limit_threads, load
+from pruning.models import SHIPPED
 from pruning.pareto import RETENTIONS, plane_methods, plane_sweep
 
 SIDE, TOKENS = 1008, 1296
@@ -49,40 +55,54 @@ def main() -> None:
     parser.add_argument("--model", default=str(SHIPPED), help="folder of a checkpoint (default: the shipped one)")
     parser.add_argument("--moves", type=int, default=200, help="slider moves to time")
     given = parser.parse_args()
-    vlm = load(given.model, device="cpu")
-    limit_threads(vlm)
+    loader = Loader(Settings(model=given.model, device="cpu"))
+    vlm = loader.load(given.model)
     # The shipped model's own limit is 400 tokens; the overlay's cost does not depend on what the features say.
     vlm.image_processor.size = {"shortest_edge": vlm.image_processor.size["shortest_edge"], "longest_edge": SIDE * SIDE}
-    engine = Engine(vlm, 1 << 30)
-    board = Board(engine)
-    handlers = Handlers(engine, board)
+    resources = Resources(1 << 30)
+    models = Models(listed([given.model]), vlm, loader, resources)
+    board = Board()
+    handlers = Handlers(models, board)
+    with models.use(models.first, "benchmark") as (engine, offer):
+        print(json.dumps(measured(models, engine, offer, board, handlers, given.moves), indent=2, ensure_ascii=False))
+
+
+def measured(
+    models: Models, engine: Engine, offer: Offer, board: Board, handlers: Handlers, moves: int
+) -> dict[str, object]:
+    """Name -> what was measured."""
+    resources = models.resources
     result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.png"
         cv2.imwrite(str(large), cv2.resize(cv2.imread(EXAMPLES[0].path), (SIDE, SIDE)))
-        session, _ = engine.open(str(large))
+        session = Session(models.first, (resources.pictures.open(str(large))[0],))
         result["tokens"] = n = engine.encoded(session).tokens.n
         if n != TOKENS:
-            raise SystemExit(f"{given.model} makes {n} visual tokens of {SIDE} x {SIDE} px, not {TOKENS}")
-        knobs = board.defaults()
+            raise SystemExit(f"{models.first} makes {n} visual tokens of {SIDE} x {SIDE} px, not {TOKENS}")
+        knobs = board.defaults(offer)
         for style in ("dimmed", "grid", "heat", "order"):
 
             def retention(i: int, style: str = style) -> object:
-                return handlers.overlay(session, "", "idpruner", style, 0.5, 0.5, 0.05 + i % 90 / 100, *knobs)
+                return handlers.overlay(
+                    None, session, "idpruner", style, "sample", 0.5, 0.5, 0.05 + i % 90 / 100, *knobs
+                )
 
-            result[f"retention → overlay, {style}"] = milliseconds(retention, given.moves)
+            result[f"retention → overlay, {style}"] = milliseconds(retention, moves)
 
         def weight(i: int) -> object:
-            return handlers.overlay(session, "", "idpruner", "dimmed", (i * 7 % 101) / 100, 0.51, 0.25, *knobs)
+            weights = ((i * 7 % 101) / 100, 0.51)
+            return handlers.overlay(None, session, "idpruner", "dimmed", "sample", *weights, 0.25, *knobs)
 
-        result["weight → overlay, each λ new or cached"] = milliseconds(weight, min(100, given.moves))
+        result["weight → overlay, each λ new or cached"] = milliseconds(weight, min(100, moves))
 
-    session, _ = engine.open(EXAMPLES[0].path)
-    question, method = EXAMPLES[0].questions[0], board.method("idpruner", 1, 1, board.defaults())
-    engine.tokens(session, question, method.needs)
-    tradeoff.plane(engine, session, question, method, 0.5)  # compiles the kernels
+    picture, _ = resources.pictures.open(EXAMPLES[0].path)
+    session = Session(models.first, (picture,), EXAMPLES[0].questions[:1])
+    method = board.method(offer, "idpruner", 1, 1, board.defaults(offer))
+    engine.tokens(session, method.needs)
+    tradeoff.plane(engine, session, Setting(method, 0.5))  # compiles the kernels
     start = time.perf_counter()
-    points = tradeoff.plane(engine, session, question, method, 0.25)
+    points = tradeoff.plane(engine, session, Setting(method, 0.25))
     swept = time.perf_counter()
     tradeoff.plane_chart(points, PAGE).svg()
     result["plane"] = {
@@ -91,20 +111,20 @@ def main() -> None:
         "draw_s": round(time.perf_counter() - swept, 3),
     }
     source = engine.default_source
-    tokens = engine.tokens(session, question, method.needs)
+    tokens = engine.tokens(session, method.needs)
     importance = raw_importance(tokens, source, "benchmark")
     start = time.perf_counter()
     everywhere = plane_sweep(tokens, importance, plane_methods(source), retentions=RETENTIONS)
     result["plane, every retention"] = {"points": len(everywhere), "sweep_s": round(time.perf_counter() - start, 3)}
     names = ["idpruner", "greedy_importance", "divprune", "random", "uniform"]
-    methods = tradeoff.sweep_methods(engine, names, method)
+    methods = tradeoff.sweep_methods(offer, names, method)[0]
     start, first = time.perf_counter(), None
-    for progress in tradeoff.sweep(engine, session, question, methods, Task()):
+    for progress in tradeoff.sweep(engine, session, methods, Task()):
         if progress.points and first is None:
             first = time.perf_counter() - start
     result["fidelity curves"] = {"points": len(progress.points), "first_s": round(first or 0, 3),
                                  "all_s": round(time.perf_counter() - start, 3)}  # fmt: skip
-    print(json.dumps(result, indent=2, ensure_ascii=False))
+    return result
 
 
 if __name__ == "__main__":

@@ -5,11 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from app.engine import Engine
+from app.loader import Listed
+from app.models import Models
+from app.resources import Resources
 from app.settings import Settings
 
 FLAGS = [
@@ -29,24 +34,64 @@ FLAGS = [
 UPLOAD_MB = 2.0
 
 
+class Shelf:
+    """Stands in for `app.loader.Loader`: what a test puts on it is loaded from memory, sized as the test says.
+
+    vlms: model id -> model, or an exception to raise. needs: model id -> bytes, None where nobody knows.
+    """
+
+    device = "cpu"
+
+    def __init__(self, vlms: Mapping[str, Any], needs: Mapping[str, int] | None = None, room: int = 1 << 50) -> None:
+        self.vlms, self.needs, self.room = dict(vlms), dict(needs or {}), room
+        self.loads: list[str] = []
+
+    def load(self, model_id: str, tell: Callable[[str, float | None], None] | None = None) -> Any:
+        self.loads.append(model_id)
+        if tell is not None:
+            tell("loading weights", 0.5)
+        found = self.vlms[model_id]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def need(self, model_id: str) -> int | None:
+        return self.needs.get(model_id)
+
+    def free(self) -> int:
+        return self.room
+
+
 @dataclass(frozen=True)
 class Served:
-    """Where the page is, and the engine behind it."""
+    """Where the page is, and the models behind it; `engine` is the start-up model's."""
 
     url: str
-    engine: Engine
+    models: Models
+
+    @property
+    def engine(self) -> Engine:
+        with self.models.use(self.models.first, "test") as (engine, _):
+            return engine
+
+
+def models_of(shelf: Shelf, resources: Resources | None = None) -> Models:
+    """Every model of the shelf is allowed, the first one is loaded."""
+    listed = [Listed(Path(name).name, name, Path(name).name) for name in shelf.vlms]
+    return Models(listed, shelf.vlms[listed[0].model_id], shelf, resources or Resources(64 << 20))
 
 
 @contextmanager
-def serve(vlm) -> Iterator[Served]:
+def serve(*vlms: Any, shelf: Shelf | None = None) -> Iterator[Served]:
     from app.ui import build_demo, launch_options
 
-    engine = Engine(vlm, 256 << 20, int(UPLOAD_MB * 2**20))
-    demo = build_demo(engine)
+    shelf = shelf or Shelf({vlm.model_id: vlm for vlm in vlms})
+    models = models_of(shelf, Resources(256 << 20, int(UPLOAD_MB * 2**20)))
+    demo = build_demo(models)
     options = launch_options(Settings(port=0, upload_limit=UPLOAD_MB))
     _, url, _ = demo.launch(**options, prevent_thread_lock=True)
     try:
-        yield Served(url, engine)
+        yield Served(url, models)
     finally:
         demo.close(verbose=False)
 

@@ -11,7 +11,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from app.controls import Board
-from app.handlers import guarded, message_for
+from app.guard import guarded, message_for
+from app.offer import Offer
+from app.session import Session
 from pruning.method import METHODS, make
 from pruning.params import params
 from pruning.weights import mmr_lambda
@@ -39,8 +41,10 @@ def select(client, image):
         values = {"path": image, "question": QUESTION, "name": "idpruner", "importance": 1.0, "diversity": 1.0,
                   "retention": 0.25, "knobs": {}, **changes}  # fmt: skip
         path = values.pop("path")
-        more = [values.pop("methods")] if "methods" in values else []
-        return client.predict(handle_file(str(path)) if path else None, *values.values(), *more, api_name=api_name)
+        own = [values.pop("methods")] if "methods" in values else []
+        late = {name: values.pop(name) for name in ("model", "images", "per") if name in values}
+        file = handle_file(str(path)) if path else None
+        return client.predict(file, *values.values(), *own, **late, api_name=api_name)
 
     return call
 
@@ -52,9 +56,9 @@ def test_endpoints_have_names(client):
 
 def test_select_gives_the_methods_own_picks(select, served, image):
     result = select(importance=3.0, diversity=1.0, knobs={"importance": "feature_norm"})
-    session, _ = served.engine.open(str(image))
+    picture, _ = served.models.resources.pictures.open(str(image))
     method = make("idpruner", mmr_lambda=0.75, importance="feature_norm")
-    tokens = served.engine.tokens(session, "", method.needs)
+    tokens = served.engine.tokens(Session(served.models.first, (picture,)), method.needs)
     assert result["mmr_lambda"] == 0.75
     assert result["n"] == tokens.n == math.prod(result["grids"][0])
     assert result["order"] == method.select(tokens, result["budget"]).order.tolist()
@@ -92,6 +96,9 @@ def test_pareto_gives_plane_front_and_curves(select):
         ({"knobs": {"importance": "luck"}}, ["'luck'", "scorer"]),
         ({"knobs": [1]}, ["knobs", "object"]),
         ({"path": None}, ["no image", "upload"]),
+        ({"model": "gpt2"}, ["'gpt2'", "not offered", "tiny-qwen2.5-vl"]),
+        ({"model": "../../etc"}, ["not offered"]),
+        ({"per": "pixel"}, ["'pixel'", "sample, image, tile"]),
     ],
 )
 def test_bad_values_are_named_with_their_rule(select, changes, words):
@@ -154,13 +161,13 @@ def test_nothing_is_left_in_the_temporary_folder(select, image):
 
 
 def test_controls_mirror_the_registry(served):
-    board = Board(served.engine)
-    assert board.methods == list(METHODS)
+    board, offer = Board(), Offer(served.engine.vlm)
+    assert set(offer.methods) == set(METHODS)
     declared = {(name, p.name) for name in METHODS for p in params(METHODS[name])}
     shown = {(name, knob.param.name) for knob in board.knobs for name in knob.methods}
     assert declared - shown == {(name, "mmr_lambda") for name in METHODS if board.has_lambda(name)}
     for name in METHODS:
-        assert board.method(name, 1, 1, board.defaults()).name == name
+        assert board.method(offer, name, 1, 1, board.defaults(offer)).name == name
 
 
 @pytest.mark.parametrize(("weights", "expected"), [((1, 1), 0.5), ((1, 0), 1), ((0, 0.2), 0), ((3, 1), 0.75)])

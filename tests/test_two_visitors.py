@@ -10,6 +10,9 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
+from app.session import Session, Setting
+from pruning.method import make
+
 OVERLAY = "#overlay img"
 # Of two windows the browser draws one at a time: what waits for drawing (Playwright's own typing) would wait for ever.
 TYPE = "(field, text) => { field.value = text; field.dispatchEvent(new Event('input', { bubbles: true })); }"
@@ -29,7 +32,8 @@ def test_endpoints_answer_each_client_for_its_own_image(served, tmp_path):
     def visit(which: int) -> None:
         try:
             client = Client(served.url, verbose=False, download_files=str(tmp_path))
-            session, _ = engine.open(str(images[which]))
+            picture, _ = engine.resources.pictures.open(str(images[which]))
+            session = Session("", (picture,))
             for turn in range(4):
                 retention = (0.25, 0.5)[turn % 2]
                 method = "idpruner"
@@ -43,9 +47,7 @@ def test_endpoints_answer_each_client_for_its_own_image(served, tmp_path):
                     {},
                     api_name="/select",
                 )
-                from pruning.method import make
-
-                own = engine.selection(session, "", make(method), retention)
+                own = engine.selection(session, Setting(make(method), retention))
                 assert got["order"] == own.order.tolist()
         except BaseException as error:
             failures.append(error)

@@ -1,0 +1,196 @@
+"""Every use of a loaded model, as module-level functions that a ZeroGPU Space can run in a process of their own.
+
+There, `spaces.GPU` forks a process that holds the GPU for one call, and takes arguments and results through a pickle
+queue. So whatever crosses here is plain data on the CPU: a model goes by its key, an exception comes back as a value
+(the queue would keep no more than its name), and what cannot cross, the KV memory of a conversation and signals that
+are functions, does not. Everywhere else the same functions are called as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from pruning.models import VLM, Chunk, Encoded, KVMemory, Turn
+    from pruning.models.values import Kept
+    from pruning.tokens import VisualTokens
+
+T = TypeVar("T")
+
+FUNCTIONS = frozenset({"projector"})  # signals that are functions of the model
+REFUSAL = "needs the model's projector as a function, which cannot leave the process that holds a ZeroGPU"
+SECONDS = 60  # of GPU that one call may take
+MEASURED, ENOUGH = 5, 0.25  # runs at most, and seconds after which no further run begins
+
+_held: dict[str, VLM] = {}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call came to: its value, or the exception it ended with."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def get(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def hold(vlm: VLM) -> str:
+    """Make a model callable here; returns its key."""
+    key = str(vlm.model_id)
+    _held[key] = vlm
+    return key
+
+
+def release(key: str) -> None:
+    """Let go of a model, so that its memory can be freed."""
+    _held.pop(key, None)
+
+
+def once(work: Callable[..., Any], key: str, values: tuple[Any, ...]) -> Outcome:
+    """`work(model, *values)`; `work` is a module-level function."""
+    try:
+        return Outcome(work(_model(key), *values))
+    except Exception as error:
+        return Outcome(error=_portable(error))
+
+
+def stream(work: Callable[..., Iterator[Any]], key: str, values: tuple[Any, ...]) -> Iterator[Outcome]:
+    """The items of `work(model, *values)` one by one. Closing the iterator ends the work before its next item."""
+    try:
+        with closing(work(_model(key), *values)) as items:  # type: ignore[type-var]
+            for item in items:
+                yield Outcome(item)
+    except Exception as error:
+        yield Outcome(error=_portable(error))
+
+
+def on_gpu(function: Callable[..., T]) -> Callable[..., T]:
+    """`function` in a process that is given a GPU, where this is a ZeroGPU Space; else `function` itself."""
+    try:
+        spaces = importlib.import_module("spaces")
+    except ImportError:
+        return function
+    granted: Callable[..., T] = spaces.GPU(duration=SECONDS)(function)
+    return granted
+
+
+_once, _stream = on_gpu(once), on_gpu(stream)
+
+
+def is_remote() -> bool:
+    """Whether the calls leave this process."""
+    return _once is not once
+
+
+def encode(key: str, images: Sequence[Image], needs: frozenset[str]) -> Encoded:
+    return _once(_encode, key, (list(images), needs)).get()
+
+
+def tokens(key: str, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
+    return _once(_tokens, key, (encoded, question, needs)).get()
+
+
+def generate(
+    key: str,
+    encoded: Encoded,
+    question: str,
+    kept: Kept,
+    history: Sequence[Turn],
+    memory: KVMemory | None,
+    max_new_tokens: int,
+) -> Iterator[Chunk]:
+    """The chunks of an answer. Close the iterator to stop. `memory` must be None where calls leave the process."""
+    with closing(_stream(_generate, key, (encoded, question, kept, history, memory, max_new_tokens))) as outcomes:  # type: ignore[type-var]
+        for outcome in outcomes:
+            yield outcome.get()
+
+
+def logprobs(
+    key: str,
+    encoded: Encoded,
+    question: str,
+    answer_ids: Sequence[int],
+    selections: Sequence[Kept],
+    history: Sequence[Turn],
+) -> list[Tensor]:
+    """(T, V) float32 on the CPU for each selection."""
+    return _once(_logprobs, key, (encoded, question, list(answer_ids), list(selections), history)).get()
+
+
+def first_token_seconds(
+    key: str, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
+) -> tuple[float, ...]:
+    """Seconds to the first token of up to five runs, the prompt read from its start each time."""
+    return _once(_first_token_seconds, key, (encoded, question, kept, history)).get()
+
+
+def _model(key: str) -> VLM:
+    if key not in _held:
+        raise ValueError("The model was unloaded while this ran: choose it again in the model menu")
+    return _held[key]
+
+
+def _encode(vlm: VLM, images: list[Image], needs: frozenset[str]) -> Encoded:
+    return vlm.encode(images, needs)
+
+
+def _tokens(vlm: VLM, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
+    return vlm.tokens(encoded, question, needs)
+
+
+def _generate(
+    vlm: VLM,
+    encoded: Encoded,
+    question: str,
+    kept: Kept,
+    history: Sequence[Turn],
+    memory: KVMemory | None,
+    max_new_tokens: int,
+) -> Iterator[Chunk]:
+    return vlm.generate(encoded, question, kept, history=history, memory=memory, max_new_tokens=max_new_tokens)
+
+
+def _logprobs(
+    vlm: VLM,
+    encoded: Encoded,
+    question: str,
+    answer_ids: list[int],
+    selections: list[Kept],
+    history: Sequence[Turn],
+) -> list[Tensor]:
+    return [logp.float().cpu() for logp in vlm.logprobs(encoded, question, answer_ids, selections, history)]
+
+
+def _first_token_seconds(
+    vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
+) -> tuple[float, ...]:
+    runs: list[float] = []
+    start = time.perf_counter()
+    while not runs or (len(runs) < MEASURED and time.perf_counter() - start < ENOUGH):
+        with closing(vlm.generate(encoded, question, kept, history=history, max_new_tokens=1)) as chunks:  # type: ignore[type-var]
+            runs.append(next(chunks).seconds)
+    return tuple(runs)
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception, or where pickle cannot carry it one that says the same."""
+    if not is_remote():
+        return error
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,60 @@
+"""What stands between an event function and its visitor: exceptions become messages, and work knows whose it is.
+
+Every ValueError becomes a message on the page; anything else is logged by its cause and shown as one line. No log line
+holds a question, an image or a file name.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.device import DeviceFullError
+
+LOG = logging.getLogger("idpruner.app")
+
+
+def guarded(event: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn exceptions of an event function, generator or not, into messages for its visitor."""
+
+    @functools.wraps(event)
+    def plain(*values: Any, **named: Any) -> Any:
+        try:
+            return event(*values, **named)
+        except Exception as error:
+            raise message_for(error) from None
+
+    @functools.wraps(event)
+    def stream(*values: Any, **named: Any) -> Iterator[Any]:
+        try:
+            yield from event(*values, **named)
+        except Exception as error:
+            raise message_for(error) from None
+
+    return stream if inspect.isgeneratorfunction(event) else plain
+
+
+def message_for(error: Exception) -> gr.Error:
+    """What the visitor reads. Expected errors carry their own words; the others are named by kind and logged."""
+    if isinstance(error, gr.Error):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "an unknown place"
+    LOG.warning("%s in %s", type(error).__name__, place)
+    if isinstance(error, (ValueError, DeviceFullError, TimeoutError)):
+        return gr.Error(str(error), title="Please check", print_exception=False)
+    LOG.error("unexpected %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    told = f"Something failed inside the app ({type(error).__name__}). Try again; the server's log names the place."
+    return gr.Error(told, title="Error", print_exception=False)
+
+
+def owner(request: gr.Request | None) -> str:
+    """Whose work this is: the browser tab's session."""
+    return str(request.session_hash) if request is not None else ""

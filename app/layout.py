@@ -1,0 +1,194 @@
+"""Which component stands where on the page, and what it says when the page opens. No event, no decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app import looks, views
+from app.controls import Board, image_input
+from app.engine import Engine
+from app.examples import EXAMPLES
+from app.menus import about_model, header
+from app.offer import Offer
+from app.session import Session
+from app.updates import SUGGESTIONS, scopes, talk_buttons
+from pruning import draw
+from pruning.images import open_image
+
+IMPORTANCE, DIVERSITY, RETENTION, STYLE = 0.5, 0.5, 0.25, "dimmed"
+CURVES = ("idpruner", "greedy_importance", "divprune", "random", "uniform")
+WEIGHTS = (("Importance", "importance-weight", IMPORTANCE), ("Diversity", "diversity-weight", DIVERSITY))
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the page opens with: the start-up model, an example, and its results."""
+
+    engine: Engine
+    offer: Offer
+    models: list[tuple[str, str]]
+    session: Session
+    questions: tuple[str, ...]
+    method: str
+    overlay: str
+    readout: str
+    report: str
+    plane: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """The components that events connect."""
+
+    header: gr.HTML
+    about_model: gr.HTML
+    model: gr.Dropdown
+    loading: gr.HTML
+    image: gr.Image
+    add: gr.UploadButton
+    strip: gr.HTML
+    examples: gr.HTML
+    note: gr.HTML
+    question: gr.Textbox
+    ask: gr.Button
+    follow_up: gr.Button
+    anew: gr.Button
+    hint: gr.HTML
+    suggestions: list[gr.Button]
+    method: gr.Dropdown
+    about_method: gr.HTML
+    knobs: list[Any]
+    style: gr.Radio
+    overlay: gr.HTML
+    retention: gr.Slider
+    readout: gr.HTML
+    scope: gr.Radio
+    weights: list[gr.Slider]
+    report: gr.HTML
+    stop: gr.Button
+    plane: gr.HTML
+    tab: gr.Tab
+    curves: gr.HTML
+    progress: gr.HTML
+    curve_methods: gr.CheckboxGroup
+    measure: gr.Button
+
+
+def layout(board: Board, start: Start) -> Page:
+    """All of the page, inside the Blocks that are open."""
+    made: dict[str, Any] = {
+        "header": _html(header(start.engine), "head"),
+        "about_model": _html(about_model(start.engine), "about-model"),
+    }
+    with gr.Row(elem_id="lab", equal_height=False):
+        with gr.Column(scale=10, min_width=300, elem_id="controls"):
+            made |= _model(start) | _images(start) | _question(start) | _method(board, start)
+        with gr.Column(scale=15, min_width=340, elem_id="stage"):
+            made |= _stage(start)
+        with gr.Column(scale=12, min_width=340, elem_id="results"):
+            made |= _results(start)
+    return Page(**made)
+
+
+def _model(start: Start) -> dict[str, Any]:
+    model = gr.Dropdown(
+        start.models, value=start.session.model, label="Model", elem_id="model", visible=len(start.models) > 1
+    )
+    return {"model": model, "loading": _html("", "loading")}
+
+
+def _images(start: Start) -> dict[str, Any]:
+    sources, place = ["upload", "clipboard", "webcam"], "Drop, paste or choose an image"
+    with gr.Column(elem_id="images"):
+        image = image_input(
+            start.session.pictures[0].path,
+            label="Image",
+            sources=sources,
+            height=210,
+            elem_id="image",
+            buttons=[],
+            placeholder=place,
+        )
+        add = gr.UploadButton("+ image", file_count="multiple", size="sm", min_width=0, elem_id="add-image")
+    strip = _html("", "strip", "examples")
+    thumbnails = [(e.title, draw.fit(np.asarray(open_image(e.path)), 120)[0]) for e in EXAMPLES]
+    examples = _html(views.thumbnails(thumbnails), "examples", "examples")
+    return {"image": image, "add": add, "strip": strip, "examples": examples, "note": _html("", "note")}
+
+
+def _question(start: Start) -> dict[str, Any]:
+    follow, new = talk_buttons(start.session)
+    with gr.Row(elem_id="question-row", equal_height=True):
+        question = gr.Textbox(
+            start.questions[0],
+            label="Question",
+            max_lines=3,
+            max_length=2000,
+            scale=5,
+            min_width=160,
+            elem_id="question",
+        )
+        with gr.Column(scale=1, min_width=92, elem_id="ask-column"):
+            ask = gr.Button("Ask", variant="primary", size="sm", min_width=64, elem_id="ask")
+            follow_up = gr.Button("Follow up", size="sm", min_width=64, elem_id="follow-up", visible=follow["visible"])
+            anew = gr.Button("New talk", size="sm", min_width=64, elem_id="anew", visible=new["visible"])
+    hint = _html("", "hint")
+    with gr.Row(elem_id="suggestions"):
+        padded = [*start.questions, *[""] * SUGGESTIONS][:SUGGESTIONS]
+        suggestions = [gr.Button(text, size="sm", min_width=0, visible=bool(text)) for text in padded]
+    return {"question": question, "ask": ask, "follow_up": follow_up, "anew": anew, "hint": hint,
+            "suggestions": suggestions}  # fmt: skip
+
+
+def _method(board: Board, start: Start) -> dict[str, Any]:
+    method = gr.Dropdown(start.offer.menu(), value=start.method, label="Method", elem_id="method")
+    about = _html(views.about(start.offer.about(start.method)), "about-method")
+    with gr.Row(elem_id="knobs"):
+        knobs = board.components(start.method, start.offer)
+    return {"method": method, "about_method": about, "knobs": knobs}
+
+
+def _stage(start: Start) -> dict[str, Any]:
+    styles = [(title, key) for key, title in draw.STYLES.items()]
+    style = gr.Radio(styles, value=STYLE, label="Overlay", show_label=False, container=False, elem_id="style")
+    overlay = _html(start.overlay, "overlay")
+    retention = gr.Slider(0.02, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[])
+    readout = _html(start.readout, "readout")
+    parts = scopes(start.engine.encoded(start.session).tokens.grids if start.readout else ())
+    scope = gr.Radio(parts["choices"], value="sample", label="Budget for", visible=parts["visible"], elem_id="scope")
+    with gr.Row(elem_id="weights"):
+        weights = [
+            gr.Slider(0, 1, value, step=0.05, label=f"{name} weight", buttons=[], min_width=150, elem_id=key)
+            for name, key, value in WEIGHTS
+        ]
+    return {"style": style, "overlay": overlay, "retention": retention, "readout": readout, "scope": scope,
+            "weights": weights}  # fmt: skip
+
+
+def _results(start: Start) -> dict[str, Any]:
+    report = _html(start.report, "report")
+    stop = gr.Button("Stop", size="sm", elem_id="stop", min_width=0)
+    with gr.Tabs(elem_id="tradeoff"):
+        with gr.Tab("Trade-off plane", id="plane"):
+            plane = _html(start.plane, "plane", "charts")
+        with gr.Tab("Fidelity curves", id="curves") as tab:
+            curves = _html(views.chart(None, looks.EMPTY_CURVES), "curves", "charts")
+            progress = _html(views.progress(None), "progress")
+            with gr.Accordion("Methods", open=False):
+                ticked = [name for name in CURVES if name in start.offer.methods]
+                names = gr.CheckboxGroup(
+                    start.offer.menu(), value=ticked, show_label=False, container=False, elem_id="curve-methods"
+                )
+            measure = gr.Button("Measure again", size="sm", elem_id="measure")
+    return {"report": report, "stop": stop, "plane": plane, "tab": tab, "curves": curves, "progress": progress,
+            "curve_methods": names, "measure": measure}  # fmt: skip
+
+
+def _html(value: str, name: str, script: str | None = None) -> gr.HTML:
+    """A piece of the page that `views` writes. `script`: a file of assets/ that gets `element` and `trigger`."""
+    runs = looks.script(script) if script else None
+    return gr.HTML(value, elem_id=name, js_on_load=runs, apply_default_css=False, padding=False)

@@ -1,0 +1,133 @@
+"""How models come into memory here: the operator's options, the sizes of what she allows, the load itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from pruning.models import VLM
+
+Tell = Callable[[str, "float | None"], None]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model that visitors may choose.
+
+    name: what the page and the API call it (a hub id, or the name of a folder: no visitor sees the server's paths)
+    model_id: what `load` takes; parameters: None where it is not known before loading; note: its licence, …
+    """
+
+    name: str
+    model_id: str
+    title: str
+    parameters: int | None = None
+    note: str = ""
+
+
+class Loader:
+    """Loads with the same options every time; `--scorer` belongs to the start-up model alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        import torch
+
+        from pruning.models.devices import choose_device
+
+        self._settings = settings
+        self.device = str(choose_device(settings.device))
+        self._needs: dict[str, int | None] = {}
+        self._asking = threading.Lock()
+        self._threads, self._all_small = torch.get_num_threads(), True
+
+    def load(self, model_id: str, tell: Tell | None = None) -> VLM:
+        """Raises ValueError that names cause and remedy."""
+        from pruning.models import SHIPPED, load
+
+        s = self._settings
+        with self._asking:
+            if self._needs.get(model_id, 0) is None:
+                del self._needs[model_id]  # once it is downloaded, it can be known
+        vlm = load(
+            model_id,
+            device=s.device,
+            dtype=s.dtype,
+            quantization=s.quantization,
+            attention=s.attention,
+            device_map=s.device_map,
+            scorer=s.scorer if model_id == (s.model or str(SHIPPED)) else "",
+            progress=tell,
+        )
+        self._share_threads(vlm)
+        return vlm
+
+    def need(self, model_id: str) -> int | None:
+        """Bytes that it takes, weights and work; None where that cannot be known before it is downloaded."""
+        from pruning.models import memory
+        from pruning.models.presets import PRESETS
+
+        with self._asking:
+            if model_id not in self._needs:
+                s = self._settings
+                preset = next((p for p in PRESETS if p.model_id == model_id), None)
+                try:
+                    found = (
+                        preset.need(s.dtype, s.quantization, s.device)
+                        if preset
+                        else memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
+                    )
+                except ValueError:  # what is wrong with it is said when someone loads it
+                    found = None
+                self._needs[model_id] = None if found is None else found.total
+            return self._needs[model_id]
+
+    def _share_threads(self, vlm: VLM) -> None:
+        """One CPU thread as long as all models are small, else as many as there were."""
+        import torch
+
+        from pruning.models import limit_threads
+        from pruning.models.loading import SMALL
+
+        self._all_small &= vlm.model.num_parameters() < SMALL
+        torch.set_num_threads(self._threads)
+        if self._all_small:
+            limit_threads(vlm)
+
+    def free(self) -> int:
+        """Bytes that the device has to spare now; with a device map, all devices together."""
+        import torch
+
+        from pruning.models.memory import free_bytes
+
+        devices = [torch.device(self.device)]
+        if self._settings.device_map:
+            gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+            devices = [*gpus, torch.device("cpu")]
+        return sum(free_bytes(device) for device in devices)
+
+
+def listed(ids: Sequence[str]) -> tuple[Listed, ...]:
+    """The models behind ids, folders and the word "presets", each once, in the order given.
+
+    Raises ValueError for two folders of one name.
+    """
+    from pruning.models import SHIPPED
+    from pruning.models.presets import PRESETS
+
+    known = {preset.model_id: preset for preset in PRESETS}
+    wanted = [m for given in ids for m in (known if given == "presets" else [given or str(SHIPPED)])]
+    found: dict[str, Listed] = {}
+    for model_id in dict.fromkeys(wanted):
+        preset, folder = known.get(model_id), Path(model_id).expanduser()
+        name = folder.resolve().name if folder.is_dir() else model_id
+        if name in found:
+            raise ValueError(f"--models names two folders called {name!r}: rename one, so that visitors can choose")
+        title = preset.title if preset else name.rpartition("/")[2]
+        parameters, note = (preset.parameters, preset.licence) if preset else (None, "")
+        found[name] = Listed(name, model_id, title, parameters, note)
+    return tuple(found.values())

@@ -1,0 +1,41 @@
+"""The smallest pieces of the page's HTML: escaped text, a line of advice, numbers with units."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+NONE = "–"
+
+
+def text(value: object) -> str:
+    """Escaped for HTML, and for the component's own `${…}` and `{{…}}` templates."""
+    escaped = html.escape(str(value), quote=True)
+    for sign in "${}`":
+        escaped = escaped.replace(sign, f"&#{ord(sign)};")
+    return escaped
+
+
+def notice(message: str, kind: str = "info") -> str:
+    """One line of advice; empty text gives an empty fragment. `kind`: info, warn."""
+    sign = {"info": "ℹ", "warn": "⚠"}[kind]
+    body = f'<p class="notice {kind}" role="status"><span aria-hidden="true">{sign}</span> {text(message)}</p>'
+    return body if message else ""
+
+
+def quantity(value: float, units: Sequence[str], base: float) -> str:
+    """Three significant figures with the unit that fits: quantity(12_600_000, ["", "k", "M"], 1000) is "12.6 M"."""
+    place = 0
+    while value >= base * 0.9995 and place < len(units) - 1:
+        value, place = value / base, place + 1
+    digits = 0 if place == 0 and value == int(value) else max(0, 2 - len(str(int(value))) + 1)
+    return f"{value:.{digits}f} {units[place]}".strip()
+
+
+def size(nbytes: int) -> str:
+    """ "16.6 GB", "24 MB": decimal units, as checkpoints and devices are labelled."""
+    return quantity(nbytes, ["B", "kB", "MB", "GB", "TB"], 1000)
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

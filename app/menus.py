@@ -1,0 +1,97 @@
+"""Event functions of the two menus, of models and of methods: what a choice changes on the page.
+
+A model may have to be loaded first: that takes its time, during which the page goes on with the model that it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from app import looks, markup, views
+from app.controls import Board
+from app.engine import Engine
+from app.guard import guarded, message_for, owner
+from app.models import Models
+from app.session import Session
+from app.updates import scopes
+
+
+class Menus:
+    """Bound to one page's models and controls."""
+
+    def __init__(self, models: Models, board: Board) -> None:
+        self.models, self.board = models, board
+
+    @guarded
+    def method(self, request: gr.Request, session: Session, name: str) -> tuple[Any, ...]:
+        """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ."""
+        with self.models.use(session.model, owner(request)) as (_, offer):
+            about = views.about(offer.about(name), refused=name in offer.refused)
+        active = gr.update(interactive=self.board.has_lambda(name))
+        return about, active, active, *self.board.visibility(name)
+
+    def load(self, request: gr.Request, name: str) -> Iterator[str]:
+        """Load the chosen model where need be: how far it is, and in the end nothing, or why it failed."""
+        visitor = owner(request)
+        self.models.resources.tasks.stop(visitor)  # what runs would hold the model that may have to go
+        try:
+            for loading in self.models.open(name, visitor):
+                yield views.loading(loading)
+        except Exception as error:
+            yield markup.notice(message_for(error).message, "warn")
+        else:
+            yield ""
+
+    @guarded
+    def switch(self, request: gr.Request, session: Session, name: str, method: str) -> tuple[Any, ...]:
+        """Go over to the chosen model with the same images and questions, once it is there.
+
+        Returns session, model menu, header, words on the model, method menu, words on the method, scopes, weights and
+        knobs. Where the model is not there, the page keeps the one it has.
+        """
+        visitor = owner(request)
+        found = self.models.state(name)
+        chosen = replace(session, model=name if found == "loaded" else session.model)
+        if found == "loading":  # chosen later than the load that has just ended
+            return (gr.skip(),) * (9 + len(self.board.knobs))
+        with self.models.use(chosen.model, visitor) as (engine, offer):
+            grids = engine.encoded(chosen).tokens.grids
+            method = method if method in offer.methods else offer.methods[0]
+            active = gr.update(interactive=self.board.has_lambda(method))
+            return (
+                chosen,
+                gr.update(choices=self.choices(visitor), value=chosen.model),
+                header(engine),
+                about_model(engine),
+                gr.update(choices=offer.menu(), value=method),
+                views.about(offer.about(method)),
+                scopes(grids),
+                active,
+                active,
+                *self.board.for_model(method, offer),
+            )
+
+    def opened(self, request: gr.Request, session: Session) -> Any:
+        """The model menu as a new visitor finds it."""
+        return gr.update(choices=self.choices(owner(request)), value=session.model)
+
+    def choices(self, visitor: str) -> list[tuple[str, str]]:
+        """(line, name) of every model that the operator allows."""
+        return [(views.model_line(entry), entry.listed.name) for entry in self.models.entries(visitor)]
+
+
+def header(engine: Engine) -> str:
+    """Which model runs where, and what it holds."""
+    vlm = engine.vlm
+    return views.header(vlm.title, str(vlm.device), str(vlm.dtype).removeprefix("torch."), vlm.memory, engine.name)
+
+
+def about_model(engine: Engine) -> str:
+    """What the visitor has to know of the model before she trusts its answers."""
+    from pruning.models import SHIPPED
+
+    return markup.notice(looks.SHIPPED_NOTICE if str(engine.vlm.model_id) == str(SHIPPED) else "")

@@ -1,0 +1,208 @@
+"""The models that visitors may choose: which are loaded, who uses them, who has to leave when another one comes.
+
+No Gradio. A visitor names a model by its name in the operator's list and by nothing else. Loading goes on in a thread
+of its own, one at a time; those who want the same model meanwhile wait for the same load. Where a load fails,
+everything stays as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from traceback import format_tb
+from typing import TYPE_CHECKING
+
+from app import gpu, room
+from app.device import release_memory
+from app.engine import Engine
+from app.flights import Flight, Loading
+from app.loader import Listed, Loader
+from app.offer import Offer
+from app.residents import Residents
+from app.resources import Resources
+
+if TYPE_CHECKING:
+    from pruning.models import VLM
+
+LOG = logging.getLogger("idpruner.app")
+TICK = 0.5  # seconds between two looks at a load
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the model menu. problem: why it cannot be had now, in a few words. need: bytes, None = not known."""
+
+    listed: Listed
+    need: int | None
+    loaded: bool
+    problem: str
+
+
+class Models:
+    """Hands out engines. `first` is loaded already, and the first of those allowed."""
+
+    def __init__(self, allowed: Sequence[Listed], first: VLM, loader: Loader, resources: Resources) -> None:
+        self.allowed = {model.name: model for model in allowed}
+        self.first = allowed[0].name
+        self.resources = resources
+        self._loader = loader
+        self._residents = Residents()
+        self._lock = threading.Lock()  # guards the two below, and is held for moments only
+        self._flights: dict[str, Flight] = {}
+        self._broken: dict[str, str] = {}
+        self._one_load = threading.Lock()
+        self._add(self.first, first, ())
+
+    # Use
+
+    def checked(self, name: object) -> str:
+        """The name of an allowed model; "" is the first. Raises ValueError for any other."""
+        if name in ("", None):
+            return self.first
+        if not isinstance(name, str) or name not in self.allowed:
+            raise ValueError(f"model {name!r} is not offered here: choose one of {', '.join(self.allowed)}")
+        return name
+
+    @contextmanager
+    def use(self, name: str, owner: str) -> Iterator[tuple[Engine, Offer]]:
+        """A loaded model, which stays loaded until the block ends. Raises ValueError where it was unloaded."""
+        name = self.checked(name)
+        with self._residents.use(name, owner) as resident:
+            if resident is None:
+                raise ValueError(
+                    f"{self.allowed[name].title} was unloaded to make room for another model: choose it again in the "
+                    "model menu"
+                )
+            yield resident.engine, resident.offer
+
+    def state(self, name: object) -> str:
+        """ "loaded", "loading" or "absent". Raises ValueError as `checked` does."""
+        name = self.checked(name)
+        if name in self._residents:
+            return "loaded"
+        return "loading" if name in self._flights else "absent"
+
+    def leave(self, owner: str) -> None:
+        """The visitor is gone: what she used is free for others."""
+        self._residents.leave(owner)
+
+    def entries(self, owner: str = "") -> list[Entry]:
+        """The menu, with what can be had now and why not."""
+        found = []
+        for model in self.allowed.values():
+            need = self._loader.need(model.model_id)
+            loaded, problem = model.name in self._residents, "did not load" if model.name in self._broken else ""
+            if not loaded and need is not None and not problem:
+                try:
+                    self._leaving(model, need, owner)
+                except room.NoRoomError as error:
+                    problem = error.short
+            found.append(Entry(model, need, loaded, problem))
+        return found
+
+    # Loading
+
+    def open(self, name: str, owner: str) -> Iterator[Loading]:
+        """Load a model unless it is there; yields how far it is, about twice a second, and ends when it is loaded.
+
+        Raises ValueError or DeviceFullError that name cause and remedy; what was loaded before still is.
+        """
+        name = self.checked(name)
+        with self._lock:
+            if name in self._residents:
+                return
+            if name in self._broken:
+                raise ValueError(self._broken[name])
+            flight = self._flights.get(name)
+            if flight is None:
+                flight = self._flights[name] = Flight(self.allowed[name].title)
+                threading.Thread(target=self._fly, args=(name, flight), name="load", daemon=True).start()
+            flight.owners.add(owner)
+        while not flight.done.wait(TICK):
+            yield flight.progress()
+        if flight.error is not None:
+            raise flight.error
+
+    def open_all(self) -> None:
+        """Load every allowed model now, and no other later. What does not load keeps its reason.
+
+        For ZeroGPU Spaces, whose processes know what was loaded when they were forked.
+        """
+        for name in self.allowed:
+            try:
+                for _ in self.open(name, ""):
+                    pass
+            except ValueError as error:
+                self._broken[name] = str(error)
+
+    def _fly(self, name: str, flight: Flight) -> None:
+        try:
+            with self._one_load:
+                self._load(name, flight)
+        except Exception as error:
+            if not isinstance(error, ValueError):
+                LOG.error("loading failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
+            flight.error = _bare(error)
+        finally:
+            with self._lock:
+                self._flights.pop(name, None)
+            flight.done.set()
+
+    def _load(self, name: str, flight: Flight) -> None:
+        model = self.allowed[name]
+        need = self._loader.need(model.model_id)
+        leaving: list[str] = []
+        if need is not None and need > self._loader.free():
+            self.resources.memories.clear()  # they lie on the device, and are only there to save time
+            owner = next(iter(flight.owners)) if len(flight.owners) == 1 else ""
+            leaving = self._leaving(model, need, owner)
+        gone = [name for name in leaving if self._evict(name)]
+        failed: Exception | None = None
+        try:
+            self._add(name, self._loader.load(model.model_id, flight.tell), tuple(flight.owners))
+        except Exception as error:
+            failed = _bare(error) if gone else error
+        if failed is not None:  # not before the handler is left: the traceback holds what was half loaded
+            self._bring_back(gone)
+            raise failed
+
+    def _bring_back(self, names: Sequence[str]) -> None:
+        """What was unloaded for a model that then did not load."""
+        release_memory()
+        for name in names:
+            try:
+                self._add(name, self._loader.load(self.allowed[name].model_id, None), ())
+            except Exception as error:  # its visitors are told to choose again
+                LOG.error("%s was unloaded and did not load again: %s", name, error)
+
+    def _add(self, name: str, vlm: VLM, owners: Sequence[str]) -> None:
+        self._residents.add(name, Engine(vlm, self.resources, name), Offer(vlm), owners)
+
+    def _evict(self, name: str) -> bool:
+        """Unload a model; False where somebody is still, or again, at work with it."""
+        key = self._residents.let_go(name)
+        if key is None:
+            return False
+        gpu.release(key)
+        for cache in (self.resources.cache, self.resources.memories):
+            cache.discard(lambda entry: isinstance(entry, tuple) and key in entry)
+        # Behind whatever still runs on the device: an answer whose reader has gone ends with its next token.
+        self.resources.device.run(release_memory)
+        return True
+
+    def _leaving(self, model: Listed, need: int, owner: str) -> list[str]:
+        """Who has to go for `model`, as far as `owner` may have others go. Raises NoRoomError."""
+        residents = [
+            room.Resident(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
+            for name, r, busy in self._residents.seen_by(owner)
+        ]
+        return room.evictions(model.title, need, self._loader.free(), residents, self._loader.device)
+
+
+def _bare(error: Exception) -> Exception:
+    """The exception without the frames that it went through, and all that they hold."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

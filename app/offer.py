@@ -1,0 +1,104 @@
+"""What one model can be asked to do: its methods, its importance sources, and in plain words what it cannot and why.
+
+No Gradio: the page's menus and the named endpoints read the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app import gpu
+from pruning.importance import best_source, signals_for
+from pruning.method import METHODS, Method, make
+from pruning.params import params
+
+if TYPE_CHECKING:
+    from pruning.models import VLM
+
+FIRST = "idpruner"
+REFUSED = "✕"  # begins the menu line of what cannot run; the style sheet greys such lines
+WORDS = {
+    "scorer": "a trained importance scorer",
+    "vision_attention": "attention of the vision tower",
+    "vision_attention_map": "attention of the vision tower",
+    "vision_keys": "keys of the vision tower",
+    "vision_values": "values of the vision tower",
+    "pre_projector": "features before the projector",
+    "patch_entropy": "the picture's entropy",
+    "question": "the question",
+    "projector": "the model's projector",
+}
+GROUPS = ("importance", "attention", "question", "features", "merging", "baseline")
+
+
+class Offer:
+    """`methods` can run, in the menu's order; `refused` says of every other why it cannot."""
+
+    def __init__(self, vlm: VLM) -> None:
+        self.title, self.signals, self.notes = vlm.title, vlm.signals, vlm.notes
+        self.source = best_source(vlm.signals)
+        self.refused = {name: reason for name in METHODS if (reason := self._reason(name))}
+        self.methods = tuple(sorted((name for name in METHODS if name not in self.refused), key=_rank))
+
+    def menu(self) -> list[tuple[str, str]]:
+        """(line, key) of every method: IDPruner, group by group, and last what this model cannot run."""
+        lines = [(f"{METHODS[name].title} · {group(name)}", name) for name in self.methods]
+        refused = sorted(self.refused, key=_rank)
+        return lines + [(f"{REFUSED} {METHODS[name].title} · not with this model", name) for name in refused]
+
+    def sources(self) -> list[str]:
+        """The importance sources that this model can serve, best first."""
+        from pruning.importance import SOURCES
+
+        return [source for source in SOURCES if signals_for(source) <= self.signals]
+
+    def check(self, name: object) -> str:
+        """The method's key. Raises ValueError for one that is unknown or cannot run with this model."""
+        if not isinstance(name, str) or name not in METHODS:
+            raise ValueError(f"unknown method {name!r}: choose one of {', '.join(self.methods)}")
+        if name in self.refused:
+            raise ValueError(f"{self.refused[name]}. Choose another method, or another model")
+        return name
+
+    def about(self, name: str) -> str:
+        """What a reader should know of the method here: venue, what is adapted, what stands in for a signal."""
+        if name in self.refused:
+            return self.refused[name] + "."
+        method = self.default(name)
+        kinds = {need.partition("@")[0] for need in method.needs}
+        stand_ins = [self.notes[kind] for kind in sorted(kinds) if kind in self.notes]
+        return " · ".join(part.rstrip(".") for part in (method.venue, method.adaptation, *stand_ins) if part)
+
+    def default(self, name: str) -> Method:
+        """The method as the menu starts it: its own defaults, and the best importance source there is."""
+        declared = {param.name for param in params(METHODS[name])}
+        return make(name, importance=self.source) if "importance" in declared else make(name)
+
+    def _reason(self, name: str) -> str:
+        needs, title = self.default(name).needs, METHODS[name].title
+        missing = sorted(needs - self.signals)
+        if missing:
+            kind = missing[0].partition("@")[0]
+            return f"{title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {self.title} does not provide"
+        if gpu.is_remote() and needs & gpu.FUNCTIONS:
+            return f"{title} {gpu.REFUSAL}"
+        return ""
+
+
+def group(name: str) -> str:
+    """What the method goes by, in one word: the menu is ordered by it, and found by typing it."""
+    cls = METHODS[name]
+    needs = {need.partition("@")[0] for need in make(name).needs}
+    if cls.merges:
+        return "merging"
+    if any(param.name == "importance" for param in params(cls)) or "scorer" in needs:
+        return "importance"
+    if "question" in needs:
+        return "question"
+    if needs & {"vision_attention", "vision_attention_map", "vision_keys", "vision_values"}:
+        return "attention"
+    return "features" if cls.paper else "baseline"
+
+
+def _rank(name: str) -> tuple[bool, int, str]:
+    return name != FIRST, GROUPS.index(group(name)), METHODS[name].title.lower()

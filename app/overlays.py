@@ -1,0 +1,69 @@
+"""The images of a session with what is kept of each, painted at display size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engine import Engine
+from app.session import Session, Setting
+from pruning import draw
+
+ALONE, AMONG_OTHERS = 768, 512  # longest side, pixels
+OUTSIDE = 8  # pixels beyond the frame
+
+
+@dataclass(frozen=True)
+class View:
+    """What an overlay is painted on: image (H, W, 3) uint8 at display size, and the rectangles (N, 4) of all tokens.
+
+    Those of other images lie outside the frame. own: (N,) bool, which tokens are this image's.
+    """
+
+    image: NDArray[np.uint8]
+    rects: NDArray[np.float32]
+    own: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A painted image (H, W, 3) uint8 RGB, and how many of its n tokens are kept."""
+
+    image: NDArray[np.uint8]
+    kept: int
+    n: int
+
+
+def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> tuple[Overlay, ...]:
+    """Every image of the session under this setting. Raises ValueError for an unknown style."""
+    selection = engine.selection(session, setting)
+    scores = None
+    if style == "heat" and selection.scores is None:
+        scores = engine.importance(session).float().cpu().numpy()
+    kept = selection.mask.cpu().numpy()
+    painted = []
+    for view in views(engine, session):
+        image = draw.overlay(view.image, view.rects, selection, style, scores)
+        painted.append(Overlay(image, int(kept[view.own].sum()), int(view.own.sum())))
+    return tuple(painted)
+
+
+def views(engine: Engine, session: Session) -> tuple[View, ...]:
+    """Every image at display size with its token rectangles."""
+    encoded = engine.encoded(session)
+
+    def make() -> tuple[View, ...]:
+        shows = np.concatenate([np.full(grid.count, grid.image) for grid in encoded.tokens.grids])
+        longest = ALONE if len(session.pictures) == 1 else AMONG_OTHERS
+        found = []
+        for place, picture in enumerate(session.pictures):
+            small, _ = draw.fit(np.asarray(engine.resources.pictures.image(picture)), longest)
+            height, width = small.shape[:2]
+            rects = encoded.rects * np.array([width / picture.width, height / picture.height] * 2)
+            rects[shows != place] = np.array([width, height, width + 1, height + 1]) + OUTSIDE
+            found.append(View(small, rects.astype(np.float32), shows == place))
+        return tuple(found)
+
+    return engine.memo(session, ("views",), make, lambda made: sum(v.image.nbytes + v.rects.nbytes for v in made))

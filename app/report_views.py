@@ -1,0 +1,118 @@
+"""A report as HTML: earlier turns, both answers, the verdict, the table of costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.markup import NONE, quantity, text
+from app.reports import Report, Side
+
+LONG = 40  # characters: a longer answer is set smaller
+
+
+def report(r: Report | None) -> str:
+    """Both answers, the verdict and the table. Every row is there from the start, so nothing moves while numbers
+    come.
+    """
+    r = r or Report(0, 0, "", "idle")
+    return (
+        f'<section class="report"><h2>Answer and cost</h2>{_earlier(r)}'
+        f'<div class="answers">{_answer("All tokens", r.n, r.full, r.stage == "all")}'
+        f"{_answer('Kept tokens', r.budget, r.kept, r.stage == 'kept')}</div>"
+        f'<p class="verdict" aria-live="polite">{_verdict(r)}</p>{_table(r)}</section>'
+    )
+
+
+def _earlier(r: Report) -> str:
+    """The turns before this one, each column with its own answers, and this turn's question."""
+    if not r.earlier:
+        return ""
+    turns = "".join(
+        f"<li><b>{text(turn.question)}</b><span>{text(turn.full) or NONE}</span>"
+        f"<span>{text(turn.kept) or NONE}</span></li>"
+        for turn in r.earlier
+    )
+    asked = f'<p class="asked">{text(r.question)}</p>'
+    return f'<ol class="turns" aria-label="Earlier turns" tabindex="0">{turns}</ol>{asked}'
+
+
+def _answer(name: str, count: int, side: Side, running: bool) -> str:
+    cursor = '<span class="cursor" aria-hidden="true"></span>' if running else ""
+    shown = text(side.text) or ('<span class="faint">no words</span>' if side.done else "")
+    number = f"{count} tokens" if count else NONE
+    kind = f"answer{' running' if running else ''}{' long' if len(side.text) > LONG else ''}"
+    return f'<article class="{kind}"><h3>{name} <small>{number}</small></h3><p>{shown}{cursor}</p></article>'
+
+
+def _verdict(r: Report) -> str:
+    if r.stage == "stopped":
+        return '<span class="badge idle">■ Stopped</span>'
+    if r.agree is None:
+        waiting = {
+            "idle": "Ask a question",
+            "all": "Answering with all tokens …",
+            "kept": "Answering with kept tokens …",
+        }
+        return f'<span class="badge idle">{waiting.get(r.stage, "…")}</span>'
+    sign = (
+        '<span class="badge same">✓ Same answer</span>'
+        if r.agree
+        else '<span class="badge other">≠ Different answer</span>'
+    )
+    if r.fidelity is None:
+        return f"{sign} <span class='faint'>measuring …</span>"
+    why = "exp(−mean KL divergence) over the tokens of the all-token answer; 1 = says the same with the same confidence"
+    return (
+        f'{sign}<span class="fidelity" title="{why}">fidelity <b>{r.fidelity:.3f}</b>'
+        f'<span class="bar" aria-hidden="true"><i style="width:{r.fidelity:.1%}"></i></span></span>'
+    )
+
+
+def _table(r: Report) -> str:
+    known = r.kept.prefill_tokens and r.full.prefill_tokens
+    encoding = _ms(r.encode_s) if r.encode_s else NONE
+    rows = [
+        _row("Visual tokens", "What the language model receives of the image", *_counts(r)),
+        _row("Prefill FLOPs", "Analytic, F = floating-point operations to read the prompt once, text included",
+             *_costs(r.full.flops, r.kept.flops, ["F", "kF", "MF", "GF", "TF"], 1000, bool(known))),
+        _row("KV cache", "Analytic bytes of keys and values of the prompt",
+             *_costs(r.full.kv_bytes, r.kept.kv_bytes, ["B", "KiB", "MiB", "GiB"], 1024, bool(known))),
+        _row("Time to first token", "Measured, median of up to 5 runs; for the kept tokens with the selection",
+             *_times(r)),
+        _row("… of it, selection", "Measured, median of 3 runs, similarity matrix included",
+             NONE, NONE if r.select_s is None else _ms(r.select_s), ""),
+        _row("Image encoding", "Measured once per image; pruning before the language model does not change it",
+             encoding, encoding, ""),
+    ]  # fmt: skip
+    head = '<tr><td></td><th scope="col">All</th><th scope="col">Kept</th><th scope="col">Saved</th></tr>'
+    columns = '<colgroup><col class="name"><col><col><col class="saved"></colgroup>'
+    return f'<table class="costs">{columns}<thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _row(name: str, why: str, full: str, kept: str, saved: str) -> str:
+    return f'<tr><th scope="row" title="{text(why)}">{name}</th><td>{full}</td><td>{kept}</td><td>{saved}</td></tr>'
+
+
+def _counts(r: Report) -> tuple[str, str, str]:
+    return (str(r.n), str(r.budget), _share(r.n, r.budget)) if r.n else (NONE, NONE, NONE)
+
+
+def _costs(full: int, kept: int, units: Sequence[str], base: float, known: bool) -> tuple[str, str, str]:
+    shown = [quantity(value, units, base) if value else NONE for value in (full, kept)]
+    return shown[0], shown[1], _share(full, kept) if known else NONE
+
+
+def _times(r: Report) -> tuple[str, str, str]:
+    full = NONE if r.full.ttft_s is None else _ms(r.full.ttft_s)
+    if r.kept.ttft_s is None or r.select_s is None or r.speedup is None:
+        return full, NONE, NONE
+    gain = f"<b>{r.speedup:.2f}×</b> faster" if r.saves_time else "no gain at this size"
+    return full, _ms(r.kept.ttft_s + r.select_s), gain
+
+
+def _share(full: int, kept: int) -> str:
+    return f"<b>{1 - kept / full:.0%}</b>" if 0 < kept < full else "none"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

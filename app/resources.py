@@ -1,0 +1,87 @@
+"""What all loaded models share: one device queue, one content cache, the uploaded pictures, the visitors' tasks.
+
+Knows no model, no visitor and no Gradio. Lock order: a cache flight may wait for the device, never the other way round,
+so `device.run` is only wrapped around leaf calls of a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.cache import ByteCache
+from app.device import Device, Tasks
+from app.session import Picture
+from pruning import draw
+from pruning.images import open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PICTURES = 4  # in one question
+MEMORY_SHARE = 4  # of the cache's bytes, conversations' keys and values may take this part on top
+
+
+class Resources:
+    """`cache_bytes` bounds all that is kept of content; `upload_bytes` is the largest image file that is read."""
+
+    def __init__(self, cache_bytes: int = 1 << 30, upload_bytes: int = 20 << 20) -> None:
+        self.cache = ByteCache(cache_bytes)
+        # Apart from the rest: they lie on the device, and a slider leaves one behind at every stop.
+        self.memories = ByteCache(max(1, cache_bytes // MEMORY_SHARE))
+        self.tasks = Tasks()
+        self.device = Device(self.clear)
+        self.pictures = Pictures(self.cache, upload_bytes)
+
+    def clear(self) -> None:
+        """Forget all content."""
+        self.cache.clear()
+        self.memories.clear()
+
+
+class Pictures:
+    """Uploaded images by content; their pixels live in the cache, and are read again where it has let them go."""
+
+    def __init__(self, cache: ByteCache, upload_bytes: int) -> None:
+        self._cache, self._limit = cache, upload_bytes
+
+    def open(self, path: str) -> tuple[Picture, tuple[str, ...]]:
+        """Read an uploaded file; returns the page's handle and notes on what was changed (first frame taken, …).
+
+        Raises ImageError (a ValueError) that says what is wrong with the file and what to do.
+        """
+        image = open_image(path, max_bytes=self._limit)
+        digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
+        digest.update(image.tobytes())
+        picture = Picture(digest.hexdigest(), path, image.width, image.height)
+        self._cache.put(("image", picture.key), image, image.width * image.height * 3)
+        return picture, tuple(image.info.get("notes", ()))
+
+    def image(self, picture: Picture) -> Image:
+        """Its RGB pixels. Raises ValueError when the file is gone or holds something else by now."""
+        held: Image | None = self._cache.peek(("image", picture.key))
+        if held is not None:
+            return held
+        if not os.path.exists(picture.path):
+            raise ValueError("The image is no longer on the server, which keeps uploads for an hour: upload it again")
+        if self.open(picture.path)[0].key != picture.key:
+            raise ValueError("The image's file has changed since it was uploaded: upload it again")
+        held = self._cache.peek(("image", picture.key))
+        return held if held is not None else open_image(picture.path, max_bytes=self._limit)
+
+    def thumbnail(self, picture: Picture) -> NDArray[np.uint8]:
+        """(h, w, 3) uint8, its longest side 96 pixels."""
+        return draw.fit(np.asarray(self.image(picture)), 96)[0]
+
+
+def checked_pictures(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+    """The same pictures. Raises ValueError for none, or for more than one question may have."""
+    if not pictures:
+        raise ValueError("There is no image: upload one, paste one, or pick an example")
+    if len(pictures) > MAX_PICTURES:
+        raise ValueError(f"{len(pictures)} images are too many for one question: at most {MAX_PICTURES}, remove some")
+    return pictures

@@ -1,0 +1,35 @@
+"""Updates of components that several events make alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from app.session import Session
+from pruning.tokens import Grid
+
+SUGGESTIONS = 4
+
+
+def suggestions(questions: Sequence[str]) -> list[Any]:
+    """Updates of the suggestion buttons; those without a question are hidden."""
+    shown = [gr.update(value=question, visible=True) for question in questions[:SUGGESTIONS]]
+    return shown + [gr.update(visible=False)] * (SUGGESTIONS - len(shown))
+
+
+def talk_buttons(session: Session) -> tuple[Any, Any]:
+    """Updates of "Follow up" and "New conversation": one of the two is there."""
+    talking = len(session.questions) > 1
+    return gr.update(visible=not talking), gr.update(visible=talking)
+
+
+def scopes(grids: Sequence[Grid]) -> Any:
+    """Update of the choice for what a budget is: there only where a sample has more parts than one."""
+    choices = [("all", "sample")]
+    if len({grid.image for grid in grids}) > 1:
+        choices.append(("each image", "image"))
+    if len({(grid.image, grid.role, grid.start) for grid in grids}) > len({grid.image for grid in grids}):
+        choices.append(("each tile", "tile"))
+    return gr.update(choices=choices, value="sample", visible=len(choices) > 1)
