@@ -115,7 +115,7 @@ def _table_of_methods(_options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     knobs = _knobs(options)
     methods = [make(name, **chosen.own(name, knobs)) for name in chosen.listed(options.methods)]
-    result = bench(methods, options.tokens, options.retention, options.repeats)
+    result = bench(methods, options.tokens, options.retention, options.repeats, options.threads)
     _print(json.dumps(result, ensure_ascii=False) if options.json else table(result))
 
 

@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     speed.add_argument("--tokens", type=int, default=1296, help="visual tokens, default: %(default)s")
     speed.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
     speed.add_argument("--repeats", type=int, default=7, help="runs behind a median, default: %(default)s")
+    speed.add_argument("--threads", type=int, default=1, help="of PyTorch, default: %(default)s")
     speed.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_methods(speed, ["all"])
     return parser

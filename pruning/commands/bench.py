@@ -35,13 +35,15 @@ class Row:
     projector_ms: float
 
 
-def bench(methods: Sequence[Method], n: int, retention: float, repeats: int) -> dict[str, Any]:
+def bench(methods: Sequence[Method], n: int, retention: float, repeats: int, threads: int) -> dict[str, Any]:
     """Every method's selection times at N = n tokens of width `WIDTH`, fastest first; what JSON can hold.
 
-    Raises ValueError for n < 1, repeats < 1 or a retention outside (0, 1].
+    `threads` holds for the whole process from here on. Raises ValueError for n, repeats or threads below 1, or a
+    retention outside (0, 1].
     """
-    if n < 1 or repeats < 1:
-        raise ValueError(f"{n} tokens, {repeats} repeats: both must be at least 1")
+    if min(n, repeats, threads) < 1:
+        raise ValueError(f"{n} tokens, {repeats} repeats, {threads} threads: each must be at least 1")
+    torch.set_num_threads(threads)
     budget = keep_count(n, retention)
     features = torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(0))
     height = max(h for h in range(1, int(n**0.5) + 1) if n % h == 0)
