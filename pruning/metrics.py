@@ -84,6 +84,21 @@ def fidelity(logp_full: Tensor, logp_pruned: Tensor) -> float:
     return float(torch.exp(-divergence.clamp(min=0)))
 
 
+def token_losses(logp_full: Tensor, logp_pruned: Tensor, ids: Sequence[int]) -> Tensor:
+    """(T,) float32: how much of its probability each token of the full-token answer lost, p_full - p_pruned, in -1..1.
+
+    Both (T, V) log-probabilities, teacher-forced on the answer `ids` (T,). Negative: the pruned model is surer of it.
+    """
+    if logp_full.shape != logp_pruned.shape or logp_full.ndim != 2 or len(ids) != len(logp_full):
+        raise ValueError(
+            f"{len(ids)} answer tokens need two ({len(ids)}, V) tensors, not {tuple(logp_full.shape)} and "
+            f"{tuple(logp_pruned.shape)}"
+        )
+    which = torch.tensor(ids, dtype=torch.int64)[:, None]
+    full, pruned = (logp.float().cpu().gather(1, which)[:, 0].exp() for logp in (logp_full, logp_pruned))
+    return full - pruned
+
+
 def agreement(ids_a: Sequence[int] | Tensor, ids_b: Sequence[int] | Tensor) -> bool:
     """Whether two greedy answers are the same token for token."""
     return [int(token) for token in ids_a] == [int(token) for token in ids_b]

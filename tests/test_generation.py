@@ -230,3 +230,12 @@ def test_bad_lengths_are_refused_at_once(tiny_vlm, noise, count: object) -> None
     encoded = tiny_vlm.encode([noise(60, 60)])
     with pytest.raises(ValueError, match="max_new_tokens"):
         tiny_vlm.generate(encoded, "what", max_new_tokens=count)
+
+
+def test_pieces_add_up_to_the_text(any_vlm, noise) -> None:
+    encoded = any_vlm.encode([noise(90, 60)])
+    answer = any_vlm.answer(encoded, "what color", max_new_tokens=12)
+    pieces = any_vlm.pieces(answer.ids)
+    assert len(pieces) == len(answer.ids)
+    assert "".join(pieces) == answer.text
+    assert any_vlm.pieces([]) == []

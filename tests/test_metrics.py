@@ -121,3 +121,11 @@ def test_agreement_and_iou():
     assert metrics.iou(torch.tensor([3, 1, 2]), torch.tensor([2, 3, 4])) == 0.5
     assert metrics.iou(torch.tensor([1]), torch.tensor([2])) == 0
     assert metrics.iou(torch.tensor([]), torch.tensor([])) == 1
+
+
+def test_token_losses_by_hand():
+    full = torch.log(torch.tensor([[0.9, 0.1], [0.25, 0.75], [0.5, 0.5]]))
+    pruned = torch.log(torch.tensor([[0.6, 0.4], [0.25, 0.75], [0.9, 0.1]]))
+    assert metrics.token_losses(full, pruned, [0, 1, 0]).tolist() == pytest.approx([0.3, 0.0, -0.4])
+    with pytest.raises(ValueError, match="2 answer tokens"):
+        metrics.token_losses(full, pruned, [0, 1])

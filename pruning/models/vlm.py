@@ -199,6 +199,14 @@ class VLM:
         found = generation.batch(self.model, prompts, self._visual(_joined(rows)), self._decode, max_new_tokens)
         return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds to an answer, T strings whose sum is the text; "" for control tokens.
+
+        A character of several tokens belongs to its last one.
+        """
+        texts = [self._decode(list(ids[:i])) for i in range(1, len(ids) + 1)]
+        return [text[len(before) :] for before, text in zip(["", *texts], texts, strict=False)]
+
     def logprobs(
         self,
         encoded: Encoded,

@@ -1,0 +1,31 @@
+"""BibTeX of the methods."""
+
+import pytest
+
+from pruning import METHODS
+from pruning.bibliography import ENTRY, FILE, bibtex
+
+
+@pytest.mark.parametrize("name", sorted(name for name, method in METHODS.items() if method.paper))
+def test_every_published_method_has_one_entry(name: str) -> None:
+    entry = bibtex([METHODS[name]])
+    assert entry.startswith("@")
+    assert entry.count("title = ") == 1
+    assert METHODS[name].paper.rsplit("/", 1)[-1] in entry
+
+
+def test_methods_of_one_paper_share_their_entry() -> None:
+    both = bibtex([METHODS["idpruner"], METHODS["naive_hybrid"]])
+    assert both.count("@") == 1
+    assert both.endswith("}\n")
+
+
+def test_baselines_have_none() -> None:
+    assert bibtex([METHODS["random"]]) == ""
+
+
+def test_the_file_holds_nothing_else() -> None:
+    entries = ENTRY.findall(FILE.read_text("utf-8"))
+    used = bibtex(METHODS.values())
+    assert len(entries) == used.count("@")
+    assert len({entry.split("{")[1].split(",")[0] for entry in entries}) == len(entries)
