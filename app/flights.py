@@ -23,8 +23,8 @@ class Loading:
 class Flight:
     """`tell` is called by whoever loads, `done` is set when it is over, with or without an `error`."""
 
-    def __init__(self, title: str) -> None:
-        self.title, self.done, self.owners = title, threading.Event(), set[str]()
+    def __init__(self, title: str, owner: str) -> None:
+        self.title, self.done, self.owners = title, threading.Event(), {owner}
         self.error: Exception | None = None
         self._started = self._since = time.monotonic()
         self._stage = "waiting for the model before it"

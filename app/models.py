@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from traceback import format_tb
@@ -97,7 +97,7 @@ class Models:
             loaded, problem = model.name in self._residents, "did not load" if model.name in self._broken else ""
             if not loaded and need is not None and not problem:
                 try:
-                    self._leaving(model, need, owner)
+                    self._leaving(model, need, {owner})
                 except room.NoRoomError as error:
                     problem = error.short
             found.append(Entry(model, need, loaded, problem))
@@ -108,7 +108,7 @@ class Models:
     def open(self, name: str, owner: str) -> Iterator[Loading]:
         """Load a model unless it is there; yields how far it is, about twice a second, and ends when it is loaded.
 
-        Raises ValueError or DeviceFullError that name cause and remedy; what was loaded before still is.
+        Raises ValueError that names cause and remedy; what was loaded before still is.
         """
         name = self.checked(name)
         with self._lock:
@@ -117,10 +117,11 @@ class Models:
             if name in self._broken:
                 raise ValueError(self._broken[name])
             flight = self._flights.get(name)
-            if flight is None:
-                flight = self._flights[name] = Flight(self.allowed[name].title)
+            if flight is not None:
+                flight.owners.add(owner)
+            else:
+                flight = self._flights[name] = Flight(self.allowed[name].title, owner)
                 threading.Thread(target=self._fly, args=(name, flight), name="load", daemon=True).start()
-            flight.owners.add(owner)
         while not flight.done.wait(TICK):
             yield flight.progress()
         if flight.error is not None:
@@ -157,8 +158,7 @@ class Models:
         leaving: list[str] = []
         if need is not None and need > self._loader.free():
             self.resources.memories.clear()  # they lie on the device, and are only there to save time
-            owner = next(iter(flight.owners)) if len(flight.owners) == 1 else ""
-            leaving = self._leaving(model, need, owner)
+            leaving = self._leaving(model, need, frozenset(flight.owners))
         gone = [name for name in leaving if self._evict(name)]
         failed: Exception | None = None
         try:
@@ -193,11 +193,11 @@ class Models:
         self.resources.device.run(release_memory)
         return True
 
-    def _leaving(self, model: Listed, need: int, owner: str) -> list[str]:
-        """Who has to go for `model`, as far as `owner` may have others go. Raises NoRoomError."""
+    def _leaving(self, model: Listed, need: int, owners: Set[str]) -> list[str]:
+        """Which models have to go for `model`, as far as it is these visitors' to say. Raises NoRoomError."""
         residents = [
             room.Resident(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
-            for name, r, busy in self._residents.seen_by(owner)
+            for name, r, busy in self._residents.seen_by(owners)
         ]
         return room.evictions(model.title, need, self._loader.free(), residents, self._loader.device)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -29,11 +29,11 @@ class Resident:
     def used(self) -> float:
         return max(self.users.values(), default=0.0)
 
-    def busy_for(self, owner: str) -> bool:
-        """Whether unloading it would take it from somebody else."""
+    def busy_for(self, owners: Set[str]) -> bool:
+        """Whether unloading it would take it from anybody else."""
         now = time.monotonic()
         recent = {who for who, when in self.users.items() if now - when < LATELY}
-        return bool((recent | {who for who, count in self.leases.items() if count}) - {owner})
+        return bool((recent | {who for who, count in self.leases.items() if count}) - owners)
 
 
 class Residents:
@@ -81,10 +81,10 @@ class Residents:
             idle = self._lock.wait_for(lambda: not leases.total(), WIND_UP)
             return self._held.pop(name).engine.model if idle else None
 
-    def seen_by(self, owner: str) -> list[tuple[str, Resident, bool]]:
-        """(name, model, whether unloading it would take it from somebody other than `owner`)."""
+    def seen_by(self, owners: Set[str]) -> list[tuple[str, Resident, bool]]:
+        """(name, model, whether unloading it would take it from anybody but these visitors)."""
         with self._lock:
-            return [(name, resident, resident.busy_for(owner)) for name, resident in self._held.items()]
+            return [(name, resident, resident.busy_for(owners)) for name, resident in self._held.items()]
 
     def _leave(self, owner: str) -> None:
         for resident in self._held.values():

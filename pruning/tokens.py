@@ -86,6 +86,10 @@ class VisualTokens:
             raise ValueError(f"the grids {self.grids} cover {stop} tokens but features have {self.n} rows")
         object.__setattr__(self, "signals", MappingProxyType(dict(self.signals)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled, and what was computed of the features need not be.
+        return VisualTokens, (self.features, self.grids, dict(self.signals))
+
     @property
     def n(self) -> int:
         return self.features.shape[0]
