@@ -1,19 +1,15 @@
-"""Loading: what is refused and with which words, options, progress, memory that runs out, and the hub's errors."""
+"""Loading: what is refused and with which words, options, progress, and memory that runs out."""
 
 import json
 import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
 from pruning.models import ModelError, limit_threads, load
@@ -21,7 +17,6 @@ from pruning.models.devices import choose_device, choose_dtype
 from pruning.models.footprint import readable
 
 ATTENTION = "vision_attention@-1"
-HUB_ID = "maker/tiny-vl"
 
 
 def copy(folder: Path, target: Path, *leave_out: str) -> Path:
@@ -302,156 +297,6 @@ def test_running_out_of_memory_leaves_nothing_behind(
     with pytest.raises(ModelError, match=r"did not fit while it was loaded .*smaller model"):
         load(tiny_folder)
     assert held[0]() is None
-
-
-# The hub
-
-
-def http(kind: type[Exception], status: int = 404) -> Exception:
-    return kind("refused", response=SimpleNamespace(headers={}, request=None, status_code=status))
-
-
-class Hub:
-    """A hub whose one repository is a folder; `error` is raised instead of every answer."""
-
-    def __init__(self, folder: Path, cache: Path, error: Exception | None = None) -> None:
-        self.folder, self.cache, self.error, self.asked = folder, cache, error, list[str]()
-
-    def sizes(self) -> dict[str, int]:
-        return {file.name: file.stat().st_size for file in sorted(self.folder.iterdir())}
-
-    def answer(self, question: str) -> None:
-        self.asked.append(question)
-        if self.error:
-            raise self.error
-
-    def hf_hub_download(self, repo_id: str, filename: str) -> str:
-        self.answer(filename)
-        if filename not in self.sizes():
-            raise http(errors.RemoteEntryNotFoundError)
-        self.cache.mkdir(exist_ok=True)
-        return shutil.copy(self.folder / filename, self.cache / filename)
-
-    def snapshot_download(self, repo_id: str, *, allow_patterns: list[str], ignore_patterns: list[str], tqdm_class):
-        self.answer("snapshot")
-        bars = [tqdm_class(unit="B", total=0, name=f"snapshot{end}") for end in ("", ".transfer")] if tqdm_class else []
-        for name, size in self.sizes().items():
-            if any(Path(name).match(pattern) for pattern in allow_patterns):
-                shutil.copy(self.folder / name, self.cache / name)
-                for bar in bars:
-                    bar.update(size)
-        return str(self.cache)
-
-    def model_info(self, repo_id: str, files_metadata: bool) -> SimpleNamespace:
-        self.answer("info")
-        files = [SimpleNamespace(rfilename=name, size=size) for name, size in self.sizes().items()]
-        return SimpleNamespace(siblings=files)
-
-    def get_safetensors_metadata(self, repo_id: str) -> SimpleNamespace:
-        self.answer("headers")
-        tensors = load_file(self.folder / "model.safetensors")
-        infos = {name: SimpleNamespace(dtype="F32", shape=list(tensor.shape)) for name, tensor in tensors.items()}
-        return SimpleNamespace(files_metadata={"model.safetensors": SimpleNamespace(tensors=infos)})
-
-    def try_to_load_from_cache(self, repo_id: str, filename: str) -> str | None:
-        return str(self.cache / filename) if (self.cache / filename).is_file() else None
-
-
-@pytest.fixture
-def hub(tiny_folder: Path, tmp_path: Path, monkeypatch) -> Hub:
-    made = Hub(copy(tiny_folder, tmp_path), tmp_path / "cache")
-    for name in ("hf_hub_download", "snapshot_download", "model_info", "get_safetensors_metadata"):
-        monkeypatch.setattr(huggingface_hub, name, getattr(made, name))
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", made.try_to_load_from_cache)
-    return made
-
-
-def test_a_hub_id_is_downloaded_without_code(hub: Hub, tiny_vlm, noise) -> None:
-    (hub.folder / "modeling_theirs.py").write_text("raise SystemExit('their code ran')")
-    (hub.folder / "pytorch_model.bin").write_bytes(b"a pickle")
-    said: list[tuple[str, float | None]] = []
-    vlm = load(HUB_ID, progress=lambda stage, share: said.append((stage, share)))
-    assert (vlm.model_id, vlm.title) == (HUB_ID, "tiny-vl")
-    assert "scorer" in vlm.signals
-    expected = tiny_vlm.encode([noise(90, 60)]).tokens.features
-    torch.testing.assert_close(vlm.encode([noise(90, 60)]).tokens.features, expected)
-    assert not {file.suffix for file in hub.cache.iterdir()} & {".py", ".bin"}
-    shares = [share for stage, share in said if stage == f"downloading {HUB_ID}"]
-    assert shares[0] == 0
-    assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1, abs=0.01)  # the configuration was there already
-
-
-def test_a_model_of_the_hub_that_does_not_fit_is_not_downloaded(hub: Hub, monkeypatch) -> None:
-    monkeypatch.setattr("pruning.models.memory.free_bytes", lambda device: 0)
-    with pytest.raises(ModelError, match=f"{HUB_ID} needs about"):
-        load(HUB_ID)
-    assert "snapshot" not in hub.asked
-
-
-def test_a_text_only_model_of_the_hub_is_not_downloaded(hub: Hub) -> None:
-    (hub.folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-    with pytest.raises(ModelError, match=f"{HUB_ID}: .*text-only"):
-        load(HUB_ID)
-    assert hub.asked == ["config.json"]
-
-
-@pytest.mark.parametrize(
-    ("error", "cause", "remedy"),
-    [
-        (http(errors.RepositoryNotFoundError), "the hub has no model maker/tiny-vl", "check the spelling"),
-        (http(errors.GatedRepoError, 403), "is gated", "accept its terms on https://huggingface.co/maker/tiny-vl"),
-        (http(errors.DisabledRepoError, 403), "was disabled", "another model"),
-        (errors.LocalEntryNotFoundError("no"), "the hub cannot be reached", "name its folder"),
-        (errors.OfflineModeIsEnabled("offline"), "the hub cannot be reached", "unset HF_HUB_OFFLINE"),
-        (http(errors.HfHubHTTPError, 500), r"cannot be fetched from the hub \(refused\)", "try again"),
-        (OSError(28, "No space left on device"), "the disk is full", "HF_HOME"),
-        (TimeoutError(), r"\(TimeoutError\)", "Check the network"),
-    ],
-    ids=["absent", "gated", "disabled", "no-network", "offline", "server", "disk", "timeout"],
-)
-def test_what_goes_wrong_on_the_hub_is_told_apart(error: Exception, cause: str, remedy: str, hub: Hub) -> None:
-    hub.error = error
-    with pytest.raises(ModelError, match=cause) as caught:
-        load(HUB_ID)
-    assert remedy in str(caught.value)
-    assert HUB_ID in str(caught.value)
-
-
-def test_a_repository_that_is_no_checkpoint(hub: Hub) -> None:
-    (hub.folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"has no config\.json"):
-        load(HUB_ID)
-
-
-def test_a_download_that_breaks_off_says_so(hub: Hub, monkeypatch) -> None:
-    def break_off(*args: object, **options: object) -> None:
-        raise ConnectionResetError("peer closed")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", break_off)
-    with pytest.raises(ModelError, match="the hub cannot be reached"):
-        load(HUB_ID)
-
-
-def test_without_a_connection_the_cache_serves(hub: Hub, monkeypatch) -> None:
-    load(HUB_ID)
-    for name in ("model_info", "get_safetensors_metadata"):
-        monkeypatch.setattr(huggingface_hub, name, refuse(errors.OfflineModeIsEnabled("offline")))
-    assert load(HUB_ID).title == "tiny-vl"
-
-
-def test_with_no_network_at_all_the_real_client_names_the_remedy(tmp_path: Path) -> None:
-    code = "import pruning.models as m; m.load('nobody/nothing')"
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "ModelError: nobody/nothing is not in the hub's cache here, and the hub cannot be reached" in done.stderr
-
-
-def refuse(error: Exception) -> Callable[..., None]:
-    def answer(*args: object, **options: object) -> None:
-        raise error
-
-    return answer
 
 
 @pytest.mark.parametrize(("size", "words"), [(16_600_000_000, "16.6 GB"), (999_999_999, "1000 MB"), (0, "0 MB")])
