@@ -119,6 +119,15 @@ def test_needs_signals_that_exist(method):
         assert not at or re.fullmatch(r"-?\d+", layer)
 
 
+def test_a_knob_s_name_goes_with_one_kind_of_value():
+    """Methods share one option of the command line where their knobs share a name."""
+    kinds: dict[str, set[bool]] = {}
+    for method in METHODS.values():
+        for param in params(method):
+            kinds.setdefault(param.name, set()).add(param.kind == "choice")
+    assert [name for name, found in kinds.items() if len(found) > 1] == []
+
+
 @every_method
 def test_its_default_runs_on_a_tower_of_three_layers(method):
     layers = [int(need.partition("@")[2]) for need in method.needs if "@" in need]
