@@ -126,7 +126,7 @@ class Reader:
     def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
         said = []
         for kept in selections:
-            ids = answer_ids if kept is None or 0 in kept else [self.words.index("no"), 0]
+            ids = answer_ids if kept is None or 0 in kept.order else [self.words.index("no"), 0]
             said.append(torch.nn.functional.one_hot(torch.tensor(ids), len(self.words)).float())
         return said
 
@@ -150,6 +150,33 @@ def test_the_benchmark_counts_by_family() -> None:
     assert calls[-1] == (6, 6)
     assert sum(rows[0].asked.values()) == len([q for i in range(6) for q in questions(
         render(HELD_OUT + i, *((448, 448), (336, 448), (336, 336))[i % 3]), 0)])  # fmt: skip
+
+
+def test_the_benchmark_asks_for_what_the_methods_need_and_hands_on_what_they_merged() -> None:
+    asked: list[tuple[str, frozenset[str]]] = []
+    merged: list[bool] = []
+
+    class Spy(Reader):
+        def encode(self, images, needs=frozenset()):  # type: ignore[no-untyped-def]
+            asked.append(("encode", needs))
+            return super().encode(images, needs)
+
+        def tokens(self, encoded, question, needs=frozenset()):  # type: ignore[no-untyped-def]
+            asked.append(("tokens", needs))
+            signals = {name: torch.ones(encoded.n) for name in ("scorer", "vision_attention@-1")}
+            question = torch.eye(encoded.n)[: 1 + len(asked) % 2]
+            return encoded.with_signals(signals, question=question)
+
+        def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
+            merged.extend(kept is not None and kept.rows is not None for kept in selections)
+            return super().logprobs(encoded, question, answer_ids, selections)
+
+    methods = {name: make(name) for name in ("idpruner", "aim")}
+    methods["relevance"] = make("idpruner", importance="relevance")
+    run(Spy(), methods, [0.5], scenes=1)
+    assert set(asked) == {("encode", frozenset({"scorer"})), ("tokens", frozenset({"scorer", "question"}))}
+    assert asked[0][0] == "encode"
+    assert merged == [False, False, True, False] * (len(asked) - 1)
 
 
 def test_the_benchmark_refuses_nothing_to_do() -> None:
