@@ -1,5 +1,7 @@
 """Shared by all tests: one tiny random checkpoint per family, written once and loaded once."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 
 from pruning.models import VLM, load
-from tests.checkpoints import tiny_qwen2_5_vl, tiny_qwen2_vl
+from tests.checkpoints import FAMILIES, tiny_qwen2_5_vl
 
 torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
 
@@ -23,11 +25,29 @@ def tiny_vlm(tiny_folder: Path) -> VLM:
     return load(tiny_folder)
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_vlm: VLM) -> Callable[[str], VLM]:
+    """tiny(family) -> the tiny checkpoint of a family, written and loaded once."""
+
+    @cache
+    def opened(family: str) -> VLM:
+        if family == "qwen2.5-vl":
+            return tiny_vlm
+        return load(FAMILIES[family](tmp_path_factory.mktemp("models") / f"tiny-{family}"))
+
+    return opened
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def any_vlm(request: pytest.FixtureRequest, tiny: Callable[[str], VLM]) -> VLM:
+    """Every family in turn."""
+    return tiny(request.param)
+
+
 @pytest.fixture(scope="session", params=["qwen2.5-vl", "qwen2-vl"])
-def any_vlm(request: pytest.FixtureRequest, tiny_vlm: VLM, tmp_path_factory: pytest.TempPathFactory) -> VLM:
-    if request.param == "qwen2.5-vl":
-        return tiny_vlm
-    return load(tiny_qwen2_vl(tmp_path_factory.mktemp("models") / "tiny-qwen2-vl"))
+def qwen_vlm(request: pytest.FixtureRequest, tiny: Callable[[str], VLM]) -> VLM:
+    """The families whose image is one grid, as fine as the image is large."""
+    return tiny(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def _tower(kind: str, side: int) -> dict[str, Any]:
         "num_attention_heads": 2,
         "image_size": side,
         "patch_size": PATCH,
-        "initializer_factor": 4.0,
+        "initializer_factor": 2.0,
         "initializer_range": 0.2,
     }
 

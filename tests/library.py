@@ -1,0 +1,129 @@
+"""What the model library itself does with pictures and text, and a loop by hand over its language model: the oracles.
+
+Nothing here goes through our prompts, rows, positions or caches; only the loaded model and processor are shared.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pruning.models import VLM, Turn
+
+
+def inputs(vlm: VLM, images: Sequence[Image.Image], question: str, history: Sequence[Turn] = ()) -> Mapping[str, Any]:
+    """The conversation as the library's processor takes it, by its documented call."""
+    processing = vlm.family.processing
+    said = [entry for turn in history for entry in (("user", turn.question), ("assistant", turn.answer))]
+    messages: list[Any] = [
+        {"role": role, "content": [{"type": "text", "text": text}]} for role, text in [*said, ("user", question)]
+    ]
+    messages[0]["content"] = [*({"type": "image", "image": image} for image in images), *messages[0]["content"]]
+    return processing.processor.apply_chat_template(
+        messages,
+        chat_template=processing.template,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+
+
+def generate(
+    vlm: VLM, images: Sequence[Image.Image], question: str, max_new_tokens: int, history: Sequence[Turn] = ()
+) -> list[int]:
+    """Pixels in, nothing precomputed, the library's own positions and loop."""
+    given = inputs(vlm, images, question, history)
+    out = vlm.model.generate(**given, do_sample=False, max_new_tokens=max_new_tokens)
+    return out[0, given["input_ids"].shape[1] :].tolist()
+
+
+def positions(vlm: VLM, given: Mapping[str, Any]) -> Tensor:
+    """(axes, n) of the whole prompt."""
+    ids = given["input_ids"]
+    if not hasattr(vlm.model.model, "get_rope_index"):
+        return torch.arange(ids.shape[1])[None]
+    return vlm.model.model.get_rope_index(
+        ids, mm_token_type_ids=given["mm_token_type_ids"], image_grid_thw=given["image_grid_thw"]
+    )[0][:, 0]
+
+
+def image_rows(vlm: VLM, given: Mapping[str, Any]) -> tuple[Tensor, list[Tensor]]:
+    """All rows that the library puts at the placeholders (R, D), and the further levels of families that have them."""
+    words = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+    with torch.no_grad():
+        output = vlm.model.model.get_image_features(
+            **{name: value for name, value in given.items() if name not in words}, return_dict=True
+        )
+
+    def joined(value: Any) -> Tensor:
+        return torch.cat([part.flatten(0, -2) for part in value])
+
+    return joined(output.pooler_output), [joined(level) for level in getattr(output, "deepstack_features", None) or []]
+
+
+def masks(vlm: VLM, visual: Tensor) -> Any:
+    """Who sees whom, as the language model takes it, for a sequence with image rows where `visual` (n,) says."""
+    text = vlm.config.get_text_config()
+    place = torch.arange(len(visual))
+    sees = place[:, None] >= place
+
+    def added(allowed: Tensor) -> Tensor:
+        return torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)[None, None]
+
+    if vlm.config.model_type != "gemma3":
+        return added(sees)
+    image = (visual & ~visual.roll(1)).cumsum(0) * visual  # 0 outside, else which image
+    sees = sees | ((image[:, None] == image) & visual[:, None])  # an image's tokens see each other both ways
+    near = place[:, None] - place < text.sliding_window
+    return {"full_attention": added(sees), "sliding_attention": added(sees & near)}
+
+
+@torch.no_grad()
+def cache_free(
+    vlm: VLM, given: Mapping[str, Any], stays: Tensor, answer: Sequence[int], rows: Tensor | None = None
+) -> Tensor:
+    """(T, V) log-probabilities at each step of `answer`; the whole sequence anew every step, embeddings by hand.
+
+    stays: (R,) bool, the image rows that are left. rows: what stands there instead of the library's rows.
+    """
+    ids, where = given["input_ids"][0], positions(vlm, given)
+    library_rows, levels = image_rows(vlm, given)
+    placeholders = (ids == vlm.config.image_token_id).nonzero()[:, 0]
+    assert len(placeholders) == len(library_rows) == len(stays)
+    visual = torch.zeros(len(ids), dtype=torch.bool)
+    visual[placeholders] = True
+    left = ~visual
+    left[placeholders[stays]] = True
+    embeddings = vlm.model.get_input_embeddings()(ids).clone()
+    embeddings[placeholders] = library_rows
+    embeddings, visual, at, following = embeddings[left], visual[left], where[:, left], where.max() + 1
+    if rows is not None:
+        embeddings[visual] = rows
+    language = getattr(vlm.model.model, "language_model", None) or vlm.model.model.text_model
+    steps = []
+    for i, token in enumerate(answer):
+        deep = {"deepstack_visual_embeds": [x[stays] for x in levels], "visual_pos_masks": visual[None]}
+        output = language(
+            inputs_embeds=embeddings[None],
+            position_ids=at[:, None] if len(at) > 1 else at,
+            attention_mask=masks(vlm, visual),
+            use_cache=False,
+            **(deep if levels else {}),
+        )
+        steps.append(vlm.model.lm_head(output.last_hidden_state[0, -1]).log_softmax(-1))
+        embeddings = torch.cat([embeddings, vlm.model.get_input_embeddings()(torch.tensor([token]))])
+        at = torch.cat([at, (following + i).expand(len(at), 1)], dim=1)
+        visual = torch.cat([visual, torch.tensor([False])])
+    return torch.stack(steps)
+
+
+def stays(places: Tensor | None, n: int, total: int, kept: Tensor) -> Tensor:
+    """(R,) bool: rows left when the tokens `kept` are; rows that are no token stay. places: row of each of n tokens."""
+    rows = torch.arange(n) if places is None else places
+    left = torch.ones(total, dtype=torch.bool)
+    left[rows] = False
+    left[rows[kept]] = True
+    return left
