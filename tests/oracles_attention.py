@@ -33,7 +33,7 @@ def feature_norm(method, tokens, k):
 
 
 def language_overrules(method, tokens, k):
-    return best(numbers(tokens, "vision_attention@-2"), k)
+    return best(numbers(tokens, f"vision_attention@{method.layer}"), k)
 
 
 def vtc_cls(method, tokens, k):
@@ -114,7 +114,7 @@ def erank(rows):
 
 def agile_pruner(method, tokens, k):
     similarity, complexity = table(tokens.features), erank(tokens.features) / method.erank_avg
-    ranked = best(numbers(tokens, "vision_attention@-2"), tokens.n)
+    ranked = best(numbers(tokens, f"vision_attention@{method.layer}"), tokens.n)
     chosen, survivors = [], list(ranked)
     while survivors:
         token = survivors[0]
@@ -125,7 +125,7 @@ def agile_pruner(method, tokens, k):
 
 
 def fopru(method, tokens, k):
-    attention = numbers(tokens, "vision_attention_map@-2")
+    attention = numbers(tokens, f"vision_attention_map@{method.layer}")
     significance = max(attention.mean(axis=0), attention.mean(axis=1), key=np.var)
     if method.strategy == "rank":
         return best(significance, k)

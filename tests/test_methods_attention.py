@@ -29,8 +29,9 @@ SETTINGS = {
     for name in ORACLES
     for param in params(METHODS[name])
     for value in (param.choices if param.kind == "choice" else (param.lo, param.default, param.hi))
-} | {make("feature_norm"), make("language_overrules"), make("todre")}
+} | {make("feature_norm"), make("todre")}
 SETTINGS |= {make("hiprune", alpha=0.7, variant=variant) for variant in ("paper", "code")}
+SETTINGS |= {make("flowcut", layers=layers, variant="paper") for layers in (1, 5)}
 PLACES = {
     "rows, columns and frames": (Grid(1, 4, 5), Grid(2, 2, 3, 20, image=1)),
     "one token more than a stretch": (Grid(1, 1, 31),),
@@ -79,13 +80,14 @@ GOLDEN = VisualTokens(
     ("method", "order"),
     [
         (make("feature_norm"), [3, 4, 5, 0, 2, 1]),
-        (make("language_overrules"), [1, 0, 3, 2, 4, 5]),
+        (make("language_overrules"), [0, 4, 2, 1, 5, 3]),
+        (make("language_overrules", layer=-2), [1, 0, 3, 2, 4, 5]),
         (make("vtc_cls"), [2, 3, 1, 4, 0, 5]),  # .31 .38 .41 .39 .34 .17
         (make("vtc_cls", layers=1), [1, 0, 3, 2, 4, 5]),
         # (a + 1/6) times the length: .47 .57 1.1 .65 .83 .25; 1/6 is the meaning, the same for all; without it
         # .30 .24 .60 .15 .50 .08
-        (make("flowcut", layers=1), [2, 4, 3, 1, 0, 5]),
-        (make("flowcut", layers=1, variant="code"), [2, 4, 0, 1, 3, 5]),
+        (make("flowcut", layers=1, variant="paper"), [2, 4, 3, 1, 0, 5]),
+        (make("flowcut", layers=1), [2, 4, 0, 1, 3, 5]),
         # One anchor, 2 in the upper right corner; in the released form its right neighbour is 3, and above lies 0.
         (make("hiprune", alpha=1), [2, 5, 1, 0, 4, 3]),
         (make("hiprune", alpha=1, variant="code"), [2, 3, 5, 1, 0, 4]),

@@ -13,7 +13,6 @@ from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
 
-ATTENTION = "vision_attention@-2"
 SLOPE = 0.01  # how much the threshold grows with each rank, at average complexity
 
 
@@ -27,26 +26,28 @@ class AgilePruner(Method):
     When nobody is left before K are kept, the removed follow by attention.
 
     https://arxiv.org/abs/2603.01236
-    Defaults are those of LLaVA-1.5; for Qwen2.5-VL the paper's are not known to us: erank_avg is meant to be the mean
-    erank over pictures of the model in use. Several pictures are pruned jointly.
+    Our adaptation: the defaults are those of LLaVA-1.5, as the paper's for other models are not known to us; erank_avg is
+    meant to be the mean erank over pictures of the model in use. Several pictures are pruned jointly.
     """
 
     name: ClassVar[str] = "agile_pruner"
     title: ClassVar[str] = "AgilePruner"
     paper: ClassVar[str] = "https://arxiv.org/abs/2603.01236"
     venue: ClassVar[str] = "ICLR 2026"
+    adaptation: ClassVar[str] = "The constants are those for LLaVA-1.5; other models want their own average erank."
 
     erank_avg: Annotated[
         float, Range(5, 500, 5, label="Average erank", help="mean effective rank of the model's pictures")
     ] = 90.0
     tau_max: Annotated[float, Range(0, 1, 0.05, label="τ max", help="the largest threshold; 0 = attention only")] = 0.25
+    layer: Annotated[int, Range(-2, -1, 1, label="Layer", help="vision layer, counted from the end")] = -2
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({ATTENTION})
+        return frozenset({f"vision_attention@{self.layer}"})
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        attention = tokens.signal(ATTENTION).float()
+        attention = tokens.signal(f"vision_attention@{self.layer}").float()
         ranks = torch.arange(1, tokens.n + 1, device=attention.device, dtype=torch.float32)
         reach = (ranks * (SLOPE * _effective_rank(tokens) / self.erank_avg)).clamp(max=self.tau_max)
         order = ops.thin_out(ops.topk(attention, tokens.n), tokens.similarity, reach, budget)

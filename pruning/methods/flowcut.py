@@ -26,10 +26,12 @@ class FlowCut(Method):
     entropy; at m = 0 all but the K highest.
 
     https://arxiv.org/abs/2505.19536
+    variant "code", the default: S_j = A_j / sum A · ||v_j||_1, the released form for Qwen2-VL. "paper" has I, but no
+    model here gives the value of CLS, so v_cls is the mean value of the tokens alive: where most of them show
+    background, I favours the background.
     Our adaptation, post-hoc: the tower runs in full, and the cuts are made afterwards on its last `layers` layers, so a
-    token that left still shaped the others' later attention. v_cls is the mean value of the tokens alive, as in the
-    released Qwen2-VL code. The cut inside the language model is left out.
-    variant "code": S_j = A_j / sum A · ||v_j||_1, the released form for Qwen2-VL, which drops I.
+    token that left still shaped the others' later attention. Layers that see the whole picture count as the last. The
+    cut inside the language model is left out.
     """
 
     name: ClassVar[str] = "flowcut"
@@ -42,8 +44,10 @@ class FlowCut(Method):
     layers: Annotated[int, Range(1, 22, 1, label="Layers", help="last vision layers; the paper takes 22 of 24")] = 3
     variant: Annotated[
         Literal["paper", "code"],
-        Choice(label="Form", help="paper: attention and meaning · code: attention alone, as released for Qwen2-VL"),
-    ] = "paper"
+        Choice(
+            label="Form", help="code: by attention, as released for Qwen2-VL · paper: and by likeness to the mean value"
+        ),
+    ] = "code"
 
     @property
     def needs(self) -> frozenset[str]:

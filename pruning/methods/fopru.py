@@ -10,10 +10,8 @@ from torch import Tensor
 
 from pruning import ops
 from pruning.method import Method, register
-from pruning.params import Choice
+from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
-
-ATTENTION_MAP = "vision_attention_map@-2"
 
 
 @register
@@ -40,13 +38,14 @@ class FoPru(Method):
         Literal["rank", "row"],
         Choice(label="Strategy", help="rank: the most significant tokens · row: the most significant rows, whole"),
     ] = "rank"
+    layer: Annotated[int, Range(-2, -1, 1, label="Layer", help="vision layer, counted from the end")] = -2
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({ATTENTION_MAP})
+        return frozenset({f"vision_attention_map@{self.layer}"})
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        attention = tokens.signal(ATTENTION_MAP).float()  # (N, N)
+        attention = tokens.signal(f"vision_attention_map@{self.layer}").float()  # (N, N)
         given, received = attention.mean(dim=1), attention.mean(dim=0)
         significance = given if given.var(correction=0) > received.var(correction=0) else received
         if self.strategy == "rank":

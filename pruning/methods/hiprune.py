@@ -26,8 +26,9 @@ class HiPrune(Method):
     variant "code": neighbours i±1 and i±width, clamped to the picture, as released; at an edge that is a token of the
     next row. "paper": only tokens that lie beside the anchor. Differs from both: chosen tokens are marked instead of
     lowered by 1, and where anchors and buffers exceed K the least attended buffers go; CLS is not among the queries.
-    Our adaptation: layers count from the end, so that they exist in every tower, and the object layer is the last but
-    two by default. The paper takes the 9th of 24 (LLaVA-1.5: -16) and the 16th of 32 (Qwen2.5-VL: -17).
+    Our adaptation: layers count from the end, those that see the whole picture first, and the object layer is -3 by
+    default, so that every tower has it. In Qwen2.5-VL that is the 16th of 32, which the paper takes; in LLaVA-1.5 it
+    takes the 9th of 24, which is -16, and as deep layer -2.
     """
 
     name: ClassVar[str] = "hiprune"
@@ -35,13 +36,17 @@ class HiPrune(Method):
     paper: ClassVar[str] = "https://arxiv.org/abs/2508.00553"
     venue: ClassVar[str] = "arXiv 2025"
     nested: ClassVar[bool] = False
-    adaptation: ClassVar[str] = "The object layer is the last but two by default; set the paper's middle layer by hand."
+    adaptation: ClassVar[str] = (
+        "The object layer is the third last by default, as for Qwen2.5-VL; for LLaVA-1.5 the paper takes -16."
+    )
 
     alpha: Annotated[float, Range(0, 1, 0.05, label="α", help="share of the budget for anchors and neighbours")] = 0.1
     object_layer: Annotated[
-        int, Range(-32, -1, 1, label="Object layer", help="from the end; LLaVA-1.5: -16, Qwen2.5-VL: -17")
+        int, Range(-32, -1, 1, label="Object layer", help="from the end; LLaVA-1.5: -16, Qwen2.5-VL: -3")
     ] = -3
-    deep_layer: Annotated[int, Range(-8, -1, 1, label="Deep layer", help="from the end; LLaVA-1.5: -2")] = -1
+    deep_layer: Annotated[
+        int, Range(-8, -1, 1, label="Deep layer", help="from the end; LLaVA-1.5: -2, Qwen2.5-VL: -1")
+    ] = -1
     variant: Annotated[
         Literal["paper", "code"],
         Choice(label="Form", help="paper: neighbours on the grid · code: also across its edges, as released"),

@@ -22,7 +22,8 @@ class VTCCLS(ScoreMethod):
 
     https://arxiv.org/abs/2412.05819
     n is `layers`: the paper takes 3 (layers 20 to 22 of CLIP-L's 24), the released code 7.
-    Our adaptation: n = 2 by default, so that a tower of three layers has them too.
+    Our adaptation: n = 2 by default, so that a tower of three layers has them too. Layers that see the whole picture
+    count as the last: in Qwen2.5-VL n = 3 takes the three such layers before the last.
     """
 
     name: ClassVar[str] = "vtc_cls"
@@ -32,7 +33,7 @@ class VTCCLS(ScoreMethod):
     adaptation: ClassVar[str] = "Two layers by default, so that the smallest towers have them; the paper takes three."
 
     layers: Annotated[
-        int, Range(1, 7, 1, label="Layers", help="vision layers before the last; the paper takes 3, its code 7")
+        int, Range(1, 7, 1, label="Layers", help="vision layers before the last; the paper: 3, its code: 7")
     ] = 2
 
     @property
