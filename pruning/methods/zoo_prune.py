@@ -60,6 +60,7 @@ class ZooPrune(Method):
         # Drawn on the CPU, so that a seed means the same directions on every device.
         directions = torch.randn(self.m, width, generator=torch.Generator().manual_seed(self.seed))
         moved = torch.zeros(tokens.n, device=tokens.features.device)
+        change = torch.empty_like(tokens.features)  # written over and over: fresh memory costs more than the sums
         for offset in self.h * ops.unit_rows(directions).to(moved.device):
             ahead, behind = projector(offset), projector(-offset)
             if not ahead.shape == behind.shape == tokens.features.shape:
@@ -67,7 +68,7 @@ class ZooPrune(Method):
                     f"{self.name}: signal 'projector' gives {tuple(ahead.shape)} but must give "
                     f"{tuple(tokens.features.shape)}, one row for each token"
                 )
-            moved += torch.linalg.vector_norm(ahead - behind, dim=1)
+            moved += torch.linalg.vector_norm(torch.sub(ahead, behind, out=change), dim=1)
         if not bool(torch.isfinite(moved).all()):
             raise ValueError(f"{self.name}: signal 'projector' gives NaN or infinite values")
         return moved / (2 * self.h * self.m)
