@@ -31,6 +31,7 @@ class Start:
     engine: Engine
     offer: Offer
     models: list[tuple[str, str]]
+    note: str
     session: Session
     questions: tuple[str, ...]
     method: str
@@ -82,7 +83,7 @@ def layout(board: Board, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
     made: dict[str, Any] = {
         "header": _html(header(start.engine), "head"),
-        "about_model": _html(about_model(start.engine), "about-model"),
+        "about_model": _html(about_model(start.engine, start.note), "about-model"),
     }
     with gr.Row(elem_id="lab", equal_height=False):
         with gr.Column(scale=10, min_width=300, elem_id="controls"):
@@ -135,7 +136,7 @@ def _question(start: Start) -> dict[str, Any]:
         with gr.Column(scale=1, min_width=92, elem_id="ask-column"):
             ask = gr.Button("Ask", variant="primary", size="sm", min_width=64, elem_id="ask")
             follow_up = gr.Button("Follow up", size="sm", min_width=64, elem_id="follow-up", visible=follow["visible"])
-            anew = gr.Button("New talk", size="sm", min_width=64, elem_id="anew", visible=new["visible"])
+            anew = gr.Button("New conversation", size="sm", min_width=64, elem_id="anew", visible=new["visible"])
     hint = _html("", "hint")
     with gr.Row(elem_id="suggestions"):
         padded = [*start.questions, *[""] * SUGGESTIONS][:SUGGESTIONS]

@@ -31,8 +31,8 @@ COLOURS = {
 }
 EMPTY_CURVES = "Fidelity of the pruned model against tokens kept, measured on this image and question."
 SHIPPED_NOTICE = (
-    "This small model was trained on drawn scenes such as the examples and knows nothing of photographs. For those, "
-    "start the app with a checkpoint that does: python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
+    "This small model knows drawn scenes such as the examples, and nothing of photographs. Models that do: "
+    "python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
 )
 
 

@@ -66,7 +66,7 @@ class Menus:
                 chosen,
                 gr.update(choices=self.choices(visitor), value=chosen.model),
                 header(engine),
-                about_model(engine),
+                about_model(engine, self.models.allowed[chosen.model].note),
                 gr.update(choices=offer.menu(), value=method),
                 views.about(offer.about(method)),
                 scopes(grids),
@@ -90,8 +90,8 @@ def header(engine: Engine) -> str:
     return views.header(vlm.title, str(vlm.device), str(vlm.dtype).removeprefix("torch."), vlm.memory, engine.name)
 
 
-def about_model(engine: Engine) -> str:
-    """What the visitor has to know of the model before she trusts its answers."""
+def about_model(engine: Engine, note: str) -> str:
+    """What the visitor has to know of the model before she uses its answers. note: its licence, where there is one."""
     from pruning.models import SHIPPED
 
-    return markup.notice(looks.SHIPPED_NOTICE if str(engine.vlm.model_id) == str(SHIPPED) else "")
+    return markup.notice(looks.SHIPPED_NOTICE if str(engine.vlm.model_id) == str(SHIPPED) else note)

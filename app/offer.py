@@ -15,7 +15,7 @@ from pruning.params import params
 if TYPE_CHECKING:
     from pruning.models import VLM
 
-FIRST = "idpruner"
+FIRST, BEST = "idpruner", "scorer"  # what the menus begin with
 REFUSED = "✕"  # begins the menu line of what cannot run; the style sheet greys such lines
 WORDS = {
     "scorer": "a trained importance scorer",
@@ -67,6 +67,8 @@ class Offer:
         method = self.default(name)
         kinds = {need.partition("@")[0] for need in method.needs}
         stand_ins = [self.notes[kind] for kind in sorted(kinds) if kind in self.notes]
+        if hasattr(method, "importance") and self.source != BEST:
+            stand_ins.insert(0, f"{self.title} has no trained scorer: {self.source.replace('_', ' ')} in its place")
         return " · ".join(part.rstrip(".") for part in (method.venue, method.adaptation, *stand_ins) if part)
 
     def default(self, name: str) -> Method:

@@ -19,7 +19,7 @@ OUTSIDE = 8  # pixels beyond the frame
 class View:
     """What an overlay is painted on: image (H, W, 3) uint8 at display size, and the rectangles (N, 4) of all tokens.
 
-    Those of other images lie outside the frame. own: (N,) bool, which tokens are this image's.
+    Those of other images are empty and lie outside the frame. own: (N,) bool, which tokens are this image's.
     """
 
     image: NDArray[np.uint8]
@@ -62,7 +62,7 @@ def views(engine: Engine, session: Session) -> tuple[View, ...]:
             small, _ = draw.fit(np.asarray(engine.resources.pictures.image(picture)), longest)
             height, width = small.shape[:2]
             rects = encoded.rects * np.array([width / picture.width, height / picture.height] * 2)
-            rects[shows != place] = np.array([width, height, width + 1, height + 1]) + OUTSIDE
+            rects[shows != place] = np.array([width, height] * 2) + OUTSIDE  # no area, and no line in the frame
             found.append(View(small, rects.astype(np.float32), shows == place))
         return tuple(found)
 

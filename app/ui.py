@@ -83,7 +83,15 @@ def _start(models: Models, engine: Engine, offer: Offer, board: Board, menus: Me
     session = Session(models.first, (picture,), example.questions[:1])
     method = board.method(offer, offer.methods[0], IMPORTANCE, DIVERSITY, board.defaults(offer))
     setting = Setting(method, RETENTION)
-    common = (engine, offer, menus.choices(""), session, example.questions, method.name)
+    common = (
+        engine,
+        offer,
+        menus.choices(""),
+        models.allowed[models.first].note,
+        session,
+        example.questions,
+        method.name,
+    )
     if gpu.is_remote():
         return Start(*common, "", "", report_views.report(None), views.chart(None, "Computing …"))
     *_, report = reports.reports(engine, session, setting, Task())

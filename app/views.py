@@ -25,6 +25,7 @@ LEGENDS = {
     "grid": '<i class="key kept"></i>kept patch <i class="key faded"></i>pruned patch',
     "heat": 'importance: low <i class="key ramp"></i> high <i class="key white"></i>kept patch',
     "order": 'picked last <i class="key ramp"></i> picked first · the number is the rank',
+    "merged": '<i class="key kept"></i>kept patch · one colour: merged into one token <i class="key veil"></i>dropped',
 }
 
 
@@ -43,7 +44,7 @@ def overlay(painted: Sequence[Overlay], style: str) -> str:
         )
     return (
         f'<figure class="overlay{" several" if several else ""}"><div>{"".join(parts)}</div>'
-        f"<figcaption>{LEGENDS.get(style, '')}</figcaption></figure>"
+        f"<figcaption>{LEGENDS[style]}</figcaption></figure>"
     )
 
 
