@@ -194,7 +194,7 @@ def test_the_table_of_methods_names_each(capsys) -> None:
 
 def test_as_a_program() -> None:
     shown = subprocess.run([sys.executable, "-m", "pruning", "--help"], capture_output=True, text=True, check=True)
-    assert all(command in shown.stdout for command in ("answer", "sweep", "scenes", "methods"))
+    assert all(command in shown.stdout for command in ("answer", "sweep", "scenes", "methods", "bench"))
     with pytest.raises(SystemExit, match="2"):
         main(["draw"])
 
