@@ -26,8 +26,8 @@ class AgilePruner(Method):
     When nobody is left before K are kept, the removed follow by attention.
 
     https://arxiv.org/abs/2603.01236
-    Our adaptation: the defaults are those of LLaVA-1.5, as the paper's for other models are not known to us; erank_avg is
-    meant to be the mean erank over pictures of the model in use. Several pictures are pruned jointly.
+    Our adaptation: the defaults are those of LLaVA-1.5, as the paper's for other models are not known to us; erank_avg
+    is meant to be the mean erank over pictures of the model in use. Several pictures are pruned jointly.
     """
 
     name: ClassVar[str] = "agile_pruner"
