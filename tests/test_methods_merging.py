@@ -153,10 +153,11 @@ def vflowopt(method, tokens, k):
     anchors = []
     for picture in pictures(tokens):
         received = {j: sum(flow[:, j]) for j in picture}
-        anchors.append([j for j in picture if received[j] > method.threshold] or [max(picture, key=received.get)])
+        above = [flow[j] for j in picture if received[j] > method.threshold]
+        anchors.append(above or [np.mean([flow[j] for j in picture], axis=0)])
     for picture, own in zip(pictures(tokens), anchors, strict=True):
         for i in picture:
-            total = sum(flow[a, i] for found in anchors for a in found) / (len(own) if method.variant == "code" else 1)
+            total = sum(row[i] for rows in anchors for row in rows) / (len(own) if method.variant == "code" else 1)
             surprise = math.exp(entropy[i]) / sum(math.exp(entropy[j]) for j in picture)
             importance[i] = total + method.alpha * surprise
     cell = {}
@@ -322,7 +323,7 @@ MEAN_34 = (UNIT[3] + UNIT[4]) / 2
             [1, 1, 1, 3, 3, 3],
             [UNIT[:3].mean(0), (MEAN_34 + UNIT[5]) / 2],
         ),
-        (  # no token is an anchor, so 0, the most attended, is; 0 3 4 are kept, 1 2 5 become one where 2 was
+        (  # no token is above t, so attention received decides; 0 3 4 are kept, 1 2 5 become one where 2 was
             make("vflowopt"),
             4,
             [0, 3, 4, 2],

@@ -28,10 +28,12 @@ class VFlowOpt(Method):
     a 17.39; α 0 in all three). variant "code": the mean over the anchors for their sum, which weighs α differently.
     Under a budget of K: as many tokens are kept by I as leave room for one per group, exactly, where the release
     estimates the groups by N / a². Where there are more cells than K, those with the most important members stay.
-    Not verified: how a that is no whole number cuts the grid; here cell = (row // a, column // a). A picture without an
-    anchor takes its most attended token, where the release's mean is undefined. In the weights, I < 0 counts as 0.
+    Not verified: how a that is no whole number cuts the grid; here cell = (row // a, column // a). I below 0 has weight
+    0 in a group's mean.
     Our adaptation: the first of three stages only, as the others lie inside the language model; it gets the whole
-    budget. t and a are the published ones, not searched anew for each model. Rows are merged after the projector.
+    budget. t and a are the published ones, not searched anew for each model. In a picture where no token is above t,
+    which leaves the release's mean undefined, the mean token is the one anchor: I is attention received. (With the most
+    attended token instead, the shipped model answers no better than with random ones.) Merges after the projector.
     """
 
     name: ClassVar[str] = "vflowopt"
@@ -41,7 +43,8 @@ class VFlowOpt(Method):
     nested: ClassVar[bool] = False
     merges: ClassVar[bool] = True
     adaptation: ClassVar[str] = (
-        "Its stage before the language model alone, with the constants that its search found for LLaVA-OneVision-7B."
+        "Its stage before the language model alone, with the constants found for LLaVA-OneVision-7B; where no token "
+        "is above t, importance is the attention received."
     )
 
     threshold: Annotated[float, Range(0, 50, 0.01, label="t", help="an anchor receives more attention than this")] = (
@@ -74,10 +77,9 @@ class VFlowOpt(Method):
             """(N,) -> (N,), every token with the sum or maximum of its picture."""
             return values.new_zeros(tokens.n).scatter_reduce(0, pictures, values, how, include_self=False)[pictures]
 
-        received = flow.sum(dim=0)
-        anchors = (received > self.threshold).float()
-        most_attended = (received == per_picture(received, "amax")).float()
-        anchors = torch.where(per_picture(anchors, "sum") > 0, anchors, most_attended)
+        anchors = (flow.sum(dim=0) > self.threshold).float()
+        size = per_picture(torch.ones_like(anchors), "sum")
+        anchors = torch.where(per_picture(anchors, "sum") > 0, anchors, 1 / size)
         importance = anchors @ flow
         if self.variant == "code":
             importance = importance / per_picture(anchors, "sum")
