@@ -61,6 +61,18 @@ def noise():
     return make
 
 
+@pytest.fixture
+def saved(tmp_path: Path, noise):
+    """saved(seed, size) -> path of a PNG of random pixels."""
+
+    def save(seed: int = 0, size: tuple[int, int] = (224, 168)) -> str:
+        path = tmp_path / f"{seed}-{size[0]}.png"
+        noise(*size, seed).save(path)
+        return str(path)
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def uploads(tmp_path_factory: pytest.TempPathFactory):
     """Uploads go to a folder of the test run's own."""

@@ -166,7 +166,7 @@ def test_the_first_model_goes_where_there_is_no_other_way():
     models = models_of(Machine(9 * GB, a=2 * GB, b=8 * GB))
     load(models, "b")
     assert loaded(models) == {"b"}
-    with pytest.raises(ValueError, match="a was unloaded to make room.*choose it again"), models.use("a", "ann"):
+    with pytest.raises(ValueError, match=r"a was unloaded to make room.*choose it again"), models.use("a", "ann"):
         pass
     load(models, "a")
     assert loaded(models) == {"a"}
@@ -176,7 +176,7 @@ def test_what_another_visitor_uses_stays_and_both_are_told_apart():
     models = models_of(Machine(9 * GB, a=GB, b=6 * GB, c=5 * GB))
     load(models, "b", "bob")
     use(models, "b", "bob")
-    with pytest.raises(ValueError, match=r"c needs about 5.0 GB.*b \(6.0 GB\) is in use by another visitor.*do not fit"):
+    with pytest.raises(ValueError, match=r"c needs about 5.0 GB.*b \(6.0 GB\) is in use by another.*do not fit"):
         load(models, "c", "ann")
     assert loaded(models) == {"a", "b"}
     problems = {entry.listed.name: entry.problem for entry in models.entries("ann")}

@@ -17,39 +17,17 @@ from app.offer import Offer
 from app.overlays import overlays
 from app.reports import reports
 from app.resources import Resources
-from app.session import Session, Setting
+from app.session import Setting
 from pruning.budget import keep_count
+from pruning.draw import STYLES
 from pruning.images import ImageError
 from pruning.method import METHODS, make
-
-QUESTION = "what color is the star?"
+from tests.visits import QUESTION, keep, look
 
 
 @pytest.fixture
 def engine(tiny_vlm):
     return Engine(tiny_vlm, Resources(64 << 20))
-
-
-def look(engine, *paths, question=QUESTION):
-    """The session of a visitor who asks about these images."""
-    pictures = tuple(engine.resources.pictures.open(path)[0] for path in paths)
-    return Session("tiny", pictures, (question,))
-
-
-def keep(name, retention=0.25, scope="sample", **knobs):
-    return Setting(make(name, **knobs), retention, scope)
-
-
-@pytest.fixture
-def saved(tmp_path, noise):
-    """saved(seed) -> path of a PNG."""
-
-    def save(seed=0, size=(224, 168)):
-        path = tmp_path / f"{seed}-{size[0]}.png"
-        noise(*size, seed).save(path)
-        return str(path)
-
-    return save
 
 
 def test_the_same_pixels_are_encoded_once_whatever_the_file(engine, saved, tmp_path, monkeypatch):
@@ -93,7 +71,7 @@ def test_every_retention_is_what_the_method_itself_selects(engine, saved, name):
 
 
 def test_relevance_depends_on_the_question_and_the_scorer_does_not(engine, saved):
-    sessions = [look(engine, saved(), question=question) for question in ("red star", "how many rings")]
+    sessions = [look(engine, saved(), questions=(question,)) for question in ("red star", "how many rings")]
     relevance = keep("greedy_importance", 0.5, importance="relevance")
     orders = [engine.selection(session, relevance).order.tolist() for session in sessions]
     assert orders[0] != orders[1]
@@ -305,7 +283,7 @@ def test_unknown_words_are_named(engine):
     assert engine.unknown_words("what color is the star?") == []
 
 
-@pytest.mark.parametrize("style", ["dimmed", "grid", "heat", "order"])
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", ["idpruner", "uniform"])
 def test_overlay_of_every_style_for_methods_with_and_without_scores(engine, saved, name, style):
     session = look(engine, saved())
@@ -313,3 +291,21 @@ def test_overlay_of_every_style_for_methods_with_and_without_scores(engine, save
     image = painted.image
     assert image.dtype == np.uint8
     assert max(image.shape[:2]) == 768
+
+
+def test_methods_that_cannot_run_are_left_out_of_the_curves_with_the_reason(tiny_vlm):
+    offer = Offer(tiny_vlm)
+    offer.refused["divprune"] = "DivPrune needs a picture of a cat"
+    chosen, left_out = tradeoff.sweep_methods(offer, ["random", "divprune"], make("random"))
+    assert [method.name for method in chosen] == ["random"]
+    assert left_out == ["DivPrune needs a picture of a cat"]
+    with pytest.raises(ValueError, match=r"None of the ticked.*cat"):
+        tradeoff.sweep_methods(offer, ["divprune"], make("random"))
+
+
+def test_every_method_runs_in_one_sweep(engine, saved):
+    session, method = look(engine, saved()), make("idpruner")
+    methods, left_out = tradeoff.sweep_methods(Offer(engine.vlm), list(METHODS), method)
+    *_, last = tradeoff.sweep(engine, session, methods, Task(), (0.25,))
+    assert last.stage == "done"
+    assert {point.method for point in last.points} | set(left_out) >= set(METHODS)
