@@ -122,3 +122,8 @@ def test_merges_that_contradict_themselves(change, reason):
 def test_a_grid_covers_some_of_its_image(box):
     with pytest.raises(ValueError, match="x0 < x1"):
         Grid(1, 2, 2, box=box)
+
+
+def test_pictures_are_tiles_thumbnails_images_and_frames():
+    grids = (Grid(1, 1, 2, role="thumbnail"), Grid(1, 1, 3, 2, role="tile"), Grid(2, 1, 2, 5, image=1))
+    assert VisualTokens(features(9), grids).pictures.tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 3]
