@@ -19,6 +19,7 @@ def share_out(wanted: Tensor, capacity: Tensor, k: int) -> Tensor:
     if int(capacity.sum()) < k:
         raise ValueError(f"{k} tokens cannot be shared out over parts that hold {capacity.tolist()}")
     wanted, limit = wanted.double().cpu().clamp(min=0), capacity.double().cpu()
+    wanted = torch.where(wanted > ROUNDING, wanted, 0.0)  # what is next to nothing must not be divided by
     if wanted.sum() > k:
         wanted = wanted * (k / wanted.sum())
     whole = (wanted + ROUNDING).floor()
