@@ -81,50 +81,6 @@ def test_token_rects_by_hand() -> None:
 # Signals
 
 
-def window_order(gh: int, gw: int, window: int) -> list[int]:
-    """Raster index of each token in the order in which a windowed tower stores them."""
-    windows = [(top, left) for top in range(0, gh, window) for left in range(0, gw, window)]
-    return [
-        row * gw + column
-        for top, left in windows
-        for row in range(top, min(top + window, gh))
-        for column in range(left, min(left + window, gw))
-    ]
-
-
-@pytest.mark.parametrize("layer", [-1, 2, 0, 1])
-def test_attention_is_what_an_eager_pass_computes(tiny_folder: Path, tiny_vlm, noise, layer: int, monkeypatch) -> None:
-    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as library
-
-    name = f"vision_attention@{layer}"
-    encoded = tiny_vlm.encode([noise(252, 168)], frozenset({name}))
-    (grid,) = encoded.tokens.grids
-    assert (grid.gh, grid.gw) == (6, 9)
-
-    maps: dict[int, list[torch.Tensor]] = {}
-    plain = library.eager_attention_forward
-
-    def spy(module, *args, **kwargs):
-        output, weights = plain(module, *args, **kwargs)
-        maps.setdefault(id(module), []).append(weights[0])  # (heads, segment, segment)
-        return output, weights
-
-    monkeypatch.setattr(library, "eager_attention_forward", spy)
-    eager = load(tiny_folder)
-    eager.model.model.visual.config._attn_implementation = "eager"
-    eager.encode([noise(252, 168)])
-    segments = maps[id(eager.model.model.visual.blocks[layer].attn)]
-    assert len(segments) == (1 if layer in (-1, 2) else 6)  # whole image, or 2 × 3 windows of 4 × 4 tokens
-
-    expected = torch.zeros(grid.count)
-    tokens = iter(window_order(grid.gh, grid.gw, 4))
-    for weights in segments:
-        per_patch = weights.mean(0).sum(0)
-        for first in range(0, len(per_patch), 4):
-            expected[next(tokens)] = per_patch[first : first + 4].mean()
-    torch.testing.assert_close(encoded.tokens.signal(name), expected, rtol=1e-4, atol=1e-5)
-
-
 def test_attention_in_parts_is_the_same(any_vlm, noise, monkeypatch) -> None:
     whole = any_vlm.encode([noise(252, 168)], frozenset({ATTENTION})).tokens.signal(ATTENTION)
     monkeypatch.setattr("pruning.models.attention.CHUNK_ELEMENTS", 1000)
