@@ -131,9 +131,21 @@ class LayerAttention:
             for query in range(start, stop, step):
                 yield slice(query, min(query + step, stop)), start, stop
 
+    @torch.no_grad()
+    def output(self) -> Tensor:
+        """(S, P, H·d) what the heads make of the values, CLS included: for comparison with the layer's own."""
+        made = torch.zeros_like(self.value)
+        for rows, start, stop in self._chunks():
+            made[:, :, rows] += self._heads(rows, start, stop) @ self.value[:, :, start:stop]
+        return made.transpose(1, 2).flatten(2)
+
     def _weights(self, rows: slice, start: int, stop: int) -> Tensor:
         """(S, queries, keys) softmax(QKᵀ/√d) of the segment's keys, mean over heads."""
+        return self._heads(rows, start, stop).mean(1)
+
+    def _heads(self, rows: slice, start: int, stop: int) -> Tensor:
+        """(S, H, queries, keys), each head's own."""
         logits = self.query[:, :, rows] @ self.key[:, :, start:stop].transpose(2, 3) * self.scale
         if self.mask is not None:
             logits = logits + self.mask[:, :, rows, start:stop]
-        return torch.softmax(logits, dim=-1).mean(1)
+        return torch.softmax(logits, dim=-1)

@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruning.models.geometry import WHOLE, Box, centre_crop_box, check_aspect, part_of, shortest_edge, square_box
+from pruning.models.insides import Insides
 from pruning.models.processing import Processing
-from pruning.models.values import ModelError, Rows
+from pruning.models.values import Rows, unsupported
 from pruning.tokens import Grid
 
 
@@ -38,13 +39,11 @@ class Pixels:
     counts: tuple[int, ...]
 
 
-class Family:
-    """Stateless but for the loaded model and its processor; nothing is written to either.
-
-    Patches of the tower are shaped (S, P, C): S pictures or tiles of P patches (towers that pack: S = 1).
-    """
+class Family(Insides):
+    """Stateless but for the loaded model and its processor; nothing is written to either."""
 
     model_types: ClassVar[tuple[str, ...]] = ()
+    towers: ClassVar[tuple[str, ...]] = ()  # model types of their towers, where others go by the same name
     title: ClassVar[str] = "generic"
 
     def __init__(self, model: Any, processing: Processing) -> None:
@@ -72,18 +71,28 @@ class Family:
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         """The grids of all images, and (N,) int64: the row of each token among all R (None: token i is row i)."""
         grids: list[Grid] = []
-        shape = pixels.inputs["pixel_values"].shape  # one square (3, side, side) for each image
         for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
-            side = isqrt(count)
-            if side * side != count or shape != (len(pixels.sizes), 3, shape[-1], shape[-1]):
-                raise ModelError(
-                    f"models of type {self.config.model_type} are not supported: they make {count} tokens of a picture "
-                    f"of {size[0]}×{size[1]} pixels, and where these lie on it is not known"
+            rows, columns, box = self._cells(pixels, image)
+            if rows * columns != count:
+                raise unsupported(
+                    self.config.model_type,
+                    f"they make {count} tokens of a picture of {size[0]}×{size[1]} pixels, and where these lie on it "
+                    "is not known",
                 )
-            start = grids[-1].stop if grids else 0
-            box = part_of(self.picture_box(*size), self.seen(shape[-1]))
-            grids.append(Grid(1, side, side, start, image, box=box))
+            grids.append(Grid(1, rows, columns, grids[-1].stop if grids else 0, image, box=box))
         return tuple(grids), None
+
+    def _cells(self, pixels: Pixels, image: int) -> tuple[int, int, Box]:
+        """(rows, columns) of an image's tokens and what they cover; (0, 0) where it is not known."""
+        shape = pixels.inputs["pixel_values"].shape
+        if len(shape) == 4 and "image_sizes" in pixels.inputs:  # the (height, width) that each image was stretched to
+            cell = self._patch * getattr(self.config, "spatial_merge_size", 1)
+            height, width = (int(side) for side in pixels.inputs["image_sizes"][image])
+            return height // cell, width // cell, WHOLE
+        if shape == (len(pixels.sizes), 3, shape[-1], shape[-1]):  # one square for each image
+            side = isqrt(pixels.counts[image])
+            return side, side, part_of(self.picture_box(*pixels.sizes[image]), self.seen(shape[-1]))
+        return 0, 0, WHOLE
 
     def picture_box(self, width: int, height: int) -> Box:
         """What of an image the image processor hands to the tower: padded to a square, stretched, cropped."""
@@ -103,9 +112,14 @@ class Family:
 
     def seen(self, side: int) -> Box:
         """What of a picture of side × side pixels the tower's patches cover: what no patch fits into is lost."""
-        patch = int(self.config.vision_config.patch_size)
-        covered = side // patch * patch / side
+        covered = side // self._patch * self._patch / side
         return (0.0, 0.0, covered, covered)
+
+    @property
+    def _patch(self) -> int:
+        """Side of the tower's square patches, in pixels."""
+        size = self.config.vision_config.patch_size
+        return int(size if isinstance(size, int) else size[0])
 
     # Tower
 
@@ -138,73 +152,14 @@ class Family:
         positions: Tensor = self.model.model.get_rope_index(input_ids, mm_token_type_ids=types, **side)[0]
         return positions
 
-    @cached_property
-    def marks_images(self) -> bool:
-        """Whether the language model is told which tokens are visual (to let those see each other both ways)."""
-        return "token_type_ids" in inspect.signature(self.model.forward).parameters
-
-    # Insides of the tower, for signals
-
-    @cached_property
-    def tower(self) -> Any:
-        """The vision tower."""
-        for name in ("visual", "vision_tower", "vision_model"):
-            if hasattr(self.model.model, name):
-                return getattr(self.model.model, name)
-        raise ModelError(f"models of type {self.config.model_type} are not supported: no vision tower found in them")
-
-    @cached_property
-    def attentions(self) -> list[nn.Module]:
-        """The attention module of every layer of the tower, in order; empty where they are not understood."""
-        lists = [module for module in self.tower.modules() if isinstance(module, nn.ModuleList)]
-        layers = max(lists, key=len, default=nn.ModuleList())
-        found = [next((m for m in layer.children() if "Attention" in type(m).__name__), None) for layer in layers]
-        known = [m for m in found if m is not None and (hasattr(m, "qkv") or hasattr(m, "q_proj"))]
-        return known if len(known) == len(layers) else []
-
-    @cached_property
-    def cls(self) -> int:
-        """1 where the tower puts a CLS place before the patches, else 0."""
-        names = {name.rpartition(".")[2] for name, _ in self.tower.named_parameters()}
-        return int(bool(names & {"class_embedding", "cls_token"}))
-
-    @cached_property
-    def projector(self) -> Any:
-        """The module between tower and language model; called once with (S, P', C)."""
-        for name in ("multi_modal_projector", "connector"):
-            if hasattr(self.model.model, name):
-                return getattr(self.model.model, name)
-        return None
-
-    def layer(self, number: int) -> int:
-        """Index of vision layer L; negative L counts from the end, layers that see the whole picture first."""
-        return number % len(self.attentions)
-
-    @cached_property
-    def merge(self) -> int:
-        """Patches along a side of the square that becomes one token."""
-        return 1
-
-    def shrink(self, patches: Tensor) -> Tensor:
-        """(S, P, C) -> (S, p, C): the mean over the patches of each token, in the tower's order."""
-        sequences, count, width = patches.shape
-        if self.merge == 1:
-            return patches
-        side = isqrt(count) // self.merge
-        squares = patches.reshape(sequences, side, self.merge, side, self.merge, width)
-        return squares.mean((2, 4)).flatten(1, 2)
-
-    def shrink_input(self, given: Tensor) -> Tensor:
-        """What the projector was called with -> (S, p, C), the mean over the patches of each token."""
-        return self.shrink(given)
-
     def arrange(self, tokens: Tensor, pixels: Pixels) -> Tensor:
         """(S, p, C) in the tower's order -> (N, C), or all rows (R, C) where `layout` gives places."""
         return tokens.flatten(0, 1)
 
-    def widen(self, offset: Tensor) -> Tensor:
-        """(C,) to be added to a patch -> what is to be added to the projector's input."""
-        return offset
+    @cached_property
+    def marks_images(self) -> bool:
+        """Whether the language model is told which tokens are visual (to let those see each other both ways)."""
+        return "token_type_ids" in inspect.signature(self.model.forward).parameters
 
 
 def flat(value: Any) -> Tensor:

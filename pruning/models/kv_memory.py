@@ -29,10 +29,9 @@ class KVMemory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the keys and values held."""
+        """Bytes of the keys and values held, and of the states of layers that have no keys (linear attention)."""
         layers = [] if self.cache is None else self.cache.layers
-        held = [t for layer in layers for t in (layer.keys, layer.values) if isinstance(t, Tensor)]
-        return sum(t.numel() * t.element_size() for t in held)
+        return sum(t.numel() * t.element_size() for layer in layers for t in _held(layer))
 
     def reuse(self, prompt: Prompt, mark: int) -> int:
         """Tokens of `prompt` that need no computing, at most all but the last; what does not agree is forgotten.
@@ -74,9 +73,18 @@ class KVMemory:
         return True
 
 
+def _held(layer: Any) -> list[Tensor]:
+    found = [getattr(layer, "keys", None), getattr(layer, "values", None)]
+    for states in ("conv_states", "recurrent_states"):
+        found += getattr(layer, states, {}).values()
+    return [value for value in found if isinstance(value, Tensor)]
+
+
 def _can_forget(layer: Any) -> bool:
-    """Whether the last tokens can be taken out of a cache layer: not where a full window has dropped what came before,
-    nor where a state was overwritten by each token (convolutions, linear attention)."""
+    """Whether the last tokens can be taken out of a cache layer.
+
+    Not where a full window has dropped what came before, nor where every token overwrites a state (linear attention).
+    """
     if hasattr(layer, "conv_states"):
         return False
     return not getattr(layer, "is_sliding", False) or layer.get_seq_length() < layer.sliding_window

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pruning.models import hub, memory, sources
+from pruning.models.check import prove
 from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS, check_choice, choose_device, choose_dtype
 from pruning.models.families import family_of
 from pruning.models.opening import check_packages, open_model
@@ -74,13 +75,19 @@ def load(
     importance = load_scorer(scorer, width) if scorer else beside(folder, width)
     title = Path(source).name
     model = open_model(folder, title, chosen, quantization, attention, device_map or {"": target}, progress)
-    return VLM(
+    vlm = VLM(
         family_type(model, processing),
         importance.to(model.device) if importance else None,
         model_id=str(model_id),
         title=title,
         max_visual_tokens=max_visual_tokens,
     )
+    if config.model_type not in family_type.model_types:
+        try:
+            prove(vlm)
+        except ModelError as error:
+            raise ModelError(f"{source}: {error}") from error
+    return vlm
 
 
 def hide_progress() -> None:
@@ -127,7 +134,10 @@ def _devices(target: torch.device, device_map: str) -> list[torch.device]:
 def _processing(folder: Path, config: Any) -> Processing:
     try:
         processing = build(str(folder), config)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except ImportError as error:
+        need = " ".join(str(error).split()).split(". ")[0]
+        raise ModelError(f"{folder}: {need}. Install what is missing, or choose a model of another family.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise sources.unreadable(folder, "its tokenizer or image processor", error) from error
     if processing.template is None:
         raise ModelError(f"{folder} has no chat template: use the instruction-tuned checkpoint of this model")

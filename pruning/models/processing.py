@@ -39,9 +39,24 @@ class Processing:
             return_text_replacement_offsets=True,
             images_kwargs=options,
         )
+        if "text_replacement_offsets" not in batch:
+            raise ValueError("the processor does not tell what stands for an image in the prompt")
         texts = tuple(piece["replacement"] for piece in batch.pop("text_replacement_offsets")[0])
         words = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
         return {name: value for name, value in batch.items() if name not in words}, texts
+
+    def whole(self, images: Sequence[Image.Image], question: str) -> dict[str, Any]:
+        """The library's own inputs for one question about images: what `images` and `ids` must amount to."""
+        content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": question}]
+        inputs = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=self.template,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        return dict(inputs)
 
     def ids(self, question: str, history: Sequence[Turn], texts: Sequence[str]) -> list[int]:
         """Token ids of the conversation up to the answer to `question`; the images come before its first question."""

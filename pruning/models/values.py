@@ -20,6 +20,11 @@ class ModelError(ValueError):
     """A checkpoint cannot be used. The message names the cause and the remedy."""
 
 
+def unsupported(kind: str, reason: str) -> ModelError:
+    """The refusal of all models of a type."""
+    return ModelError(f"models of type {kind} are not supported because {reason}: choose a model of another family")
+
+
 @dataclass(frozen=True)
 class Turn:
     """A question that was asked, and what the model answered."""

@@ -76,7 +76,8 @@ class VLM:
         """Kind of signal -> what stands in for it in this model, where something does."""
         words = "embeddings of the question's words in the language model stand in for a text tower"
         attention = "this vision tower has no CLS token: the attention that a token receives stands in for it"
-        return {"question": words} | ({} if self.family.cls else {"vision_attention": attention})
+        stands_in = bool(self.family.attentions) and not self.family.cls
+        return {"question": words} | ({"vision_attention": attention} if stands_in else {})
 
     def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset()) -> Encoded:
         """Run the vision tower once over the images of one sample.

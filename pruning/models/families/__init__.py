@@ -8,28 +8,30 @@ from typing import Any
 from pruning.models.families.gemma3 import Gemma3
 from pruning.models.families.idefics3 import Idefics3
 from pruning.models.families.internvl import InternVL
+from pruning.models.families.llava import Llava
 from pruning.models.families.llava_next import LlavaNext, LlavaOneVision
-from pruning.models.families.qwen_vl import Qwen3VL, QwenVL
+from pruning.models.families.qwen_vl import Packed, Qwen3VL, QwenVL
 from pruning.models.family import Family
-from pruning.models.values import ModelError
+from pruning.models.values import ModelError, unsupported
 
-FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL, InternVL, Idefics3, Gemma3, LlavaNext, LlavaOneVision)
+FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL, InternVL, Idefics3, Gemma3, Llava, LlavaNext, LlavaOneVision)
 
 
 def family_of(config: Any) -> type[Family]:
-    """The adapter for a model's configuration: its family's own, else the generic one.
+    """The adapter for a model's configuration: its family's own, else a generic one, of which `check` tells if it fits.
 
     Raises ModelError, naming the reason, for models that cannot be pruned from outside.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
     kind = config.model_type
-    if getattr(config, "vision_config", None) is None or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(f"models of type {kind} are not supported because they are text-only: choose one that sees")
+    if getattr(config, "vision_config", None) is None:
+        raise unsupported(kind, "they have no vision tower apart from the language model")
     forward = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].forward
     if "mm_encoder_outputs" not in inspect.signature(forward).parameters:
-        raise ModelError(
-            f"models of type {kind} are not supported because the model library lets nobody hand them image rows "
-            "(mm_encoder_outputs): choose a model of another family"
-        )
-    return next((family for family in FAMILIES if config.model_type in family.model_types), Family)
+        raise unsupported(kind, "the model library lets nobody hand them image rows (mm_encoder_outputs)")
+    tower = config.vision_config.model_type
+    own = next((f for f in FAMILIES if kind in f.model_types and (not f.towers or tower in f.towers)), None)
+    return own or (Packed if hasattr(config.vision_config, "spatial_merge_size") else Family)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.models.family import Family, Pixels
-from pruning.models.geometry import WHOLE, tiled_grids
+from pruning.models.geometry import tiled_grids
 from pruning.tokens import Grid
 
 
@@ -31,11 +31,11 @@ class InternVL(Family):
         return {"crop_to_patches": True, "max_patches": most, "min_patches": min(processor.min_patches, most)}
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
-        grids = list[Grid]()
+        grids, seen = list[Grid](), self.seen(pixels.inputs["pixel_values"].shape[-1])
         for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
             tiles = max(1, count // self._per_tile - 1)
             start = grids[-1].stop if grids else 0
-            grids += tiled_grids(image, arrangement(tiles, *size), isqrt(self._per_tile), start, WHOLE)
+            grids += tiled_grids(image, arrangement(tiles, *size), isqrt(self._per_tile), start, seen)
         return tuple(grids), None
 
     @property

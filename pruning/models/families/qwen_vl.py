@@ -19,11 +19,11 @@ from pruning.models.values import Rows
 from pruning.tokens import Grid
 
 
-class QwenVL(Family):
-    """Images are stretched to multiples of a token's side: every token is a cell of a regular grid over the image."""
+class Packed(Family):
+    """Images are stretched to multiples of a token's side: every token is a cell of a regular grid over the image.
 
-    model_types: ClassVar = ("qwen2_vl", "qwen2_5_vl")
-    title: ClassVar = "Qwen2-VL, Qwen2.5-VL"
+    Fits other families that tell the size of an image as `image_grid_thw`, too; loading proves it.
+    """
 
     @property
     def _vision(self) -> Any:
@@ -43,7 +43,7 @@ class QwenVL(Family):
 
     @cached_property
     def projector(self) -> Any:
-        return self.tower.merger
+        return getattr(self.tower, "merger", None)
 
     def layer(self, number: int) -> int:
         if number >= 0:
@@ -68,7 +68,12 @@ class QwenVL(Family):
         return rows[torch.argsort(order).to(rows.device)]
 
 
-class Qwen3VL(QwenVL):
+class QwenVL(Packed):
+    model_types: ClassVar = ("qwen2_vl", "qwen2_5_vl")
+    title: ClassVar = "Qwen2-VL, Qwen2.5-VL"
+
+
+class Qwen3VL(Packed):
     """No windows; DeepStack."""
 
     model_types: ClassVar = ("qwen3_vl", "qwen3_vl_moe")
