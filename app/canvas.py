@@ -32,7 +32,7 @@ DISPLAY = 1280  # longest side of a picture as the page gets it, pixels; zooming
 SCRIPTS = ("canvas-model", "canvas-paint", "canvas")
 
 
-def component(value: dict[str, Any], exact: dict[str, Any] | None) -> gr.HTML:
+def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:
     """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
     return gr.HTML(
         value,
@@ -85,6 +85,7 @@ def payload(
         "orders": _packed(np.stack([s.order.cpu().numpy() for s in selections]), "<u2"),
         "lambdas": lambdas,
         "nested": method.nested,
+        "weighted": lambda_of(method) is not None,
         "scores": None if scores is None else _packed(minmax(scores).cpu().numpy(), "<f4"),
         "method": {"name": method.name, "title": method.title},
     }

@@ -15,10 +15,11 @@ import numpy as np
 
 from app import gpu
 from app.resources import Resources
-from app.session import Session, Setting
+from app.session import Forced, Session, Setting
 from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.importance import best_source, raw_importance, signals_for
+from pruning.overrides import with_overrides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +81,10 @@ class Engine:
 
     def selection(self, session: Session, setting: Setting) -> Selection:
         """What the setting keeps. A nested method runs once to the last token; every retention is a prefix of that."""
+        if setting.forced:
+            free = replace(setting, forced=Forced())
+            every = self.selection(session, replace(free, retention=1.0, scope="sample"))
+            return with_overrides(self.selection(session, free), every, setting.forced.ins, setting.forced.outs)
         tokens, method = self.tokens(session, setting.method.needs), setting.method
         question = session.first if "question" in method.needs else ""
 

@@ -12,17 +12,15 @@ from typing import Any
 
 import gradio as gr
 
-from app import markup, report_views, reports, tradeoff, views
+from app import card_views, live, markup, report_views, reports, tradeoff, views
 from app.controls import Board
 from app.engine import Engine, checked_question
 from app.guard import guarded, owner
 from app.models import Models
 from app.offer import Offer
-from app.overlays import overlays
 from app.session import Session, Setting
 from app.updates import talk_buttons
 from pruning.charts import PAGE
-from pruning.pareto import lambda_of
 
 
 class Handlers:
@@ -64,13 +62,30 @@ class Handlers:
     # Results
 
     @guarded
-    def overlay(self, request: gr.Request, session: Session, *settings: Any) -> tuple[str, str]:
-        """Overlay and readout of the present setting: a slice of a cached order, and one drawing."""
+    def draw(self, request: gr.Request, session: Session, *settings: Any) -> tuple[Any, str]:
+        """All that the canvas needs for these images and this method, and a card that says how to get one."""
         with self._at_work(request, session) as (engine, offer):
-            setting, style = self._setting(offer, settings)
-            painted = overlays(engine, session, setting, style)
-        kept, n = sum(part.kept for part in painted), sum(part.n for part in painted)
-        return views.overlay(painted, style), views.readout(kept, n, lambda_of(setting.method))
+            setting = self._setting(offer, session, settings)
+            shown = gr.HTML(live.payload(engine, session, setting), exact=live.exact(engine, session, setting))
+        return shown, card_views.card(None)
+
+    @guarded
+    def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
+        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
+        with self._at_work(request, session) as (engine, offer):
+            return gr.HTML(exact=live.exact(engine, session, self._setting(offer, session, settings)))
+
+    @guarded
+    def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
+        """Why the patch that was clicked is kept or dropped."""
+        token = (event._data or {}).get("token")
+        with self._at_work(request, session) as (engine, offer):
+            return card_views.card(live.card(engine, session, self._setting(offer, session, settings), token))
+
+    @guarded
+    def force(self, event: gr.EventData, session: Session) -> Session:
+        """Patches were forced in or out, or released."""
+        return replace(session, forced=live.forced(event._data))
 
     @guarded
     def report(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
@@ -78,7 +93,7 @@ class Handlers:
         task = self.models.resources.tasks.begin(owner(request), "answer")
         try:
             with self._at_work(request, session) as (engine, offer):
-                setting, _ = self._setting(offer, settings)
+                setting = self._setting(offer, session, settings)
                 for report in reports.reports(engine, session, setting, task):
                     yield report_views.report(report)
         finally:
@@ -88,7 +103,7 @@ class Handlers:
     def plane(self, request: gr.Request, session: Session, *settings: Any) -> str:
         """The I-H plane at the present budget."""
         with self._at_work(request, session) as (engine, offer):
-            setting, _ = self._setting(offer, settings)
+            setting = self._setting(offer, session, settings)
             points = tradeoff.plane(engine, session, setting)
         return views.chart(tradeoff.plane_chart(points, PAGE))
 
@@ -100,7 +115,7 @@ class Handlers:
         task = self.models.resources.tasks.begin(owner(request), "sweep")
         try:
             with self._at_work(request, session) as (engine, offer):
-                setting, _ = self._setting(offer, settings)
+                setting = self._setting(offer, session, settings)
                 methods, left_out = tradeoff.sweep_methods(offer, names, setting.method)
                 selection = engine.selection(session, setting)
                 for progress in tradeoff.sweep(engine, session, methods, task):
@@ -155,10 +170,10 @@ class Handlers:
     def _at_work(self, request: gr.Request | None, session: Session) -> AbstractContextManager[tuple[Engine, Offer]]:
         return self.models.use(session.model, owner(request))
 
-    def _setting(self, offer: Offer, settings: Sequence[Any]) -> tuple[Setting, str]:
-        name, style, scope, importance, diversity, retention, *values = settings
+    def _setting(self, offer: Offer, session: Session, settings: Sequence[Any]) -> Setting:
+        name, _, scope, importance, diversity, retention, *values = settings
         method = self.board.method(offer, name, importance, diversity, values)
-        return Setting(method, retention, scope or "sample"), style
+        return live.with_forced(session, Setting(method, retention, scope or "sample"))
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""

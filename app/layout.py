@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import looks, views
+from app import canvas, card_views, looks, views
 from app.controls import Board, image_input
 from app.engine import Engine
 from app.examples import EXAMPLES
@@ -35,8 +35,8 @@ class Start:
     session: Session
     questions: tuple[str, ...]
     method: str
-    overlay: str
-    readout: str
+    canvas: dict[str, Any] | None
+    exact: dict[str, Any] | None
     report: str
     plane: str
 
@@ -45,6 +45,7 @@ class Start:
 class Page:
     """The components that events connect."""
 
+    views: gr.Tabs
     header: gr.HTML
     about_model: gr.HTML
     model: gr.Dropdown
@@ -64,9 +65,9 @@ class Page:
     about_method: gr.HTML
     knobs: list[Any]
     style: gr.Radio
-    overlay: gr.HTML
+    canvas: gr.HTML
+    card: gr.HTML
     retention: gr.Slider
-    readout: gr.HTML
     scope: gr.Radio
     weights: list[gr.Slider]
     report: gr.HTML
@@ -85,7 +86,7 @@ def layout(board: Board, start: Start) -> Page:
         "header": _html(header(start.engine), "head"),
         "about_model": _html(about_model(start.engine, start.note), "about-model"),
     }
-    with gr.Row(elem_id="lab", equal_height=False):
+    with gr.Tabs(elem_id="views") as made["views"], gr.Tab("Explore", id="explore"), gr.Row(elem_id="lab"):
         with gr.Column(scale=10, min_width=300, elem_id="controls"):
             made |= _model(start) | _images(start) | _question(start) | _method(board, start)
         with gr.Column(scale=15, min_width=340, elem_id="stage"):
@@ -156,17 +157,17 @@ def _method(board: Board, start: Start) -> dict[str, Any]:
 def _stage(start: Start) -> dict[str, Any]:
     styles = [(title, key) for key, title in draw.STYLES.items()]
     style = gr.Radio(styles, value=STYLE, label="Overlay", show_label=False, container=False, elem_id="style")
-    overlay = _html(start.overlay, "overlay")
+    live = canvas.component(start.canvas, start.exact)
+    card = _html(card_views.card(None), "card")
     retention = gr.Slider(0.02, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[])
-    readout = _html(start.readout, "readout")
-    parts = scopes(start.engine.encoded(start.session).tokens.grids if start.readout else ())
+    parts = scopes(start.engine.encoded(start.session).tokens.grids if start.canvas else ())
     scope = gr.Radio(parts["choices"], value="sample", label="Budget for", visible=parts["visible"], elem_id="scope")
     with gr.Row(elem_id="weights"):
         weights = [
             gr.Slider(0, 1, value, step=0.05, label=f"{name} weight", buttons=[], min_width=150, elem_id=key)
             for name, key, value in WEIGHTS
         ]
-    return {"style": style, "overlay": overlay, "retention": retention, "readout": readout, "scope": scope,
+    return {"style": style, "canvas": live, "card": card, "retention": retention, "scope": scope,
             "weights": weights}  # fmt: skip
 
 

@@ -25,16 +25,30 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Forced:
+    """Tokens that a visitor forced in or out, for the images and the method that `key` stands for (canvas.key_of)."""
+
+    key: str = ""
+    ins: tuple[int, ...] = ()
+    outs: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.ins or self.outs)
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """Whom the visitor asks, about what, and what was asked.
 
     model: name of the model in `Models`. pictures: at least one; all go into one prompt. questions: the conversation,
     the question in force last. Answers are no part of it: they follow from the questions and the setting.
+    forced: what the canvas last said; new images begin without.
     """
 
     model: str
     pictures: tuple[Picture, ...]
     questions: tuple[str, ...] = ()
+    forced: Forced = Forced()
 
     @property
     def first(self) -> str:
@@ -48,8 +62,11 @@ class Session:
 
 @dataclass(frozen=True)
 class Setting:
-    """Which tokens to keep: method with its knobs, share of the tokens in (0, 1], and for what each budget is."""
+    """Which tokens to keep: method with its knobs, share of the tokens in (0, 1], for what each budget is, and what the
+    visitor forced.
+    """
 
     method: Method
     retention: float
     scope: Scope = "sample"
+    forced: Forced = Forced()

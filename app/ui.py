@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import gpu, looks, report_views, reports, tradeoff, views
+from app import gpu, live, looks, report_views, reports, tradeoff, views
 from app.api import Api
 from app.controls import Board, image_input
 from app.device import Task
@@ -14,16 +14,14 @@ from app.engine import Engine
 from app.examples import EXAMPLES, FOLDER
 from app.handlers import Handlers
 from app.image_handlers import ImageHandlers
-from app.layout import DIVERSITY, IMPORTANCE, RETENTION, STYLE, Page, Start, layout
+from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
 from app.menus import Menus
 from app.models import Models
 from app.offer import Offer
-from app.overlays import overlays
 from app.session import Session, Setting
 from app.settings import Settings
 from pruning.allocation import SCOPES
 from pruning.charts import PAGE
-from pruning.pareto import lambda_of
 
 DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
@@ -67,7 +65,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_file_size": int(settings.upload_limit * 2**20),
         "theme": theme.set(**looks.COLOURS),
         "css": looks.stylesheet(),
-        "head": f"<script>{looks.script('sliders')}</script>",
+        "head": f"<script>{looks.script('sliders')}{looks.script('menus')}</script>",
         "footer_links": ["api"],
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -93,12 +91,11 @@ def _start(models: Models, engine: Engine, offer: Offer, board: Board, menus: Me
         method.name,
     )
     if gpu.is_remote():
-        return Start(*common, "", "", report_views.report(None), views.chart(None, "Computing …"))
+        return Start(*common, None, None, report_views.report(None), views.chart(None, "Computing …"))
     *_, report = reports.reports(engine, session, setting, Task())
     plane = views.chart(tradeoff.plane_chart(tradeoff.plane(engine, session, setting), PAGE))
-    readout = views.readout(report.budget, report.n, lambda_of(method))
-    overlay = views.overlay(overlays(engine, session, setting, STYLE), STYLE)
-    return Start(*common, overlay, readout, report_views.report(report), plane)
+    shown = live.payload(engine, session, setting), live.exact(engine, session, setting)
+    return Start(*common, *shown, report_views.report(report), plane)
 
 
 def _wire(
@@ -114,23 +111,26 @@ def _wire(
     for component, knob in zip(page.knobs, board.knobs, strict=True):
         (choices if knob.param.kind == "choice" else sliders).append(component)
     settings = [page.method, page.style, page.scope, *page.weights, page.retention, *page.knobs]
-    inputs, shown = [session, *settings], [page.overlay, page.readout]
+    inputs = [session, *settings]
     talk = [session, page.follow_up, page.anew]
 
     def follow(event: Any) -> None:
-        """After the controls stand: the overlay, then the answer, and the plane beside it."""
-        drawn = event.then(handlers.overlay, inputs, shown, **LAST, **LIGHT_WORK, **QUIET)
+        """After the controls stand: the canvas, then the answer, and the plane beside it."""
+        drawn = event.then(handlers.draw, inputs, [page.canvas, page.card], **LAST, **LIGHT_WORK, **QUIET)
         drawn.then(handlers.report, inputs, page.report, **LAST, **DEVICE, **QUIET)
         drawn.then(handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
 
-    # The overlay follows every move; the answer and the plane wait until the slider rests.
-    gr.on([slider.input for slider in sliders], handlers.overlay, inputs, shown, **LAST, **LIGHT_WORK, **QUIET)
+    # The canvas follows every move by itself; the answer and the plane wait until the slider rests.
     resting = [slider.release for slider in sliders]
     # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
     halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     halted.then(handlers.report, inputs, page.report, **LAST, **DEVICE, **QUIET)
     gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
-    page.style.input(handlers.overlay, inputs, shown, **LAST, **LIGHT_WORK, **QUIET)
+    gr.on(resting, handlers.settle, inputs, page.canvas, **LAST, **LIGHT_WORK, **QUIET)
+    page.canvas.select(handlers.card, inputs, page.card, **LAST, **LIGHT_WORK, **QUIET)
+    page.canvas.edit(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
+    changed = page.canvas.edit(handlers.force, session, session, **LAST, **LIGHT_WORK, **QUIET)
+    changed.then(handlers.report, inputs, page.report, **LAST, **DEVICE, **QUIET)
     for choice in choices:
         follow(choice.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 

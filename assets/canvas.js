@@ -49,8 +49,10 @@ function paint() {
 function describe(chosen) {
   const { data } = state;
   const share = Math.round((100 * chosen.k) / data.n);
-  const text = `${chosen.k.toLocaleString("en")} of ${data.n.toLocaleString("en")} tokens kept (${share} %)`;
-  part("count").textContent = chosen.exact ? text : `${text}, preview until the slider rests`;
+  const { lambda } = setting();
+  const balance = !data.weighted ? "no λ" : lambda === null ? "both weights are 0" : `λ = ${lambda.toFixed(2)}`;
+  const text = `${chosen.k.toLocaleString("en")} of ${data.n.toLocaleString("en")} tokens kept (${share} %) · ${balance}`;
+  part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
   canvasLabel(`${data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
   const replay = part("step");
   replay.max = chosen.k;

@@ -1,0 +1,28 @@
+"""The card of a patch as HTML."""
+
+from __future__ import annotations
+
+from app.markup import NONE, text
+from pruning.inspection import Card, ordinal
+
+EMPTY = "Click a patch, or move to one with the arrow keys and press Enter: why was it kept or dropped?"
+
+
+def card(found: Card | None) -> str:
+    """A line with the reason, and what it rests on."""
+    if found is None:
+        return f'<p class="card empty">{EMPTY}</p>'
+    where = {"tile": "tile, ", "thumbnail": "thumbnail, ", "whole": ""}[found.role]
+    facts = [
+        ("rank", NONE if found.rank is None else f"{ordinal(found.rank)} of {found.kept:,}"),
+        ("importance", NONE if found.normalised is None else f"{found.normalised:.2f}"),
+        ("raw", NONE if found.importance is None else f"{found.importance:.3g}"),
+        ("percentile", NONE if found.percentile is None else f"{found.percentile:.0f} %"),
+        ("nearest kept", NONE if found.similarity is None else f"{found.similarity:.2f} similar"),
+        ("MMR score", NONE if found.score is None else f"{found.score:.3f}"),
+    ]
+    shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    sign = "kept" if found.rank is not None else "merged" if found.merged_into is not None else "dropped"
+    place = f"{where}patch ({found.row + 1}, {found.column + 1})"
+    told = f"<p><b>{place}</b> {text(found.why)}</p><dl>{shown}</dl>"
+    return f'<section class="card {sign}" aria-label="Patch">{told}</section>'

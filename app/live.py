@@ -1,0 +1,86 @@
+"""What the live canvas asks of the server: its data, the selections it cannot know, cards of patches, forced patches.
+
+Knows the engine and the visitor's session, not the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app import canvas
+from app.engine import Engine
+from app.session import Forced, Session, Setting
+from pruning.importance import raw_importance, signals_for
+from pruning.inspection import Card, inspect
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
+    """Everything that the canvas needs to draw every retention and λ of the setting's method."""
+    identity = identity_of(session, setting)
+    key = canvas.key_of(setting.method, identity)
+
+    def make() -> dict[str, Any]:
+        _, methods = canvas.orders_of(setting.method)
+        whole = [engine.selection(session, Setting(method, 1.0)) for method in methods]
+        pictures = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
+        encoded = engine.encoded(session, setting.method.needs)
+        scores = whole[0].scores if whole[0].scores is not None else engine.importance(session)
+        return canvas.payload(pictures, encoded, setting.method, whole, scores, identity)
+
+    return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))
+
+
+def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
+    """The selection of exactly this setting, forced patches left out: the canvas adds those itself."""
+    free = replace(setting, forced=Forced())
+    selection = engine.selection(session, free)
+    return canvas.exact_selection(
+        selection, setting.method, setting.retention, setting.scope, identity_of(session, setting)
+    )
+
+
+def card(engine: Engine, session: Session, setting: Setting, token: object) -> Card:
+    """Why one token is kept or dropped. Raises ValueError for a token that is not there."""
+    if isinstance(token, float) and token.is_integer():
+        token = int(token)
+    return inspect(
+        engine.tokens(session, setting.method.needs),
+        engine.selection(session, setting),
+        setting.method,
+        token,  # type: ignore[arg-type]
+        importance_of(engine, session, setting),
+    )
+
+
+def importance_of(engine: Engine, session: Session, setting: Setting) -> Tensor:
+    """(N,) raw importance: of the method's own source, else of the model's best one."""
+    source = getattr(setting.method, "importance", engine.default_source)
+    return raw_importance(engine.tokens(session, signals_for(source)), source, setting.method.name)
+
+
+def with_forced(session: Session, setting: Setting) -> Setting:
+    """The setting with what the visitor forced, if that was meant for these images and this method."""
+    meant = session.forced.key == canvas.key_of(setting.method, identity_of(session, setting))
+    return replace(setting, forced=session.forced) if session.forced and meant else setting
+
+
+def forced(told: object) -> Forced:
+    """What the canvas says is forced. Raises ValueError for anything but lists of whole numbers."""
+    said = told if isinstance(told, dict) else {}
+    lists = [said.get(name, []) for name in ("in", "out")]
+    for values in lists:
+        if not isinstance(values, list) or not all(type(value) is int for value in values):
+            raise ValueError(f"forced tokens are {values!r}: they must be a list of whole numbers")
+    return Forced(str(said.get("key", "")), tuple(lists[0]), tuple(lists[1]))
+
+
+def identity_of(session: Session, setting: Setting) -> Hashable:
+    """What the orders of a method depend on beside its knobs."""
+    return (session.model, session.keys, session.first if "question" in setting.method.needs else "")
