@@ -39,3 +39,17 @@ def check_budget(budget: int, n: int) -> int:
             "keep_count(n, retention) turns a ratio into such a number"
         )
     return budget
+
+
+def retention_of(budget: int, n: int) -> float:
+    """The shortest decimal ratio, of two digits or more, that keeps exactly `budget` of `n` tokens.
+
+    `keep_count(n, retention_of(budget, n)) == budget`, so a control that holds ratios reaches every budget. Raises
+    ValueError as `check_budget`.
+    """
+    check_budget(budget, n)
+    for digits in range(2, 16):
+        ratio = round(budget / n, digits)
+        if ratio > 0 and keep_count(n, ratio) == budget:
+            return ratio
+    return budget / n

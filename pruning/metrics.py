@@ -84,19 +84,25 @@ def fidelity(logp_full: Tensor, logp_pruned: Tensor) -> float:
     return float(torch.exp(-divergence.clamp(min=0)))
 
 
+def token_probabilities(logp: Tensor, ids: Sequence[int]) -> Tensor:
+    """(T,) float32 on the CPU, 0..1: the probability that each of the answer's tokens `ids` was given.
+
+    logp (T, V): log-probabilities, teacher-forced on that answer. Raises ValueError where the lengths differ.
+    """
+    if logp.ndim != 2 or len(ids) != len(logp):
+        raise ValueError(f"{len(ids)} answer tokens need a ({len(ids)}, V) tensor, not {tuple(logp.shape)}")
+    which = torch.tensor(ids, dtype=torch.int64)[:, None]
+    return logp.float().cpu().gather(1, which)[:, 0].exp()
+
+
 def token_losses(logp_full: Tensor, logp_pruned: Tensor, ids: Sequence[int]) -> Tensor:
     """(T,) float32: how much of its probability each token of the full-token answer lost, p_full - p_pruned, in -1..1.
 
     Both (T, V) log-probabilities, teacher-forced on the answer `ids` (T,). Negative: the pruned model is surer of it.
     """
-    if logp_full.shape != logp_pruned.shape or logp_full.ndim != 2 or len(ids) != len(logp_full):
-        raise ValueError(
-            f"{len(ids)} answer tokens need two ({len(ids)}, V) tensors, not {tuple(logp_full.shape)} and "
-            f"{tuple(logp_pruned.shape)}"
-        )
-    which = torch.tensor(ids, dtype=torch.int64)[:, None]
-    full, pruned = (logp.float().cpu().gather(1, which)[:, 0].exp() for logp in (logp_full, logp_pruned))
-    return full - pruned
+    if logp_full.shape != logp_pruned.shape:
+        raise ValueError(f"losses need two tensors of one shape, not {logp_full.shape} and {logp_pruned.shape}")
+    return token_probabilities(logp_full, ids) - token_probabilities(logp_pruned, ids)
 
 
 def agreement(ids_a: Sequence[int] | Tensor, ids_b: Sequence[int] | Tensor) -> bool:

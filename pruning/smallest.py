@@ -9,33 +9,37 @@ Same = Callable[[int], bool]  # budget -> whether the answer with that many toke
 
 
 @dataclass(frozen=True)
-class Smallest:
-    """A budget whose answer is the full-token one, while that of one token fewer is not (unless it is 1).
-
-    asked: how many budgets were tried. Answers need not be monotone in the budget: below this one there may be a
-    lucky smaller budget, which a bisection does not look for.
+class Bracket:
+    """What a bisection knows. does: the least budget found to keep the answer; fails: the greatest below it found not
+    to, 0 before there is one. asked: how many budgets were tried.
     """
 
-    budget: int
+    does: int
+    fails: int
     asked: int
 
+    @property
+    def closed(self) -> bool:
+        """Nothing lies between: `does` tokens are enough, and one fewer is not."""
+        return self.does - self.fails == 1
 
-def smallest_budget(same: Same, n: int, progress: Callable[[int, int], None] = lambda does, fails: None) -> Smallest:
-    """Bisect 1..n. `progress` hears (least budget known to do, greatest known not to) after each answer.
 
-    `same(n)` is taken as true without asking: all tokens give the full-token answer by definition.
+def smallest_budget(same: Same, n: int) -> Iterator[Bracket]:
+    """Bisect 1..n: the bracket at the start and after each answer, the last one closed.
+
+    `same(n)` is taken as true without asking: all tokens give the full-token answer by definition. Answers need not be
+    monotone in the budget: below the one found there may be a lucky smaller one, which a bisection does not look for.
+    Whatever `same` raises ends the search; the brackets so far remain true.
     """
-    does, fails, asked = n, 0, 0
-    while does - fails > 1:
+    found = Bracket(n, 0, 0)
+    yield found
+    while not found.closed:
         # Halving the ratio, not the difference: budgets of 5 and 10 are as far apart as 500 and 1,000.
-        middle = min(max(round((does * max(fails, 1)) ** 0.5), fails + 1), does - 1)
-        asked += 1
-        if same(middle):
-            does = middle
-        else:
-            fails = middle
-        progress(does, fails)
-    return Smallest(does, asked)
+        middle = round((found.does * max(found.fails, 1)) ** 0.5)
+        middle = min(max(middle, found.fails + 1), found.does - 1)
+        does, fails = (middle, found.fails) if same(middle) else (found.does, middle)
+        found = Bracket(does, fails, found.asked + 1)
+        yield found
 
 
 @dataclass(frozen=True)
@@ -56,5 +60,6 @@ def fewest_over_lambda(same: Callable[[float, int], bool], lambdas: Sequence[flo
             def alone(budget: int, value: float = value) -> bool:
                 return same(value, budget)
 
-            best = Fewest(value, smallest_budget(alone, ceiling).budget)
+            *_, last = smallest_budget(alone, ceiling)
+            best = Fewest(value, last.does)
         yield best

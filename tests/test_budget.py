@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pruning.budget import check_budget, keep_count
+from pruning.budget import check_budget, keep_count, retention_of
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,19 @@ def test_refuses_other_token_counts(n):
 def test_refuses_budgets_outside_1_to_n(budget):
     with pytest.raises(ValueError, match="from 1 to 10"):
         check_budget(budget, 10)
+
+
+@pytest.mark.parametrize("n", [1, 3, 64, 100, 256, 1296, 16384])
+def test_every_budget_has_a_short_ratio(n):
+    for budget in {1, 2, 3, n // 7, n // 2, n - 1, n} & set(range(1, n + 1)):
+        ratio = retention_of(budget, n)
+        assert keep_count(n, ratio) == budget
+        digits = len(repr(ratio).partition(".")[2])
+        assert digits <= max(2, len(str(n)))
+        assert all(keep_count(n, round(ratio, d) or 1) != budget for d in range(2, digits))
+    with pytest.raises(ValueError, match=f"from 1 to {n}"):
+        retention_of(n + 1, n)
+
+
+def test_ratios_that_people_write_stay_as_they_are():
+    assert [retention_of(budget, 64) for budget in (16, 32, 48, 64)] == [0.25, 0.5, 0.75, 1.0]

@@ -129,3 +129,6 @@ def test_token_losses_by_hand():
     assert metrics.token_losses(full, pruned, [0, 1, 0]).tolist() == pytest.approx([0.3, 0.0, -0.4])
     with pytest.raises(ValueError, match="2 answer tokens"):
         metrics.token_losses(full, pruned, [0, 1])
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.token_losses(full, pruned[:, :1], [0, 0, 0])
+    assert metrics.token_probabilities(full, [1, 1, 0]).tolist() == pytest.approx([0.1, 0.75, 0.5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pruning.smallest import Fewest, fewest_over_lambda, smallest_budget
+from pruning.smallest import Bracket, Fewest, fewest_over_lambda, smallest_budget
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000])
@@ -16,18 +16,38 @@ def test_finds_every_threshold(n: int) -> None:
             asked.append(budget)
             return budget >= threshold
 
-        found = smallest_budget(same, n)
-        assert found.budget == min(threshold, n)
+        *_, found = smallest_budget(same, n)
+        assert found.does == min(threshold, n)
+        assert found.closed
         assert found.asked == len(asked) == len(set(asked))
         assert n not in asked
         assert len(asked) <= 2 * n.bit_length()
 
 
-def test_progress_tells_what_is_known() -> None:
-    known: list[tuple[int, int]] = []
-    smallest_budget(lambda budget: budget >= 12, 100, lambda does, fails: known.append((does, fails)))
-    assert known[-1] == (12, 11)
-    assert all(does > fails for does, fails in known)
+def test_every_bracket_is_true() -> None:
+    brackets = list(smallest_budget(lambda budget: budget >= 12, 100))
+    assert brackets[0] == Bracket(100, 0, 0)
+    assert all(bracket.does >= 12 > bracket.fails for bracket in brackets)
+    assert [bracket.closed for bracket in brackets] == [False] * (len(brackets) - 1) + [True]
+    assert brackets[-1] == Bracket(12, 11, len(brackets) - 1)
+
+
+def test_a_search_that_is_ended_keeps_what_it_knows() -> None:
+    known: list[Bracket] = []
+
+    def same(budget: int) -> bool:
+        if len(known) == 3:
+            raise InterruptedError
+        return budget >= 12
+
+    def search() -> None:
+        for bracket in smallest_budget(same, 100):
+            known.append(bracket)
+
+    with pytest.raises(InterruptedError):
+        search()
+    assert len(known) == 3
+    assert known[-1].does >= 12 > known[-1].fails
 
 
 def test_an_answer_that_comes_and_goes_still_ends_at_an_edge() -> None:
@@ -36,9 +56,9 @@ def test_an_answer_that_comes_and_goes_still_ends_at_an_edge() -> None:
     def same(budget: int) -> bool:
         return budget in good
 
-    found = smallest_budget(same, 100).budget
-    assert same(found)
-    assert not same(found - 1)
+    *_, found = smallest_budget(same, 100)
+    assert same(found.does)
+    assert not same(found.does - 1)
 
 
 def test_the_best_lambda() -> None:
