@@ -18,11 +18,12 @@ from pruning.models.processing import Processing
 from pruning.tokens import Grid
 from tests import library
 from tests.checkpoints import others, tiny_qwen2_vl
+from tests.checkpoints.qwen3_vl import tiny_qwen3_5
 
 SUPPORTED = {
     "deepseek_vl": others.tiny_deepseek_vl,
     "glm4v": others.tiny_glm4v,
-    "qwen3_5": others.tiny_qwen3_5,
+    "qwen3_5": tiny_qwen3_5,
 }
 QUESTION = "What color is the star?"
 Opened = Callable[[str], VLM]

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from tests.checkpoints import qwen_vl
 from tests.checkpoints.saving import save, text_settings, word_tokenizer
 
 CHAT_TEMPLATE = (
@@ -72,52 +71,6 @@ def tiny_glm4v(folder: Path, *, seed: int = 0) -> Path:
         preprocessor_config=images,
         processor_config=processor,
     )
-
-
-def tiny_qwen3_5(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random Qwen3.5: linear attention in two of three language layers, whose state cannot be rolled back."""
-    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
-
-    tokenizer = word_tokenizer(qwen_vl.SPECIALS, qwen_vl.CHAT_TEMPLATE, eos="<|im_end|>", pad="<|endoftext|>")
-    names = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
-    rope = {
-        "rope_type": "default",
-        "rope_theta": 10000.0,
-        "mrope_section": [2, 2, 2],
-        "mrope_interleaved": True,
-        "partial_rotary_factor": 1.0,
-    }
-    config = Qwen3_5Config(
-        vision_config={
-            "depth": 3,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_heads": 2,
-            "out_hidden_size": 48,
-            "num_position_embeddings": 64,
-            "initializer_range": 0.2,
-        },
-        text_config={
-            **text_settings(tokenizer, rope_parameters=rope),
-            "num_hidden_layers": 3,
-            "head_dim": 12,
-            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-        },
-        **{f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in names.items()},
-    )
-    images = {
-        "image_processor_type": "Qwen2VLImageProcessorFast",
-        "size": {"shortest_edge": 4 * 32 * 32, "longest_edge": 64 * 32 * 32},
-        "patch_size": 16,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        **HALF,
-    }
-    return save(folder, lambda: Qwen3_5ForConditionalGeneration(config), tokenizer, seed, preprocessor_config=images)
 
 
 def tiny_deepseek_vl(folder: Path, *, seed: int = 0) -> Path:
