@@ -88,10 +88,12 @@ def test_a_checkpoint_without_scorer_has_none(tmp_path: Path) -> None:
         (lambda w: w.update(extra=torch.zeros(1)), r"extra \(1,\)"),
         (lambda w: w.update({"norm.q_proj.weight": torch.zeros(1)}), r"norm\.q_proj\.weight"),
         (lambda w: w.update({"k_proj.weight": torch.zeros(4, 8)}), "no scorer for this model"),
+        (lambda w: w.update({"q_proj.weight": torch.tensor(1.0)}), "no scorer for this model"),
+        (lambda w: w.update({"module.q_proj.bias": torch.zeros(3)}), r"module\.q_proj\.bias"),
         (lambda w: w["q_proj.bias"].fill_(float("nan")), "NaN"),
         (lambda w: w["k_proj.weight"].fill_(float("inf")), "infinite"),
     ],
-    ids=["missing", "missing-q", "unexpected", "unknown-prefix", "shape", "nan", "infinite"],
+    ids=["missing", "missing-q", "unexpected", "unknown-prefix", "shape", "scalar", "twice", "nan", "infinite"],
 )
 def test_wrong_files_are_refused(fault, reason: str, tmp_path: Path) -> None:
     Scorer(8, 3).save(tmp_path)

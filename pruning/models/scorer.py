@@ -100,29 +100,29 @@ def _names(file: Path) -> list[str]:
 
 
 def _read(source: Path | str, files: list[Path], dim: int) -> Scorer:
-    """The scorer from its tensors, checked."""
+    """The scorer from its tensors, names and shapes checked before any of them is read."""
     from safetensors import SafetensorError, safe_open
 
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        wanted = _names(file)
-        inside = [name for name in wanted if INSIDE in name]
-        try:
-            with safe_open(file, "pt") as opened:
-                weights |= {_bare(name): opened.get_tensor(name) for name in inside or wanted}
-        except (OSError, SafetensorError) as error:
-            raise sources.unreadable(source, file.name, error) from error
-    hidden = len(weights["q_proj.weight"]) if "q_proj.weight" in weights else 0
+    held = [(file, name, shape) for file in files for name, _, shape in sources.headers(file)]
+    held = [one for one in held if INSIDE in one[1]] or held
+    found = {_bare(name): shape for _, name, shape in held}
+    hidden = next(iter(found.get("q_proj.weight", ())), 0)
     shapes = {f"{part}_proj.{kind}": size for part in "qk" for kind, size in
               (("weight", (hidden, dim)), ("bias", (hidden,)))}  # fmt: skip
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if not hidden or found != shapes:
-        shown = ", ".join(f"{name} {shape}" for name, shape in sorted(found.items())[:6]) or "none of its tensors"
+    if not hidden or found != shapes or len(held) != len(found):
+        shown = ", ".join(f"{name} {shape}" for _, name, shape in sorted(held)[:6]) or "none of its tensors"
         raise ModelError(
             f"{source} is no scorer for this model: needed are q_proj and k_proj with weights (hidden, {dim}) and "
-            f"biases (hidden,), and nothing else; it has {shown}{' …' if len(found) > 6 else ''}. Take the scorer that "
+            f"biases (hidden,), and nothing else; it has {shown}{' …' if len(held) > 6 else ''}. Take the scorer that "
             "was trained for this checkpoint, or none."
         )
+    weights: dict[str, Tensor] = {}
+    for file, name, _ in held:
+        try:
+            with safe_open(file, "pt") as opened:
+                weights[_bare(name)] = opened.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise sources.unreadable(source, file.name, error) from error
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise ModelError(f"{source}: the scorer's weights are NaN or infinite: train it again, or use none")
     scorer = Scorer(dim, hidden)
