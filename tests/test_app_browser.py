@@ -119,7 +119,7 @@ def test_both_weights_zero_say_so(page):
 
 def test_every_overlay_style_differs(page):
     seen = {overlay(page)}
-    for label in ("Grid outlines", "Importance heat", "Pick order"):
+    for label in ("Grid outlines", "Importance heat", "Pick order"):  # “Merged groups” shows merging methods alone
         before = overlay(page)
         page.get_by_text(label, exact=True).click()
         changed(page, OVERLAY, "src", before)
@@ -169,7 +169,11 @@ def test_method_menu_comes_from_the_registry(page, served):
 
     page.click("#method input")
     options = page.locator("#method [role=option], ul[role=listbox] li").all_inner_texts()
-    assert {title.strip().removeprefix("✓").strip() for title in options} == {m.title for m in METHODS.values()}
+    titles = [line.strip().removeprefix("✓").strip().rsplit(" · ", 1)[0] for line in options]
+    assert set(titles) == {m.title for m in METHODS.values()}
+    assert titles[0] == "IDPruner"
+    page.keyboard.type("baseline")  # found by what it goes by
+    page.wait_for_function("document.querySelectorAll('[role=option]').length < 5")
     before = overlay(page)
     page.get_by_role("option", name="Random").click()
     changed(page, OVERLAY, "src", before)
@@ -197,7 +201,7 @@ def test_fidelity_curves_appear_and_their_points_load(page):
     last.focus()
     last.press("Enter")
     page.wait_for_function("document.querySelector('#readout').innerText.includes('64 of 64')")
-    assert page.input_value("#method input") == "Random"
+    assert page.input_value("#method input") == "Random · baseline"
 
 
 def test_stop_ends_an_answer_and_the_page_goes_on(page, served, slow_model):
@@ -253,7 +257,7 @@ def test_a_closed_tab_frees_the_device(served, chromium, slow_model):
     tab.click("#ask")
     tab.wait_for_selector("#report .running .cursor")
     context.close()
-    assert served.engine.device.idle_within(8)  # 64 tokens at 0.2 s would hold it for 13 s, twice
+    assert served.models.resources.device.idle_within(8)  # 64 tokens at 0.2 s would hold it for 13 s, twice
 
 
 def test_a_tab_closed_in_mid_sweep_ends_the_sweep(served, chromium, monkeypatch):
@@ -271,14 +275,18 @@ def test_a_tab_closed_in_mid_sweep_ends_the_sweep(served, chromium, monkeypatch)
     tab.goto(served.url)
     tab.wait_for_selector(OVERLAY)
     answered(tab)
-    monkeypatch.setattr(served.engine.vlm, "logprobs", crawl)
     tab.get_by_role("tab", name="Fidelity curves").click()
+    tab.wait_for_selector("#progress >> text=points measured")
     tab.fill("#question textarea", "is there anything that nobody asked before?")
+    tab.click("#ask")
+    answered(tab)
+    monkeypatch.setattr(served.engine.vlm, "logprobs", crawl)
+    batches.clear()
     tab.get_by_role("button", name="Measure again").click()
     tab.wait_for_selector("#curves .mark")
     context.close()
     time.sleep(3)
-    assert served.engine.device.idle_within(3)
+    assert served.models.resources.device.idle_within(3)
     done = len(batches)
     time.sleep(2.5)
     assert len(batches) == done, "the sweep goes on without its visitor"
