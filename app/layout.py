@@ -46,6 +46,7 @@ class Page:
     """The components that events connect."""
 
     views: gr.Tabs
+    tools: gr.Row
     header: gr.HTML
     about_model: gr.HTML
     model: gr.Dropdown
@@ -82,10 +83,13 @@ class Page:
 
 def layout(board: Board, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
-    made: dict[str, Any] = {
-        "header": _html(header(start.engine), "head"),
-        "about_model": _html(about_model(start.engine, start.note), "about-model"),
-    }
+    made: dict[str, Any] = {}
+    with gr.Row(elem_id="top"):
+        _html(looks.template("guide"), "title", "guide")
+        made["about_model"] = _html(about_model(start.engine, start.note), "about-model")
+        with gr.Row(elem_id="tools") as made["tools"]:
+            pass
+        made["header"] = _html(header(start.engine), "head")
     with gr.Tabs(elem_id="views") as made["views"], gr.Tab("Explore", id="explore"), gr.Row(elem_id="lab"):
         with gr.Column(scale=10, min_width=300, elem_id="controls"):
             made |= _model(start) | _images(start) | _question(start) | _method(board, start)

@@ -124,12 +124,10 @@ def loading(flight: Loading) -> str:
 
 
 def header(title: str, device: str, dtype: str, memory: int, about: str) -> str:
-    """The page's head: what this is, and which model runs where."""
+    """Which model runs where."""
     return (
-        '<header class="lab-head"><div><h1>IDPruner Lab</h1><p>Which image patches does a multimodal model need? '
-        "Prune visual tokens by importance and diversity, and measure what it costs.</p></div>"
         f'<p class="model" title="{text(about)}"><b>{text(title)}</b>'
-        f"<span>{text(device)} · {text(dtype)} · {text(size(memory))} held</span></p></header>"
+        f"<span>{text(device)} · {text(dtype)} · {text(size(memory))} held</span></p>"
     )
 
 

@@ -9,7 +9,7 @@ const slider = (id) => document.querySelector(`#${id} input[type=number], #${id}
 const state = {
   data: null, exact: null, pictures: [], view: { zoom: 1, x: 0, y: 0 }, fit: 1,
   cursor: -1, hover: -1, chosen: -1, tool: "inspect", forced: { in: new Set(), out: new Set() },
-  step: null, playing: 0, frame: 0, drag: null,
+  step: null, playing: 0, frame: 0, drag: null, seen: "",
 };
 
 function setting() {
@@ -54,6 +54,8 @@ function describe(chosen) {
   const text = `${chosen.k.toLocaleString("en")} of ${data.n.toLocaleString("en")} tokens kept (${share} %) · ${balance}`;
   part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
   canvasLabel(`${data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
+  const { style } = setting();
+  for (const legend of element.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== style;
   const replay = part("step");
   replay.max = chosen.k;
   if (state.step === null) replay.value = chosen.k;
@@ -289,6 +291,11 @@ document.addEventListener("input", (event) => {
   if (event.target.closest?.("#retention, #importance-weight, #diversity-weight, #style, #scope")) { state.step = null; redraw(); }
 });
 new ResizeObserver(() => resize()).observe(element);
+// Sliders may also be moved by a link or by a click on a chart, of which the page hears nothing: a look now and then.
+setInterval(() => {
+  const seen = JSON.stringify(setting());
+  if (seen !== state.seen) { state.seen = seen; redraw(); }
+}, 200);
 watch("value", () => { bind(); load(); });
 watch("exact", () => { state.exact = unpackExact(props.exact); redraw(); });
 bind();
