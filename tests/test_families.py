@@ -199,13 +199,22 @@ def test_a_second_turn_computes_only_what_is_new(vlm: VLM, pictures, fed: list[i
     assert list(everything.ids) == library.generate(vlm, images, OTHER, 6, history)
 
 
-def test_another_selection_reuses_nothing(vlm: VLM, pictures, fed: list[int]) -> None:
-    encoded, memory = vlm.encode(pictures(ONE)), KVMemory()
-    vlm.answer(encoded, QUESTION, some(encoded), memory=memory, max_new_tokens=2)
-    other = some(encoded, seed=1)
-    fresh = vlm.answer(encoded, QUESTION, other, max_new_tokens=4)
+@pytest.mark.parametrize("changed", ["selection", "picture", "merged"])
+def test_other_visual_rows_reuse_nothing(vlm: VLM, noise, fed: list[int], changed: str) -> None:
+    encoded, memory = vlm.encode([noise(150, 90)]), KVMemory()
+    kept = some(encoded)
+    vlm.answer(encoded, QUESTION, kept, memory=memory, max_new_tokens=2)
+    if changed == "selection":
+        kept = some(encoded, seed=1)
+    elif changed == "picture":
+        encoded = vlm.encode([noise(150, 90, seed=7)])
+    else:
+        absorbed = torch.full((encoded.tokens.n,), -1)
+        absorbed[kept] = kept
+        kept = Selection(kept, encoded.tokens.n, merge_into=absorbed, rows=encoded.tokens.features[kept] * 2)
+    fresh = vlm.answer(encoded, QUESTION, kept, max_new_tokens=4)
     fed.clear()
-    answer = vlm.answer(encoded, QUESTION, other, memory=memory, max_new_tokens=4)
+    answer = vlm.answer(encoded, QUESTION, kept, memory=memory, max_new_tokens=4)
     assert answer.ids == fresh.ids
     assert fed[0] == answer.prefill_tokens
 
