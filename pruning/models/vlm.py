@@ -281,7 +281,7 @@ class VLM:
         if unknown == ["scorer"]:
             raise ValueError(
                 f"{self.title} has no trained importance scorer: choose another importance source, or train one with "
-                "`python -m pruning.training scorer`"
+                "`python -m pruning.training scorer --model …`"
             )
         if unknown:
             there = sorted({name.partition("@")[0] for name in self.signals})
