@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -297,3 +298,9 @@ def test_what_the_context_cannot_hold_is_refused(vlm: VLM, pictures) -> None:
         vlm.generate(encoded, "star " * 3000, cancel=cancel)
     with pytest.raises(ValueError, match="Shorten the question"):
         vlm.generate(encoded, "what", max_new_tokens=3000)
+
+
+def test_checkpoints_are_tiny(any_vlm: VLM) -> None:
+    files = [file for file in Path(any_vlm.model_id).rglob("*") if file.is_file()]
+    assert {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"} <= {f.name for f in files}
+    assert sum(file.stat().st_size for file in files) < 1_000_000

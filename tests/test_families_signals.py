@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruning.models import VLM, Encoded
+from pruning.models import VLM, Encoded, load
 from pruning.signals import check_signal
 
 SIZES = {"qwen2_5_vl": (252, 168), "internvl": (112, 56), "llava_next": (128, 64)}  # several windows or tiles
@@ -197,3 +197,17 @@ def test_stand_ins_are_named(any_vlm: VLM) -> None:
     has_cls = any_vlm.config.vision_config.model_type in CLS
     assert any_vlm.family.cls == int(has_cls)
     assert ("vision_attention" in any_vlm.notes) != has_cls
+
+
+def test_in_bfloat16_too_all_signals_come_in_float32(any_vlm: VLM, noise) -> None:
+    vlm = load(any_vlm.model_id, dtype="bfloat16")
+    needs = frozenset({"projector", "pre_projector", *(f"{kind}@-1" for kind in KINDS)})
+    tokens = vlm.encode([noise(102, 102)], needs).tokens
+    found = tokens.signal("projector")(torch.zeros(tokens.signal("pre_projector").shape[1]))
+    assert float((found - tokens.features).norm() / tokens.features.norm()) < 0.02
+    tensors = [tokens.features, *(tokens.signal(name) for name in needs - {"projector"})]
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
+    exact = any_vlm.encode([noise(102, 102)], needs).tokens
+    for name in needs - {"projector"}:
+        gap = (tokens.signal(name) - exact.signal(name)).norm() / exact.signal(name).norm()
+        assert float(gap) < 0.1
