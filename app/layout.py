@@ -14,6 +14,7 @@ from app.engine import Engine
 from app.examples import EXAMPLES
 from app.menus import about_model, header
 from app.offer import Offer
+from app.parts import html
 from app.session import Session
 from app.updates import SUGGESTIONS, scopes, talk_buttons
 from pruning import draw
@@ -85,11 +86,11 @@ def layout(board: Board, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
     made: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
-        _html(looks.template("guide"), "title", "guide")
-        made["about_model"] = _html(about_model(start.engine, start.note), "about-model")
+        html(looks.template("guide"), "title", "guide")
+        made["about_model"] = html(about_model(start.engine, start.note), "about-model")
         with gr.Row(elem_id="tools") as made["tools"]:
             pass
-        made["header"] = _html(header(start.engine), "head")
+        made["header"] = html(header(start.engine), "head")
     with gr.Tabs(elem_id="views") as made["views"], gr.Tab("Explore", id="explore"), gr.Row(elem_id="lab"):
         with gr.Column(scale=10, min_width=300, elem_id="controls"):
             made |= _model(start) | _images(start) | _question(start) | _method(board, start)
@@ -104,7 +105,7 @@ def _model(start: Start) -> dict[str, Any]:
     model = gr.Dropdown(
         start.models, value=start.session.model, label="Model", elem_id="model", visible=len(start.models) > 1
     )
-    return {"model": model, "loading": _html("", "loading")}
+    return {"model": model, "loading": html("", "loading")}
 
 
 def _images(start: Start) -> dict[str, Any]:
@@ -120,10 +121,10 @@ def _images(start: Start) -> dict[str, Any]:
             placeholder=place,
         )
         add = gr.UploadButton("+ image", file_count="multiple", size="sm", min_width=0, elem_id="add-image")
-    strip = _html("", "strip", "examples")
+    strip = html("", "strip", "examples")
     thumbnails = [(e.title, draw.fit(np.asarray(open_image(e.path)), 120)[0]) for e in EXAMPLES]
-    examples = _html(views.thumbnails(thumbnails), "examples", "examples")
-    return {"image": image, "add": add, "strip": strip, "examples": examples, "note": _html("", "note")}
+    examples = html(views.thumbnails(thumbnails), "examples", "examples")
+    return {"image": image, "add": add, "strip": strip, "examples": examples, "note": html("", "note")}
 
 
 def _question(start: Start) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _question(start: Start) -> dict[str, Any]:
             ask = gr.Button("Ask", variant="primary", size="sm", min_width=64, elem_id="ask")
             follow_up = gr.Button("Follow up", size="sm", min_width=64, elem_id="follow-up", visible=follow["visible"])
             anew = gr.Button("New conversation", size="sm", min_width=64, elem_id="anew", visible=new["visible"])
-    hint = _html("", "hint")
+    hint = html("", "hint")
     with gr.Row(elem_id="suggestions"):
         padded = [*start.questions, *[""] * SUGGESTIONS][:SUGGESTIONS]
         suggestions = [gr.Button(text, size="sm", min_width=0, visible=bool(text)) for text in padded]
@@ -152,7 +153,7 @@ def _question(start: Start) -> dict[str, Any]:
 
 def _method(board: Board, start: Start) -> dict[str, Any]:
     method = gr.Dropdown(start.offer.menu(), value=start.method, label="Method", elem_id="method")
-    about = _html(views.about(start.offer.about(start.method)), "about-method")
+    about = html(views.about(start.offer.about(start.method)), "about-method")
     with gr.Row(elem_id="knobs"):
         knobs = board.components(start.method, start.offer)
     return {"method": method, "about_method": about, "knobs": knobs}
@@ -162,7 +163,7 @@ def _stage(start: Start) -> dict[str, Any]:
     styles = [(title, key) for key, title in draw.STYLES.items()]
     style = gr.Radio(styles, value=STYLE, label="Overlay", show_label=False, container=False, elem_id="style")
     live = canvas.component(start.canvas, start.exact)
-    card = _html(card_views.card(None), "card")
+    card = html(card_views.card(None), "card")
     retention = gr.Slider(0.02, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[])
     parts = scopes(start.engine.encoded(start.session).tokens.grids if start.canvas else ())
     scope = gr.Radio(parts["choices"], value="sample", label="Budget for", visible=parts["visible"], elem_id="scope")
@@ -176,14 +177,14 @@ def _stage(start: Start) -> dict[str, Any]:
 
 
 def _results(start: Start) -> dict[str, Any]:
-    report = _html(start.report, "report")
+    report = html(start.report, "report")
     stop = gr.Button("Stop", size="sm", elem_id="stop", min_width=0)
     with gr.Tabs(elem_id="tradeoff"):
         with gr.Tab("Trade-off plane", id="plane"):
-            plane = _html(start.plane, "plane", "charts")
+            plane = html(start.plane, "plane", "charts")
         with gr.Tab("Fidelity curves", id="curves") as tab:
-            curves = _html(views.chart(None, looks.EMPTY_CURVES), "curves", "charts")
-            progress = _html(views.progress(None), "progress")
+            curves = html(views.chart(None, looks.EMPTY_CURVES), "curves", "charts")
+            progress = html(views.progress(None), "progress")
             with gr.Accordion("Methods", open=False):
                 ticked = [name for name in CURVES if name in start.offer.methods]
                 names = gr.CheckboxGroup(
@@ -192,9 +193,3 @@ def _results(start: Start) -> dict[str, Any]:
             measure = gr.Button("Measure again", size="sm", elem_id="measure")
     return {"report": report, "stop": stop, "plane": plane, "tab": tab, "curves": curves, "progress": progress,
             "curve_methods": names, "measure": measure}  # fmt: skip
-
-
-def _html(value: str, name: str, script: str | None = None) -> gr.HTML:
-    """A piece of the page that `views` writes. `script`: a file of assets/ that gets `element` and `trigger`."""
-    runs = looks.script(script) if script else None
-    return gr.HTML(value, elem_id=name, js_on_load=runs, apply_default_css=False, padding=False)

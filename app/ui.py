@@ -18,17 +18,11 @@ from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
 from app.menus import Menus
 from app.models import Models
 from app.offer import Offer
+from app.parts import AT_ONCE, DEVICE, LAST, LIGHT_WORK, LOADING, QUIET
 from app.session import Session, Setting
 from app.settings import Settings
 from pruning.allocation import SCOPES
 from pruning.charts import PAGE
-
-DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
-LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
-LOADING: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 16, "trigger_mode": "multiple"}
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple"}
-LAST: dict[str, Any] = {"trigger_mode": "always_last"}
 
 
 def build_demo(models: Models) -> gr.Blocks:

@@ -1,0 +1,25 @@
+"""What every part of the page is built with: how its events are queued, and pieces of HTML that views write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app import looks
+
+# Events of one queue wait for each other. What waits for the device does so in the engine, one model call at a time, so
+# a queue only has to bound how many visitors' work is held in memory at once.
+DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
+LONG_WORK: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 4}  # of many model calls
+LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
+LOADING: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 16, "trigger_mode": "multiple"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple"}
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}
+
+
+def html(value: str, name: str, script: str | None = None) -> gr.HTML:
+    """A piece of the page that a view writes. `script`: a file of assets/ that gets `element` and `trigger`."""
+    runs = looks.script(script) if script else None
+    return gr.HTML(value, elem_id=name, js_on_load=runs, apply_default_css=False, padding=False)
