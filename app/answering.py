@@ -1,4 +1,4 @@
-"""What a question costs the device: streamed answers, time to first token, fidelity. Each is cached by content."""
+"""What a question costs the device: streamed answers, time to first token, closeness. Each is cached by content."""
 
 from __future__ import annotations
 
@@ -102,8 +102,20 @@ def first_token_seconds(engine: Engine, asked: Asked) -> float:
     return engine.cache.get(asked.key(engine, "ttft"), lambda: float(np.median(engine.on_device(work))), lambda _: 64)
 
 
-def fidelity(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> float:
-    """exp(-mean KL) of the pruned prompt against the full one, over the tokens of the full one's answer."""
+@dataclass(frozen=True)
+class Closeness:
+    """How close a pruned prompt comes to the full one on the T tokens of the full one's answer.
+
+    fidelity: exp(-mean KL). sure: (T,) each token's probability with all visual tokens; lost: how much of it is gone.
+    """
+
+    fidelity: float
+    sure: tuple[float, ...]
+    lost: tuple[float, ...]
+
+
+def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Closeness:
+    """Both prompts are teacher-forced on the full one's `answer`: one pass each, shared by all that is told of it."""
     encoded = engine.encoded(full.session)
 
     def forced(asked: Asked) -> Tensor:
@@ -112,13 +124,19 @@ def fidelity(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> floa
 
         return engine.on_device(work)[0]
 
-    def make() -> float:
+    def make() -> Closeness:
         everything = engine.cache.get(
             full.key(engine, "forced"), lambda: forced(full), lambda logp: logp.numel() * logp.element_size()
         )
-        return float(metrics.fidelity(everything, forced(pruned)))
+        rest = forced(pruned)
+        sure, lost = (
+            metrics.token_probabilities(everything, answer.ids),
+            metrics.token_losses(everything, rest, answer.ids),
+        )
+        return Closeness(metrics.fidelity(everything, rest), tuple(sure.tolist()), tuple(lost.tolist()))
 
-    return engine.cache.get(("fidelity", full.key(engine), pruned.key(engine)), make, lambda _: 64)
+    key = ("closeness", full.key(engine), pruned.key(engine))
+    return engine.cache.get(key, make, lambda made: 128 + 64 * len(made.sure))
 
 
 def _generate(engine: Engine, encoded: Encoded, asked: Asked, task: Task, out: Queue[Any]) -> Answer:

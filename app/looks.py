@@ -37,8 +37,9 @@ SHIPPED_NOTICE = (
 
 
 def stylesheet() -> str:
-    """assets/style.css with the charts' colours of both themes before it."""
-    return f":root {{{_variables(LIGHT)}}}\n.dark {{{_variables(DARK)}}}\n" + (ASSETS / "style.css").read_text("utf-8")
+    """The style sheets of assets/ with the charts' colours of both themes before them."""
+    sheets = [(ASSETS / f"{name}.css").read_text("utf-8") for name in ("style", "workbench")]
+    return "\n".join([f":root {{{_variables(LIGHT)}}}", f".dark {{{_variables(DARK)}}}", *sheets])
 
 
 def script(name: str) -> str:

@@ -37,5 +37,10 @@ def size(nbytes: int) -> str:
     return quantity(nbytes, ["B", "kB", "MB", "GB", "TB"], 1000)
 
 
+def seconds(value: float) -> str:
+    """A measured time with its unit: "1.23 s", "45.6 ms"."""
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
 def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

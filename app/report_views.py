@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.markup import NONE, quantity, text
-from app.reports import Report, Side
+from app.markup import NONE, quantity, seconds, text
+from app.reports import Piece, Report, Side
 
 LONG = 40  # characters: a longer answer is set smaller
+FAINT = 0.005  # a loss that rounds to 0.00 is none
 
 
 def report(r: Report | None) -> str:
@@ -17,8 +18,8 @@ def report(r: Report | None) -> str:
     r = r or Report(0, 0, "", "idle")
     return (
         f'<section class="report"><h2>Answer and cost</h2>{_earlier(r)}'
-        f'<div class="answers">{_answer("All tokens", r.n, r.full, r.stage == "all")}'
-        f"{_answer('Kept tokens', r.budget, r.kept, r.stage == 'kept')}</div>"
+        f'<div class="answers">{_answer("All tokens", r.n, r.full, r.stage == "all", _pieces(r))}'
+        f"{_answer('Kept tokens', r.budget, r.kept, r.stage == 'kept')}</div>{_scale(r)}"
         f'<p class="verdict" aria-live="polite">{_verdict(r)}</p>{_table(r)}</section>'
     )
 
@@ -36,12 +37,51 @@ def _earlier(r: Report) -> str:
     return f'<ol class="turns" aria-label="Earlier turns" tabindex="0">{turns}</ol>{asked}'
 
 
-def _answer(name: str, count: int, side: Side, running: bool) -> str:
+def _answer(name: str, count: int, side: Side, running: bool, marked: str = "") -> str:
+    """marked: the same answer with its tokens coloured, once that is known."""
     cursor = '<span class="cursor" aria-hidden="true"></span>' if running else ""
-    shown = text(side.text) or ('<span class="faint">no words</span>' if side.done else "")
+    shown = marked or text(side.text) or ('<span class="faint">no words</span>' if side.done else "")
     number = f"{count} tokens" if count else NONE
     kind = f"answer{' running' if running else ''}{' long' if len(side.text) > LONG else ''}"
     return f'<article class="{kind}"><h3>{name} <small>{number}</small></h3><p>{shown}{cursor}</p></article>'
+
+
+def _pieces(r: Report) -> str:
+    """The all-token answer, each token coloured by what pruning took of its probability."""
+    last = len(r.pieces) - 1
+    marks = []
+    for place, piece in enumerate(r.pieces):
+        if not piece.text and place < last:
+            continue  # part of a character: the token that completes it shows it
+        kind = "token end" if not piece.text else "token"
+        kind += " more" if piece.lost <= -FAINT else ""
+        strength = f' style="--loss:{abs(piece.lost):.0%}"' if abs(piece.lost) >= FAINT else ""
+        marks.append(f'<span class="{kind}"{strength} title="{text(_loss(piece))}">{text(piece.text)}</span>')
+    return "".join(marks) if any(piece.text for piece in r.pieces) else ""
+
+
+def _loss(piece: Piece) -> str:
+    """ "lost 0.42 of 0.97"."""
+    what = "" if piece.text else "end of the answer: "
+    if piece.lost <= -FAINT:
+        return f"{what}gained {-piece.lost:.2f} over {piece.sure:.2f}"
+    return f"{what}lost {max(0.0, piece.lost):.2f} of {piece.sure:.2f}"
+
+
+def _scale(r: Report) -> str:
+    """The legend of the coloured tokens, and the one that lost most in words. It takes its line from the start."""
+    why = "Probability of each token of the all-token answer: what pruning took of it, or added"
+    worst = max(r.pieces, key=lambda piece: piece.lost, default=None)
+    told = ""
+    if worst is not None and worst.lost < FAINT:
+        told = "no token lost any"
+    elif worst is not None:
+        name = f"“{worst.text.strip()}”" if worst.text.strip() else ""
+        told = f"most: <b>{text(name)}</b> {text(_loss(worst))}"
+    return (
+        f'<p class="loss-scale" title="{why}">Token probability: lost 1 <i class="key loss" aria-hidden="true"></i> '
+        f"1 gained{told and f'<span>· {told}</span>'}</p>"
+    )
 
 
 def _verdict(r: Report) -> str:
@@ -70,7 +110,7 @@ def _verdict(r: Report) -> str:
 
 def _table(r: Report) -> str:
     known = r.kept.prefill_tokens and r.full.prefill_tokens
-    encoding = _ms(r.encode_s) if r.encode_s else NONE
+    encoding = seconds(r.encode_s) if r.encode_s else NONE
     rows = [
         _row("Visual tokens", "What the language model receives of the image", *_counts(r)),
         _row("Prefill FLOPs", "Analytic, F = floating-point operations to read the prompt once, text included",
@@ -80,7 +120,7 @@ def _table(r: Report) -> str:
         _row("Time to first token", "Measured, median of up to 5 runs; for the kept tokens with the selection",
              *_times(r)),
         _row("… of it, selection", "Measured, median of 3 runs, similarity matrix included",
-             NONE, NONE if r.select_s is None else _ms(r.select_s), ""),
+             NONE, NONE if r.select_s is None else seconds(r.select_s), ""),
         _row("Image encoding", "Measured once per image; pruning before the language model does not change it",
              encoding, encoding, ""),
     ]  # fmt: skip
@@ -103,16 +143,12 @@ def _costs(full: int, kept: int, units: Sequence[str], base: float, known: bool)
 
 
 def _times(r: Report) -> tuple[str, str, str]:
-    full = NONE if r.full.ttft_s is None else _ms(r.full.ttft_s)
+    full = NONE if r.full.ttft_s is None else seconds(r.full.ttft_s)
     if r.kept.ttft_s is None or r.select_s is None or r.speedup is None:
         return full, NONE, NONE
     gain = f"<b>{r.speedup:.2f}×</b> faster" if r.saves_time else "no gain at this size"
-    return full, _ms(r.kept.ttft_s + r.select_s), gain
+    return full, seconds(r.kept.ttft_s + r.select_s), gain
 
 
 def _share(full: int, kept: int) -> str:
     return f"<b>{1 - kept / full:.0%}</b>" if 0 < kept < full else "none"
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

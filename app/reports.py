@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.answering import Asked, answers, fidelity, first_token_seconds
+from app.answering import Asked, answers, closeness, first_token_seconds
 from app.device import Task
 from app.engine import Engine, checked_question
 from app.session import Session, Setting
@@ -48,6 +48,17 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A token of the all-token answer. text: what it adds to the answer, "" for the end of it. sure: its probability
+    with all visual tokens; lost: how much of that pruning took, below 0 where the pruned model is surer.
+    """
+
+    text: str
+    sure: float
+    lost: float
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page says about one setting. `stage` tells what is under way; numbers not known yet are None."""
 
@@ -61,6 +72,7 @@ class Report:
     kept: Side = Side()
     agree: bool | None = None
     fidelity: float | None = None
+    pieces: tuple[Piece, ...] = ()
     select_s: float | None = None
     encode_s: float = 0.0
 
@@ -128,7 +140,9 @@ def _next(asked: Asked, question: str, answer: Answer | None) -> Asked:
 def _measurements(
     engine: Engine, full: Asked, kept: Asked, setting: Setting, answer: Answer, report: Report
 ) -> Iterator[Report]:
-    report = replace(report, fidelity=fidelity(engine, full, answer, kept))
+    close = closeness(engine, full, answer, kept)
+    pieces = map(Piece, engine.vlm.pieces(answer.ids), close.sure, close.lost)
+    report = replace(report, fidelity=close.fidelity, pieces=tuple(pieces))
     yield report
     report = replace(report, select_s=engine.selection_seconds(full.session, setting))
     yield report
