@@ -114,17 +114,17 @@ class Loader:
 def listed(ids: Sequence[str]) -> tuple[Listed, ...]:
     """The models behind ids, folders and the word "presets", each once, in the order given.
 
-    Raises ValueError for two folders of one name.
+    Raises ValueError for what can be neither a checkpoint's folder nor a hub id, and for two folders of one name.
     """
-    from pruning.models import SHIPPED
+    from pruning.models import SHIPPED, sources
     from pruning.models.presets import PRESETS
 
     known = {preset.model_id: preset for preset in PRESETS}
     wanted = [m for given in ids for m in (known if given == "presets" else [given or str(SHIPPED)])]
     found: dict[str, Listed] = {}
     for model_id in dict.fromkeys(wanted):
-        preset, folder = known.get(model_id), Path(model_id).expanduser()
-        name = folder.resolve().name if folder.is_dir() else model_id
+        preset, source = known.get(model_id), sources.checked(model_id)
+        name = source.resolve().name if isinstance(source, Path) else source
         if name in found:
             raise ValueError(f"--models names two folders called {name!r}: rename one, so that visitors can choose")
         title = preset.title if preset else name.rpartition("/")[2]

@@ -15,7 +15,6 @@ from app.flights import Loading
 from app.markup import duration, quantity, size, text
 from app.models import Entry
 from app.offer import REFUSED
-from app.overlays import Overlay
 from app.tradeoff import Progress
 from pruning import draw
 from pruning.charts import Chart
@@ -27,25 +26,6 @@ LEGENDS = {
     "order": 'picked last <i class="key ramp"></i> picked first · the number is the rank',
     "merged": '<i class="key kept"></i>kept patch · one colour: merged into one token <i class="key veil"></i>dropped',
 }
-
-
-def overlay(painted: Sequence[Overlay], style: str) -> str:
-    """The overlays with their legend. The pictures travel inside the page: no file is written for them."""
-    several = len(painted) > 1
-    parts = []
-    for place, part in enumerate(painted, start=1):
-        height, width = part.image.shape[:2]
-        name = f" of image {place}" if several else ""
-        alt = f"Overlay “{draw.STYLES[style]}”{name}: {part.kept} of {part.n} visual tokens kept"
-        count = f"<small>{place}: <b>{part.kept}</b> of {part.n}</small>" if several else ""
-        parts.append(
-            f'<span class="painted"><img alt="{text(alt)}" width="{width}" height="{height}" '
-            f'src="{draw.data_url(part.image)}">{count}</span>'
-        )
-    return (
-        f'<figure class="overlay{" several" if several else ""}"><div>{"".join(parts)}</div>'
-        f"<figcaption>{LEGENDS[style]}</figcaption></figure>"
-    )
 
 
 def strip(pictures: Sequence[NDArray[np.uint8]]) -> str:
@@ -69,12 +49,6 @@ def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> str:
         for i, (name, image) in enumerate(entries)
     )
     return f'<div class="thumbs" role="group" aria-label="Examples">{buttons}</div>'
-
-
-def readout(budget: int, n: int, mmr_lambda: float | None) -> str:
-    """The numbers that the sliders stand for."""
-    balance = "this method has no λ" if mmr_lambda is None else f"λ = <b>{mmr_lambda:.2f}</b>"
-    return f'<p class="readout"><span><b>{budget}</b> of {n} tokens</span><span>{balance}</span></p>'
 
 
 def chart(c: Chart | None, empty: str = "") -> str:

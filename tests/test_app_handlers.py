@@ -66,6 +66,35 @@ def test_select_gives_the_methods_own_picks(select, served, image):
     assert len(result["rects"]) == tokens.n
 
 
+def test_several_images_make_one_sample(select, image, tmp_path):
+    alone = select(model="tiny-qwen2.5-vl")
+    assert alone["images"] == [0]
+    Image.new("RGB", (112, 112), "red").save(tmp_path / "second.png")
+    both = select(images=[handle_file(str(tmp_path / "second.png"))], per="image")
+    assert both["images"] == [0, 1]
+    assert both["n"] == alone["n"] + 16
+    assert sum(index >= alone["n"] for index in both["indices"]) == 4  # a quarter of the second image's own
+    assert both["rects"][: alone["n"]] == alone["rects"]
+    assert both["merge_into"] is None
+    merged = select(name="prumerge")
+    assert set(merged["merge_into"]) - {-1} <= set(merged["indices"])
+
+
+def test_more_images_than_one_question_takes_are_refused(select, image):
+    with pytest.raises(AppError, match="5 images are too many"):
+        select(images=[handle_file(str(image))] * 4)
+
+
+def test_further_images_are_checked_like_the_first(select, client, tmp_path):
+    (tmp_path / "text.png").write_text("just text")
+    with pytest.raises(AppError, match="not an image"):
+        select(images=[handle_file(str(tmp_path / "text.png"))])
+    hidden = [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]
+    with pytest.raises((AppError, ValueError)) as caught:
+        select(images=hidden)
+    assert "root:" not in str(caught.value)
+
+
 def test_answer_at_full_retention_agrees(select):
     result = select("/answer", retention=1.0)
     assert result["stage"] == "done"

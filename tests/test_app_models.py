@@ -282,7 +282,7 @@ def test_a_space_loads_all_at_once_and_says_what_failed():
     assert shelf.loads == ["b", "c"]
 
 
-def test_lists_of_models(tmp_path):
+def test_lists_of_models(tiny_folder, tmp_path):
     from pruning.models import SHIPPED
     from pruning.models.presets import PRESETS
 
@@ -290,15 +290,20 @@ def test_lists_of_models(tmp_path):
     assert (own.name, own.model_id, own.parameters) == ("scenes-vlm", str(SHIPPED), 2_960_000)
     everything = listed(["", "presets"])
     assert [m.model_id for m in everything] == [preset.model_id for preset in PRESETS]
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    mixed = listed(["", str(folder), "Qwen/Qwen2.5-VL-3B-Instruct", "somebody/else"])
-    assert [m.name for m in mixed] == ["scenes-vlm", "mine", "Qwen/Qwen2.5-VL-3B-Instruct", "somebody/else"]
-    assert all(str(tmp_path) not in f"{m.name} {m.title} {m.note}" for m in mixed)
-    other = tmp_path / "more" / "mine"
-    other.mkdir(parents=True)
-    with pytest.raises(ValueError, match="two folders called 'mine'"):
-        listed([str(folder), str(other)])
+    mixed = listed(["", str(tiny_folder), "Qwen/Qwen2.5-VL-3B-Instruct", "somebody/else"])
+    assert [m.name for m in mixed] == ["scenes-vlm", tiny_folder.name, "Qwen/Qwen2.5-VL-3B-Instruct", "somebody/else"]
+    assert all(str(tiny_folder.parent) not in f"{m.name} {m.title} {m.note}" for m in mixed)  # no visitor sees paths
+    twin = tmp_path / tiny_folder.name
+    twin.symlink_to(tiny_folder)
+    assert len(listed([str(tiny_folder), str(tiny_folder)])) == 1
+    with pytest.raises(ValueError, match=f"two folders called '{tiny_folder.name}'"):
+        listed([str(tiny_folder), str(twin)])
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "/no/such/folder", "one two/three"])
+def test_what_can_be_no_model_is_refused_at_the_start(wrong):
+    with pytest.raises(ValueError, match=r"neither a folder here nor a hub id"):
+        listed(["", wrong])
 
 
 def test_the_loader_knows_sizes_without_loading(tiny_folder):

@@ -18,6 +18,21 @@ def test_command_line_wins_over_environment():
     assert settings.credentials() == [("ann", "a:b"), ("bob", "c")]
 
 
+def test_the_models_on_offer_begin_with_the_one_to_start_with():
+    assert parse([], {}).model_ids == [""]
+    settings = parse(["--model", "x/y", "--models", "presets, /models/mine"], {"IDPRUNER_MODELS": "ignored"})
+    assert settings.model_ids == ["x/y", "presets", "/models/mine"]
+
+
+def test_the_options_are_those_that_load_takes():
+    from app import settings
+    from pruning.models import devices
+
+    for name in ("QUANTIZATIONS", "ATTENTIONS", "DEVICE_MAPS"):
+        assert getattr(settings, name) == getattr(devices, name)
+    assert set(settings.DTYPES) == {"auto", *devices.DTYPES}
+
+
 @pytest.mark.parametrize(
     ("environment", "host", "port"),
     [
@@ -41,6 +56,10 @@ def test_hosting_variables(environment, host, port):
         (["--upload-limit", "nan"], ["--upload-limit", "nan", "megabytes"]),
         (["--cache", "0"], ["--cache", "0.0", "megabytes"]),
         (["--host", " "], ["--host", "address"]),
+        (["--quantization", "2bit"], ["--quantization", "'2bit'", "4bit"]),
+        (["--attention", "fast"], ["--attention", "'fast'", "sdpa"]),
+        (["--device-map", "all"], ["--device-map", "'all'", "balanced"]),
+        (["--models", "a/b,,c/d"], ["--models", "one comma", "presets"]),
         (["--nonsense"], ["--nonsense"]),
     ],
 )
