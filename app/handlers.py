@@ -65,7 +65,7 @@ class Handlers:
     def draw(self, request: gr.Request, session: Session, *settings: Any) -> tuple[Any, str]:
         """All that the canvas needs for these images and this method, and a card that says how to get one."""
         with self._at_work(request, session) as (engine, offer):
-            setting = self._setting(offer, session, settings)
+            setting = self.setting(offer, session, settings)
             shown = gr.HTML(live.payload(engine, session, setting), exact=live.exact(engine, session, setting))
         return shown, card_views.card(None)
 
@@ -73,14 +73,14 @@ class Handlers:
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
         """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
         with self._at_work(request, session) as (engine, offer):
-            return gr.HTML(exact=live.exact(engine, session, self._setting(offer, session, settings)))
+            return gr.HTML(exact=live.exact(engine, session, self.setting(offer, session, settings)))
 
     @guarded
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
         """Why the patch that was clicked is kept or dropped."""
         token = (event._data or {}).get("token")
         with self._at_work(request, session) as (engine, offer):
-            return card_views.card(live.card(engine, session, self._setting(offer, session, settings), token))
+            return card_views.card(live.card(engine, session, self.setting(offer, session, settings), token))
 
     @guarded
     def force(self, event: gr.EventData, session: Session) -> Session:
@@ -93,7 +93,7 @@ class Handlers:
         task = self.models.resources.tasks.begin(owner(request), "answer")
         try:
             with self._at_work(request, session) as (engine, offer):
-                setting = self._setting(offer, session, settings)
+                setting = self.setting(offer, session, settings)
                 for report in reports.reports(engine, session, setting, task):
                     yield report_views.report(report)
         finally:
@@ -103,7 +103,7 @@ class Handlers:
     def plane(self, request: gr.Request, session: Session, *settings: Any) -> str:
         """The I-H plane at the present budget."""
         with self._at_work(request, session) as (engine, offer):
-            setting = self._setting(offer, session, settings)
+            setting = self.setting(offer, session, settings)
             points = tradeoff.plane(engine, session, setting)
         return views.chart(tradeoff.plane_chart(points, PAGE))
 
@@ -115,7 +115,7 @@ class Handlers:
         task = self.models.resources.tasks.begin(owner(request), "sweep")
         try:
             with self._at_work(request, session) as (engine, offer):
-                setting = self._setting(offer, session, settings)
+                setting = self.setting(offer, session, settings)
                 methods, left_out = tradeoff.sweep_methods(offer, names, setting.method)
                 selection = engine.selection(session, setting)
                 for progress in tradeoff.sweep(engine, session, methods, task):
@@ -170,7 +170,8 @@ class Handlers:
     def _at_work(self, request: gr.Request | None, session: Session) -> AbstractContextManager[tuple[Engine, Offer]]:
         return self.models.use(session.model, owner(request))
 
-    def _setting(self, offer: Offer, session: Session, settings: Sequence[Any]) -> Setting:
+    def setting(self, offer: Offer, session: Session, settings: Sequence[Any]) -> Setting:
+        """What the controls say."""
         name, _, scope, importance, diversity, retention, *values = settings
         method = self.board.method(offer, name, importance, diversity, values)
         return live.with_forced(session, Setting(method, retention, scope or "sample"))

@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 
 from app import canvas, card_views, looks, views
+from app.compare_page import ComparePage, place_compare
 from app.controls import Board, image_input
 from app.engine import Engine
 from app.examples import EXAMPLES
@@ -80,6 +81,7 @@ class Page:
     progress: gr.HTML
     curve_methods: gr.CheckboxGroup
     measure: gr.Button
+    compare: ComparePage
 
 
 def layout(board: Board, start: Start) -> Page:
@@ -91,13 +93,15 @@ def layout(board: Board, start: Start) -> Page:
         with gr.Row(elem_id="tools") as made["tools"]:
             pass
         made["header"] = html(header(start.engine), "head")
-    with gr.Tabs(elem_id="views") as made["views"], gr.Tab("Explore", id="explore"), gr.Row(elem_id="lab"):
-        with gr.Column(scale=10, min_width=300, elem_id="controls"):
-            made |= _model(start) | _images(start) | _question(start) | _method(board, start)
-        with gr.Column(scale=15, min_width=340, elem_id="stage"):
-            made |= _stage(start)
-        with gr.Column(scale=12, min_width=340, elem_id="results"):
-            made |= _results(start)
+    with gr.Tabs(elem_id="views") as made["views"]:
+        with gr.Tab("Explore", id="explore"), gr.Row(elem_id="lab"):
+            with gr.Column(scale=10, min_width=300, elem_id="controls"):
+                made |= _model(start) | _images(start) | _question(start) | _method(board, start)
+            with gr.Column(scale=15, min_width=340, elem_id="stage"):
+                made |= _stage(start)
+            with gr.Column(scale=12, min_width=340, elem_id="results"):
+                made |= _results(start)
+        made["compare"] = place_compare()
     return Page(**made)
 
 
