@@ -1,0 +1,119 @@
+"""The presenter's slides: what she is asking, the example under way, and its results as they come.
+
+Knows the engine and the visitor's session, not the page. A slide is worked out by the same functions, and comes from
+the same cache, as the page's own results; the page's session and controls stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app import canvas, live, presenter_views, reports, tradeoff
+from app.device import Task
+from app.engine import Engine
+from app.examples import EXAMPLES
+from app.offer import Offer
+from app.resources import Pictures
+from app.session import Session, Setting
+from pruning.charts import PAGE, Chart
+from pruning.pareto import lambda_of
+
+OWN = "Your image"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the view asks for.
+
+    turn: counts the wishes of one view. place: of the slide, from 0; None = what the page shows. retention: None = the
+    page's. curves: fidelity curves in the place of the plane. held: keys of the pictures that the view still has.
+    """
+
+    turn: int = 0
+    place: int | None = None
+    retention: float | None = None
+    curves: bool = False
+    held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slide:
+    """title: of the example; place: from 0, of `total`; session: its picture and question, asked of the same model."""
+
+    title: str
+    place: int
+    total: int
+    session: Session
+
+
+def wish(told: object) -> Wish:
+    """What the view said. Raises ValueError for values of the wrong kind; ranges are checked where values are used."""
+    said = told if isinstance(told, dict) else {}
+    turn, place, retention = said.get("turn"), said.get("place"), said.get("retention")
+    held = said.get("held", [])
+    good = type(turn) is int and (place is None or type(place) is int)
+    good &= retention is None or type(retention) in (int, float)
+    good &= isinstance(held, list) and all(isinstance(key, str) for key in held)
+    if not good or not isinstance(turn, int):
+        raise ValueError(f"the view asks for {said!r}: turn and place must be whole numbers, retention a number")
+    return Wish(turn, place, retention, said.get("curves") is True, tuple(held))
+
+
+def slide(pictures: Pictures, session: Session, place: int | None) -> Slide:
+    """One of the examples; where the page shows something else, that is a slide of its own before them.
+
+    An example that the page shows keeps the question that was asked there. Places go round at both ends.
+    """
+    shown = [picture.path for picture in session.pictures]
+    own = next((i for i, example in enumerate(EXAMPLES) if shown == [example.path]), None)
+    titles = [example.title for example in EXAMPLES]
+    before = 0
+    if own is None:
+        own, before, titles = 0, 1, [OWN, *titles]
+    at = own if place is None else place % len(titles)
+    if at != own:
+        example = EXAMPLES[at - before]
+        session = Session(session.model, (pictures.open(example.path)[0],), example.questions[:1])
+    return Slide(titles[at], at, len(titles), session)
+
+
+def news(
+    engine: Engine, offer: Offer, shown: Slide, setting: Setting, asked: Wish, names: Sequence[str], task: Task
+) -> Iterator[dict[str, Any]]:
+    """A slide's results, piece by piece: the view's new properties by name.
+
+    First the overlay, then the plane, both answers as they stream, their cost; last the fidelity curves of `names`,
+    where those are asked for. Ends soon after `task` is set. Raises ValueError as `reports` and `sweep` do.
+    """
+    session = shown.session
+    identity, selection = live.identity_of(session, setting), engine.selection(session, setting)
+    key = canvas.key_of(setting.method, identity)
+    about = {
+        "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
+        "question": session.questions[-1] if session.questions else "", "retention": setting.retention,
+        "lambda": lambda_of(setting.method), "scope": setting.scope,
+    }  # fmt: skip
+    method, retention, scope = setting.method, setting.retention, setting.scope
+    yield {
+        **({} if key in asked.held else {"value": live.payload(engine, session, setting)}),
+        "exact": canvas.exact_selection(selection, method, retention, scope, identity),
+        "told": about | presenter_views.told(None),
+    }
+    if not asked.curves:
+        drawn = tradeoff.plane_chart(tradeoff.plane(engine, session, setting), PAGE)
+        yield {"chart": _told(asked, drawn, "")}
+    for report in reports.reports(engine, session, setting, task):
+        yield {"told": about | presenter_views.told(report)}
+    if not asked.curves or task.is_set():
+        return
+    methods, _ = tradeoff.sweep_methods(offer, names, method)
+    for progress in tradeoff.sweep(engine, session, methods, task):
+        if progress.points:
+            drawn = tradeoff.fidelity_chart(progress.points, selection.n, selection.k, PAGE)
+            yield {"chart": _told(asked, drawn, presenter_views.measured(progress))}
+
+
+def _told(asked: Wish, chart: Chart, status: str) -> dict[str, Any]:
+    return {"turn": asked.turn, "svg": chart.svg(), "summary": chart.summary, "status": status}

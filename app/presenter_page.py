@@ -1,0 +1,85 @@
+"""The presenter: the button that opens it, and its events. What it shows is worked out in `presenter`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from app import looks, presenter
+from app.guard import guarded, message_for, owner
+from app.handlers import Handlers
+from app.layout import Page
+from app.parts import AT_ONCE, LAST, LONG_WORK, QUIET
+from app.presenter import Wish
+from app.session import Session
+from pruning.pareto import RETENTIONS
+
+KIND = "presenter"  # of its tasks
+SCRIPTS = ("canvas-model", "canvas-paint", "presenter")
+
+
+def place_presenter(page: Page) -> gr.HTML:
+    """The button among the page's tools; the view itself is built by assets/presenter.js when it is opened."""
+    with page.tools:
+        return gr.HTML(
+            None,
+            html_template=looks.template("presenter"),
+            js_on_load="\n".join(looks.script(name) for name in SCRIPTS),
+            elem_id="presenter",
+            apply_default_css=False,
+            padding=False,
+            exact=None,
+            told=None,
+            chart=None,
+            steps=RETENTIONS,
+        )
+
+
+def wire_presenter(view: gr.HTML, page: Page, handlers: Handlers, inputs: Sequence[Any]) -> None:
+    """inputs: the visitor's session, and the page's settings. Every wish of the view first stops what is under way for
+    the one before it, and in this order.
+    """
+    events, wish = Presenter(handlers), gr.State(None)
+    turned = view.turn(events.turn, wish, wish, **AT_ONCE, **QUIET)
+    turned.then(events.show, [wish, page.curve_methods, *inputs], view, **LAST, **LONG_WORK, **QUIET)
+    view.leave(events.leave, None, None, **AT_ONCE, **QUIET)
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """The event functions; the page's own handlers know its models, and what its controls mean."""
+
+    page: Handlers
+
+    @guarded
+    def turn(self, request: gr.Request, event: gr.EventData, before: Wish | None) -> Wish:
+        """What the view wants to see next. Two wishes may overtake each other: the later one stands."""
+        self.leave(request)
+        asked = presenter.wish(event._data)
+        return asked if before is None or asked.turn >= before.turn else before
+
+    def show(
+        self, request: gr.Request, asked: Wish, names: Sequence[str], session: Session, *settings: Any
+    ) -> Iterator[Any]:
+        """Stream the slide's results into the view, which lies over the page's own messages: it tells of errors too."""
+        models, visitor = self.page.models, owner(request)
+        task = models.resources.tasks.begin(visitor, KIND)
+        try:
+            with models.use(session.model, visitor) as (engine, offer):
+                slide = presenter.slide(models.resources.pictures, session, asked.place)
+                setting = self.page.setting(offer, slide.session, settings)
+                if asked.retention is not None:
+                    setting = replace(setting, retention=asked.retention)
+                for news in presenter.news(engine, offer, slide, setting, asked, names, task):
+                    yield gr.HTML(**news)
+        except Exception as error:
+            yield gr.HTML(told={"turn": asked.turn, "problem": message_for(error).message})
+        finally:
+            task.set()
+
+    def leave(self, request: gr.Request) -> None:
+        """The view was closed, or wants something else: what it has under way ends."""
+        self.page.models.resources.tasks.stop(owner(request), KIND)

@@ -1,0 +1,56 @@
+"""A report in the presenter's few and large words. Plain text: the view sets it as text, never as HTML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.markup import NONE
+from app.reports import Report
+from app.tradeoff import Progress
+
+LONG = 24  # characters: a longer answer is set smaller
+WAITING = {
+    "waiting": "Computing …",
+    "all": "Answering with all tokens …",
+    "kept": "Answering with the kept tokens …",
+    "measuring": "Measuring …",
+    "stopped": "Stopped",
+    "done": "",
+}
+VERDICTS = {True: ("same", "✓ Same answer"), False: ("other", "≠ Different answer"), None: ("", "")}
+
+
+def told(r: Report | None) -> dict[str, Any]:
+    """What is known so far; None: nothing but the question. Every fact is there from the start, so nothing moves."""
+    if r is None:
+        r = Report(0, 0, "", "waiting")
+    verdict, words = VERDICTS[r.agree]
+    return {
+        "stage": r.stage,
+        "status": WAITING[r.stage],
+        **({"question": r.question} if r.question else {}),
+        "full": r.full.text or ("no words" if r.full.done else ""),
+        "kept": r.kept.text or ("no words" if r.kept.done else ""),
+        "long": max(len(r.full.text), len(r.kept.text)) > LONG,
+        "verdict": verdict,
+        "verdict_words": words,
+        "facts": _facts(r),
+    }
+
+
+def measured(p: Progress) -> str:
+    """How far the fidelity curves are; nothing once they are whole."""
+    return "" if p.stage == "done" else f"Measuring the curves: {len(p.points)} of {p.total} points"
+
+
+def _facts(r: Report) -> list[tuple[str, str]]:
+    """(name, value) of what pruning costs and saves."""
+    fidelity = NONE if r.fidelity is None else f"{r.fidelity:.3f}"
+    flops, cache = _less(r.full.flops, r.kept.flops), _less(r.full.kv_bytes, r.kept.kv_bytes)
+    first = NONE if r.speedup is None else f"{r.speedup:.2f}× faster" if r.saves_time else "no gain at this size"
+    return [("Fidelity", fidelity), ("Prefill FLOPs", flops), ("KV cache", cache), ("Time to first token", first)]
+
+
+def _less(full: int, kept: int) -> str:
+    """What is saved, once both are known."""
+    return NONE if not kept else f"{1 - kept / full:.0%} less" if kept < full else "no less"
