@@ -8,28 +8,41 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
-import math
+import inspect as reflection
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app import reports, tradeoff
+from app import facts, live, reports, tradeoff
 from app.controls import Board
 from app.device import Task
 from app.engine import Engine, checked_question
 from app.guard import guarded
 from app.models import Models
 from app.offer import Offer
-from app.resources import checked_pictures
+from app.resources import MAX_PICTURES, checked_pictures
 from app.session import Session, Setting
 from pruning.allocation import SCOPES
-from pruning.pareto import front, lambda_of
+from pruning.inspection import Card
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
-COMMON = ("path", "question", "name", "importance", "diversity", "retention", "knobs")
-LATE = ("model", "images", "per")  # may be left out
+COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
+LATE = ("model", "more_images", "per")  # may be left out
+ABOUT: Mapping[str, str] = {
+    "image": "file of the image: PNG, JPEG, WebP, GIF, BMP or TIFF; more than 2,048 pixels a side are scaled down",
+    "question": "at most 1,000 characters; a selection needs one where its method looks at the question",
+    "method": "key of the pruning method, such as idpruner or random",
+    "importance": "importance weight, a number of at least 0; λ is its share of the sum of both weights",
+    "diversity": "diversity weight, a number of at least 0",
+    "retention": "share of the visual tokens that is kept, above 0 and at most 1",
+    "knobs": "further knobs of the method by name; those left out keep their defaults",
+    "token": "index of a visual token, a whole number from 0 to N - 1",
+    "methods": "keys of the methods whose fidelity curves are measured; none are where it is empty",
+    "model": "name of the model, one of those that this server offers; it is loaded where need be",
+    "more_images": f"files of further images of the same question, at most {MAX_PICTURES - 1}",
+    "per": "what each budget is for: sample (all images together), image or tile",
+}
 
 
 @dataclass(frozen=True)
@@ -42,63 +55,63 @@ class Call:
     setting: Setting
 
 
-def endpoint(*own: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Event function with arguments COMMON, its `own`, LATE; from a method of `Api` that gets a Call and these."""
+def endpoint(result: type, *own: str) -> Callable[[Callable[..., Any]], Any]:
+    """Event function with arguments COMMON, its `own`, LATE; from a method of `Api` that gets a Call and these and
+    gives a `result`, a dataclass. Beside the function: `names` of the arguments, `result`, and `about`, a description.
+    """
     names = (*COMMON, *own, *LATE)
 
-    def decorate(work: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(work: Callable[..., Any]) -> Any:
+        about = " ".join((work.__doc__ or "").split())
+
         @guarded
         @functools.wraps(work)
-        def run(api: Api, *values: Any) -> Any:
+        def run(api: Api, *values: Any) -> dict[str, Any]:
             given = dict(zip(names, values, strict=False))
             with api.call(*(given.get(name) for name in (*COMMON, *LATE))) as call:
-                return work(api, call, *(given[name] for name in own))
+                return dataclasses.asdict(work(api, call, *(given[name] for name in own)))
 
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters = [inspect.Parameter("api", kind), *(inspect.Parameter(name, kind) for name in (*COMMON, *own))]
-        parameters += [inspect.Parameter(name, kind, default=None) for name in LATE]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        kind = reflection.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [reflection.Parameter("api", kind)]
+        parameters += [reflection.Parameter(name, kind) for name in (*COMMON, *own)]
+        parameters += [reflection.Parameter(name, kind, default=None) for name in LATE]
+        run.__signature__ = reflection.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {}
+        # Read by whoever lists tools: a description, and a line for each argument.
+        told = "\n".join(f"    {name}: {ABOUT[name]}" for name in names)
+        run.__doc__ = f"{about}\n\nParameters:\n{told}"
+        run.about, run.names, run.result = about, names, result  # type: ignore[attr-defined]
         return run
 
     return decorate
 
 
 class Api:
-    """Every endpoint takes the image's file, the question, method, weights, retention and knobs by name; and may take a
-    model's name, the files of further images, and what each budget is for.
-    """
+    """Every endpoint takes the values of `COMMON`, its own, and those of `LATE`, which `ABOUT` explains."""
 
     def __init__(self, models: Models, board: Board) -> None:
         self.models, self.board = models, board
 
-    @endpoint()
-    def select(self, call: Call) -> dict[str, Any]:
-        """Which visual tokens a method keeps: pick order, kept indices in raster order, grids, rectangles in pixels."""
-        selection, method = call.engine.selection(call.session, call.setting), call.setting.method
-        encoded = call.engine.encoded(call.session)
-        merged = selection.merge_into
-        return {
-            "model": call.session.model, "method": method.name, "knobs": dataclasses.asdict(method),
-            "mmr_lambda": lambda_of(method), "retention": call.setting.retention, "n": selection.n,
-            "budget": selection.k, "order": selection.order.tolist(), "indices": selection.indices.tolist(),
-            "merge_into": None if merged is None else merged.tolist(),
-            "grids": [[g.t, g.gh, g.gw] for g in encoded.tokens.grids],
-            "images": [g.image for g in encoded.tokens.grids],
-            "rects": [[round(float(x), 2) for x in rect] for rect in encoded.rects],
-        }  # fmt: skip
+    @endpoint(facts.Selected)
+    def select(self, call: Call) -> facts.Selected:
+        """Which K of N visual tokens a pruning method keeps: pick order, ascending indices, merges, rectangles in
+        pixels. Asks no language model.
+        """
+        return facts.selected(call.engine, call.session, call.setting)
 
-    @endpoint()
-    def answer(self, call: Call) -> dict[str, Any]:
-        """The answers with all and with the kept tokens, agreement, fidelity, and what each cost."""
+    @endpoint(facts.Answered)
+    def answer(self, call: Call) -> facts.Answered:
+        """The greedy answers with all N and with the K kept visual tokens, whether they agree, fidelity (0 to 1),
+        prefill FLOPs, KV-cache bytes, and measured seconds to the first token.
+        """
         *_, last = reports.reports(call.engine, call.session, call.setting, Task())
-        method = call.setting.method
-        told = {"model": call.session.model, "method": method.name, "knobs": dataclasses.asdict(method)}
-        return {**dataclasses.asdict(last), **told, "speedup": last.speedup}
+        return facts.answered(call.session, call.setting, last)
 
-    @endpoint("methods")
-    def pareto(self, call: Call, methods: Sequence[str] | None) -> dict[str, Any]:
-        """The I-H plane at this budget with its front, and fidelity curves of `methods` (none where it is empty)."""
+    @endpoint(facts.Tradeoff, "methods")
+    def pareto(self, call: Call, methods: Sequence[str] | None) -> facts.Tradeoff:
+        """The plane of importance retention I(S) against the Hopkins statistic H(S) at this budget with its front, and
+        the fidelity curves (fidelity 0 to 1 at nine retention ratios) of the methods that are named.
+        """
         checked_question(call.session.first)
         points = tradeoff.plane(call.engine, call.session, call.setting)
         curves: tuple[Any, ...] = ()
@@ -107,26 +120,27 @@ class Api:
             chosen, left_out = tradeoff.sweep_methods(call.offer, methods, call.setting.method)
             for progress in tradeoff.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
-        return {
-            "plane": [_plain(point) for point in points[:-1]],
-            "here": _plain(points[-1]),
-            "front": [_plain(point) for point in front(points[:-1])],
-            "fidelity": [_plain(point) for point in curves],
-            "left_out": left_out,
-        }
+        return facts.tradeoff(points, curves, left_out)
+
+    @endpoint(Card, "token")
+    def inspect(self, call: Call, token: object) -> Card:
+        """Why one visual token is kept or dropped: its place, rank among the picks, importance, most similar kept
+        token, MMR score, and a sentence. Asks no language model.
+        """
+        return live.card(call.engine, call.session, call.setting, token)
 
     @contextmanager
     def call(
         self,
-        path: str | None,
+        image: str | None,
         question: Any,
-        name: Any,
+        method: Any,
         importance: Any,
         diversity: Any,
         retention: Any,
         knobs: Any,
         model: Any,
-        images: Sequence[str] | None,
+        more_images: Sequence[str] | None,
         per: Any,
     ) -> Iterator[Call]:
         """The call with its model loaded, which stays so until the block ends. Raises ValueError for bad values."""
@@ -136,17 +150,10 @@ class Api:
             raise ValueError(f"knobs is {own!r}: must be an object such as {{'importance': 'feature_norm'}}")
         if per is not None and per not in SCOPES:
             raise ValueError(f"per is {per!r}: must be one of {', '.join(SCOPES)}")
-        files = [file for file in (path, *(images or ())) if file]
+        files = [file for file in (image, *(more_images or ())) if file]
         pictures = checked_pictures(tuple(self.models.resources.pictures.open(file)[0] for file in files))
         for _ in self.models.open(chosen, PROGRAMS):
             pass
         with self.models.use(chosen, PROGRAMS) as (engine, offer):
-            method = self.board.named(offer, name, importance, diversity, own)
-            session = Session(chosen, pictures, (question,))
-            yield Call(engine, offer, session, Setting(method, retention, per or "sample"))
-
-
-def _plain(point: Any) -> dict[str, Any]:
-    """JSON has no NaN: an undefined Hopkins statistic becomes null."""
-    values = dataclasses.asdict(point)
-    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+            made = self.board.named(offer, method, importance, diversity, own)
+            yield Call(engine, offer, Session(chosen, pictures, (question,)), Setting(made, retention, per or "sample"))

@@ -1,4 +1,4 @@
-"""The page: what it opens with, which event calls which handler, the named endpoints. No decision is taken here."""
+"""The page: what it opens with, which event calls which handler. No decision is taken here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import gradio as gr
 
 from app import gpu, live, looks, report_views, reports, tradeoff, views
 from app.api import Api
-from app.controls import Board, image_input
+from app.api_page import endpoints
+from app.compare_page import wire_compare
+from app.controls import Board
 from app.device import Task
 from app.engine import Engine
 from app.examples import EXAMPLES, FOLDER
@@ -21,7 +23,6 @@ from app.offer import Offer
 from app.parts import AT_ONCE, DEVICE, LAST, LIGHT_WORK, LOADING, QUIET
 from app.session import Session, Setting
 from app.settings import Settings
-from pruning.allocation import SCOPES
 from pruning.charts import PAGE
 
 
@@ -37,7 +38,7 @@ def build_demo(models: Models) -> gr.Blocks:
         ) as demo:
             page = layout(board, start)
             _wire(demo, page, gr.State(start.session), handlers, images, menus, board)
-            _endpoints(Api(models, board), start)
+            endpoints(Api(models, board), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
     demo.queue(default_concurrency_limit=4, max_size=256)
     return demo
 
@@ -169,21 +170,5 @@ def _wire(
         clicked = [*place, page.about_method, *page.knobs]
         follow(chart.select(handlers.load, [session, *place], clicked, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
+    wire_compare(page.compare, handlers.models, handlers.setting, session, inputs)
     demo.unload(handlers.gone)
-
-
-def _endpoints(api: Api, start: Start) -> None:
-    """The named API: components that no page shows, so that files go through the same checks as an upload."""
-    with gr.Column(visible=False):
-        path, question = image_input(label="image"), gr.Textbox(label="question")
-        name = gr.Textbox(start.method, label="method", info=f"one of {', '.join(start.offer.methods)}")
-        values = {"importance": IMPORTANCE, "diversity": DIVERSITY, "retention": RETENTION}
-        numbers = [gr.Number(value, label=label) for label, value in values.items()]
-        knobs, methods, out = gr.JSON({}, label="knobs"), gr.JSON([], label="methods"), gr.JSON(label="result")
-        model = gr.Textbox(start.session.model, label="model", info=f"one of {', '.join(api.models.allowed)}")
-        images = gr.File(label="further images", file_count="multiple")
-        scope = gr.Textbox("sample", label="per", info=f"what the budget is for: {', '.join(SCOPES)}")
-        inputs, late = [path, question, name, *numbers, knobs], [model, images, scope]
-        for endpoint, own in ((api.select, []), (api.answer, []), (api.pareto, [methods])):
-            about = {"api_name": endpoint.__name__, "api_description": endpoint.__doc__}
-            gr.Button().click(endpoint, [*inputs, *own, *late], out, **about, **DEVICE)

@@ -1,0 +1,55 @@
+"""The named endpoints on the page: components that nobody sees, so that files go through the same checks as an upload.
+
+Every value has a JSON schema, which the API page and the MCP tools show.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app import facts
+from app.api import ABOUT, Api
+from app.controls import image_input
+from app.parts import DEVICE
+from pruning.allocation import SCOPES
+from pruning.method import METHODS
+
+NUMBER, STRING = {"type": "number"}, {"type": "string"}
+KNOBS = {"type": "object", "additionalProperties": {"anyOf": [NUMBER, STRING]}}
+
+
+def endpoints(api: Api, method: str, weights: tuple[float, float], retention: float) -> None:
+    """Every endpoint under its own name. The other values are what a caller gets who leaves them out."""
+    models = list(api.models.allowed)
+    known = {"type": "string", "enum": list(METHODS)}
+    with gr.Column(visible=False):
+        inputs = {
+            "image": image_input(label="image"),
+            "question": gr.Textbox(label="question"),
+            "method": _typed(gr.Textbox(method, label="method"), known),
+            "importance": _typed(gr.Number(weights[0], label="importance"), NUMBER | {"minimum": 0}),
+            "diversity": _typed(gr.Number(weights[1], label="diversity"), NUMBER | {"minimum": 0}),
+            "retention": _typed(
+                gr.Number(retention, label="retention"), NUMBER | {"exclusiveMinimum": 0, "maximum": 1}
+            ),
+            "knobs": _typed(gr.JSON({}, label="knobs"), KNOBS),
+            "token": _typed(gr.Number(label="token"), {"type": "integer", "minimum": 0}),
+            "methods": _typed(gr.JSON([], label="methods"), {"type": "array", "items": known}),
+            "model": _typed(gr.Textbox(models[0], label="model"), {"type": "string", "enum": models}),
+            "more_images": gr.File(label="more_images", file_count="multiple"),
+            "per": _typed(gr.Textbox(SCOPES[0], label="per"), {"type": "string", "enum": list(SCOPES)}),
+        }
+        for name, component in inputs.items():
+            _typed(component, component.api_info() | {"additional_description": ABOUT[name]})
+        for endpoint in (api.select, api.answer, api.pareto, api.inspect):
+            result = _typed(gr.JSON(label="result"), facts.schema(endpoint.result))
+            about = {"api_name": endpoint.__name__, "api_description": endpoint.about}
+            gr.Button().click(endpoint, [inputs[name] for name in endpoint.names], result, **about, **DEVICE)
+
+
+def _typed(component: Any, schema: dict[str, Any]) -> Any:
+    """The component with this schema for its value. On the instance: for a subclass, Gradio writes a stub file."""
+    component.api_info = lambda: schema
+    return component

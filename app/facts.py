@@ -1,0 +1,167 @@
+"""Results as plain values: what the named endpoints return and an export holds, each with its JSON schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from app.engine import Engine
+from app.reports import Piece, Report, Side
+from app.session import Session, Setting
+from pruning.curves import FidelityPoint
+from pruning.pareto import PlanePoint, front, lambda_of
+
+if TYPE_CHECKING:
+    from pruning.method import Method
+
+Knobs = dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a result was made with."""
+
+    model: Annotated[str, Field(description="name of the model")]
+    method: Annotated[str, Field(description="key of the pruning method")]
+    knobs: Annotated[Knobs, Field(description="all knobs of the method, λ among them where it has one")]
+    mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
+    retention: Annotated[float, Field(description="share of the visual tokens that is kept, as asked for")]
+    n: Annotated[int, Field(description="N, visual tokens of all images together")]
+    budget: Annotated[int, Field(description="K, visual tokens kept")]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A grid of visual tokens: an image, or one tile of it. Its tokens follow each other in raster order."""
+
+    t: Annotated[int, Field(description="frames")]
+    gh: Annotated[int, Field(description="rows of tokens")]
+    gw: Annotated[int, Field(description="columns of tokens")]
+    start: Annotated[int, Field(description="index of its first token among the N")]
+    image: Annotated[int, Field(description="index of the image that it shows, from 0")]
+    role: Annotated[str, Field(description="whole, tile or thumbnail")]
+
+
+@dataclass(frozen=True)
+class Selected(Used):
+    """Which visual tokens stay."""
+
+    order: Annotated[list[int], Field(description="(K,) token indices, the first pick first")]
+    indices: Annotated[list[int], Field(description="(K,) the same, ascending: what the language model receives")]
+    merge_into: Annotated[
+        list[int] | None,
+        Field(description="(N,) the kept token that absorbs each token, -1 = dropped; null where none is merged"),
+    ]
+    grids: Annotated[list[Part], Field(description="the grids, which cover the N tokens in order")]
+    rects: Annotated[
+        list[tuple[float, float, float, float]],
+        Field(description="(N, 4) x0, y0, x1, y1 of each token, in pixels of its image as listed in sizes"),
+    ]
+    sizes: Annotated[list[tuple[int, int]], Field(description="width and height of each image, pixels")]
+
+
+@dataclass(frozen=True)
+class Answered(Used):
+    """Both answers, how far they agree, what each costs. Seconds are measured here; FLOPs and bytes are analytic."""
+
+    question: Annotated[str, Field(description="what was asked")]
+    full: Annotated[Side, Field(description="the answer with all N visual tokens")]
+    kept: Annotated[Side, Field(description="the answer with the K kept ones")]
+    agree: Annotated[bool | None, Field(description="whether both answers are the same, token for token")]
+    fidelity: Annotated[
+        float | None, Field(description="exp(-mean KL divergence) over the tokens of the all-token answer, 0 to 1")
+    ]
+    pieces: Annotated[list[Piece], Field(description="what pruning took from each token of the all-token answer")]
+    select_s: Annotated[float | None, Field(description="selection, seconds, similarity matrix included")]
+    encode_s: Annotated[float, Field(description="encoding of the images, seconds; the same with and without pruning")]
+    speedup: Annotated[
+        float | None, Field(description="time to first token with all tokens over that with the kept ones + selection")
+    ]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A kept set on the plane of importance and diversity."""
+
+    method: Annotated[str, Field(description="key of the pruning method")]
+    title: Annotated[str, Field(description="its name")]
+    mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
+    budget: Annotated[int, Field(description="K, visual tokens kept")]
+    retention: Annotated[float, Field(description="share of the visual tokens that is kept")]
+    importance_retention: Annotated[float, Field(description="I(S), 0 to 1")]
+    hopkins: Annotated[float | None, Field(description="H(S), 0 to 1, lower is more diverse; null where K is 1")]
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Where a setting lies between importance and diversity, and what is left of the answer as fewer tokens stay."""
+
+    plane: Annotated[list[Point], Field(description="λ sweeps and reference strategies at this budget")]
+    here: Annotated[Point, Field(description="the setting that was asked for")]
+    front: Annotated[list[Point], Field(description="the points of the plane that no other beats")]
+    fidelity: Annotated[list[FidelityPoint], Field(description="measured fidelity by method and retention ratio")]
+    left_out: Annotated[list[str], Field(description="why methods that were asked for are not among them")]
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    """JSON schema of one of these values, or of another dataclass."""
+    return TypeAdapter(kind).json_schema()
+
+
+def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
+    """Raises ValueError as `Engine.selection` does."""
+    selection, encoded = engine.selection(session, setting), engine.encoded(session, setting.method.needs)
+    merged = selection.merge_into
+    return Selected(
+        **_used(session, setting, selection.n, selection.k),
+        order=selection.order.tolist(),
+        indices=selection.indices.tolist(),
+        merge_into=None if merged is None else merged.tolist(),
+        grids=[Part(g.t, g.gh, g.gw, g.start, g.image, g.role) for g in encoded.tokens.grids],
+        rects=[(x0, y0, x1, y1) for x0, y0, x1, y1 in encoded.rects.astype(float).round(2).tolist()],
+        sizes=[(int(width), int(height)) for width, height in encoded.sizes],
+    )
+
+
+def answered(session: Session, setting: Setting, report: Report) -> Answered:
+    """A finished report."""
+    shared = {name: getattr(report, name) for name in ("question", "full", "kept", "agree", "fidelity", "select_s")}
+    return Answered(
+        **_used(session, setting, report.n, report.budget),
+        **shared,
+        pieces=list(report.pieces),
+        encode_s=report.encode_s,
+        speedup=report.speedup,
+    )
+
+
+def tradeoff(points: Sequence[PlanePoint], curves: Sequence[FidelityPoint], left_out: Sequence[str]) -> Tradeoff:
+    """points: of `app.tradeoff.plane`, the present setting last."""
+    *swept, here = points
+    return Tradeoff(
+        [point(p) for p in swept], point(here), [point(p) for p in front(swept)], list(curves), list(left_out)
+    )
+
+
+def point(p: PlanePoint) -> Point:
+    """JSON has no NaN: a Hopkins statistic that is not defined becomes None."""
+    values = dataclasses.asdict(p)
+    return Point(**{**values, "hopkins": p.hopkins if math.isfinite(p.hopkins) else None})
+
+
+def knobs(method: Method) -> Knobs:
+    """All knobs of a method by name."""
+    return dataclasses.asdict(method)
+
+
+def _used(session: Session, setting: Setting, n: int, budget: int) -> dict[str, Any]:
+    method = setting.method
+    return {
+        "model": session.model, "method": method.name, "knobs": knobs(method), "mmr_lambda": lambda_of(method),
+        "retention": setting.retention, "n": n, "budget": budget,
+    }  # fmt: skip
