@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,6 @@ class Loader:
         self._settings = settings
         self.device = str(choose_device(settings.device))
         self._needs: dict[str, int | None] = {}
-        self._asking = threading.Lock()
         self._threads, self._all_small = torch.get_num_threads(), True
 
     def load(self, model_id: str, tell: Tell | None = None) -> VLM:
@@ -50,9 +49,6 @@ class Loader:
         from pruning.models import SHIPPED, load
 
         s = self._settings
-        with self._asking:
-            if self._needs.get(model_id, 0) is None:
-                del self._needs[model_id]  # once it is downloaded, it can be known
         vlm = load(
             model_id,
             device=s.device,
@@ -66,25 +62,25 @@ class Loader:
         self._share_threads(vlm)
         return vlm
 
-    def need(self, model_id: str) -> int | None:
-        """Bytes that it takes, weights and work; None where that cannot be known before it is downloaded."""
+    def need(self, model_id: str, ask_hub: bool = False) -> int | None:
+        """Bytes that it takes, weights and work; None where that cannot be known, or only from the hub.
+
+        ask_hub: ask there too, which takes its time; the answer is remembered.
+        """
         from pruning.models import memory
         from pruning.models.presets import PRESETS
 
-        with self._asking:
-            if model_id not in self._needs:
-                s = self._settings
-                preset = next((p for p in PRESETS if p.model_id == model_id), None)
-                try:
-                    found = (
-                        preset.need(s.dtype, s.quantization, s.device)
-                        if preset
-                        else memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
-                    )
-                except ValueError:  # what is wrong with it is said when someone loads it
-                    found = None
-                self._needs[model_id] = None if found is None else found.total
-            return self._needs[model_id]
+        s = self._settings
+        if self._needs.get(model_id) is None:
+            preset = next((p for p in PRESETS if p.model_id == model_id), None)
+            found = None
+            if preset is not None:
+                found = preset.need(s.dtype, s.quantization, s.device)
+            elif ask_hub or (model_id not in self._needs and Path(model_id).expanduser().is_dir()):
+                with suppress(ValueError):  # what is wrong with it is said when it is loaded
+                    found = memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
+            self._needs[model_id] = None if found is None else found.total
+        return self._needs[model_id]
 
     def _share_threads(self, vlm: VLM) -> None:
         """One CPU thread as long as all models are small, else as many as there were."""

@@ -154,7 +154,8 @@ class Models:
 
     def _load(self, name: str, flight: Flight) -> None:
         model = self.allowed[name]
-        need = self._loader.need(model.model_id)
+        flight.tell("looking up its size", None)
+        need = self._loader.need(model.model_id, ask_hub=True)
         leaving: list[str] = []
         if need is not None and need > self._loader.free():
             self.resources.memories.clear()  # they lie on the device, and are only there to save time

@@ -55,7 +55,7 @@ class Shelf:
             raise found
         return found
 
-    def need(self, model_id: str) -> int | None:
+    def need(self, model_id: str, ask_hub: bool = False) -> int | None:
         return self.needs.get(model_id)
 
     def free(self) -> int:
@@ -112,10 +112,19 @@ def installed_browser() -> str | None:
 
 @contextmanager
 def browser() -> Iterator:
+    """Chromium, whose contexts are visitors that have been here before: the guide for new ones stays closed."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=installed_browser(), args=FLAGS)
+        new_context = chromium.new_context
+
+        def visitor(**options):
+            context = new_context(**options)
+            context.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
+            return context
+
+        chromium.new_context = visitor
         try:
             yield chromium
         finally:

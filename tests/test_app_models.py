@@ -314,6 +314,20 @@ def test_the_loader_knows_sizes_without_loading(tiny_folder):
     assert loader.free() > 0
 
 
+def test_only_a_load_asks_the_hub_for_a_size(monkeypatch):
+    from pruning.models.footprint import Need
+
+    asked, answers = [], [None, Need(5, 2)]
+    monkeypatch.setattr("pruning.models.memory.estimate", lambda *v, **n: asked.append(v) or answers[len(asked) - 1])
+    loader = Loader(Settings(device="cpu"))
+    assert loader.need("somebody/else") is None
+    assert asked == []  # the menu never waits for the network
+    assert loader.need("somebody/else", ask_hub=True) is None
+    assert loader.need("somebody/else", ask_hub=True) == 7
+    assert loader.need("somebody/else") == 7
+    assert len(asked) == 2
+
+
 def test_the_loader_hands_on_the_operators_options(tiny_folder, tiny_vlm, monkeypatch):
     asked = []
     monkeypatch.setattr("pruning.models.load", lambda model_id, **options: asked.append(options) or tiny_vlm)
