@@ -21,6 +21,7 @@ from app.menus import Menus
 from app.models import Models
 from app.offer import Offer
 from app.parts import AT_ONCE, DEVICE, LAST, LIGHT_WORK, LOADING, QUIET
+from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from pruning.charts import PAGE
@@ -171,4 +172,5 @@ def _wire(
         follow(chart.select(handlers.load, [session, *place], clicked, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(page.compare, handlers.models, handlers.setting, session, inputs)
+    wire_presenter(place_presenter(page), page, handlers, inputs)
     demo.unload(handlers.gone)
