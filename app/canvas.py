@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import looks
-from app.views import LEGENDS
+from app.views import legends
 from pruning import draw
 from pruning.ops import minmax
 from pruning.pareto import LAMBDAS, lambda_of
@@ -35,10 +35,9 @@ SCRIPTS = ("canvas-model", "canvas-paint", "canvas")
 
 def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:
     """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
-    legends = "".join(f'<span data-legend="{style}" hidden>{words}</span>' for style, words in LEGENDS.items())
     return gr.HTML(
         value,
-        html_template=looks.template("canvas").replace("<!-- legends -->", legends),
+        html_template=looks.template("canvas").replace("<!-- legends -->", legends()),
         js_on_load="\n".join(looks.script(name) for name in SCRIPTS),
         elem_id="canvas",
         apply_default_css=False,

@@ -93,7 +93,7 @@ def news(
     about = {
         "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
         "question": session.questions[-1] if session.questions else "", "retention": setting.retention,
-        "lambda": lambda_of(setting.method), "scope": setting.scope,
+        "lambda": lambda_of(setting.method), "scope": setting.scope, "method": presenter_views.method(setting.method),
     }  # fmt: skip
     method, retention, scope = setting.method, setting.retention, setting.scope
     yield {

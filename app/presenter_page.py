@@ -15,6 +15,7 @@ from app.layout import Page
 from app.parts import AT_ONCE, LAST, LONG_WORK, QUIET
 from app.presenter import Wish
 from app.session import Session
+from app.views import legends
 from pruning.pareto import RETENTIONS
 
 KIND = "presenter"  # of its tasks
@@ -26,7 +27,7 @@ def place_presenter(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=looks.template("presenter"),
+            html_template=looks.template("presenter").replace("<!-- legends -->", legends()),
             js_on_load="\n".join(looks.script(name) for name in SCRIPTS),
             elem_id="presenter",
             apply_default_css=False,

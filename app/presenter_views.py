@@ -7,6 +7,8 @@ from typing import Any
 from app.markup import NONE
 from app.reports import Report
 from app.tradeoff import Progress
+from pruning.method import Method
+from pruning.pareto import lambda_of
 
 LONG = 24  # characters: a longer answer is set smaller
 WAITING = {
@@ -36,6 +38,12 @@ def told(r: Report | None) -> dict[str, Any]:
         "verdict_words": words,
         "facts": _facts(r),
     }
+
+
+def method(chosen: Method) -> str:
+    """ "IDPruner, λ = 0.50"."""
+    balance = lambda_of(chosen)
+    return chosen.title if balance is None else f"{chosen.title}, λ = {balance:.2f}"
 
 
 def measured(p: Progress) -> str:

@@ -4,7 +4,7 @@
 
 const opener = element.querySelector('[data-part="open"]');
 const dialog = element.querySelector("template").content.cloneNode(true).querySelector("dialog");
-(element.closest(".gradio-container") ?? document.body).append(dialog); // here the component would tidy it away
+element.closest(".contain").append(dialog); // in here the component would tidy it away
 const piece = (name) => dialog.querySelector(`[data-part="${name}"]`);
 
 const view = {
@@ -33,6 +33,8 @@ function open() {
 function move(by) {
   if (view.place === null) return; // where we are is not known yet
   view.place = (view.place + by + view.total) % view.total;
+  for (const name of ["title", "question"]) piece(name).textContent = "";
+  piece("place").textContent = `${view.place + 1} of ${view.total}`;
   wish();
 }
 
@@ -54,9 +56,11 @@ function otherCurves() {
 // What is on its way must not look like a result: it is faint, and says so.
 function wait() {
   dialog.dataset.waits = "yes";
+  dialog.dataset.stage = "waiting";
   piece("status").textContent = "Computing …";
   piece("chart").setAttribute("aria-busy", "true");
   for (const name of ["full", "kept", "verdict"]) piece(name).textContent = "";
+  piece("verdict").className = "";
   for (const value of piece("facts").querySelectorAll("dd")) value.textContent = "–";
   for (const figure of dialog.querySelectorAll("figure")) figure.setAttribute("aria-busy", "true");
 }
@@ -70,6 +74,7 @@ function tell() {
   Object.assign(view, { told, place: told.place, total: told.total, retention: told.retention });
   piece("title").textContent = told.title;
   piece("place").textContent = `${told.place + 1} of ${told.total}`;
+  piece("method").textContent = `· ${told.method}`;
   piece("question").textContent = told.question;
   piece("full").textContent = told.full;
   piece("kept").textContent = told.kept;
@@ -136,6 +141,7 @@ function paint() {
   const setting = { retention: view.retention, lambda: view.told.lambda, scope: view.told.scope };
   const chosen = selectionAt(data, setting, view.exact);
   const style = document.querySelector("#style input:checked")?.value ?? "dimmed";
+  for (const legend of dialog.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== style;
   for (const figure of dialog.querySelectorAll("figure")) {
     const painter = painterOf(figure.querySelector("canvas"), held);
     if (figure.dataset.side === "kept") {
