@@ -28,6 +28,11 @@ LEGENDS = {
 }
 
 
+def legends() -> str:
+    """All legends as hidden pieces, of which a canvas shows the one for its style."""
+    return "".join(f'<span data-legend="{style}" hidden>{words}</span>' for style, words in LEGENDS.items())
+
+
 def strip(pictures: Sequence[NDArray[np.uint8]]) -> str:
     """The images of a question with several, each with a button that removes it."""
     if len(pictures) < 2:
