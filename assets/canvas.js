@@ -9,7 +9,7 @@ const slider = (id) => document.querySelector(`#${id} input[type=number], #${id}
 const state = {
   data: null, exact: null, pictures: [], view: { zoom: 1, x: 0, y: 0 }, fit: 1,
   cursor: -1, hover: -1, chosen: -1, tool: "inspect", forced: { in: new Set(), out: new Set() },
-  step: null, playing: 0, frame: 0, drag: null, seen: "",
+  step: null, playing: 0, frame: 0, late: 0, drag: null, seen: "",
 };
 
 function setting() {
@@ -30,11 +30,15 @@ function selection() {
 }
 
 function redraw() {
-  if (!state.frame) state.frame = requestAnimationFrame(paint);
+  if (state.frame) return;
+  state.frame = requestAnimationFrame(paint);
+  state.late = setTimeout(paint, 250); // a window that the browser does not draw gets no frames
 }
 
 function paint() {
-  state.frame = 0;
+  cancelAnimationFrame(state.frame);
+  clearTimeout(state.late);
+  state.frame = state.late = 0;
   const canvas = stage();
   if (!state.data || !canvas || state.pictures.length !== state.data.images.length) return;
   const chosen = selection();

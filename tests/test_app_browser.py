@@ -10,7 +10,14 @@ from PIL import Image
 
 pytestmark = pytest.mark.browser
 SHOTS = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
-OVERLAY = "#overlay img"
+OVERLAY = "#canvas [data-kept]"
+DRAWN = """() => {
+  const canvas = document.querySelector("#canvas canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let sum = 0;
+  for (let i = 0; i < data.length; i += 89) sum = (sum * 31 + data[i]) % 1000000007;
+  return sum;
+}"""
 
 
 @pytest.fixture
@@ -22,7 +29,7 @@ def page(served, chromium):
     tab.on("request", lambda request: outside.append(request.url) if foreign(request.url) else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto(served.url + "?__theme=light")
-    tab.wait_for_selector(OVERLAY)
+    tab.wait_for_selector(OVERLAY, state="attached")
     yield tab
     context.close()
     assert outside == []
@@ -36,16 +43,14 @@ def foreign(url: str) -> bool:
     )
 
 
-def overlay(tab) -> str:
-    return tab.get_attribute(OVERLAY, "src")
+def overlay(tab) -> int:
+    """A number that the canvas's pixels give."""
+    return tab.evaluate(DRAWN)
 
 
-def changed(tab, selector: str, attribute: str, before: str) -> None:
-    """Wait until an attribute is no longer what it was."""
-    tab.wait_for_function(
-        "([s, a, b]) => { const e = document.querySelector(s); return e && e.getAttribute(a) !== b; }",
-        arg=[selector, attribute, before],
-    )
+def changed(tab, before: int) -> None:
+    """Wait until the canvas is no longer what it was."""
+    tab.wait_for_function(f"before => ({DRAWN})() !== before", arg=before)
 
 
 def answered(tab) -> None:
@@ -89,10 +94,51 @@ def test_it_opens_with_a_result(page):
     assert page.locator("#report .costs tbody tr").count() == 6
 
 
+def test_who_is_new_is_told_what_this_is_and_only_once(served, chromium):
+    context = chromium.new_context()
+    context.add_init_script("if (!sessionStorage.asked) { localStorage.clear(); sessionStorage.asked = 1; }")
+    tab = context.new_page()
+    tab.goto(served.url)
+    tab.wait_for_selector("#guide:popover-open")
+    tab.get_by_role("button", name="Got it").click()
+    tab.wait_for_selector("#guide:not(:popover-open)", state="attached")
+    assert tab.evaluate("localStorage.getItem('idpruner-guide-seen')") == "yes"
+    tab.get_by_role("button", name="What is this?").click()
+    tab.wait_for_selector("#guide:popover-open")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("#guide:not(:popover-open)", state="attached")
+    context.close()
+
+
+def test_a_patch_tells_why_it_is_kept(page):
+    page.focus("#canvas canvas")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#card .card:not(.empty)")
+    card = page.inner_text("#card")
+    assert "patch (1, 1)" in card
+    assert "kept as" in card or "dropped:" in card
+    assert "percentile" in card
+
+
+def test_forced_patches_reach_the_answer(page, served):
+    page.focus("#canvas canvas")
+    page.keyboard.press("ArrowRight")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("i")
+    page.wait_for_function("document.querySelector('#canvas [data-kept]').dataset.kept.startsWith('1 2 3 ')")
+    answered(page)
+    page.focus("#canvas canvas")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#card .card.kept")
+    assert "kept as 3rd" in page.inner_text("#card")
+
+
 def test_a_dragged_slider_moves_overlay_then_answer(page):
     before, report = overlay(page), page.inner_text("#report .answer:nth-child(2) h3")
     drag(page, "retention", 0.8)
-    changed(page, OVERLAY, "src", before)
+    changed(page, before)
     page.wait_for_function("!document.querySelector('#readout').innerText.includes('16 of 64')")
     page.wait_for_function("b => document.querySelector('#report .answer:nth-child(2) h3').innerText !== b", arg=report)
     answered(page)
@@ -103,7 +149,7 @@ def test_a_dragged_slider_moves_overlay_then_answer(page):
 def test_a_slider_moved_by_keyboard_is_answered_too(page):
     before = overlay(page)
     slide(page, "importance-weight", 4)
-    changed(page, OVERLAY, "src", before)
+    changed(page, before)
     page.wait_for_function("document.querySelector('#readout').innerText.includes('0.58')")
     slide(page, "retention", 12)
     page.wait_for_function("document.querySelector('#readout').innerText.includes('24 of 64')")
@@ -114,6 +160,7 @@ def test_a_slider_moved_by_keyboard_is_answered_too(page):
 def test_both_weights_zero_say_so(page):
     slide(page, "importance-weight", -10)
     slide(page, "diversity-weight", -10)
+    page.wait_for_function("document.querySelector('#readout').innerText.includes('both weights are 0')")
     page.wait_for_selector("text=both 0")
 
 
@@ -122,7 +169,7 @@ def test_every_overlay_style_differs(page):
     for label in ("Grid outlines", "Importance heat", "Pick order"):  # “Merged groups” shows merging methods alone
         before = overlay(page)
         page.get_by_text(label, exact=True).click()
-        changed(page, OVERLAY, "src", before)
+        changed(page, before)
         seen.add(overlay(page))
     assert len(seen) == 4
 
@@ -131,7 +178,7 @@ def test_upload_question_and_hint(page, tmp_path):
     before = overlay(page)
     page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
     page.set_input_files("#image input[type=file]", picture(tmp_path, "mine.png", (200, 30, 40)))
-    changed(page, OVERLAY, "src", before)
+    changed(page, before)
     answered(page)
     page.fill("#question textarea", "what color is the xylophone?")
     page.click("#ask")
@@ -142,7 +189,7 @@ def test_upload_question_and_hint(page, tmp_path):
 def test_an_example_brings_its_question(page):
     before = overlay(page)
     page.click("#examples button:nth-child(6)")
-    changed(page, OVERLAY, "src", before)
+    changed(page, before)
     assert page.input_value("#question textarea") == "how many objects are there?"
     answered(page)
 
@@ -161,7 +208,7 @@ def test_broken_image_is_explained_and_the_page_goes_on(page, tmp_path):
     page.wait_for_selector("text=not an image")
     before = overlay(page)
     page.click("#examples button:nth-child(2)")
-    changed(page, OVERLAY, "src", before)
+    changed(page, before)
 
 
 def test_method_menu_comes_from_the_registry(page, served):
@@ -176,7 +223,7 @@ def test_method_menu_comes_from_the_registry(page, served):
     page.wait_for_function("document.querySelectorAll('[role=option]').length < 5")
     before = overlay(page)
     page.get_by_role("option", name="Random").click()
-    changed(page, OVERLAY, "src", before)
+    changed(page, before)
     page.wait_for_function("document.querySelector('#readout').innerText.includes('no λ')")
     page.wait_for_selector("#knob-seed")
     assert page.locator("#knob-importance").count() == 0 or not page.is_visible("#knob-importance")
@@ -252,7 +299,7 @@ def test_a_closed_tab_frees_the_device(served, chromium, slow_model):
     context = chromium.new_context()
     tab = context.new_page()
     tab.goto(served.url)
-    tab.wait_for_selector(OVERLAY)
+    tab.wait_for_selector(OVERLAY, state="attached")
     tab.fill("#question textarea", "is there a star in the picture?")
     tab.click("#ask")
     tab.wait_for_selector("#report .running .cursor")
@@ -273,7 +320,7 @@ def test_a_tab_closed_in_mid_sweep_ends_the_sweep(served, chromium, monkeypatch)
     context = chromium.new_context()
     tab = context.new_page()
     tab.goto(served.url)
-    tab.wait_for_selector(OVERLAY)
+    tab.wait_for_selector(OVERLAY, state="attached")
     answered(tab)
     tab.get_by_role("tab", name="Fidelity curves").click()
     tab.wait_for_selector("#progress >> text=points measured")
@@ -299,8 +346,7 @@ def test_the_page_fits_in_both_themes(shipped_page, chromium, width, theme):
     context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844})
     tab = context.new_page()
     tab.goto(f"{shipped_page.url}?__theme={theme}")
-    tab.wait_for_selector(OVERLAY)
-    tab.wait_for_function("document.querySelector('#overlay img').complete")
+    tab.wait_for_selector(OVERLAY, state="attached")
     tab.wait_for_function("[...document.querySelectorAll('#examples img, #image img')].every(i => i.complete)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
@@ -318,7 +364,7 @@ def test_the_shipped_model_answers_the_first_example(shipped_page, chromium):
     tab = context.new_page()
     tab.set_default_timeout(60_000)
     tab.goto(shipped_page.url + "?__theme=light")
-    tab.wait_for_selector(OVERLAY)
+    tab.wait_for_selector(OVERLAY, state="attached")
     answered(tab)
     assert [text.split("\n")[-1].strip() for text in tab.locator("#report .answer").all_inner_texts()] == ["4", "4"]
     assert "photographs" in tab.inner_text("#about-model")
