@@ -1,4 +1,4 @@
-"""The model's calls as a ZeroGPU Space makes them: in a forked process, everything pickled on its way there and back."""
+"""The model's calls as a ZeroGPU Space makes them: in a forked process, everything pickled there and back."""
 
 import inspect
 import multiprocessing
@@ -19,6 +19,7 @@ from app.resources import Resources
 from app.session import Session, Setting
 from pruning.method import METHODS, make
 from pruning.models import Turn
+from tests.serving import Shelf, models_of
 
 QUESTION = "what color is the star?"
 PATIENCE = 60  # seconds without a result after which the other process is given up
@@ -55,7 +56,8 @@ def grant(duration):
                 process.join()
 
         def once(*arguments):
-            return list(ask(*arguments))[0]
+            (found,) = ask(*arguments)
+            return found
 
         return ask if inspect.isgeneratorfunction(function) else once
 
@@ -124,7 +126,7 @@ def test_errors_keep_their_words(space, key, noise):
         gpu.encode("never loaded", [noise(112, 112)], frozenset())
 
 
-class Strange(RuntimeError):
+class StrangeError(RuntimeError):
     """Cannot be pickled: its arguments are not those of its constructor."""
 
     def __init__(self, first, second):
@@ -133,10 +135,10 @@ class Strange(RuntimeError):
 
 def test_errors_that_cannot_be_pickled_are_named(space, key, tiny_vlm, noise, monkeypatch):
     def broken(*values):
-        raise Strange("kernel", "failed")
+        raise StrangeError("kernel", "failed")
 
     monkeypatch.setattr(tiny_vlm, "encode", broken)
-    with pytest.raises(RuntimeError, match="Strange: kernel failed"):
+    with pytest.raises(RuntimeError, match="StrangeError: kernel failed"):
         gpu.encode(key, [noise(112, 112)], frozenset())
 
 
@@ -161,9 +163,11 @@ def test_a_conversation_is_answered_and_measured_as_elsewhere(session, space, ti
 def test_stop_reaches_the_other_process(session, space):
     engine, asked = session
     task = Task()
-    for item in answers(engine, Asked(asked, QUESTION), task):
-        task.set()
-    assert item.cancelled
+    stream = answers(engine, Asked(asked, QUESTION), task)
+    next(stream)
+    task.set()
+    *_, last = stream
+    assert last.cancelled
     assert engine.resources.device.idle_within(5)
 
 
@@ -177,3 +181,17 @@ def test_methods_that_need_a_function_of_the_model_are_refused_there(tiny_vlm, s
 
 def test_they_run_where_the_model_is_at_hand(tiny_vlm):
     assert not any("ZeroGPU" in reason for reason in Offer(tiny_vlm).refused.values())
+
+
+def test_the_page_is_built_without_a_gpu(tiny_vlm, monkeypatch, uploads):
+    """Only visitors get one: what the page opens with is computed when it is opened."""
+    from app.ui import build_demo
+
+    def nobody(*values):
+        raise AssertionError("there is no visitor yet")
+
+    monkeypatch.setattr(gpu, "_once", nobody)
+    monkeypatch.setattr(gpu, "_stream", nobody)
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})))
+    loads = [event for event in demo.fns.values() if ("load" in {name for _, name in event.targets})]
+    assert len(loads) >= 2
