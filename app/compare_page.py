@@ -50,11 +50,11 @@ def place_compare() -> ComparePage:
     small: dict[str, Any] = {"size": "sm", "min_width": 0}
     heads, bodies, tools, replaces, removes = [], [], [], [], []
     with gr.Tab("Compare", id="compare"), gr.Column(elem_id="compare"):
-        with gr.Row(elem_id="compare-tools"):
+        with gr.Row(elem_classes="view-tools"):
             add = gr.Button("Add present setting", variant="primary", **small, elem_id="add-present")
             random = gr.Button("Add random", **small, elem_id="add-random")
             uniform = gr.Button("Add uniform", **small, elem_id="add-uniform")
-            run = gr.Button("Run again", **small, elem_id="compare-run")
+            run = gr.Button("Run again", **small, elem_id="compare-run", elem_classes="view-last")
             stop = gr.Button("Stop", **small, elem_id="compare-stop")
         status = html(compare_views.status(None, EMPTY), "compare-status")
         with gr.Row(elem_id="slots", equal_height=False):

@@ -66,7 +66,7 @@ def body(row: Row | None) -> str:
             f'<span class="fidelity">fidelity <b>{r.fidelity:.3f}</b><span class="bar" aria-hidden="true">'
             f'<i style="width:{r.fidelity:.1%}"></i></span></span>'
         )
-    kept = f"{r.budget} of {r.n} tokens, {share(r.budget / r.n)}"
+    kept = f"{r.budget} of {r.n} tokens"
     return (
         f'<p class="slot-answer"><small>{kept}</small>{words}</p>'
         f'<p class="slot-verdict" aria-live="polite">{verdict}</p>'
@@ -81,9 +81,8 @@ def status(step: Step | None, slots: Slots, out_of_date: bool = False) -> str:
             "the two baselines that every method has to beat. All answer the same question about the same images.</p>"
         )
     if step is None and out_of_date:
-        return notice(
-            "These results are about other images, another question or another model: press Run again", "warn"
-        )
+        told = notice("These results are about another image, question or model: press Run again", "warn")
+        return f'<div class="stale">{told}</div>'
     if step is None:
         return notice("Waiting to be measured …")
     if step.stage == "running":
@@ -114,7 +113,7 @@ def table(rows: Sequence[Row | None]) -> str:
     whole = max((report for _, _, report in known), key=lambda r: (r.full.ttft_s is not None, r.full.done))
     foot = _reference_line(whole) if whole.full.prefill_tokens else ""
     return (
-        '<div class="wide"><table class="sortable"><caption>All numbers. Press a column’s head to sort by it.</caption>'
+        '<div class="wide" tabindex="0"><table class="sortable"><caption>All numbers. Press a column’s head to sort by it.</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody><tfoot>{foot}</tfoot></table></div>"
     )
 
@@ -124,13 +123,13 @@ def matrix(rows: Sequence[Row | None]) -> str:
     known = [(LETTERS[place], row) for place, row in enumerate(rows) if row is not None and row.kept]
     if len(known) < 2:
         return ""
-    heads = "".join(f'<th scope="col">{letter}</th>' for letter, _ in known)
+    heads = "".join(f'<th scope="col"><b>{letter}</b></th>' for letter, _ in known)
     lines = "".join(
-        f'<tr><th scope="row">{letter}</th>{"".join(_cell(letter, row, *other) for other in known)}</tr>'
+        f'<tr><th scope="row"><b>{letter}</b></th>{"".join(_cell(letter, row, *other) for other in known)}</tr>'
         for letter, row in known
     )
     return (
-        '<div class="wide"><table class="iou"><caption>IoU of the kept sets: tokens that both keep, over tokens that '
+        '<div class="wide" tabindex="0"><table class="iou"><caption>IoU of the kept sets: tokens that both keep, over tokens that '
         "either keeps. Sets of different sizes cannot reach 1; the most they can is in brackets.</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
     )

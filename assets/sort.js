@@ -34,4 +34,6 @@ element.addEventListener("click", (event) => {
   sort();
 });
 
-new MutationObserver(sort).observe(element, { childList: true, subtree: true });
+// An update may change cells where they stand, so more than new children is looked at.
+const looked = { childList: true, subtree: true, characterData: true, attributeFilter: ["aria-sort", "data-value"] };
+new MutationObserver(sort).observe(element, looked);
