@@ -50,13 +50,18 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
     """Why one token is kept or dropped. Raises ValueError for a token that is not there."""
     if isinstance(token, float) and token.is_integer():
         token = int(token)
-    return inspect(
+    found = inspect(
         engine.tokens(session, setting.method.needs),
         engine.selection(session, setting),
         setting.method,
         token,  # type: ignore[arg-type]
         importance_of(engine, session, setting),
     )
+    if found.token in setting.forced.ins:
+        return replace(found, why="kept: you forced it in", score=None)
+    if found.token in setting.forced.outs:
+        return replace(found, why="dropped: you forced it out", score=None)
+    return found
 
 
 def importance_of(engine: Engine, session: Session, setting: Setting) -> Tensor:

@@ -9,7 +9,7 @@ const slider = (id) => document.querySelector(`#${id} input[type=number], #${id}
 const state = {
   data: null, exact: null, pictures: [], view: { zoom: 1, x: 0, y: 0 }, fit: 1,
   cursor: -1, hover: -1, chosen: -1, tool: "inspect", forced: { in: new Set(), out: new Set() },
-  step: null, playing: 0, frame: 0, late: 0, drag: null, seen: "",
+  step: null, playing: 0, frame: 0, late: 0, drag: null, seen: "", telling: 0,
 };
 
 function setting() {
@@ -167,8 +167,11 @@ function release(token) {
   redraw();
 }
 
+// Told once the hand rests: of events in quick succession the server would hear of the first and see the last.
 function tellForced() {
-  trigger("edit", { key: state.data.key, in: [...state.forced.in], out: [...state.forced.out] });
+  clearTimeout(state.telling);
+  const tell = () => trigger("edit", { key: state.data.key, in: [...state.forced.in], out: [...state.forced.out] });
+  state.telling = setTimeout(tell, 250);
 }
 
 function setTool(tool) {
