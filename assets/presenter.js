@@ -33,7 +33,7 @@ function open() {
 function move(by) {
   if (view.place === null) return; // where we are is not known yet
   view.place = (view.place + by + view.total) % view.total;
-  for (const name of ["title", "question"]) piece(name).textContent = "";
+  for (const name of ["title", "question", "all-count", "kept-count"]) piece(name).textContent = "";
   piece("place").textContent = `${view.place + 1} of ${view.total}`;
   wish();
 }
@@ -44,7 +44,6 @@ function step(by) {
   if (!further.length) return;
   view.retention = by > 0 ? Math.min(...further) : Math.max(...further);
   wish();
-  redraw(); // what is kept is known here already
 }
 
 function otherCurves() {
@@ -62,7 +61,7 @@ function wait() {
   for (const name of ["full", "kept", "verdict"]) piece(name).textContent = "";
   piece("verdict").className = "";
   for (const value of piece("facts").querySelectorAll("dd")) value.textContent = "–";
-  for (const figure of dialog.querySelectorAll("figure")) figure.setAttribute("aria-busy", "true");
+  redraw();
 }
 
 // News
@@ -103,7 +102,7 @@ function chart() {
   if (!drawn || drawn.turn !== view.turn) return;
   piece("chart").innerHTML = drawn.svg;
   piece("chart").setAttribute("aria-label", drawn.summary);
-  piece("chart").removeAttribute("aria-busy");
+  piece("chart").setAttribute("aria-busy", "false");
   status();
 }
 
@@ -140,6 +139,8 @@ function paint() {
   const { data } = held;
   const setting = { retention: view.retention, lambda: view.told.lambda, scope: view.told.scope };
   const chosen = selectionAt(data, setting, view.exact);
+  // Of the slide that is shown, any number of tokens is known here already.
+  const fresh = view.told.turn === view.turn || (view.told.place === view.place && chosen.exact);
   const style = document.querySelector("#style input:checked")?.value ?? "dimmed";
   for (const legend of dialog.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== style;
   for (const figure of dialog.querySelectorAll("figure")) {
@@ -153,8 +154,9 @@ function paint() {
     }
     figure.querySelector("canvas").setAttribute("aria-label", figure.dataset.side === "kept"
       ? `The picture with the ${chosen.k} kept patches marked` : `The whole picture, ${data.n} patches`);
-    if (view.told.turn === view.turn) figure.removeAttribute("aria-busy");
+    figure.setAttribute("aria-busy", String(!fresh));
   }
+  if (!fresh) return;
   piece("all-count").textContent = data.n.toLocaleString("en");
   piece("kept-count").textContent = `${chosen.k.toLocaleString("en")} · ${Math.round((100 * chosen.k) / data.n)} %`;
   dialog.dataset.kept = [...chosen.order].join(" ");
