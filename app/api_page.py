@@ -12,7 +12,7 @@ import gradio as gr
 from app import facts
 from app.api import ABOUT, Api
 from app.controls import image_input
-from app.parts import DEVICE
+from app.parts import PROGRAMS
 from pruning.allocation import SCOPES
 from pruning.method import METHODS
 
@@ -46,7 +46,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
         for endpoint in (api.select, api.answer, api.pareto, api.inspect):
             result = _typed(gr.JSON(label="result"), facts.schema(endpoint.result))
             about = {"api_name": endpoint.__name__, "api_description": endpoint.about}
-            gr.Button().click(endpoint, [inputs[name] for name in endpoint.names], result, **about, **DEVICE)
+            gr.Button().click(endpoint, [inputs[name] for name in endpoint.names], result, **about, **PROGRAMS)
 
 
 def _typed(component: Any, schema: dict[str, Any]) -> Any:

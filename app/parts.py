@@ -11,6 +11,8 @@ from app import looks
 # Events of one queue wait for each other. What waits for the device does so in the engine, one model call at a time, so
 # a queue only has to bound how many visitors' work is held in memory at once.
 DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
+# A program's call may have to load its model first: visitors' answers do not wait for that in one queue.
+PROGRAMS: dict[str, Any] = {"concurrency_id": "programs", "concurrency_limit": 4}
 LONG_WORK: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 4}  # of many model calls
 LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
 LOADING: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 16, "trigger_mode": "multiple"}
