@@ -1,5 +1,6 @@
 """Shared by all tests: one tiny random checkpoint per family, written once and loaded once."""
 
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -107,3 +108,17 @@ def chromium():
 
     with browser() as running:
         yield running
+
+
+@pytest.fixture
+def slow_model(served, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Every token of the served model takes 0.2 s for as long as the returned list is not empty."""
+    slow, generate = [True], served.engine.vlm.generate
+
+    def crawl(*values, **named):
+        for chunk in generate(*values, **named):
+            time.sleep(0.2 if slow else 0)
+            yield chunk
+
+    monkeypatch.setattr(served.engine.vlm, "generate", crawl)
+    return slow

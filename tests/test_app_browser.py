@@ -281,22 +281,6 @@ def test_a_slider_moved_in_mid_answer_ends_with_the_last_setting(page, slow_mode
     answered(page)
 
 
-@pytest.fixture
-def slow_model(served, monkeypatch):
-    """Every token takes 0.2 s for as long as the returned list is not empty."""
-    import time
-
-    slow, generate = [True], served.engine.vlm.generate
-
-    def crawl(*values, **named):
-        for chunk in generate(*values, **named):
-            time.sleep(0.2 if slow else 0)
-            yield chunk
-
-    monkeypatch.setattr(served.engine.vlm, "generate", crawl)
-    return slow
-
-
 def test_a_closed_tab_frees_the_device(served, chromium, slow_model):
     context = chromium.new_context()
     tab = context.new_page()
