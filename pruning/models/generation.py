@@ -22,8 +22,9 @@ from pruning.models.values import Chunk, Finish, Prompt
 
 @dataclass(frozen=True)
 class Visual:
-    """What stands at the placeholders: the value for `mm_encoder_outputs["image"]`, and a mark that tells it apart.
+    """What stands at the placeholders: the value for `mm_encoder_outputs["image"]`.
 
+    mark: tells these rows from others, for a KV memory; 0 where none asks.
     token_id: the placeholder's. marked: whether the language model must be told which tokens are visual.
     """
 

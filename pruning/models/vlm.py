@@ -169,7 +169,9 @@ class VLM:
             ValueError: bad question or selection, max_new_tokens below 1, or more tokens than the context holds.
         """
         prompt, rows = self._prepare(Sample(encoded, question, kept, history), max_new_tokens)
-        return generation.stream(self.model, prompt, self._visual(rows), self._decode, max_new_tokens, cancel, memory)
+        return generation.stream(
+            self.model, prompt, self._visual(rows, memory), self._decode, max_new_tokens, cancel, memory
+        )
 
     def answer(
         self,
@@ -184,7 +186,7 @@ class VLM:
     ) -> Answer:
         """`generate` to its end. Same arguments, same errors."""
         prompt, rows = self._prepare(Sample(encoded, question, kept, history), max_new_tokens)
-        visual = self._visual(rows)
+        visual = self._visual(rows, memory)
         chunks = generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel, memory)
         return Answer.from_chunks(list(chunks), prompt.n)
 
@@ -261,8 +263,8 @@ class VLM:
         self._check_length(prompt, max_new_tokens)
         return prompt, rows
 
-    def _visual(self, rows: Rows) -> Visual:
-        mark = hash(rows.features.numpy().tobytes())
+    def _visual(self, rows: Rows, memory: KVMemory | None = None) -> Visual:
+        mark = 0 if memory is None else hash(rows.features.numpy().tobytes())
         output = self.family.encoder_output(rows)
         return Visual(output, mark, self.config.image_token_id, self.family.marks_images)
 
