@@ -38,7 +38,7 @@ SHIPPED_NOTICE = (
 
 def stylesheet() -> str:
     """The style sheets of assets/ with the charts' colours of both themes before them."""
-    sheets = [(ASSETS / f"{name}.css").read_text("utf-8") for name in ("style", "workbench", "presenter")]
+    sheets = [(ASSETS / f"{name}.css").read_text("utf-8") for name in ("style", "workbench", "presenter", "tools")]
     return "\n".join([f":root {{{_variables(LIGHT)}}}", f".dark {{{_variables(DARK)}}}", *sheets])
 
 

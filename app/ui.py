@@ -24,6 +24,7 @@ from app.parts import AT_ONCE, DEVICE, LAST, LIGHT_WORK, LOADING, QUIET
 from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
+from app.share_page import place_share, wire_share
 from pruning.charts import PAGE
 
 
@@ -160,7 +161,7 @@ def _wire(
     heads = [page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
     switched = [session, *heads, *page.weights, *page.knobs]
     follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
-    demo.load(menus.opened, session, page.model, **LIGHT_WORK, **QUIET)
+    opened = demo.load(menus.opened, session, page.model, **LIGHT_WORK, **QUIET)
     if gpu.is_remote():
         follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
@@ -173,4 +174,5 @@ def _wire(
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(page.compare, handlers.models, handlers.setting, session, inputs)
     wire_presenter(place_presenter(page), page, handlers, inputs)
+    wire_share(place_share(page), page, handlers, menus, opened, inputs, follow)
     demo.unload(handlers.gone)

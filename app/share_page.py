@@ -1,0 +1,166 @@
+"""The link to what the page shows: the button that copies it, and what a page does that is opened with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from app import looks, share, share_reading, views
+from app.engine import Engine
+from app.examples import EXAMPLES
+from app.guard import guarded, message_for, owner
+from app.handlers import Handlers
+from app.layout import Page
+from app.menus import Menus
+from app.parts import AT_ONCE, LIGHT_WORK, LOADING, QUIET
+from app.session import Session
+from app.share import Link
+from app.updates import scopes, suggestions, talk_buttons
+
+UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
+MISSING = "The link was made with an uploaded image, which is not part of it: choose the image to see the same."
+REFUSED = "Not taken from it; the page's own values stand instead:"
+LONG = f"Of this conversation, the first {share.TURNS} questions are part of the link."
+FORCED = "Patches that you forced are not part of the link."
+
+
+def place_share(page: Page) -> gr.HTML:
+    """The button among the page's tools."""
+    with page.tools:
+        return gr.HTML(
+            None,
+            html_template=looks.template("share"),
+            js_on_load=looks.script("share"),
+            elem_id="share",
+            apply_default_css=False,
+            padding=False,
+            told=None,
+        )
+
+
+def wire_share(
+    view: gr.HTML,
+    page: Page,
+    handlers: Handlers,
+    menus: Menus,
+    opened: Any,
+    inputs: Sequence[Any],
+    follow: Callable[[Any], None],
+) -> None:
+    """opened: the last event of a page that opens. inputs: the visitor's session, and the page's settings. follow:
+    makes all results follow an event.
+    """
+    session, *settings = inputs
+    restored = gr.State("")
+    sharing = Sharing(view, page, session, restored, handlers, menus)
+    view.copy(sharing.copy, inputs, view, **LIGHT_WORK, **QUIET)
+    shown = [page.image, page.question, page.follow_up, page.anew, *page.suggestions]
+    heads = [page.loading, page.model, page.header, page.about_model, page.about_method]
+    outputs = [view, session, restored, *shown, *heads, *settings]
+    opened.then(sharing.open, [session, page.method], outputs, **LOADING, **QUIET)
+    # Only a page that was opened with a link has anything new to show.
+    follow(restored.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The event functions of one page."""
+
+    view: gr.HTML
+    page: Page
+    session: gr.State
+    restored: gr.State
+    handlers: Handlers
+    menus: Menus
+
+    @property
+    def rules(self) -> share_reading.Rules:
+        weight, retention = self.page.weights[0], self.page.retention
+        return share_reading.Rules(
+            tuple(self.menus.models.allowed), (weight.minimum, weight.maximum), (retention.minimum, retention.maximum)
+        )
+
+    @guarded
+    def copy(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> Any:
+        """The link, and what is not part of it."""
+        _, style, _, importance, diversity, *_ = settings
+        with self.menus.models.use(session.model, owner(request)) as (_, offer):
+            setting = self.handlers.setting(offer, session, settings)
+        link = share.of(session, setting, (importance, diversity), style)
+        notes = [UPLOADED] * (link.example == share.UPLOAD) + [FORCED] * bool(setting.forced)
+        notes += [LONG] * (len(session.questions) > share.TURNS)
+        turn, title = (event._data or {}).get("turn"), "Link to what the page shows"
+        return gr.HTML(told={"turn": turn, "title": title, "lead": "", "notes": notes, "query": share.write(link)})
+
+    def open(self, request: gr.Request, session: Session, method: str) -> Iterator[dict[Any, Any]]:
+        """Put what the address says into the controls; the page stays as it is where it says nothing."""
+        query = str(request.query_params or "")
+        link, refused = share_reading.read(query, self.rules)
+        if link is None:
+            yield {self.view: gr.skip()}
+            return
+        models, visitor, wanted = self.menus.models, owner(request), link.model or session.model
+        try:
+            for loading in models.open(wanted, visitor):
+                yield {self.page.loading: views.loading(loading)}
+        except Exception as error:
+            refused.append(f"model = {wanted!r} ({message_for(error).message})")
+            wanted = session.model
+        yield {self.page.loading: ""}
+        try:
+            changed, more = self._changed(request, replace(session, model=wanted), link, method)
+        except Exception as error:
+            changed, more = {}, [message_for(error).message]
+        refused += more
+        lead = " ".join([MISSING] * (link.example == share.UPLOAD) + [REFUSED] * bool(refused))
+        told = {"turn": 0, "title": "Opened with a link", "lead": lead, "notes": refused, "query": None}
+        yield {self.restored: query, **changed, **({self.view: gr.HTML(told=told)} if lead else {})}
+
+    def _changed(
+        self, request: gr.Request, session: Session, link: Link, method: str
+    ) -> tuple[dict[Any, Any], list[str]]:
+        """Component -> its value, for a link and a model that is loaded; and words on what is not taken."""
+        page, models = self.page, self.menus.models
+        example = next((e for e in EXAMPLES if e.name == link.example), None) or share.example_of(session)
+        if example is not None:
+            session = Session(session.model, (models.resources.pictures.open(example.path)[0],), example.questions[:1])
+        with models.use(session.model, owner(request)) as (engine, offer):
+            link, refused = share.settle(link, offer, method)
+            session, more = _asked(engine, session, link)
+            parts = scopes(engine.encoded(session).tokens.grids)
+        refused += more
+        per = link.per or "sample"
+        if per not in [value for _, value in parts["choices"]]:
+            refused.append(f"per = {per!r} (this image has no such parts)")
+            per = "sample"
+        name = link.method or method
+        switched = self.menus.switch(request, session, session.model, name)
+        heads = [self.session, page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
+        changed = dict(zip([*heads, *page.weights, *page.knobs], switched, strict=True))
+        changed[page.scope] = {**parts, "value": per}
+        given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
+        given += [(page.retention, link.retention), (page.style, link.overlay)]
+        for component, knob in zip(page.knobs, self.menus.board.knobs, strict=True):
+            if name in knob.methods:
+                given.append((component, link.knobs.get(knob.param.name)))
+        for component, value in given:
+            if value is not None:
+                changed[component] = {**changed.get(component, gr.update()), "value": value}
+        if example is not None:
+            changed |= {page.image: example.path}
+            changed |= dict(zip(page.suggestions, suggestions(example.questions), strict=True))
+        changed |= dict(zip((page.follow_up, page.anew), talk_buttons(session), strict=True))
+        return changed | {page.question: session.questions[-1] if session.questions else ""}, refused
+
+
+def _asked(engine: Engine, session: Session, link: Link) -> tuple[Session, list[str]]:
+    """The session with the link's questions, if the model can read them."""
+    try:
+        for question in link.questions:
+            engine.vlm.prompt(engine.encoded(session), question)
+    except ValueError as error:
+        return session, [f"question ({error})"]
+    return replace(session, questions=link.questions or session.questions), []
