@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextvars
 import hashlib
 import threading
+import time
 from collections.abc import Hashable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pruning.tokens import Selection
 
 PATIENCE = 120.0  # seconds without a token before a stream is given up
+TICK = 0.2  # seconds between two looks at whether a stream that has nothing to say was stopped
 MAX_NEW_TOKENS = 64
 
 
@@ -58,29 +60,41 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
     The model runs in a thread of its own that holds the device lock and never waits for the reader: a reader who
     goes away, or never comes back, cannot hold the device. Closing the iterator or setting `task` stops it.
     """
+    from pruning.models import Answer
+
     held: Answer | None = engine.cache.peek(asked.key(engine))
     if held is not None:
         yield held
         return
     encoded = engine.encoded(asked.session)
+    kept = encoded.tokens.n if asked.selection is None else asked.selection.k
+    prefill = engine.vlm.prompt(encoded, asked.question, asked.history).n - encoded.tokens.n + kept
     out: Queue[str | Answer | BaseException] = Queue()
 
     def work() -> None:
         try:
-            out.put(_generate(engine, encoded, asked, task, out))
+            out.put(_generate(engine, encoded, asked, prefill, task, out))
         except BaseException as error:
             out.put(error)
 
     # In the visitor's context: a ZeroGPU Space looks there for whose GPU time this is.
     local = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="answer", daemon=True)
     local.start()
-    done = False
+    done, said, since = False, "", time.monotonic()
     try:
         while not done:
             try:
-                item = out.get(timeout=PATIENCE)
+                item = out.get(timeout=TICK)
             except Empty:
-                raise TimeoutError(f"The model gave no token for {PATIENCE:g} s: try again") from None
+                if time.monotonic() - since > PATIENCE:
+                    raise TimeoutError(f"The model gave no token for {PATIENCE:g} s: try again") from None
+                if not task.is_set():
+                    continue
+                # Stopped while others have the device: the thread will find that out, nobody has to wait for it.
+                item = replace(Answer.from_chunks([], prefill), text=said)
+            since = time.monotonic()
+            if isinstance(item, str):
+                said = item
             if isinstance(item, BaseException):
                 raise item
             done = not isinstance(item, str)
@@ -139,7 +153,7 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
     return engine.cache.get(key, make, lambda made: 128 + 64 * len(made.sure))
 
 
-def _generate(engine: Engine, encoded: Encoded, asked: Asked, task: Task, out: Queue[Any]) -> Answer:
+def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task: Task, out: Queue[Any]) -> Answer:
     """Alone on the device, from the conversation's keys and values where they are still held."""
     from pruning.models import Answer, KVMemory
 
@@ -150,15 +164,13 @@ def _generate(engine: Engine, encoded: Encoded, asked: Asked, task: Task, out: Q
     def work() -> tuple[Answer, KVMemory | None]:
         # A second try, after memory ran out, begins with an empty one: who knows what the first left in it.
         memory = spare.pop() if spare else None if gpu.is_remote() else KVMemory()
-        prompt = engine.vlm.prompt(encoded, asked.question, asked.history).n - encoded.tokens.n
-        kept = encoded.tokens.n if asked.selection is None else asked.selection.k
         chunks = []
         values = (asked.question, asked.selection, asked.history, memory, MAX_NEW_TOKENS)
         with closing(gpu.generate(engine.model, encoded, *values)) as stream:  # type: ignore[type-var]
             while not task.is_set() and (chunk := next(stream, None)) is not None:
                 chunks.append(chunk)
                 out.put(chunk.text_so_far)
-        return Answer.from_chunks(chunks, prompt + kept), memory
+        return Answer.from_chunks(chunks, prefill), memory
 
     answer, memory = engine.on_device(work)
     if memory is not None:

@@ -1,6 +1,12 @@
-"""A visitor's session and settings, for tests of the app below the page."""
+"""Visitors: sessions and settings for tests of the app below the page, browser tabs for tests of the page."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlparse
 
 from app.engine import Engine
 from app.session import Session, Setting
@@ -17,3 +23,47 @@ def look(engine: Engine, *paths: str, questions: tuple[str, ...] = (QUESTION,)) 
 
 def keep(name: str, retention: float = 0.25, scope: str = "sample", **knobs) -> Setting:
     return Setting(make(name, **knobs), retention, scope)
+
+
+@contextmanager
+def visit(chromium: Any, url: str, width: int = 1440, theme: str = "light") -> Iterator[Any]:
+    """A tab of a visitor who knows the guide, once the first report stands.
+
+    Fails on a script error and on a request to another host.
+    """
+    context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844})
+    context.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
+    tab, wrong = context.new_page(), []
+    tab.set_default_timeout(60_000)
+    tab.on("request", lambda request: wrong.append(request.url) if _foreign(request.url) else None)
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    try:
+        tab.goto(f"{url}?__theme={theme}")
+        tab.wait_for_selector("#report .badge.same, #report .badge.other")
+        yield tab
+    finally:
+        context.close()
+    assert wrong == []
+
+
+@contextmanager
+def crawling(vlm: Any, patch: Any, seconds: float = 0.2) -> Iterator[None]:
+    """Every token of every answer takes its time, until the block ends."""
+    slow, generate = [True], vlm.generate
+
+    def crawl(*values: Any, **named: Any) -> Iterator[Any]:
+        for chunk in generate(*values, **named):
+            time.sleep(seconds if slow else 0)
+            yield chunk
+
+    with patch.context() as patched:
+        patched.setattr(vlm, "generate", crawl)
+        try:
+            yield
+        finally:
+            slow.clear()
+
+
+def _foreign(url: str) -> bool:
+    parts = urlparse(url)
+    return parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in ("127.0.0.1", "localhost")
