@@ -59,11 +59,12 @@ def test_every_file_and_picture_named_is_there() -> None:
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / path).exists(), path
     tree = README.split("## How it is built")[1].split("```")[1]
-    folder = ""
+    folders: list[str] = []
     for line in tree.strip().splitlines():
-        names = [n for n in line[:27].split() if n]
-        if not line.startswith(" "):
-            folder = names[0] if names[0].endswith("/") else ""
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = line[:27].split()
         for name in names:
-            where = ROOT / name if not line.startswith(" ") else ROOT / folder / name
+            where = ROOT.joinpath(*folders[:depth], name)
             assert where.exists(), where
+        if names[0].endswith("/"):
+            folders = [*folders[:depth], names[0]]
