@@ -69,6 +69,7 @@ function wait() {
 function tell() {
   const told = props.told;
   if (!told || told.turn !== view.turn) return; // of a slide that was left
+  if (view.told?.turn === view.turn && view.told.stage === "done") return; // quick wishes may be served twice
   if (told.problem) { piece("status").textContent = told.problem; dialog.dataset.waits = "no"; return; }
   Object.assign(view, { told, place: told.place, total: told.total, retention: told.retention });
   piece("title").textContent = told.title;
