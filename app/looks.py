@@ -53,6 +53,7 @@ def template(name: str) -> str:
 
 
 def _variables(palette: Palette) -> str:
-    named = {f.name: getattr(palette, f.name) for f in fields(palette) if f.name not in ("series", "css")}
+    named = {f.name: getattr(palette, f.name) for f in fields(palette) if f.name not in ("series", "names", "css")}
     named |= {f"series-{i}": colour for i, colour in enumerate(palette.series)}
+    named |= {f"name-{i}": colour for i, colour in enumerate(palette.names)}
     return "".join(f"--chart-{name}:{colour};" for name, colour in named.items())

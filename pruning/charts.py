@@ -29,7 +29,9 @@ _SVG_SETTINGS = threading.Lock()  # matplotlib reads svg.* from its global setti
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by role. `series` is colour-blind safe (Okabe and Ito); `css` maps a placeholder to a CSS expression."""
+    """Colours by role. `series` is colour-blind safe (Okabe and Ito), 3:1 against the paper; `names` are the same hues
+    for text, 4.5:1. `css` maps a placeholder to a CSS expression.
+    """
 
     ink: str
     muted: str
@@ -37,17 +39,19 @@ class Palette:
     paper: str
     here: str
     series: tuple[str, ...]
+    names: tuple[str, ...]
     css: tuple[tuple[str, str], ...] = ()
 
 
 _OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#a83f83", "#b07d00", "#3a94c8", "#7a6000", "#6b7280", "#8c564b")
 _OKABE_ITO_DARK = ("#5ab4f0", "#ff8a4c", "#35c9a0", "#e08cc0", "#f0b429", "#9ad2f5", "#f0e442", "#a3abb8", "#d0a28f")
-LIGHT = Palette("#1b2430", "#5b6675", "#e3e7ec", "#ffffff", "#c8102e", _OKABE_ITO)
-DARK = Palette("#eef2f7", "#a7b1c0", "#2b3442", "#151b24", "#ff6b7d", _OKABE_ITO_DARK)
-_SLOTS = tuple(f"#0102{i:02x}" for i in range(1, 15))  # no drawing uses these: they stand for a role
-_ROLES = ("ink", "muted", "grid", "paper", "here", *(f"series-{i}" for i in range(9)))
+_NAMES = ("#0072b2", "#b75100", "#007e5c", "#a83f83", "#926800", "#2e76a0", "#7a6000", "#69707d", "#8c564b")
+LIGHT = Palette("#1b2430", "#5b6675", "#e3e7ec", "#ffffff", "#c8102e", _OKABE_ITO, _NAMES)
+DARK = Palette("#eef2f7", "#a7b1c0", "#2b3442", "#151b24", "#ff6b7d", _OKABE_ITO_DARK, _OKABE_ITO_DARK)
+_SLOTS = tuple(f"#0102{i:02x}" for i in range(1, 24))  # no drawing uses these: they stand for a role
+_ROLES = ("ink", "muted", "grid", "paper", "here", *(f"{kind}-{i}" for kind in ("series", "name") for i in range(9)))
 _CSS = tuple((slot, f"var(--chart-{role})") for slot, role in zip(_SLOTS, _ROLES, strict=True))
-PAGE = Palette(_SLOTS[0], _SLOTS[1], _SLOTS[2], _SLOTS[3], _SLOTS[4], _SLOTS[5:], _CSS)
+PAGE = Palette(_SLOTS[0], _SLOTS[1], _SLOTS[2], _SLOTS[3], _SLOTS[4], _SLOTS[5:14], _SLOTS[14:], _CSS)
 
 
 @dataclass(frozen=True)
@@ -162,13 +166,13 @@ def plane(
         axes.plot(*_at(here), "o", ms=13, mfc="none", mec=palette.here, mew=2, zorder=6)
         names.add(*_at(here), "you are here", palette.here, reach=8)
     for line in lines:
-        colour = _look(slots.get(line[0].method, 0), palette)[0]
+        colour = palette.names[slots.get(line[0].method, 0) % 9]
         for p in (line[0], line[-1]) if line is lines[0] and len(line) > 1 else ():
             names.add(*_at(p), f"λ {p.mmr_lambda:g}", colour)
         p = line[len(line) // 3]
         names.add(*_at(p), p.title, colour)
     for p in others:
-        names.add(*_at(p), p.title, _look(slots.get(p.method, 7), palette)[0])
+        names.add(*_at(p), p.title, palette.names[slots.get(p.method, 7) % 9])
     if border:
         middle = border[len(border) // 2]
         names.add(*_at(middle), "front", palette.muted)
@@ -207,7 +211,7 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
         where = ([k for k, _, _ in line], [f for _, _, f in line])
         axes.plot(*where, color=colour, marker=marker, ms=4.5, lw=1.5, mec=palette.paper, mew=0.5, zorder=3)
     for s, line in lines:  # labels go where the methods part most: at the small budgets
-        names.add(line[0][0], line[0][2], s.title, _look(s.slot, palette)[0], side=-1)
+        names.add(line[0][0], line[0][2], s.title, palette.names[s.slot % 9], side=-1)
     marks = tuple(
         Mark(*_place(axes, k, f), s.method, s.mmr_lambda, r, f"{s.title}: {k} of {n} tokens, fidelity {f:.3f}")
         for s, line in lines
