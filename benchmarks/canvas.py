@@ -1,0 +1,94 @@
+"""How long the live canvas takes to redraw one move of a slider, in a headless browser: the work of one frame.
+
+    python -m benchmarks.canvas --tokens 1296 4096
+
+Software rendering, no GPU: an upper bound for a browser with one. A frame at 60 Hz is 16.7 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+
+import gradio as gr
+import numpy as np
+import torch
+
+from app import canvas, looks
+from pruning import Grid, make
+from pruning.draw import STYLES
+from pruning.models import Encoded
+from pruning.models.geometry import token_rects
+from pruning.synthetic import tokens as synthetic
+from tests.serving import browser
+
+# The drawing happens in an animation frame: every callback's length is noted.
+TIMED = """
+window.spent = [];
+const ask = window.requestAnimationFrame;
+window.requestAnimationFrame = (work) => ask((now) => {
+  const start = performance.now();
+  work(now);
+  window.spent.push(performance.now() - start);
+});
+"""
+MOVES = """async ([style, count]) => {
+  document.querySelector(`#style input[value=${style}]`).click();
+  const input = document.querySelector("#retention input[type=range]");
+  const spent = [];
+  for (let i = 0; i < count; i++) {
+    window.spent.length = 0;
+    input.value = 0.02 + (0.98 * ((i * 37) % count)) / count;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((done) => setTimeout(done, 40));
+    spent.push(Math.max(...window.spent));
+  }
+  return spent;
+}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1296])
+    parser.add_argument("--moves", type=int, default=60)
+    options = parser.parse_args()
+    sys.stdout.write("| N | style | median | p95 |\n|---|---|---|---|\n")
+    with browser() as chromium:
+        for n in options.tokens:
+            for style, spent in measured(chromium, n, options.moves).items():
+                p95 = statistics.quantiles(spent, n=20)[-1]
+                sys.stdout.write(f"| {n:,} | {style} | {statistics.median(spent):.1f} ms | {p95:.1f} ms |\n")
+
+
+def measured(chromium, n: int, moves: int) -> dict[str, list[float]]:
+    """Milliseconds of every frame, per style, for n tokens on a square picture."""
+    side = round(n**0.5)
+    grids, size = (Grid(1, side, side),), 768
+    method = make("idpruner")
+    rows = torch.randn(side * side, 64, generator=torch.Generator().manual_seed(0))
+    tokens = synthetic(rows, grids, method.needs)
+    encoded = Encoded(tokens, token_rects(grids, [(size, size)]), ((size, size),), 0.0, ("",))
+    _, methods = canvas.orders_of(method)
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    orders = [each.select(tokens, tokens.n) for each in methods]
+    value = canvas.payload([picture], encoded, method, orders, tokens.signal("scorer"), n)
+    with gr.Blocks() as demo:
+        gr.Slider(0.02, 1, 0.25, step=0.001, elem_id="retention", interactive=True)
+        styles = [(title, key) for key, title in STYLES.items()]
+        gr.Radio(styles, value="dimmed", elem_id="style", interactive=True)
+        canvas.component(value, None)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=looks.stylesheet())
+    context = chromium.new_context(viewport={"width": 820, "height": 1000})
+    context.add_init_script(TIMED)
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("#canvas [data-kept]", state="attached")
+    found = {style: page.evaluate(MOVES, [style, moves]) for style in STYLES if style != "merged"}
+    context.close()
+    demo.close(verbose=False)
+    return found
+
+
+if __name__ == "__main__":
+    main()
