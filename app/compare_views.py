@@ -13,6 +13,7 @@ from app.titles import details, share, title
 from pruning import draw
 
 FLOPS, BYTES = ("F", "kF", "MF", "GF", "TF", "PF"), ("B", "KiB", "MiB", "GiB")
+WIDE = '<div class="wide" tabindex="0">'  # scrolls by itself where the page is narrow
 STAGES = {"all": "answering with all tokens", "kept": "answering with kept tokens", "measuring": "measuring"}
 COLUMNS = (  # head, what it means
     ("Setting", "Slot, method and knobs"),
@@ -113,7 +114,7 @@ def table(rows: Sequence[Row | None]) -> str:
     whole = max((report for _, _, report in known), key=lambda r: (r.full.ttft_s is not None, r.full.done))
     foot = _reference_line(whole) if whole.full.prefill_tokens else ""
     return (
-        '<div class="wide" tabindex="0"><table class="sortable"><caption>All numbers. Press a column’s head to sort by it.</caption>'
+        f'{WIDE}<table class="sortable"><caption>All numbers. Press a column’s head to sort by it.</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody><tfoot>{foot}</tfoot></table></div>"
     )
 
@@ -129,7 +130,7 @@ def matrix(rows: Sequence[Row | None]) -> str:
         for letter, row in known
     )
     return (
-        '<div class="wide" tabindex="0"><table class="iou"><caption>IoU of the kept sets: tokens that both keep, over tokens that '
+        f'{WIDE}<table class="iou"><caption>IoU of the kept sets: tokens that both keep, over tokens that '
         "either keeps. Sets of different sizes cannot reach 1; the most they can is in brackets.</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
     )

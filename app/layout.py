@@ -13,11 +13,12 @@ from app.compare_page import ComparePage, place_compare
 from app.controls import Board, image_input
 from app.engine import Engine
 from app.examples import EXAMPLES
+from app.fewest_page import FewestPage, place_fewest
 from app.menus import about_model, header
 from app.offer import Offer
 from app.parts import html
 from app.session import Session
-from app.updates import SUGGESTIONS, scopes, talk_buttons
+from app.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons
 from pruning import draw
 from pruning.images import open_image
 
@@ -71,6 +72,7 @@ class Page:
     canvas: gr.HTML
     card: gr.HTML
     retention: gr.Slider
+    fewest: FewestPage
     scope: gr.Radio
     weights: list[gr.Slider]
     report: gr.HTML
@@ -168,7 +170,11 @@ def _stage(start: Start) -> dict[str, Any]:
     style = gr.Radio(styles, value=STYLE, label="Overlay", show_label=False, container=False, elem_id="style")
     live = canvas.component(start.canvas, start.exact)
     card = html(card_views.card(None), "card")
-    retention = gr.Slider(0.02, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[])
+    with gr.Column(elem_id="budget"):
+        retention = gr.Slider(
+            MIN_RETENTION, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[]
+        )
+        fewest = place_fewest()
     parts = scopes(start.engine.encoded(start.session).tokens.grids if start.canvas else ())
     scope = gr.Radio(parts["choices"], value="sample", label="Budget for", visible=parts["visible"], elem_id="scope")
     with gr.Row(elem_id="weights"):
@@ -176,7 +182,7 @@ def _stage(start: Start) -> dict[str, Any]:
             gr.Slider(0, 1, value, step=0.05, label=f"{name} weight", buttons=[], min_width=150, elem_id=key)
             for name, key, value in WEIGHTS
         ]
-    return {"style": style, "canvas": live, "card": card, "retention": retention, "scope": scope,
+    return {"style": style, "canvas": live, "card": card, "retention": retention, "fewest": fewest, "scope": scope,
             "weights": weights}  # fmt: skip
 
 

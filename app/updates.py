@@ -11,6 +11,7 @@ from app.session import Session
 from pruning.tokens import Grid
 
 SUGGESTIONS = 4
+MIN_RETENTION = 0.02  # where the retention slider begins
 
 
 def suggestions(questions: Sequence[str]) -> list[Any]:
@@ -33,3 +34,13 @@ def scopes(grids: Sequence[Grid]) -> Any:
     if len({(grid.image, grid.role, grid.start) for grid in grids}) > len({grid.image for grid in grids}):
         choices.append(("each tile", "tile"))
     return gr.update(choices=choices, value="sample", visible=len(choices) > 1)
+
+
+def retention(ratio: float) -> Any:
+    """Update of the retention slider to a ratio that it may have no step for: it gets finer steps where need be.
+
+    A ratio between two steps would be shown, but lost with the next touch, and few tokens of many lie below 0.02.
+    """
+    digits = max(2, len(f"{ratio:.15f}".rstrip("0").partition(".")[2]))
+    step = 10.0**-digits
+    return gr.update(value=ratio, minimum=min(MIN_RETENTION, ratio) if digits == 2 else step, step=step)

@@ -1,0 +1,190 @@
+"""The fewest tokens with which the model says what it says with all of them, for one setting or over a grid of λ.
+
+Knows the engine, not the page. Every answer on the way is cached by content like any other, so a second search costs
+nothing, and the budget that was found is answered at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from app.answering import Asked, answers
+from app.device import Task
+from app.engine import Engine, checked_question
+from app.session import Forced, Session, Setting
+from pruning.budget import retention_of
+from pruning.metrics import agreement
+from pruning.pareto import LAMBDAS, lambda_of
+from pruning.smallest import Bracket, fewest_over_lambda, smallest_budget
+
+if TYPE_CHECKING:
+    from pruning.models import Answer
+
+
+@dataclass(frozen=True)
+class Try:
+    """A setting that was asked: how many tokens it keeps, and whether the answer stayed."""
+
+    mmr_lambda: float | None
+    tokens: int
+    same: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far a search is.
+
+    best: the setting that needs fewest tokens of those that keep the answer; None before one was found
+    tokens: how many that is, of n; fails: the most tokens under the same λ that were found not to be enough, 0 = none
+    tried: in the order asked; done, left: tries, or values of λ, behind it and ahead of it, at most
+    lambdas: how many values of λ are looked at, 0 where λ stays
+    answer: what stays the same (of a conversation: its last turn). stage: "searching", "done", "stopped"
+    """
+
+    best: Setting | None
+    tokens: int
+    n: int
+    fails: int
+    tried: tuple[Try, ...]
+    done: int
+    left: int
+    seconds: float
+    lambdas: int = 0
+    answer: str = ""
+    stage: str = "searching"
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Estimate from the mean pace so far; None before the first try."""
+        return None if not self.done else self.seconds / self.done * self.left
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """The visitor stopped the search."""
+
+
+def fewest_tokens(engine: Engine, session: Session, setting: Setting, task: Task) -> Iterator[Search]:
+    """Bisect the budgets of a setting. Ends with stage "stopped" soon after `task` is set, knowing what it knows.
+
+    Raises ValueError as `Engine.selection` does, for a question that is no question, and where no budget that the
+    forced patches allow keeps the answer.
+    """
+    work = _Asking(engine, session, task)
+    top, known = work.n - len(setting.forced.outs), Bracket(work.n, 0, 0)
+    best: Setting | None = None
+
+    def search(stage: str) -> Search:
+        left = (known.does - known.fails - 1).bit_length()
+        return work.search(best, known.fails, known.asked, left, 0, stage)
+
+    yield search("searching")
+    try:
+        work.check(setting, top)
+        for known in smallest_budget(lambda budget: work.same(work.at(setting, budget)), top):
+            best = work.at(setting, known.does)
+            yield search("searching")
+    except Stopped:
+        yield search("stopped")
+        return
+    yield search("done")
+
+
+def fewest_lambda(
+    engine: Engine, session: Session, setting: Setting, task: Task, lambdas: Sequence[float] = LAMBDAS
+) -> Iterator[Search]:
+    """Find the λ that needs fewest tokens, of the present one and a grid; what is best so far after each λ.
+
+    Ends and raises as `fewest_tokens`, and ValueError for a method without λ.
+    """
+    present = lambda_of(setting.method)
+    if present is None:
+        raise ValueError(f"{setting.method.title} has no λ: choose IDPruner or another method with the two weights")
+    work = _Asking(engine, session, task)
+    top, order, done = work.n - len(setting.forced.outs), [present, *(v for v in lambdas if v != present)], 0
+    best: Setting | None = None
+
+    def at(value: float, budget: int) -> Setting:
+        method = replace(setting.method, mmr_lambda=value)  # type: ignore[call-arg]
+        return work.at(replace(setting, method=method), budget)
+
+    def search(stage: str) -> Search:
+        return work.search(best, 0, done, len(order) - done, len(order), stage)
+
+    yield search("searching")
+    try:
+        work.check(setting, top)
+        for fewest in fewest_over_lambda(lambda value, budget: work.same(at(value, budget)), order, top):
+            best, done = at(fewest.mmr_lambda, fewest.budget), done + 1
+            yield search("searching")
+    except Stopped:
+        yield search("stopped")
+        return
+    yield search("done")
+
+
+class _Asking:
+    """Asks the whole conversation under one setting after the other, and remembers what was tried."""
+
+    def __init__(self, engine: Engine, session: Session, task: Task) -> None:
+        self._engine, self._session, self._task = engine, session, task
+        self._questions = [checked_question(question) for question in session.questions or ("",)]
+        self._full: list[tuple[Asked, Answer]] = []
+        self._tried: list[Try] = []
+        self._start = time.perf_counter()
+        self.n = engine.encoded(session).tokens.n
+
+    def at(self, setting: Setting, budget: int) -> Setting:
+        """The setting at the ratio that a control can hold and that keeps so many tokens."""
+        return replace(setting, retention=retention_of(budget, self.n))
+
+    def check(self, setting: Setting, top: int) -> None:
+        """Raises ValueError unless the largest budget keeps the answer: with patches forced out it may not."""
+        if not self.same(self.at(setting, top)):
+            remedy = "release patches that are forced out" if setting.forced.outs else "choose another method"
+            raise ValueError(f"Even {top} of {self.n} tokens change the answer: {remedy}")
+
+    def same(self, setting: Setting) -> bool:
+        """Whether every answer of the conversation is the all-token one, token for token. Raises Stopped.
+
+        A budget too small for the patches that are forced in does not count as one.
+        """
+        if not self._full:
+            self._ask_all()
+        free = self._engine.selection(self._session, replace(setting, forced=Forced()))
+        if free.k < len(setting.forced.ins):
+            return False
+        selection = self._engine.selection(self._session, setting)
+        same = all(
+            # As long as all answers were the same, so was the history.
+            agreement(self._answer(replace(asked, selection=selection)).ids, answer.ids)
+            for asked, answer in self._full
+        )
+        self._tried.append(Try(lambda_of(setting.method), selection.k, same))
+        return same
+
+    def search(self, best: Setting | None, fails: int, done: int, left: int, lambdas: int, stage: str) -> Search:
+        tokens = self.n if best is None else self._engine.selection(self._session, best).k
+        answer = self._full[-1][1].text if self._full else ""
+        seconds = time.perf_counter() - self._start
+        return Search(best, tokens, self.n, fails, tuple(self._tried), done, left, seconds, lambdas, answer, stage)
+
+    def _ask_all(self) -> None:
+        from pruning.models import Turn
+
+        full: list[tuple[Asked, Answer]] = []
+        for question in self._questions:
+            history = tuple(Turn(asked.question, answer.text) for asked, answer in full)
+            asked = Asked(self._session, question, history=history)
+            full.append((asked, self._answer(asked)))
+        self._full = full
+
+    def _answer(self, asked: Asked) -> Answer:
+        if self._task.is_set():
+            raise Stopped
+        *_, answer = answers(self._engine, asked, self._task)
+        if isinstance(answer, str) or answer.cancelled:
+            raise Stopped
+        return answer

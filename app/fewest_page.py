@@ -1,0 +1,101 @@
+"""Two buttons beside the retention slider: the fewest tokens that keep the answer, and the λ that needs fewest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import fewest_views, updates
+from app.fewest import Search, fewest_lambda, fewest_tokens
+from app.guard import guarded, owner
+from app.models import Models
+from app.offer import Offer
+from app.parts import AT_ONCE, LIGHT_WORK, LONG_WORK, QUIET, html
+from app.session import Session, Setting
+from pruning.pareto import lambda_of
+
+Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls say
+TASK = "fewest"
+STILL = (gr.skip(),) * 3  # retention and weights stay where they are
+
+
+@dataclass(frozen=True)
+class FewestPage:
+    fewest: gr.Button
+    best: gr.Button
+    stop: gr.Button
+    result: gr.HTML
+
+
+def place_fewest() -> FewestPage:
+    """The buttons, and the line with what was found. The style sheet puts them into the slider's head."""
+    small: dict[str, Any] = {"size": "sm", "min_width": 0}
+    with gr.Row(elem_id="fewest"):
+        fewest = gr.Button("Fewest tokens that keep the answer", **small, elem_id="fewest-tokens")
+        best = gr.Button("Best λ", **small, elem_id="fewest-lambda")
+        stop = gr.Button("Stop", **small, elem_id="fewest-stop")  # the style sheet shows it while a search runs
+    return FewestPage(fewest, best, stop, html("", "fewest-result"))
+
+
+def wire_fewest(
+    page: FewestPage,
+    models: Models,
+    present: Present,
+    session: gr.State,
+    inputs: list[Any],
+    sliders: tuple[gr.Slider, Sequence[gr.Slider]],
+    follow: Callable[[Any], None],
+) -> None:
+    """inputs: what `present` reads, the session before it. sliders: retention, and the two weights."""
+    events = FewestEvents(models, present)
+    retention, weights = sliders
+    outputs = [page.result, retention, *weights]
+    for button, event in ((page.fewest, events.tokens), (page.best, events.over_lambda)):
+        searched = button.click(event, inputs, outputs, **LONG_WORK, **QUIET)
+        searched.failure(lambda: "", None, page.result, **LIGHT_WORK, **QUIET)
+        follow(searched)
+    page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
+    session.change(lambda: "", None, page.result, **LIGHT_WORK, **QUIET)
+
+
+class FewestEvents:
+    """Bound to one page's models; `present` gives the setting that its controls say."""
+
+    def __init__(self, models: Models, present: Present) -> None:
+        self.models, self.present = models, present
+
+    @guarded
+    def tokens(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, ...]]:
+        """The fewest tokens of the present setting; the retention slider moves there."""
+        yield from self._search(fewest_tokens, request, session, settings)
+
+    @guarded
+    def over_lambda(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, ...]]:
+        """The λ that needs fewest; the weights and the retention slider move there."""
+        yield from self._search(fewest_lambda, request, session, settings)
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop the search; what it knows stays."""
+        self.models.resources.tasks.stop(owner(request), TASK)
+
+    def _search(
+        self, find: Callable[..., Iterator[Search]], request: gr.Request, session: Session, settings: Sequence[Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        task = self.models.resources.tasks.begin(owner(request), TASK)
+        last: Search | None = None
+        try:
+            with self.models.use(session.model, owner(request)) as (engine, offer):
+                setting = self.present(offer, session, settings)
+                for last in find(engine, session, setting, task):
+                    yield fewest_views.search(last), *STILL
+        finally:
+            task.set()
+        if last is None or last.best is None:
+            return
+        value, weights = lambda_of(last.best.method), STILL[1:]
+        if value is not None and value != lambda_of(setting.method):
+            weights = (round(value, 6), round(1 - value, 6))
+        yield fewest_views.search(last), updates.retention(last.best.retention), *weights
