@@ -19,6 +19,7 @@ from app.guard import guarded, owner
 from app.models import Models
 from app.offer import Offer
 from app.session import Session, Setting
+from app.tradeoff import Measured
 from app.updates import talk_buttons
 from pruning.charts import PAGE
 
@@ -110,8 +111,8 @@ class Handlers:
     @guarded
     def curves(
         self, request: gr.Request, session: Session, names: Sequence[str], *settings: Any
-    ) -> Iterator[tuple[str, str]]:
-        """Measure the fidelity curves, points appearing as they come."""
+    ) -> Iterator[tuple[str, str, Measured]]:
+        """Measure the fidelity curves, points appearing as they come; last of each item what they are about."""
         task = self.models.resources.tasks.begin(owner(request), "sweep")
         try:
             with self._at_work(request, session) as (engine, offer):
@@ -121,7 +122,8 @@ class Handlers:
                 for progress in tradeoff.sweep(engine, session, methods, task):
                     points = progress.points
                     drawn = tradeoff.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
-                    yield views.chart(drawn, "Measuring …"), views.progress(progress, left_out)
+                    measured = Measured(session, tuple(methods), points, progress.total)
+                    yield views.chart(drawn, "Measuring …"), views.progress(progress, left_out), measured
         finally:
             task.set()
 

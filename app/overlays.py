@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from app.engine import Engine
 from app.session import Session, Setting
 from pruning import draw
+
+if TYPE_CHECKING:
+    from pruning.models import Encoded
 
 ALONE, AMONG_OTHERS = 768, 512  # longest side, pixels
 OUTSIDE = 8  # pixels beyond the frame
@@ -55,15 +59,18 @@ def views(engine: Engine, session: Session) -> tuple[View, ...]:
     encoded = engine.encoded(session)
 
     def make() -> tuple[View, ...]:
-        shows = np.concatenate([np.full(grid.count, grid.image) for grid in encoded.tokens.grids])
         longest = ALONE if len(session.pictures) == 1 else AMONG_OTHERS
-        found = []
-        for place, picture in enumerate(session.pictures):
-            small, _ = draw.fit(np.asarray(engine.resources.pictures.image(picture)), longest)
-            height, width = small.shape[:2]
-            rects = encoded.rects * np.array([width / picture.width, height / picture.height] * 2)
-            rects[shows != place] = np.array([width, height] * 2) + OUTSIDE  # no area, and no line in the frame
-            found.append(View(small, rects.astype(np.float32), shows == place))
-        return tuple(found)
+        images = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
+        return tuple(view(encoded, place, draw.fit(image, longest)[0]) for place, image in enumerate(images))
 
     return engine.memo(session, ("views",), make, lambda made: sum(v.image.nbytes + v.rects.nbytes for v in made))
+
+
+def view(encoded: Encoded, place: int, image: NDArray[np.uint8]) -> View:
+    """The image at `place`, or a copy of it in another size, with the token rectangles that fit it."""
+    shows = np.concatenate([np.full(grid.count, grid.image) for grid in encoded.tokens.grids])
+    height, width = image.shape[:2]
+    given_width, given_height = encoded.sizes[place]
+    rects = encoded.rects * np.array([width / given_width, height / given_height] * 2)
+    rects[shows != place] = np.array([width, height] * 2) + OUTSIDE  # no area, and no line in the frame
+    return View(image, rects.astype(np.float32), shows == place)

@@ -17,7 +17,7 @@ from app.cache import ByteCache
 from app.device import Device, Tasks
 from app.session import Picture
 from pruning import draw
-from pruning.images import open_image
+from pruning.images import MAX_PIXELS, open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +72,15 @@ class Pictures:
             raise ValueError("The image's file has changed since it was uploaded: upload it again")
         held = self._cache.peek(("image", picture.key))
         return held if held is not None else open_image(picture.path, max_bytes=self._limit)
+
+    def original(self, picture: Picture, most: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8: the upload's own pixels, scaled down where there are more than `most` of them; what the models
+        see, once its file is gone.
+        """
+        there = os.path.exists(picture.path)
+        whole = open_image(picture.path, max_bytes=self._limit, max_side=MAX_PIXELS) if there else self.image(picture)
+        share = min(1.0, most / (whole.width * whole.height)) ** 0.5
+        return np.asarray(whole) if share == 1 else draw.fit(np.asarray(whole), int(max(whole.size) * share))[0]
 
     def thumbnail(self, picture: Picture) -> NDArray[np.uint8]:
         """(h, w, 3) uint8, its longest side 96 pixels."""

@@ -63,7 +63,7 @@ def write(link: Link) -> str:
 
 
 def settle(link: Link, offer: Offer, default: str) -> tuple[Link, list[str]]:
-    """The link as one model can have it: its method runs there, its importance source exists. And, in words, every value
+    """The link as one model can have it: its method runs there, its importance source exists; and words on every value
     that is not taken.
 
     default: the method that stands where the link names none.

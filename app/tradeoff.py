@@ -49,6 +49,21 @@ class Progress:
         return None if not done else self.seconds / done * (self.total - done)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The fidelity curves that a page shows, what they are about, and how many points were meant."""
+
+    session: Session
+    methods: tuple[Method, ...]
+    points: tuple[FidelityPoint, ...]
+    total: int
+
+    def is_about(self, session: Session) -> bool:
+        """Whether the session still has the model, the images and the first question that they were measured with."""
+        mine = self.session
+        return (mine.model, mine.keys, mine.first) == (session.model, session.keys, session.first)
+
+
 class OnDevice:
     """The model as a sweep asks it: each call takes its turn on the device, which is free in between."""
 

@@ -14,6 +14,8 @@ from app.controls import Board
 from app.device import Task
 from app.engine import Engine
 from app.examples import EXAMPLES, FOLDER
+from app.export_page import place_export, wire_export
+from app.fewest_page import wire_fewest
 from app.handlers import Handlers
 from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
@@ -62,7 +64,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_file_size": int(settings.upload_limit * 2**20),
         "theme": theme.set(**looks.COLOURS),
         "css": looks.stylesheet(),
-        "head": f"<script>{looks.script('sliders')}{looks.script('menus')}</script>",
+        "head": f"<script>{looks.script('sliders')}{looks.script('menus')}{looks.script('tips')}</script>",
         "footer_links": ["api"],
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -165,7 +167,8 @@ def _wire(
     if gpu.is_remote():
         follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
-    measuring, curves = [session, page.curve_methods, *settings], [page.curves, page.progress]
+    measured = gr.State(None)
+    measuring, curves = [session, page.curve_methods, *settings], [page.curves, page.progress, measured]
     gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **DEVICE, **QUIET)
     place = [page.method, *page.weights, page.retention]
     for chart in (page.plane, page.curves):
@@ -173,6 +176,9 @@ def _wire(
         follow(chart.select(handlers.load, [session, *place], clicked, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(page.compare, handlers.models, handlers.setting, session, inputs)
+    moved = (page.retention, page.weights)
+    wire_fewest(page.fewest, handlers.models, handlers.setting, session, inputs, moved, follow)
     wire_presenter(place_presenter(page), page, handlers, inputs)
     wire_share(place_share(page), page, handlers, menus, opened, inputs, follow)
+    wire_export(place_export(page), handlers, measured, inputs)
     demo.unload(handlers.gone)

@@ -81,8 +81,14 @@ def jpeg(image: Image, quality: int = 88) -> bytes:
     return _encoded(".jpg", image, options)
 
 
-def png(image: Image) -> bytes:
-    """Encode (H, W, 3) uint8 RGB without loss."""
+def kept_mask(shape: tuple[int, ...], rects: Floats, selection: Selection) -> NDArray[np.uint8]:
+    """(H, W) uint8 of the first two of `shape`: 255 where a kept token covers the pixel, else 0."""
+    boxes = np.rint(np.asarray(rects, dtype=np.float64)).astype(np.int32)
+    return cover(shape[:2], boxes, selection.order.cpu().numpy()) * np.uint8(255)
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Encode (H, W, 3) uint8 RGB or (H, W) uint8 grey without loss."""
     return _encoded(".png", image, [])
 
 
@@ -145,8 +151,8 @@ def _order(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> 
     return out
 
 
-def _encoded(kind: str, image: Image, options: list[int]) -> bytes:
-    good, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+def _encoded(kind: str, image: NDArray[np.uint8], options: list[int]) -> bytes:
+    good, data = cv2.imencode(kind, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not good:
         raise ValueError(f"an image of shape {image.shape} cannot be written as {kind}: give (H, W, 3) uint8")
     return data.tobytes()

@@ -160,6 +160,16 @@ def test_overlapping_rectangles_count_as_kept_where_any_kept_token_lies():
     assert (shown[4:-4, 4:-4] == SCENE[4:-4, 4:-4]).all()
 
 
+def test_the_mask_is_white_where_a_kept_token_lies_and_survives_a_file():
+    import cv2
+
+    mask = draw.kept_mask(SCENE.shape, RECTS, selection())
+    expected = np.kron(np.isin(np.arange(16).reshape(4, 4), KEPT), np.ones((CELL, CELL))) * 255
+    assert mask.dtype == np.uint8
+    assert (mask == expected).all()
+    assert (cv2.imdecode(np.frombuffer(draw.png(mask), np.uint8), cv2.IMREAD_UNCHANGED) == mask).all()
+
+
 @pytest.mark.parametrize("style", draw.STYLES)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 400), (300, 1), (37, 91)])
 def test_any_shape_can_be_drawn_and_the_input_stays(style, height, width):

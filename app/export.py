@@ -1,0 +1,174 @@
+"""One ZIP of what a page shows: overlays at full size, figures, numbers, settings, citations.
+
+Built in memory, a piece at a time, so that it can be stopped between two pieces. Nothing is measured for it but the
+answers, which the page has anyway; what was not measured is named in its README.txt.
+"""
+
+from __future__ import annotations
+
+import platform
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from app import facts, share, tradeoff
+from app.device import Task
+from app.engine import Engine
+from app.export_files import figure, packed, readme, table, text
+from app.overlays import view
+from app.reports import reports
+from app.session import Session, Setting
+from app.tradeoff import Measured
+from pruning import charts, draw
+from pruning.bibliography import bibtex
+from pruning.method import METHODS
+from pruning.pareto import PlanePoint, front
+
+NAME = "idpruner-export.zip"
+PIXELS = 24_000_000  # of all pictures together: what bounds an export, as everything else in it is small
+LIBRARIES = ("torch", "transformers", "numpy", "gradio")
+PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+
+
+@dataclass(frozen=True)
+class Step:
+    """An export under way: what comes next, and how far it is."""
+
+    doing: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A finished export: the ZIP file's bytes, and the names in it."""
+
+    data: bytes
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is exported. style: of the overlays. measured: the fidelity curves on the page, if there are any."""
+
+    session: Session
+    setting: Setting
+    weights: tuple[float, float]
+    style: str
+    measured: Measured | None = None
+
+    @property
+    def curves(self) -> Measured | None:
+        """The curves, where they have a point and are about these images and this question."""
+        there = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
+        return self.measured if there else None
+
+
+def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archive]:
+    """A step before each piece, and last the archive; no archive where `task` was set. Raises as the pieces do."""
+    session, setting = wanted.session, wanted.setting
+    files: dict[str, bytes] = {}
+    notes: list[str] = []
+    pieces = len(session.pictures)
+    total = pieces + 4
+    yield Step("settings and selection", 0, total)
+    files["settings.json"] = text(_settings(engine, wanted))
+    files["selection.json"] = text(asdict(facts.selected(engine, session, setting)))
+    if task.is_set():
+        return
+    yield Step("answers", 1, total)
+    if session.questions:
+        *_, last = reports(engine, session, setting, task)
+        if last.stage == "stopped":
+            return
+        told = asdict(facts.answered(session, setting, last))
+        files["answers.json"] = text(told | {"earlier": [asdict(turn) for turn in last.earlier]})
+    else:
+        notes.append("No question was asked, so there are no answers.")
+    for place in range(pieces):
+        yield Step(f"overlay {place + 1} of {pieces}", 2 + place, total)
+        files |= _pictures(engine, wanted, place, notes, task)
+        if task.is_set():
+            return
+    yield Step("figures", 2 + pieces, total)
+    points = tradeoff.plane(engine, session, setting)
+    files |= _plane(points)
+    if task.is_set():
+        return
+    files |= _fidelity(engine, wanted, notes)
+    used = {setting.method.name} | {point.method for point in points}
+    used |= {method.name for method in wanted.curves.methods} if wanted.curves else set()
+    files["references.bib"] = bibtex(METHODS[name] for name in sorted(used)).encode()
+    yield Step("packing", 3 + pieces, total)
+    files["README.txt"] = readme(files, notes)
+    names = tuple(sorted(files, key=lambda name: (name != "README.txt", name)))
+    yield Archive(packed((name, files[name]) for name in names), names)
+
+
+def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task: Task) -> dict[str, bytes]:
+    """The overlay and the kept mask of one image, drawn on the upload's own pixels; nothing where `task` is set."""
+    session, name = wanted.session, f"image-{place + 1}"
+    image = engine.resources.pictures.original(session.pictures[place], PIXELS // len(session.pictures))
+    if task.is_set():  # of a large image, reading, painting and packing take half a second each
+        return {}
+    shown, selection, scores = (
+        view(engine.encoded(session), place, image),
+        engine.selection(session, wanted.setting),
+        None,
+    )
+    if wanted.style == "heat" and selection.scores is None:
+        scores = engine.importance(session).float().cpu().numpy()
+    overlay = draw.overlay(image, shown.rects, selection, wanted.style, scores)
+    if task.is_set():
+        return {}
+    notes.append(f"Image {place + 1} is drawn at {image.shape[1]} x {image.shape[0]} pixels.")
+    kept = draw.kept_mask(image.shape, shown.rects, selection)
+    return {f"{name}-overlay-{wanted.style}.png": draw.png(overlay), f"{name}-kept.png": draw.png(kept)}
+
+
+def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:
+    *swept, here = points
+    best = {id(point) for point in front(swept)}
+    rows = [asdict(facts.point(p)) | {"on_front": id(p) in best, "here": p is here} for p in points]
+    return figure("plane", tradeoff.plane_chart(points, charts.LIGHT)) | {"plane.csv": table(rows)}
+
+
+def _fidelity(engine: Engine, wanted: Wanted, notes: list[str]) -> dict[str, bytes]:
+    """The curves that there are; what there is not is noted."""
+    curves = wanted.curves
+    if curves is None:
+        other = wanted.measured is not None and wanted.measured.points
+        why = "were measured for another image or question" if other else "were not measured"
+        notes.append(f"Fidelity curves {why}, so they are left out: open their tab on the page, and export again.")
+        return {}
+    if len(curves.points) < curves.total:
+        notes.append(f"The fidelity curves were stopped: {len(curves.points)} of {curves.total} points are there.")
+    selection = engine.selection(wanted.session, wanted.setting)
+    chart = tradeoff.fidelity_chart(curves.points, selection.n, selection.k, charts.LIGHT)
+    return figure("fidelity", chart) | {"fidelity.csv": table([asdict(point) for point in curves.points])}
+
+
+def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
+    session, setting, vlm = wanted.session, wanted.setting, engine.vlm
+    example = share.example_of(session)
+    try:
+        link = "?" + share.write(share.of(session, setting, wanted.weights, wanted.style))
+    except ValueError:  # its questions are too long for a link
+        link = None
+    images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]
+    curves = wanted.curves
+    return {
+        "method": setting.method.name, "knobs": facts.knobs(setting.method), "retention": setting.retention,
+        "per": setting.scope, "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
+        "importance_weight": wanted.weights[0], "diversity_weight": wanted.weights[1], "overlay": wanted.style,
+        "questions": list(session.questions), "example": example.name if example else None, "images": images,
+        "link": link,
+        "curves": [{"method": m.name, "knobs": facts.knobs(m)} for m in curves.methods] if curves else [],
+        "model": {"id": engine.name, "title": vlm.title, "dtype": str(vlm.dtype).removeprefix("torch."),
+                  "device": str(vlm.device), "parameters": vlm.model.num_parameters()},
+        "versions": {"idpruner-lab": tomllib.loads(PROJECT.read_text("utf-8"))["project"]["version"],
+                     "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+    }  # fmt: skip

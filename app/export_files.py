@@ -1,0 +1,62 @@
+"""The files of an export as bytes: figures, tables, JSON, its README.txt, and the ZIP around them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pruning.charts import Chart
+
+ABOUT: Mapping[str, str] = {
+    "settings.json": "method, knobs, retention ratio, images, model, and the versions of everything that took part",
+    "selection.json": "pick order, kept indices, merge map, grids; rectangles of all tokens in pixels",
+    "answers.json": "both answers, agreement, fidelity, costs; seconds were measured, FLOPs and bytes are analytic",
+    "plane": "importance retention I(S) against the Hopkins statistic H(S) at this budget: figure and numbers",
+    "fidelity": "fidelity against tokens kept: figure and numbers, as far as they were measured",
+    "image": "each image with the overlay that the page shows, and its kept area alone (white = kept)",
+    "references.bib": "the papers of the methods that appear here",
+}
+
+
+def figure(name: str, chart: Chart) -> dict[str, bytes]:
+    """The chart as SVG, whose text stays text, and as PNG."""
+    svg = f'<?xml version="1.0" encoding="utf-8"?>\n{chart.svg()}\n'
+    return {f"{name}.svg": svg.encode(), f"{name}.png": chart.png()}
+
+
+def readme(files: Iterable[str], notes: Sequence[str]) -> bytes:
+    """What each file is, and what a reader has to know beside."""
+    lines = ["What IDPruner Lab showed, exported", "=" * 34, ""]
+    for start, about in ABOUT.items():
+        own = sorted(name for name in files if name.startswith(start))
+        if own:
+            lines += [", ".join(own), f"    {about}"]
+    return "\n".join([*lines, "", *notes, ""]).encode()
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """One line per row under the names of its values; None is an empty field."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def text(value: Any) -> bytes:
+    """JSON. Raises ValueError for a number that is not finite."""
+    return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+
+def packed(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """Without times, so that equal pieces give equal files. Pictures are compressed already."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in files:
+            kind = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+            archive.writestr(zipfile.ZipInfo(name), data, compress_type=kind)
+    return out.getvalue()
