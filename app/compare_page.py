@@ -68,8 +68,13 @@ def place_compare() -> ComparePage:
                     tools.append(tool)
         table = html("", "compare-table", "sort")
         matrix = html("", "compare-iou")
-    places = [gr.State(place) for place in range(len(LETTERS))]
-    return ComparePage(gr.State(EMPTY), gr.State(Results()), add, random, uniform, run, stop, status, heads, bodies,
+        # Inside the tab: whatever else stands among tabs, Gradio counts as one of them.
+        slots, results, places = (
+            gr.State(EMPTY),
+            gr.State(Results()),
+            [gr.State(place) for place in range(len(LETTERS))],
+        )
+    return ComparePage(slots, results, add, random, uniform, run, stop, status, heads, bodies,
                        tools, places, replaces, removes, table, matrix)  # fmt: skip
 
 

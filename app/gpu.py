@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from PIL.Image import Image
     from torch import Tensor
 
-    from pruning.models import VLM, Chunk, Encoded, KVMemory, Turn
+    from pruning.models import VLM, Answer, Chunk, Encoded, KVMemory, Sample, Turn
     from pruning.models.values import Kept
     from pruning.tokens import VisualTokens
 
@@ -118,6 +120,11 @@ def generate(
             yield outcome.get()
 
 
+def answer_batch(key: str, samples: Sequence[Sample], max_new_tokens: int, cancel: Event) -> list[Answer]:
+    """The answers to several samples together. `cancel` does not leave the process: a remote call runs to its end."""
+    return _once(_answer_batch, key, (list(samples), max_new_tokens, None if is_remote() else cancel)).get()
+
+
 def logprobs(
     key: str,
     encoded: Encoded,
@@ -161,6 +168,10 @@ def _generate(
     max_new_tokens: int,
 ) -> Iterator[Chunk]:
     return vlm.generate(encoded, question, kept, history=history, memory=memory, max_new_tokens=max_new_tokens)
+
+
+def _answer_batch(vlm: VLM, samples: list[Sample], max_new_tokens: int, cancel: Event | None) -> list[Answer]:
+    return vlm.answer_batch(samples, max_new_tokens=max_new_tokens, cancel=cancel)
 
 
 def _logprobs(

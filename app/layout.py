@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 
 from app import canvas, card_views, looks, views
+from app.batch_page import BatchPage, place_batch
 from app.compare_page import ComparePage, place_compare
 from app.controls import Board, image_input
 from app.engine import Engine
@@ -84,6 +85,7 @@ class Page:
     curve_methods: gr.CheckboxGroup
     measure: gr.Button
     compare: ComparePage
+    batch: BatchPage
 
 
 def layout(board: Board, start: Start) -> Page:
@@ -104,6 +106,7 @@ def layout(board: Board, start: Start) -> Page:
             with gr.Column(scale=12, min_width=340, elem_id="results"):
                 made |= _results(start)
         made["compare"] = place_compare()
+        made["batch"] = place_batch()
     return Page(**made)
 
 

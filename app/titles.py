@@ -25,5 +25,6 @@ def details(setting: Setting) -> str:
 
 
 def share(ratio: float) -> str:
-    """ "25 %", "4.7 %", "0.39 %": three digits at most, none that say nothing."""
-    return f"{100 * ratio:.3g} %" if ratio < 0.1 else f"{100 * ratio:.4g} %" if ratio < 1 else "100 %"
+    """ "25 %", "4.7 %", "66.7 %": three digits, and never 0 % or 100 % of what is some or not all."""
+    digits = 3 if ratio < 0.999 else 5
+    return f"{100 * ratio:.{digits}g} %"

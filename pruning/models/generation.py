@@ -81,14 +81,19 @@ def stream(
 
 
 def batch(
-    model: Any, prompts: Sequence[Prompt], visual: Visual, decode: Callable[[list[int]], str], max_new_tokens: int
+    model: Any,
+    prompts: Sequence[Prompt],
+    visual: Visual,
+    decode: Callable[[list[int]], str],
+    max_new_tokens: int,
+    cancel: threading.Event | None = None,
 ) -> list[list[Chunk]]:
     """`stream` for several prompts in one padded pass: the chunks of each. visual: rows, one prompt after the other."""
     synchronize(model.device)
     start = time.perf_counter()
     ends, found = stop_ids(model), [list[Chunk]() for _ in prompts]
     open_rows = set(range(len(prompts)))
-    for step in _steps(model, prompts, visual, KVMemory(), None):
+    for step in _steps(model, prompts, visual, KVMemory(), cancel):
         seconds = time.perf_counter() - start
         for row, token_id in enumerate(step.flatten().tolist()):
             if row not in open_rows:

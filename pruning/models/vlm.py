@@ -190,16 +190,20 @@ class VLM:
         chunks = generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel, memory)
         return Answer.from_chunks(list(chunks), prompt.n)
 
-    def answer_batch(self, samples: Sequence[Sample], *, max_new_tokens: int = 64) -> list[Answer]:
+    def answer_batch(
+        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, cancel: threading.Event | None = None
+    ) -> list[Answer]:
         """The answers to several samples in one padded pass, the same as one by one; budgets and images may differ.
 
-        Times are those of the whole batch. Raises ValueError as `generate` does.
+        Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Raises ValueError
+        as `generate` does.
         """
         prepared = [self._prepare(sample, max_new_tokens) for sample in samples]
         if not prepared:
             return []
         prompts, rows = zip(*prepared, strict=True)
-        found = generation.batch(self.model, prompts, self._visual(_joined(rows)), self._decode, max_new_tokens)
+        visual = self._visual(_joined(rows))
+        found = generation.batch(self.model, prompts, visual, self._decode, max_new_tokens, cancel)
         return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:

@@ -1,0 +1,204 @@
+"""One setting and one question over many images: both answers of each, how close they are, and a summary.
+
+Knows the engine, not the page. Images are answered in groups; the device is free between two calls of the model, and a
+stop ends the call that is under way.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.answering import Asked, closeness
+from app.compare import fitting
+from app.device import DeviceFullError, Task
+from app.engine import Engine, checked_question
+from app.resources import Pictures
+from app.session import Session, Setting
+from app.together import answer_all
+from pruning.metrics import agreement
+
+if TYPE_CHECKING:
+    from pruning.models import Answer
+
+MOST = 16  # images at once
+GROUP = 4  # images that are answered together
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is left out, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of the batch, and what is known of it.
+
+    name: of its file. session: the question about it. problem: why it is left out after all. budget: tokens kept of n.
+    full, kept: the answers with all and with the kept tokens.
+    """
+
+    name: str
+    session: Session
+    problem: str = ""
+    n: int = 0
+    budget: int = 0
+    full: Answer | None = None
+    kept: Answer | None = None
+    fidelity: float | None = None
+
+    @property
+    def agree(self) -> bool | None:
+        """Whether both greedy answers are the same, token for token; None before both are there."""
+        return None if self.full is None or self.kept is None else agreement(self.full.ids, self.kept.ids)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will be known of it."""
+        return bool(self.problem) or self.fidelity is not None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A run over the items. stage: "running", "done", "stopped". fresh: indices of the items that have just changed."""
+
+    items: tuple[Item, ...]
+    fresh: tuple[int, ...]
+    seconds: float
+    stage: str = "running"
+
+    @property
+    def done(self) -> int:
+        return sum(item.over for item in self.items)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Estimate from the mean pace so far; None before the first image is done."""
+        return self.seconds / self.done * (len(self.items) - self.done) if self.done else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Over the images that are measured: how many agree, mean fidelity with its spread, tokens kept of all.
+
+    deviation: standard deviation of the sample, 0 for one image. lowest: the image with the lowest fidelity.
+    """
+
+    images: int
+    agree: int
+    fidelity: float
+    deviation: float
+    lowest: Item
+    kept: int
+    n: int
+
+
+def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
+    """The images among the files, each asked the session's present question, and the files that are left out.
+
+    Raises ValueError where there is no file, and for a question that is no question.
+    """
+    if not paths:
+        raise ValueError(f"There are no images: upload up to {MOST}")
+    question = checked_question(session.questions[-1] if session.questions else "")
+    items: list[Item] = []
+    skipped: list[Skipped] = []
+    for path in paths:
+        if len(items) == MOST:
+            skipped.append(Skipped(Path(path).name, f"at most {MOST} images at once: run the others after these"))
+            continue
+        try:
+            picture, _ = pictures.open(path)
+        except ValueError as error:
+            skipped.append(Skipped(Path(path).name, str(error)))
+        else:
+            items.append(Item(Path(path).name, Session(session.model, (picture,), (question,))))
+    return tuple(items), tuple(skipped)
+
+
+def run(engine: Engine, items: Sequence[Item], setting: Setting, task: Task) -> Iterator[Batch]:
+    """Measure group by group. An image that the model cannot take is left out with the reason, and the others go on.
+
+    Ends with stage "stopped" soon after `task` is set.
+    """
+    found, start = list(items), time.perf_counter()
+
+    def now(fresh: Sequence[int], stage: str = "running") -> Batch:
+        return Batch(tuple(found), tuple(fresh), time.perf_counter() - start, stage)
+
+    yield now(())
+    for first in range(0, len(found), GROUP):
+        group = range(first, min(first + GROUP, len(found)))
+        for place in group:
+            if not task.is_set():
+                found[place] = _selected(engine, found[place], setting)
+                yield now([place])
+        for side in ("full", "kept"):
+            there = [place for place in group if found[place].n and not found[place].problem]
+            told = answer_all(engine, [_asked(engine, found[place], setting, side) for place in there], task)
+            for place, answer in zip(there, told, strict=True):
+                found[place] = _with(found[place], side, answer)
+            yield now(there)
+        for place in group:
+            if found[place].agree is not None and not task.is_set():
+                found[place] = _measured(engine, found[place], setting)
+                yield now([place])
+        if task.is_set():
+            break
+    yield now((), "done" if all(item.over for item in found) else "stopped")
+
+
+def summary(items: Sequence[Item]) -> Summary | None:
+    """None before anything is measured."""
+    measured = [(item.fidelity, item) for item in items if item.fidelity is not None]
+    if not measured:
+        return None
+    values = [value for value, _ in measured]
+    return Summary(
+        images=len(measured),
+        agree=sum(item.agree is True for _, item in measured),
+        fidelity=statistics.fmean(values),
+        deviation=statistics.stdev(values) if len(values) > 1 else 0.0,
+        lowest=min(measured, key=lambda pair: pair[0])[1],
+        kept=sum(item.budget for _, item in measured),
+        n=sum(item.n for _, item in measured),
+    )
+
+
+def _selected(engine: Engine, item: Item, setting: Setting) -> Item:
+    try:
+        selection = engine.selection(item.session, fitting(item.session, setting))
+    except (ValueError, DeviceFullError) as error:
+        return replace(item, problem=str(error))
+    return replace(item, n=selection.n, budget=selection.k)
+
+
+def _asked(engine: Engine, item: Item, setting: Setting, side: str) -> Asked:
+    selection = engine.selection(item.session, fitting(item.session, setting)) if side == "kept" else None
+    return Asked(item.session, item.session.first, selection)
+
+
+def _with(item: Item, side: str, answer: Answer | str) -> Item:
+    """The item with an answer, or with why there is none; one that was stopped is none."""
+    if isinstance(answer, str):
+        return replace(item, problem=answer)
+    if answer.cancelled:
+        return item
+    return replace(item, full=answer) if side == "full" else replace(item, kept=answer)
+
+
+def _measured(engine: Engine, item: Item, setting: Setting) -> Item:
+    if item.full is None:
+        return item
+    full, kept = (_asked(engine, item, setting, side) for side in ("full", "kept"))
+    try:
+        return replace(item, fidelity=closeness(engine, full, item.full, kept).fidelity)
+    except (ValueError, DeviceFullError) as error:
+        return replace(item, problem=str(error))

@@ -1,0 +1,99 @@
+"""The view "Many images": where its components stand, and its events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from app import batch, batch_views, overlays
+from app.compare import fitting
+from app.engine import Engine
+from app.guard import guarded, owner
+from app.models import Models
+from app.offer import Offer
+from app.parts import AT_ONCE, LONG_WORK, QUIET, html
+from app.session import Session, Setting
+from pruning import draw
+
+Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
+Updates = dict[Any, Any]  # component -> its new value
+SIDE = 384  # longest side of an overlay, pixels
+TASK = "batch"
+
+
+@dataclass(frozen=True)
+class BatchPage:
+    files: gr.File
+    run: gr.Button
+    stop: gr.Button
+    about: gr.HTML
+    progress: gr.HTML
+    totals: gr.HTML
+    cards: list[gr.HTML]
+
+
+def place_batch() -> BatchPage:
+    """The tab with all of it, inside the tabs that are open."""
+    small: dict[str, Any] = {"size": "sm", "min_width": 0}
+    with gr.Tab("Many images", id="batch"), gr.Column(elem_id="batch"):
+        files = gr.File(label=f"Images, up to {batch.MOST}", file_count="multiple", height=150, elem_id="batch-files")
+        # The paths as they come: what the files hold is checked by `pruning.images` alone, one bad file among them too.
+        files.preprocess = lambda payload: [file.path for file in payload] if payload is not None else []
+        with gr.Row(elem_classes="view-tools"):
+            run = gr.Button("Run present setting on all", variant="primary", **small, elem_id="batch-run")
+            stop = gr.Button("Stop", **small, elem_id="batch-stop")
+        about, progress = html("", "batch-about"), html(batch_views.progress(None), "batch-progress")
+        totals = html("", "batch-totals")
+        with gr.Row(elem_id="batch-cards"):
+            cards = [html("", f"batch-card-{place}") for place in range(batch.MOST)]
+    return BatchPage(files, run, stop, about, progress, totals, cards)
+
+
+def wire_batch(page: BatchPage, models: Models, present: Present, inputs: list[Any]) -> None:
+    """inputs: the components that `present` reads, the session before them."""
+    events = BatchEvents(page, models, present)
+    shown = [page.about, page.progress, page.totals, *page.cards]
+    page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
+    page.run.click(events.run, [page.files, *inputs], shown, **LONG_WORK, **QUIET)
+    page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
+
+
+class BatchEvents:
+    """The event functions, bound to the view's components: each tells which of them it changes, and to what."""
+
+    def __init__(self, page: BatchPage, models: Models, present: Present) -> None:
+        self.page, self.models, self.present = page, models, present
+
+    @guarded
+    def run(self, request: gr.Request, paths: list[str], session: Session, *settings: Any) -> Iterator[Updates]:
+        """Ask the present question about every image, under the present setting."""
+        task = self.models.resources.tasks.begin(owner(request), TASK)
+        page = self.page
+        try:
+            with self.models.use(session.model, owner(request)) as (engine, offer):
+                setting = self.present(offer, session, settings)
+                items, skipped = batch.opened(self.models.resources.pictures, paths, session)
+                cleared = {card: "" for card in page.cards}
+                yield {page.about: batch_views.about(session, setting), page.totals: "", **cleared}
+                for step in batch.run(engine, items, setting, task):
+                    updates = {page.progress: batch_views.progress(step, skipped)}
+                    for place in step.fresh:
+                        painted = _painted(engine, step.items[place], setting)
+                        updates[page.cards[place]] = batch_views.card(step.items[place], painted)
+                    yield updates | {page.totals: batch_views.totals(step.items)}
+        finally:
+            task.set()
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop the run; what is there stays."""
+        self.models.resources.tasks.stop(owner(request), TASK)
+
+
+def _painted(engine: Engine, item: batch.Item, setting: Setting) -> overlays.Overlay | None:
+    if item.problem or not item.n:
+        return None
+    (painted,) = overlays.overlays(engine, item.session, fitting(item.session, setting), "dimmed")
+    return replace(painted, image=draw.fit(painted.image, SIDE)[0])

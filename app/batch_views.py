@@ -1,0 +1,89 @@
+"""Many images as HTML: what is asked, progress, the summary, a card for each image. No Gradio, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from app.batch import MOST, Batch, Item, Skipped, summary
+from app.markup import NONE, duration, seconds, text
+from app.overlays import Overlay
+from app.session import Session, Setting
+from app.titles import details, share, title
+from pruning import draw
+
+if TYPE_CHECKING:
+    from pruning.models import Answer
+
+HINT = (
+    f"Upload up to {MOST} images: each is asked the question of the Explore view, with all its tokens and with those "
+    "that the setting there keeps."
+)
+
+
+def about(session: Session, setting: Setting) -> str:
+    """What a run is about."""
+    question = session.questions[-1] if session.questions else ""
+    return f'<p class="batch-about"><b>{text(title(setting))}</b> {text(details(setting))} · “{text(question)}”</p>'
+
+
+def progress(b: Batch | None, skipped: Sequence[Skipped] = ()) -> str:
+    """How far a run is, and which files are left out."""
+    if b is None:
+        return f'<p class="slots-hint">{HINT}</p>'
+    left = f", about {duration(max(1, b.remaining_s))} left" if b.remaining_s and b.stage == "running" else ""
+    head = {"running": "", "stopped": "Stopped: ", "done": ""}[b.stage]
+    words = f"{head}{b.done} of {len(b.items)} images{left}"
+    if b.stage == "done" and b.items:
+        words += f" in {seconds(b.seconds)}, {seconds(b.seconds / len(b.items))} each"
+    problems = [*skipped, *(Skipped(item.name, item.problem) for item in b.items if item.problem)]
+    told = "".join(f"<li><b>{text(one.name)}</b>: {text(one.why)}</li>" for one in problems)
+    listed = f'<ul class="batch-left-out" aria-label="Left out">{told}</ul>' if told else ""
+    return (
+        f'<p class="progress" role="status"><progress max="{max(1, len(b.items))}" value="{b.done}" '
+        f'aria-label="Images measured"></progress><span>{words}</span></p>{listed}'
+    )
+
+
+def totals(items: Sequence[Item]) -> str:
+    """The summary as a row of figures."""
+    s = summary(items)
+    if s is None:
+        return ""
+    spread = f"± {s.deviation:.3f}" if s.images > 1 else "one image"
+    facts = [
+        ("Same answer", f"{s.agree} of {s.images}", share(s.agree / s.images) if s.agree else "0 %"),
+        ("Fidelity, mean", f"{s.fidelity:.3f}", spread),
+        ("Lowest fidelity", f"{s.lowest.fidelity:.3f}" if s.lowest.fidelity is not None else NONE, s.lowest.name),
+        ("Tokens kept", f"{s.kept} of {s.n}", share(s.kept / s.n)),
+    ]
+    cells = "".join(
+        f"<div><dt>{name}</dt><dd>{text(value)} <small>{text(more)}</small></dd></div>" for name, value, more in facts
+    )
+    return f'<dl class="batch-totals">{cells}</dl>'
+
+
+def card(item: Item | None, painted: Overlay | None) -> str:
+    """One image: its overlay, both answers, whether they agree."""
+    if item is None or item.problem:
+        return ""
+    picture = ""
+    if painted is not None:
+        alt = f"{item.name}: {item.budget} of {item.n} visual tokens kept"
+        height, width = painted.image.shape[:2]
+        picture = f'<img alt="{text(alt)}" width="{width}" height="{height}" src="{draw.data_url(painted.image)}">'
+    verdict, kind = "…", "idle"
+    if item.agree is not None:
+        verdict, kind = ("✓ Same", "same") if item.agree else ("≠ Different", "other")
+    close = "" if item.fidelity is None else f'<span class="fidelity">fidelity <b>{item.fidelity:.3f}</b></span>'
+    name = f'<b class="name" title="{text(item.name)}">{text(item.name)}</b>'
+    return (
+        f'<figure class="batch-card">{picture}<figcaption>{name}'
+        f"<dl><dt>All {item.n}</dt><dd>{_words(item.full)}</dd>"
+        f"<dt>Kept {item.budget}</dt><dd>{_words(item.kept)}</dd></dl>"
+        f'<p><span class="badge {kind}">{verdict}</span>{close}</p></figcaption></figure>'
+    )
+
+
+def _words(answer: Answer | None) -> str:
+    return NONE if answer is None else text(answer.text) or '<span class="faint">no words</span>'
