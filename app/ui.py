@@ -9,6 +9,7 @@ import gradio as gr
 from app import gpu, live, looks, report_views, reports, tradeoff, views
 from app.api import Api
 from app.api_page import endpoints
+from app.batch_page import wire_batch
 from app.compare_page import wire_compare
 from app.controls import Board
 from app.device import Task
@@ -176,6 +177,7 @@ def _wire(
         follow(chart.select(handlers.load, [session, *place], clicked, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(page.compare, handlers.models, handlers.setting, session, inputs)
+    wire_batch(page.batch, handlers.models, handlers.setting, inputs)
     moved = (page.retention, page.weights)
     wire_fewest(page.fewest, handlers.models, handlers.setting, session, inputs, moved, follow)
     wire_presenter(place_presenter(page), page, handlers, inputs)
