@@ -18,7 +18,7 @@ from app.reports import reports
 from app.resources import Resources
 from app.session import Session, Setting
 from pruning.method import METHODS, make
-from pruning.models import Turn
+from pruning.models import Sample, Turn
 from tests.serving import Shelf, models_of
 
 QUESTION = "what color is the star?"
@@ -102,6 +102,8 @@ def test_every_call_gives_what_the_model_gives(space, key, tiny_vlm, noise):
     answer = tiny_vlm.answer(own, QUESTION, kept, history=history, max_new_tokens=5)
     chunks = list(gpu.generate(key, encoded, QUESTION, kept, history, None, 5))
     assert tuple(chunk.token_id for chunk in chunks) == answer.ids
+    together = gpu.answer_batch(key, [Sample(encoded, QUESTION, kept, history), Sample(encoded, "why?")], 5, Task())
+    assert [a.ids for a in together] == [answer.ids, tiny_vlm.answer(own, "why?", max_new_tokens=5).ids]
     (there,) = gpu.logprobs(key, encoded, QUESTION, answer.ids, [kept], history)
     assert torch.allclose(there, tiny_vlm.logprobs(own, QUESTION, answer.ids, [kept], history)[0], atol=1e-5)
     assert 1 <= len(gpu.first_token_seconds(key, encoded, QUESTION, kept, history)) <= gpu.MEASURED
