@@ -2,6 +2,7 @@
 says what and why.
 """
 
+import json
 import math
 import os
 import re
@@ -23,7 +24,8 @@ from pruning.method import METHODS, make
 
 QUESTION = "what color is the star?"
 RESULTS = {"/select": facts.Selected, "/answer": facts.Answered, "/pareto": facts.Tradeoff, "/inspect": Card}
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +231,34 @@ def test_methods_of_the_schema_are_the_registry_s(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
     schema = {p["parameter_name"]: p["type"] for p in named["/pareto"]["parameters"]}
     assert schema["method"]["enum"] == schema["methods"]["items"]["enum"] == list(METHODS)
+
+
+# The README's examples, as they stand there
+
+
+def example(language, words):
+    (found,) = [block for block in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if words in block]
+    return found
+
+
+def test_the_readme_names_every_endpoint_and_parameter():
+    section = README.split("\n## API\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(/\w+)` \|", section, re.MULTILINE)) == set(RESULTS)
+    assert all(f"`{name}`" in section for name in ABOUT)
+
+
+def test_the_readme_s_python_example_runs(served, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    source = example("python", "gradio_client").replace("http://127.0.0.1:7860", served.url)
+    exec(compile(source, "README.md", "exec"), {})
+    assert "kept as 1st" in capsys.readouterr().out
+
+
+def test_the_readme_s_curl_example_runs(served):
+    script = example("bash", "curl").replace("http://127.0.0.1:7860/", served.url)
+    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    event, data = done.stdout.strip().splitlines()[-2:]
+    assert event == "event: complete"
+    (result,) = json.loads(data.removeprefix("data: "))
+    assert result["method"] == "idpruner"
+    assert len(result["indices"]) == result["budget"] == round(result["n"] * 0.25)
