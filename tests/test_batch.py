@@ -98,6 +98,8 @@ def test_packs_are_padded_to_at_most_what_fits(engine, files, monkeypatch):
     asked = [Asked(item.session, QUESTION) for item in items_of(engine, files(4))]
     packs = [[engine.encoded(one.session).tokens.n for one in pack] for pack in _packs(engine, asked)]
     assert packs == [[36, 48], [36, 48]]
+    monkeypatch.setattr("app.together.MOST_TOKENS", 72)  # the shorter is padded to the longer
+    assert [len(pack) for pack in _packs(engine, [asked[1], asked[0], asked[2]])] == [1, 2]
     monkeypatch.setattr("app.together.MOST_TOKENS", 10)
     assert [len(pack) for pack in _packs(engine, asked)] == [1, 1, 1, 1]
 
@@ -177,12 +179,22 @@ def test_a_stop_ends_the_pass_that_is_under_way(tiny_vlm, noise, monkeypatch):
     assert all(answer.cancelled and len(answer.ids) == 3 for answer in found)
 
 
-def test_answers_that_were_stopped_are_not_kept(engine, files):
-    asked = [Asked(item.session, QUESTION) for item in items_of(engine, files(2))]
-    task = Task()
-    task.set()
+def test_answers_that_were_stopped_are_none(engine, files, monkeypatch):
+    task, together = Task(), gpu.answer_batch
+
+    def stopped(*values):
+        task.set()
+        return together(*values)
+
+    monkeypatch.setattr(gpu, "answer_batch", stopped)
+    items = items_of(engine, files(2))
+    asked = [Asked(item.session, QUESTION) for item in items]
     assert all(answer.cancelled for answer in answer_all(engine, asked, task))
     assert all(engine.cache.peek(one.key(engine)) is None for one in asked)
+    task.clear()
+    *_, last = run(engine, items, SETTING, task)
+    assert last.stage == "stopped"
+    assert [(item.full, item.kept) for item in last.items] == [(None, None)] * 2
 
 
 def answer(*ids: int) -> Answer:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app import canvas, compare_views, live
+from app import canvas, compare_views, gpu, live
+from app.answering import Asked, answers
 from app.compare import EMPTY, Results, Row, Step, compare, fitting, overlap, put, remove, rows, topic
 from app.device import Task
 from app.engine import Engine
@@ -117,6 +118,24 @@ def test_stop_does_not_wait_for_what_others_have_running(engine, offer, saved):
         held.join()
 
 
+def test_what_was_said_stays_when_a_slow_model_is_stopped(engine, saved, monkeypatch):
+    asked, task, go_on, generate = Asked(look(engine, saved()), QUESTION), Task(), threading.Event(), gpu.generate
+
+    def slow(*values):
+        for chunk in generate(*values):
+            yield chunk
+            go_on.wait()
+
+    monkeypatch.setattr(gpu, "generate", slow)
+    stream = answers(engine, asked, task)
+    said = next(stream)
+    task.set()
+    *_, last = stream
+    go_on.set()
+    assert said
+    assert (last.text, last.cancelled) == (said, True)
+
+
 def test_a_bad_question_is_no_matter_of_one_slot(engine, offer, saved):
     with pytest.raises(ValueError, match="question is empty"):
         next(compare(engine, offer, look(engine, saved(), questions=()), THREE, Results(), Task()))
@@ -149,12 +168,14 @@ def test_overlap_against_sets():
     assert overlap(Row(THREE[0]), Row(THREE[1], kept=b"\x01")) is None
 
 
-def test_patches_forced_on_one_image_are_not_forced_on_another(engine, saved):
+def test_patches_forced_on_one_image_are_not_forced_on_another(engine, offer, saved):
     here, there = look(engine, saved()), look(engine, saved(1))
     key = canvas.key_of(THREE[0].method, live.identity_of(here, THREE[0]))
     setting = replace(THREE[0], forced=Forced(key, (0,)))
     assert fitting(here, setting) == setting
     assert fitting(there, setting) == THREE[0]
+    *_, last = compare(engine, offer, there, [setting], Results(), Task())
+    assert last.results.rows[0].kept == np.packbits(engine.selection(there, THREE[0]).mask.numpy()).tobytes()
     assert 0 in engine.selection(here, fitting(here, setting)).indices
 
 
