@@ -42,10 +42,11 @@ class Tasks:
             earlier.set()
         return task
 
-    def stop(self, owner: str, *kinds: str) -> None:
-        """Stop the owner's tasks of these kinds; of all kinds where none is named."""
+    def stop(self, owner: str, *kinds: str, but: str = "") -> None:
+        """Stop the owner's tasks of these kinds; of all kinds where none is named, `but` that one."""
         with self._lock:
-            tasks = [t for (who, kind), t in self._running.items() if who == owner and (not kinds or kind in kinds)]
+            own = [(kind, task) for (who, kind), task in self._running.items() if who == owner]
+        tasks = [task for kind, task in own if (kind in kinds if kinds else kind != but)]
         for task in tasks:
             task.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 KNOWN = 0.02  # share done from which on the pace says something about the rest
@@ -20,20 +21,35 @@ class Loading:
     remaining_s: float | None
 
 
+class StoppedError(ValueError):
+    """Nobody wants the model any more."""
+
+
 class Flight:
-    """`tell` is called by whoever loads, `done` is set when it is over, with or without an `error`."""
+    """`tell` is called by whoever loads, `done` is set when it is over, with or without an `error`.
+
+    owners: who waits for it, and how often. A load without any is called off at its next word.
+    """
 
     def __init__(self, title: str, owner: str) -> None:
-        self.title, self.done, self.owners = title, threading.Event(), {owner}
+        self.title, self.done, self.owners = title, threading.Event(), Counter([owner])
         self.error: Exception | None = None
         self._started = self._since = time.monotonic()
         self._stage = "waiting for the model before it"
         self._share: float | None = None
 
     def tell(self, stage: str, share: float | None) -> None:
+        """Raises StoppedError where nobody waits any more."""
+        if not self.owners:
+            raise StoppedError(f"Loading {self.title} was stopped: choose it again to go on")
         if stage != self._stage:
             self._since = time.monotonic()
         self._stage, self._share = stage, share
+
+    def leave(self, owner: str) -> None:
+        """One who waited does so no more."""
+        self.owners[owner] -= 1
+        self.owners += Counter()  # keeps positive counts alone
 
     def progress(self) -> Loading:
         now, share = time.monotonic(), self._share

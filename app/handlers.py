@@ -16,7 +16,7 @@ from app import card_views, live, markup, report_views, reports, tradeoff, views
 from app.controls import Board
 from app.engine import Engine, checked_question
 from app.guard import guarded, owner
-from app.models import Models
+from app.models import LOAD, Models
 from app.offer import Offer
 from app.session import Session, Setting
 from app.tradeoff import Measured
@@ -163,6 +163,10 @@ class Handlers:
     def stop(self, request: gr.Request) -> None:
         """Stop all that this visitor has running; what is there stays on the page."""
         self.models.resources.tasks.stop(owner(request))
+
+    def anew(self, request: gr.Request) -> None:
+        """Other images: what runs is out of date, but a model that is being loaded is still wanted."""
+        self.models.resources.tasks.stop(owner(request), but=LOAD)
 
     def gone(self, request: gr.Request) -> None:
         """The tab was closed: nothing of it keeps device or model."""

@@ -14,8 +14,9 @@ import gradio as gr
 from app import looks, markup, views
 from app.controls import Board
 from app.engine import Engine
+from app.flights import StoppedError
 from app.guard import guarded, message_for, owner
-from app.models import Models
+from app.models import LOAD, Models
 from app.session import Session
 from app.updates import scopes
 
@@ -38,11 +39,14 @@ class Menus:
         """Load the chosen model where need be: how far it is, and in the end nothing, or why it failed."""
         visitor = owner(request)
         self.models.resources.tasks.stop(visitor)  # what runs would hold the model that may have to go
+        task = self.models.resources.tasks.begin(visitor, LOAD)
         try:
-            for loading in self.models.open(name, visitor):
+            for loading in self.models.open(name, visitor, task):
                 yield views.loading(loading)
         except Exception as error:
-            yield markup.notice(message_for(error).message, "warn")
+            again = isinstance(error, StoppedError) and self.models.state(name, visitor) == "loading"
+            if not again:  # else she chose it once more, and that choice tells
+                yield markup.notice(message_for(error).message, "warn")
         else:
             yield ""
 
@@ -54,7 +58,7 @@ class Menus:
         knobs. Where the model is not there, the page keeps the one it has.
         """
         visitor = owner(request)
-        found = self.models.state(name)
+        found = self.models.state(name, visitor)
         chosen = replace(session, model=name if found == "loaded" else session.model)
         if found == "loading":  # chosen later than the load that has just ended
             return (gr.skip(),) * (9 + len(self.board.knobs))

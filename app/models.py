@@ -16,9 +16,9 @@ from traceback import format_tb
 from typing import TYPE_CHECKING
 
 from app import gpu, room
-from app.device import release_memory
+from app.device import Task, release_memory
 from app.engine import Engine
-from app.flights import Flight, Loading
+from app.flights import Flight, Loading, StoppedError
 from app.loader import Listed, Loader
 from app.offer import Offer
 from app.residents import Residents
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("idpruner.app")
 TICK = 0.5  # seconds between two looks at a load
+LOAD = "load"  # kind of the tasks that are stopped with it
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,13 @@ class Models:
                 )
             yield resident.engine, resident.offer
 
-    def state(self, name: object) -> str:
-        """ "loaded", "loading" or "absent". Raises ValueError as `checked` does."""
+    def state(self, name: object, owner: str | None = None) -> str:
+        """ "loaded", "loading" (for this owner, where one is named), "absent". Raises ValueError as `checked` does."""
         name = self.checked(name)
         if name in self._residents:
             return "loaded"
-        return "loading" if name in self._flights else "absent"
+        flight = self._flights.get(name)
+        return "loading" if flight is not None and (owner is None or owner in flight.owners) else "absent"
 
     def leave(self, owner: str) -> None:
         """The visitor is gone: what she used is free for others."""
@@ -105,10 +107,11 @@ class Models:
 
     # Loading
 
-    def open(self, name: str, owner: str) -> Iterator[Loading]:
+    def open(self, name: str, owner: str, task: Task | None = None) -> Iterator[Loading]:
         """Load a model unless it is there; yields how far it is, about twice a second, and ends when it is loaded.
 
-        Raises ValueError that names cause and remedy; what was loaded before still is.
+        Ends soon after `task` is set; the load itself is called off where no one else waits for it. Raises ValueError
+        that names cause and remedy; what was loaded before still is.
         """
         name = self.checked(name)
         with self._lock:
@@ -118,11 +121,15 @@ class Models:
                 raise ValueError(self._broken[name])
             flight = self._flights.get(name)
             if flight is not None:
-                flight.owners.add(owner)
+                flight.owners[owner] += 1
             else:
                 flight = self._flights[name] = Flight(self.allowed[name].title, owner)
                 threading.Thread(target=self._fly, args=(name, flight), name="load", daemon=True).start()
         while not flight.done.wait(TICK):
+            if task is not None and task.is_set():
+                with self._lock:
+                    flight.leave(owner)
+                raise StoppedError(f"Loading {flight.title} was stopped: choose it again to go on")
             yield flight.progress()
         if flight.error is not None:
             raise flight.error

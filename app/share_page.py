@@ -15,6 +15,7 @@ from app.guard import guarded, message_for, owner
 from app.handlers import Handlers
 from app.layout import Page
 from app.menus import Menus
+from app.models import LOAD
 from app.parts import AT_ONCE, LIGHT_WORK, LOADING, QUIET
 from app.session import Session
 from app.share import Link
@@ -104,7 +105,7 @@ class Sharing:
             return
         models, visitor, wanted = self.menus.models, owner(request), link.model or session.model
         try:
-            for loading in models.open(wanted, visitor):
+            for loading in models.open(wanted, visitor, models.resources.tasks.begin(visitor, LOAD)):
                 yield {self.page.loading: views.loading(loading)}
         except Exception as error:
             refused.append(f"model = {wanted!r} ({message_for(error).message})")

@@ -98,7 +98,8 @@ def loading(flight: Loading) -> str:
     words = f"{flight.title}: {flight.stage}{percent} · {duration(flight.seconds)}{left}"
     return (
         f'<p class="progress" role="status"><progress max="1"{share} aria-label="Loading"></progress>'
-        f"<span>{text(words)}</span></p>"
+        f'<span>{text(words)}</span><button type="button" title="Stop loading: the page keeps the model that it has">'
+        "Stop</button></p>"
     )
 
 

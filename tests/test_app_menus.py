@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,22 @@ def test_a_model_is_loaded_with_progress_and_the_page_goes_over_to_it(page, shel
     heading(page, "tiny-qwen2.5-vl")
     page.wait_for_function("b => document.querySelector('#report .costs').innerText.includes(b)", arg=f"\t{before}\t")
     page.wait_for_function("!document.querySelector('#scope')?.checkVisibility()")
+
+
+def test_stop_ends_a_load_within_a_second_and_the_page_keeps_its_model(page, menu, shelf):
+    shelf.go_on.clear()
+    choose(page, "model", "second")
+    page.wait_for_selector("#loading progress")
+    start = time.perf_counter()
+    page.click("#loading button")
+    page.wait_for_selector("#loading >> text=was stopped")
+    assert time.perf_counter() - start < 1
+    page.wait_for_function("document.querySelector('#model input').value.includes('tiny-qwen2.5-vl')")
+    assert "tiny-qwen2.5-vl" in page.inner_text("#head")
+    flight = menu.models._flights["second"]
+    shelf.go_on.set()
+    assert flight.done.wait(20)
+    assert menu.models.state("second") == "absent"
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 import gc
 import threading
+import time
 import weakref
 from dataclasses import replace
 
 import pytest
 
 from app import gpu, room
+from app.device import Task
+from app.flights import StoppedError
 from app.loader import Loader, listed
 from app.models import Models
 from app.resources import Resources
@@ -115,6 +118,30 @@ def test_those_who_want_the_same_model_watch_one_load():
     assert set(seen) == {"ann", "bob", "eve"}
     assert shelf.loads == ["b"]
     assert models.state("b") == "loaded"
+
+
+def test_who_stops_leaves_and_the_last_one_calls_the_load_off():
+    shelf = Slow(10 * GB, a=GB, b=GB)
+    models, stops = models_of(shelf), {owner: Task() for owner in ("ann", "bob")}
+    loads = {owner: models.open("b", owner, task) for owner, task in stops.items()}
+    for load in loads.values():
+        next(load)
+    for owner, other in (("ann", "bob"), ("bob", "ann")):
+        stops[owner].set()
+        start = time.perf_counter()
+        with pytest.raises(StoppedError, match="b was stopped"):
+            next(loads[owner])
+        assert time.perf_counter() - start < 1
+        assert models.state("b", owner) == "absent"
+        assert models.state("b", other) == ("loading" if owner == "ann" else "absent")
+    flight = models._flights["b"]
+    with pytest.raises(StoppedError):
+        flight.tell("loading weights", 0.9)
+    shelf.go_on.set()
+    assert flight.done.wait(20)
+    assert loaded(models) == {"a"}
+    list(models.open("b", "ann"))  # and it may be chosen again
+    assert loaded(models) == {"a", "b"}
 
 
 def test_two_models_are_loaded_one_after_the_other():
