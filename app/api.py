@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app import facts, live, reports, tradeoff
+from app import facts, live, reports, side_by_side, tradeoff
 from app.controls import Board
 from app.device import Task
 from app.engine import Engine, checked_question
@@ -37,6 +37,8 @@ ABOUT: Mapping[str, str] = {
     "diversity": "diversity weight, a number of at least 0",
     "retention": "share of the visual tokens that is kept, above 0 and at most 1",
     "knobs": "further knobs of the method by name; those left out keep their defaults",
+    "others": "up to three further settings: objects with method, importance, diversity, retention, knobs, per; what "
+    "is left out is as in the first; where there is none, random and uniform with as many tokens",
     "token": "index of a visual token, a whole number from 0 to N - 1",
     "methods": "keys of the methods whose fidelity curves are measured; none are where it is empty",
     "model": "name of the model, one of those that this server offers; it is loaded where need be",
@@ -121,6 +123,14 @@ class Api:
             for progress in tradeoff.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
         return facts.tradeoff(points, curves, left_out)
+
+    @endpoint(facts.Compared, "others")
+    def compare(self, call: Call, others: Any) -> facts.Compared:
+        """Up to four settings on the same images and question: of each both answers, agreement, fidelity (0 to 1),
+        costs and times as `answer` gives them; and the overlap (IoU, 0 to 1) of every two kept sets.
+        """
+        settings = [call.setting, *side_by_side.others(self.board, call.offer, call.setting, others)]
+        return side_by_side.compared(call.engine, call.offer, call.session, settings)
 
     @endpoint(Card, "token")
     def inspect(self, call: Call, token: object) -> Card:

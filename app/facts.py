@@ -85,6 +85,19 @@ class Answered(Used):
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Several settings side by side: the same question about the same images."""
+
+    settings: Annotated[list[Answered], Field(description="the setting that was asked for, then the others, in order")]
+    iou: Annotated[
+        list[list[float]],
+        Field(
+            description="(S, S) intersection over union of every two kept sets, 0 to 1; sizes that differ keep it low"
+        ),
+    ]
+
+
+@dataclass(frozen=True)
 class Point:
     """A kept set on the plane of importance and diversity."""
 

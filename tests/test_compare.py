@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 
 from app import canvas, compare_views, gpu, live
 from app.answering import Asked, answers
@@ -16,7 +18,7 @@ from app.engine import Engine
 from app.offer import Offer
 from app.reports import Report, Side, reports
 from app.resources import Resources
-from app.session import Forced
+from app.session import Forced, Session
 from tests.visits import QUESTION, crawling, keep, look, visit
 
 THREE = [keep("idpruner", 0.25), keep("random", 0.25), keep("uniform", 0.5)]
@@ -214,6 +216,64 @@ def test_words_of_a_model_or_a_visitor_are_never_markup():
     assert "<img" not in html
     assert "${" not in html
     assert "&lt;img" in html
+
+
+# The endpoint
+
+
+@pytest.fixture(scope="module")
+def client(served, tmp_path_factory):
+    return Client(served.url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+def ask(client, path: str, **values):
+    return client.predict(handle_file(path), QUESTION, api_name="/compare", **values)
+
+
+def test_the_endpoint_compares_with_random_and_uniform_by_itself(client, served, saved):
+    path = saved()
+    found = ask(client, path, retention=0.5)
+    assert [one["method"] for one in found["settings"]] == ["idpruner", "random", "uniform"]
+    assert {(one["n"], one["budget"]) for one in found["settings"]} == {(48, 24)}
+    alone = client.predict(handle_file(path), QUESTION, method="random", retention=0.5, api_name="/answer")
+    assert found["settings"][1] == alone
+    picture, _ = served.models.resources.pictures.open(path)
+    session = Session(served.models.first, (picture,))
+    kept = [set(served.engine.selection(session, keep(n, 0.5)).indices.tolist()) for n in ("idpruner", "random")]
+    assert found["iou"][0][1] == found["iou"][1][0] == pytest.approx(len(kept[0] & kept[1]) / len(kept[0] | kept[1]))
+    assert [found["iou"][i][i] for i in range(3)] == [1, 1, 1]
+
+
+def test_what_another_setting_leaves_out_is_as_in_the_first(client, saved):
+    others = [{"retention": 0.25}, {"importance": 1, "diversity": 3}, {"method": "random", "knobs": {"seed": 7}}]
+    found = ask(client, saved(), knobs={"importance": "feature_norm"}, retention=0.5, others=others)["settings"]
+    assert [one["method"] for one in found] == ["idpruner"] * 3 + ["random"]
+    assert [one["knobs"].get("importance") for one in found] == ["feature_norm"] * 3 + [None]
+    assert [one["mmr_lambda"] for one in found] == [0.5, 0.5, 0.25, None]
+    assert [one["retention"] for one in found] == [0.5, 0.25, 0.5, 0.5]
+    assert found[3]["knobs"] == {"seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ("random", ["others", "list of at most 3"]),
+        ([{}] * 4, ["list of at most 3"]),
+        (["random"], ["others[0]", "'random'", "object"]),
+        ([{"method": "random"}, {"colour": 1}], ["others[1]", "colour", "retention"]),
+        ([{"method": "magic"}], ["others[0]", "'magic'", "idpruner"]),
+        ([{"retention": 0}], ["others[0]", "retention", "above 0"]),
+        ([{"retention": "half"}], ["others[0]", "'half'"]),
+        ([{"importance": -1}], ["others[0]", "Importance weight"]),
+        ([{"knobs": {"seed": 7}}], ["others[0]", "'seed'"]),
+        ([{"knobs": [1]}], ["others[0]", "knobs", "object"]),
+        ([{"per": "page"}], ["others[0]", "'page'", "sample, image, tile"]),
+    ],
+)
+def test_bad_settings_are_named(client, saved, others, words):
+    with pytest.raises(AppError) as caught:
+        ask(client, saved(), others=others)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 # The view in a browser

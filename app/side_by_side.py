@@ -1,0 +1,83 @@
+"""The endpoint `/compare`: which further settings a program names, and what is found of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from app import facts
+from app.compare import MOST, Results, compare, overlap
+from app.controls import LAMBDA, Board
+from app.device import Task
+from app.engine import Engine
+from app.offer import Offer
+from app.session import Session, Setting
+from pruning.allocation import SCOPES
+from pruning.pareto import lambda_of
+
+BASELINES = ({"method": "random"}, {"method": "uniform"})
+NAMES = ("method", "importance", "diversity", "retention", "knobs", "per")
+SCHEMA = {
+    "type": "array",
+    "maxItems": MOST - 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "method": {"type": "string"},
+            "importance": {"type": "number", "minimum": 0},
+            "diversity": {"type": "number", "minimum": 0},
+            "retention": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            "knobs": {"type": "object"},
+            "per": {"type": "string", "enum": list(SCOPES)},
+        },
+    },
+}
+
+
+def others(board: Board, offer: Offer, first: Setting, given: Any) -> list[Setting]:
+    """The settings to compare with `first`; what each leaves out is as there. Random and uniform where none is given.
+
+    Raises ValueError that names the entry.
+    """
+    entries = given or BASELINES
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or len(entries) >= MOST:
+        raise ValueError(f"others is {given!r}: must be a list of at most {MOST - 1} objects with {', '.join(NAMES)}")
+    found = []
+    for place, entry in enumerate(entries):
+        try:
+            found.append(_other(board, offer, first, entry))
+        except ValueError as error:
+            raise ValueError(f"others[{place}]: {error}") from None
+    return found
+
+
+def compared(engine: Engine, offer: Offer, session: Session, settings: Sequence[Setting]) -> facts.Compared:
+    """Raises ValueError that names the first setting which cannot be measured, and why."""
+    *_, last = compare(engine, offer, session, settings, Results(), Task())
+    rows = [row for setting in settings if (row := last.results.of(setting)) is not None]
+    answered = []
+    for place, row in enumerate(rows):
+        if row.report is None:
+            raise ValueError(f"{'the first setting' if not place else f'others[{place - 1}]'}: {row.problem}")
+        answered.append(facts.answered(session, row.setting, row.report))
+    overlaps = [[overlap(row, other) for other in rows] for row in rows]
+    return facts.Compared(answered, [[0.0 if found is None else found.iou for found in line] for line in overlaps])
+
+
+def _other(board: Board, offer: Offer, first: Setting, entry: Any) -> Setting:
+    if not isinstance(entry, Mapping) or set(entry) - set(NAMES):
+        raise ValueError(f"{entry!r} must be an object with some of {', '.join(NAMES)}")
+    name, share = entry.get("method", first.method.name), lambda_of(first.method)
+    weights = (0.5, 0.5) if share is None else (share, 1 - share)
+    same = name == first.method.name  # another method's knobs are its own
+    knobs = {k: v for k, v in asdict(first.method).items() if k != LAMBDA} if same else {}
+    more = entry.get("knobs") or {}
+    if not isinstance(more, Mapping):
+        raise ValueError(f"knobs is {more!r}: must be an object such as {{'importance': 'feature_norm'}}")
+    if entry.get("per", first.scope) not in SCOPES:
+        raise ValueError(f"per is {entry['per']!r}: must be one of {', '.join(SCOPES)}")
+    method = board.named(
+        offer, name, entry.get("importance", weights[0]), entry.get("diversity", weights[1]), {**knobs, **more}
+    )
+    return Setting(method, entry.get("retention", first.retention), entry.get("per", first.scope))
