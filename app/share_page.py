@@ -19,7 +19,7 @@ from app.models import LOAD
 from app.parts import AT_ONCE, LIGHT_WORK, LOADING, QUIET
 from app.session import Session
 from app.share import Link
-from app.updates import scopes, suggestions, talk_buttons
+from app.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 
 UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
 MISSING = "The link was made with an uploaded image, which is not part of it: choose the image to see the same."
@@ -79,9 +79,9 @@ class Sharing:
 
     @property
     def rules(self) -> share_reading.Rules:
-        weight, retention = self.page.weights[0], self.page.retention
+        weight, most = self.page.weights[0], self.page.retention.maximum
         return share_reading.Rules(
-            tuple(self.menus.models.allowed), (weight.minimum, weight.maximum), (retention.minimum, retention.maximum)
+            tuple(self.menus.models.allowed), (weight.minimum, weight.maximum), (LEAST_RETENTION, most)
         )
 
     @guarded
@@ -143,7 +143,9 @@ class Sharing:
         changed = dict(zip([*heads, *page.weights, *page.knobs], switched, strict=True))
         changed[page.scope] = {**parts, "value": per}
         given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
-        given += [(page.retention, link.retention), (page.style, link.overlay)]
+        given.append((page.style, link.overlay))
+        if link.retention is not None:
+            changed[page.retention] = retention(link.retention)
         for component, knob in zip(page.knobs, self.menus.board.knobs, strict=True):
             if name in knob.methods:
                 given.append((component, link.knobs.get(knob.param.name)))

@@ -11,7 +11,8 @@ from app.session import Session
 from pruning.tokens import Grid
 
 SUGGESTIONS = 4
-MIN_RETENTION = 0.02  # where the retention slider begins
+MIN_RETENTION = 0.02  # where the retention slider begins, unless it was given finer steps
+LEAST_RETENTION = 0.00001  # its finest step: one token of 100,000
 
 
 def suggestions(questions: Sequence[str]) -> list[Any]:
@@ -41,6 +42,6 @@ def retention(ratio: float) -> Any:
 
     A ratio between two steps would be shown, but lost with the next touch, and few tokens of many lie below 0.02.
     """
-    digits = max(2, len(f"{ratio:.15f}".rstrip("0").partition(".")[2]))
-    step = 10.0**-digits
-    return gr.update(value=ratio, minimum=min(MIN_RETENTION, ratio) if digits == 2 else step, step=step)
+    digits = max(2, len(f"{ratio:.5f}".rstrip("0").partition(".")[2]))
+    step = round(10.0**-digits, digits)
+    return gr.update(value=ratio, minimum=min(MIN_RETENTION if digits == 2 else step, ratio), step=step)

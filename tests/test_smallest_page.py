@@ -196,7 +196,8 @@ def test_the_line_names_tokens_share_answer_and_every_try():
 
 
 @pytest.mark.parametrize(
-    ("budget", "n", "value", "step"), [(16, 64, 0.25, 0.01), (1, 256, 0.004, 0.001), (5, 9000, 0.0006, 0.0001)]
+    ("budget", "n", "value", "step"),
+    [(16, 64, 0.25, 0.01), (1, 256, 0.004, 0.001), (5, 9000, 0.0006, 0.0001), (1, 16384, 6e-05, 1e-05)],
 )
 def test_the_slider_can_hold_every_budget(budget, n, value, step):
     update = updates.retention(retention_of(budget, n))
@@ -277,3 +278,13 @@ def test_a_method_without_lambda_is_refused_and_stop_ends_a_search(page, served,
         page.click("#fewest-stop")
         page.wait_for_selector("#fewest-result >> text=Stopped", timeout=3_000)
     assert not page.is_visible("#fewest-stop")
+
+
+@pytest.mark.browser
+def test_a_link_brings_a_budget_that_the_slider_had_no_step_for(served, chromium):
+    with visit(chromium, served.url + "?example=crowd&retention=0.0104&") as tab:
+        tab.wait_for_function("document.querySelector('#canvas [data-part=\"count\"]').innerText.startsWith('1 of 64')")
+        assert float(tab.input_value("#retention input[type=number]")) == 0.0104
+        tab.wait_for_function(
+            "document.querySelector('#report .answer:nth-child(2) h3').innerText.includes('1 tokens')"
+        )

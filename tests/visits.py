@@ -38,7 +38,7 @@ def visit(chromium: Any, url: str, width: int = 1440, theme: str = "light") -> I
     tab.on("request", lambda request: wrong.append(request.url) if _foreign(request.url) else None)
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     try:
-        tab.goto(f"{url}?__theme={theme}")
+        tab.goto(f"{url}{'' if '?' in url else '?'}__theme={theme}")
         tab.wait_for_selector("#report .badge.same, #report .badge.other")
         yield tab
     finally:
