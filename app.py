@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
 
+from app import mcp, uploads
 from app.settings import parse
 
 
@@ -11,6 +13,8 @@ def main() -> None:
     settings = parse(sys.argv[1:], os.environ)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is reported to anyone
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what is removed at the end is removed then too
+    folder = uploads.private_folder(os.environ)
     from app import gpu  # before torch: on a ZeroGPU Space it has to find CUDA untouched
     from app.loader import Loader, listed
     from app.models import Models
@@ -21,6 +25,8 @@ def main() -> None:
 
     hide_progress()
     try:
+        if settings.mcp:
+            mcp.check_installed()
         allowed, loader = listed(settings.model_ids), Loader(settings)
         first = loader.load(allowed[0].model_id)
     except ValueError as error:
@@ -31,13 +37,19 @@ def main() -> None:
     if gpu.is_remote():
         models.open_all()
     demo = build_demo(models)
-    print(f"IDPruner Lab: http://{settings.host}:{settings.port}", flush=True)
+    uploads.keep_swept(folder)
     try:
-        demo.launch(**launch_options(settings))
+        _, url, _ = demo.launch(**launch_options(settings), prevent_thread_lock=True)
+        if settings.mcp:
+            mcp.finish(demo)
+    except ValueError as error:
+        sys.exit(f"app.py: {error}")
     except OSError as error:
         sys.exit(
             f"app.py: cannot listen on {settings.host}:{settings.port} ({error}): free it, or choose another --port"
         )
+    print(f"IDPruner Lab: {url}" + (f"\nMCP server: {url}{mcp.PATH}" if settings.mcp else ""), flush=True)
+    demo.block_thread()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ Every value has a JSON schema, which the API page and the MCP tools show.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -13,10 +15,18 @@ from app import facts
 from app.api import ABOUT, Api
 from app.controls import image_input
 from app.parts import PROGRAMS
+from app.side_by_side import SCHEMA
 from pruning.allocation import SCOPES
 from pruning.method import METHODS
 
 NUMBER, STRING = {"type": "number"}, {"type": "string"}
+# What the API page's snippets are filled with, where Gradio's own examples would be refused: an address is not fetched.
+EXAMPLES: Mapping[str, Any] = {
+    "image": {"path": "picture.png", "url": "picture.png", "meta": {"_type": "gradio.FileData"}},
+    "question": "what color is the star?",
+    "methods": ["idpruner", "random"],
+    "token": 0,
+}
 KNOBS = {"type": "object", "additionalProperties": {"anyOf": [NUMBER, STRING]}}
 
 
@@ -35,6 +45,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
                 gr.Number(retention, label="retention"), NUMBER | {"exclusiveMinimum": 0, "maximum": 1}
             ),
             "knobs": _typed(gr.JSON({}, label="knobs"), KNOBS),
+            "others": _typed(gr.JSON([], label="others"), SCHEMA),
             "token": _typed(gr.Number(label="token"), {"type": "integer", "minimum": 0}),
             "methods": _typed(gr.JSON([], label="methods"), {"type": "array", "items": known}),
             "model": _typed(gr.Textbox(models[0], label="model"), {"type": "string", "enum": models}),
@@ -43,7 +54,9 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
         }
         for name, component in inputs.items():
             _typed(component, component.api_info() | {"additional_description": ABOUT[name]})
-        for endpoint in (api.select, api.answer, api.pareto, api.inspect):
+            if name in EXAMPLES:
+                component.example_payload = functools.partial(EXAMPLES.get, name)
+        for endpoint in (api.select, api.answer, api.pareto, api.compare, api.inspect):
             result = _typed(gr.JSON(label="result"), facts.schema(endpoint.result))
             about = {"api_name": endpoint.__name__, "api_description": endpoint.about}
             gr.Button().click(endpoint, [inputs[name] for name in endpoint.names], result, **about, **PROGRAMS)

@@ -36,6 +36,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     share: bool = False
+    mcp: bool = False
     auth: str = ""  # "user:password", several separated by commas
     upload_limit: float = 20.0  # megabytes
     cache: float = 1024.0  # megabytes
@@ -57,6 +58,10 @@ class Settings:
         _require(0 < self.upload_limit <= 1000, "upload-limit", self.upload_limit, "megabytes above 0, at most 1000")
         _require(0 < self.cache <= 1_000_000, "cache", self.cache, "megabytes above 0")
         self.credentials()
+        safe = not (self.mcp and self.auth.strip())
+        _require(
+            safe, "mcp", self.mcp, "off where --auth is set: its clients cannot log in, and would be let in unasked"
+        )
 
     @property
     def model_ids(self) -> list[str]:
@@ -85,6 +90,7 @@ _HELP: Mapping[str, str] = {
     "host": "address to listen on; 0.0.0.0 lets other machines in",
     "port": "port to listen on; 0 takes any that is free",
     "share": "also open a public link through Gradio's relay",
+    "mcp": "also serve the named endpoints as MCP tools (needs requirements-mcp.txt)",
     "auth": "user:password that visitors must give; several with commas between",
     "upload_limit": "largest image file a visitor may send, in megabytes",
     "cache": "memory for encoded images and results, in megabytes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from app import gpu, live, looks, report_views, reports, tradeoff, views
 from app.api import Api
@@ -17,6 +18,7 @@ from app.engine import Engine
 from app.examples import EXAMPLES, FOLDER
 from app.export_page import place_export, wire_export
 from app.fewest_page import wire_fewest
+from app.gate import Gate, uploads_only
 from app.handlers import Handlers
 from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
@@ -38,12 +40,12 @@ def build_demo(models: Models) -> gr.Blocks:
     handlers, images, menus = Handlers(models, board), ImageHandlers(models), Menus(models, board)
     with models.use(models.first, "") as (engine, offer):
         start = _start(models, engine, offer, board, menus)
-        with gr.Blocks(
-            title="IDPruner Lab", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
-        ) as demo:
+        with gr.Blocks(title="IDPruner Lab", analytics_enabled=False, fill_width=True) as demo:
             page = layout(board, start)
             _wire(demo, page, gr.State(start.session), handlers, images, menus, board)
             endpoints(Api(models, board), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
+    for component in demo.blocks.values():
+        uploads_only(component)
     demo.queue(default_concurrency_limit=4, max_size=256)
     return demo
 
@@ -57,12 +59,15 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         font=list(looks.FONTS),
         font_mono=list(looks.MONO),
     )
+    largest = int(settings.upload_limit * 2**20)
     return {
+        "app_kwargs": {"middleware": [Middleware(Gate, upload_bytes=largest)]},
         "server_name": settings.host,
         "server_port": settings.port or None,
         "share": settings.share,
+        "mcp_server": settings.mcp,
         "auth": settings.credentials(),
-        "max_file_size": int(settings.upload_limit * 2**20),
+        "max_file_size": largest,
         "theme": theme.set(**looks.COLOURS),
         "css": looks.stylesheet(),
         "head": f"<script>{looks.script('sliders')}{looks.script('menus')}{looks.script('tips')}</script>",
@@ -135,7 +140,7 @@ def _wire(
         follow(choice.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
     pictures = [page.image.input, page.examples.select, page.strip.select, page.add.upload]
-    gr.on(pictures, handlers.stop, None, None, **AT_ONCE, **QUIET)
+    gr.on(pictures, handlers.anew, None, None, **AT_ONCE, **QUIET)
     asking = [page.ask.click, page.question.submit, page.follow_up.click, page.anew.click]
     halting = [*asking, *(b.click for b in page.suggestions), page.method.input, page.plane.select, page.curves.select]
     gr.on(halting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)

@@ -82,14 +82,18 @@ def models_of(shelf: Shelf, resources: Resources | None = None) -> Models:
 
 
 @contextmanager
-def serve(*vlms: Any, shelf: Shelf | None = None) -> Iterator[Served]:
+def serve(*vlms: Any, shelf: Shelf | None = None, **settings: Any) -> Iterator[Served]:
+    """The page on a free port; `settings` beside what a test run needs."""
+    from app import mcp
     from app.ui import build_demo, launch_options
 
     shelf = shelf or Shelf({vlm.model_id: vlm for vlm in vlms})
     models = models_of(shelf, Resources(256 << 20, int(UPLOAD_MB * 2**20)))
     demo = build_demo(models)
-    options = launch_options(Settings(port=0, upload_limit=UPLOAD_MB))
-    _, url, _ = demo.launch(**options, prevent_thread_lock=True)
+    chosen = Settings(port=0, upload_limit=UPLOAD_MB, **settings)
+    _, url, _ = demo.launch(**launch_options(chosen), prevent_thread_lock=True)
+    if chosen.mcp:
+        mcp.finish(demo)
     try:
         yield Served(url, models)
     finally:

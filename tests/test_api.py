@@ -23,7 +23,13 @@ from pruning.inspection import Card
 from pruning.method import METHODS, make
 
 QUESTION = "what color is the star?"
-RESULTS = {"/select": facts.Selected, "/answer": facts.Answered, "/pareto": facts.Tradeoff, "/inspect": Card}
+RESULTS = {
+    "/select": facts.Selected,
+    "/answer": facts.Answered,
+    "/pareto": facts.Tradeoff,
+    "/compare": facts.Compared,
+    "/inspect": Card,
+}
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -71,6 +77,12 @@ def test_endpoints_have_names_types_and_descriptions(client):
         assert result["python_type"]["type"].startswith("dict(")
 
 
+def test_examples_on_the_api_page_name_no_other_host(client, call):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert "http" not in json.dumps([p["example_input"] for e in named.values() for p in e["parameters"][:2]])
+    assert call("/pareto", methods=named["/pareto"]["parameters"][7]["example_input"])["fidelity"]
+
+
 def test_only_image_question_and_token_must_be_given(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
     for endpoint in named.values():
@@ -79,7 +91,7 @@ def test_only_image_question_and_token_must_be_given(client):
 
 
 def test_every_parameter_is_explained():
-    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods"}
+    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others"}
 
 
 def test_select_gives_the_methods_own_picks(call, served, image):

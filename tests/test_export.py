@@ -247,12 +247,19 @@ def test_stop_ends_it_before_the_next_piece(engine, saved, after):
         assert not any(isinstance(item, Archive) for item in seen)
 
 
-def test_stop_ends_a_large_picture_between_its_parts(engine, saved, monkeypatch):
-    task, drawn = Task(), []
-    monkeypatch.setattr(engine.resources.pictures, "original", lambda *_: task.set() or np.zeros((9, 9, 3), np.uint8))
-    monkeypatch.setattr(draw, "overlay", lambda *_: drawn.append(1))
+@pytest.mark.parametrize(("during", "never"), [("original", "overlay"), ("overlay", "png")])
+def test_stop_ends_a_large_picture_between_its_parts(engine, saved, monkeypatch, during, never):
+    task, called = Task(), []
+
+    def stopping(*_):
+        task.set()
+        return np.zeros((9, 9, 3), np.uint8)
+
+    monkeypatch.setattr(engine.resources.pictures if during == "original" else draw, during, stopping)
+    monkeypatch.setattr(draw, never, lambda *_: called.append(never))
     assert not any(isinstance(i, Archive) for i in export(engine, wanted(look(engine, saved()), keep("random")), task))
-    assert drawn == []
+    assert task.is_set()
+    assert called == []
 
 
 def test_numbers_that_json_lacks_are_refused():

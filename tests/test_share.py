@@ -116,8 +116,8 @@ def test_any_text_at_all_is_read_without_an_error(query):
     [
         ("retention=7", "retention = '7' (must be a number from 0.02 to 1)"),
         ("retention=nan", "retention = 'nan' (must be a number from 0.02 to 1)"),
-        ("retention=1_0", "retention = '1_0'"),
-        ("retention=%D9%A3", "retention = '٣'"),  # a digit, and no number here
+        ("retention=0_0.3", "retention = '0_0.3'"),
+        ("retention=%D9%A0.%D9%A3", "retention = '٠.٣'"),  # a digit, and no number here
         ("retention=0.3&retention=0.4", "given 2 times"),
         ("importance=-1", "importance = '-1' (must be a number from 0 to 1)"),
         ("importance=0&diversity=0", "both 0"),

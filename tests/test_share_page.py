@@ -1,5 +1,6 @@
 """A page that is opened with a link, and the button that makes one: values, files, and a real browser."""
 
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -112,10 +113,10 @@ def test_whatever_a_link_says_the_page_can_go_on_with_it(opened, pairs):
         assert opened.setting(changed).method.name in METHODS
 
 
-def test_nothing_of_a_link_reaches_the_file_system(opened):
+def test_nothing_of_a_link_reaches_the_file_system(opened, monkeypatch):
     marker = "zz-from-a-link"
     paths = [f"../../{marker}", f"/tmp/{marker}.png", f"{marker}/x", f"file:///{marker}"]
-    with watched() as seen:
+    with watched(monkeypatch) as seen:
         for path in paths:
             opened(urlencode([(name, path) for name in (*NAMES, KNOB + "seed", "path", "image", "file", marker)]))
     assert any(path.endswith(".png") for path in seen), "the watch sees nothing"
@@ -123,9 +124,14 @@ def test_nothing_of_a_link_reaches_the_file_system(opened):
 
 
 @contextmanager
-def watched():
-    """Every path that is opened, listed or looked into meanwhile."""
+def watched(monkeypatch):
+    """Every path that is opened, listed or looked up meanwhile."""
     seen, on = [], [True]
+    for name in ("stat", "lstat", "access", "readlink"):  # of which no audit event tells
+        look_up = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda path, *v, _real=look_up, **n: seen.append(str(path)) or _real(path, *v, **n)
+        )
 
     def hook(event, arguments):
         if on and event.split(".")[0] in ("open", "os", "shutil", "pathlib", "glob", "import", "socket"):

@@ -1,0 +1,92 @@
+"""What a request may be: not larger than an upload, and nothing that has the server fetch from another address.
+
+Gradio takes JSON of any size, would download whatever address stands in the place of a file, and serves any public page
+under its own name. This app needs none of that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+
+from app.guard import message_for
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+FILES = 32  # that one upload may bring: Gradio's own limit is for each of them, and 1,000 files
+BASE64, WORDS = 4 / 3, 1 << 20  # a file as text in JSON is longer by this; bytes of all else in a request
+ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+SERVED = "/gradio_api/file="  # before the path of a file that this server holds
+
+
+class Gate:
+    """ASGI middleware. upload_bytes: the largest file that is taken."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], upload_bytes: int) -> None:
+        self._app, self._file = app, upload_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = str(scope["path"])
+        if ADDRESS.match(path.partition("/file=")[2]):
+            refusal = PlainTextResponse("This server hands out no pages of other hosts.", 403)
+            await refusal(scope, receive, send)
+            return
+        most = FILES * self._file + WORDS if path.endswith("/upload") else int(BASE64 * self._file) + WORDS
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if told.isdigit() and int(told) > most:
+            await PlainTextResponse(_too_large(most), 413)(scope, receive, send)
+            return
+        await self._app(scope, _counted(receive, most), send)
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """`receive` that raises HTTPException 413 where a body of no stated length goes on for too long."""
+    seen = 0
+
+    async def count() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise HTTPException(413, _too_large(most))
+        return message
+
+    return count
+
+
+def _too_large(most: int) -> str:
+    return f"The request is larger than {most / 2**20:.0f} MB: send fewer or smaller files."
+
+
+def uploads_only(component: Any) -> None:
+    """Let a component take files that were uploaded here; one that is named by another address is not fetched.
+
+    The method is replaced on the instance: for a subclass, Gradio writes a stub file beside this one.
+    """
+    move = component.async_move_resource_to_block_cache
+
+    async def checked(path: str | Path | None) -> str | None:
+        return await move(_uploaded(path, Path(component.GRADIO_CACHE)) if path and ADDRESS.match(str(path)) else path)
+
+    component.async_move_resource_to_block_cache = checked
+
+
+def _uploaded(address: str | Path, folder: Path) -> str:
+    """The path of the upload that an address of this server names. Raises the visitor's message for any other."""
+    path = Path(unquote(str(address).partition(SERVED)[2])).resolve()
+    if SERVED in str(address) and path.is_relative_to(folder.resolve()) and path.is_file():
+        return str(path)
+    raise message_for(
+        ValueError("This server fetches no files from other addresses: upload the file, or send it as a data: URL")
+    )
