@@ -74,13 +74,13 @@ def _scale(r: Report) -> str:
     worst = max(r.pieces, key=lambda piece: piece.lost, default=None)
     told = ""
     if worst is not None and worst.lost < FAINT:
-        told = "no token lost any"
+        told = "<span>· no token lost any</span>"
     elif worst is not None:
-        name = f"“{worst.text.strip()}”" if worst.text.strip() else ""
-        told = f"most: <b>{text(name)}</b> {text(_loss(worst))}"
+        name = f"<b>“{text(worst.text.strip())}”</b> " if worst.text.strip() else ""
+        told = f"<span>· most: {name}{text(_loss(worst))}</span>"
     return (
-        f'<p class="loss-scale" title="{why}">Token probability: lost 1 <i class="key loss" aria-hidden="true"></i> '
-        f"1 gained{told and f'<span>· {told}</span>'}</p>"
+        f'<p class="loss-scale" title="{why}">Tokens: lost 1 <i class="key loss" aria-hidden="true"></i> '
+        f"1 gained{told}</p>"
     )
 
 
