@@ -111,13 +111,13 @@ def chromium():
 
 
 @pytest.fixture
-def slow_model(served, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Every token of the served model takes 0.2 s for as long as the returned list is not empty."""
-    slow, generate = [True], served.engine.vlm.generate
+def slow_model(served, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Every token of the served model takes 0.2 s: the returned list holds the seconds, none once it is empty."""
+    slow, generate = [0.2], served.engine.vlm.generate
 
     def crawl(*values, **named):
         for chunk in generate(*values, **named):
-            time.sleep(0.2 if slow else 0)
+            time.sleep(*slow or [0])
             yield chunk
 
     monkeypatch.setattr(served.engine.vlm, "generate", crawl)
