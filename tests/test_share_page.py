@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote, urlencode
 
@@ -26,6 +27,8 @@ from app.share_page import Sharing
 from pruning.method import METHODS, make
 from tests.serving import Shelf, models_of
 from tests.test_share import NASTY, names, values
+
+SHOTS = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +164,8 @@ def test_nothing_of_an_address_comes_back_in_the_page_s_source(served, bad):
 # In a browser
 
 
-def fresh(chromium, **options):
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, **options)
+def fresh(chromium, width=1440, **options):
+    context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844}, **options)
     tab = context.new_page()
     tab.set_default_timeout(60_000)
     tab.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
@@ -170,9 +173,9 @@ def fresh(chromium, **options):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_copied_link_brings_everything_back(shipped_page, chromium, theme):
-    context, tab = fresh(chromium, permissions=["clipboard-read", "clipboard-write"])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
+def test_a_copied_link_brings_everything_back(shipped_page, chromium, theme, width):
+    context, tab = fresh(chromium, width, permissions=["clipboard-read", "clipboard-write"])
     tab.goto(f"{shipped_page.url}?__theme={theme}")
     tab.wait_for_selector("#canvas canvas")
     tab.click("#examples button:nth-child(2)")
@@ -184,6 +187,8 @@ def test_a_copied_link_brings_everything_back(shipped_page, chromium, theme):
     tab.wait_for_function("document.querySelector('#report').innerText.includes('128 tokens')")
     tab.click('#share [data-part="copy"]')
     tab.wait_for_selector('.tool-panel:popover-open >> text="Copied."')
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=SHOTS / f"link-{width}-{theme}.png")
     address = tab.evaluate("navigator.clipboard.readText()")
     assert address == tab.input_value(".tool-panel input")
     assert "example=crowd" in address
