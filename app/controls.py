@@ -38,7 +38,7 @@ def _as_it_came(_component: gr.Image, payload: Any) -> str | None:
     return payload.path if payload is not None else None
 
 
-# On the class: any update of a component, even one that changes nothing, makes Gradio build the visitor's component anew
+# On the class: any update of a component, even one that changes nothing, makes Gradio build a visitor's component anew
 # from the class, so what is set on an instance is lost. A subclass would make Gradio write a stub file beside this one.
 gr.Image.preprocess = _as_it_came  # type: ignore[method-assign, assignment]
 

@@ -74,8 +74,8 @@ class Pictures:
         return held if held is not None else open_image(picture.path, max_bytes=self._limit)
 
     def original(self, picture: Picture, most: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8: the upload's own pixels, scaled down where there are more than `most` of them; once its file is
-        gone, what the models see.
+        """(H, W, 3) uint8: the upload's own pixels, scaled down where there are more than `most` of them; once its file
+        is gone, what the models see.
         """
         there = os.path.exists(picture.path)
         whole = open_image(picture.path, max_bytes=self._limit, max_side=MAX_PIXELS) if there else self.image(picture)
