@@ -245,7 +245,7 @@ def test_a_hostile_link_shows_words_and_runs_nothing(served, chromium):
     pairs += [("question", bad), ("image", "http://evil.example/x.png")]
     tab.goto(f"{served.url}?{urlencode(pairs)}")
     tab.wait_for_selector(".tool-panel:popover-open")
-    assert "onerror" in tab.inner_text(".tool-panel")  # as text
+    assert "onerror" in tab.inner_text(".tool-panel:popover-open")  # as text
     assert tab.input_value("#question textarea") == bad  # a question may be anything
     tab.wait_for_selector("#report .badge.same, #report .badge.other")
     assert ran == []
