@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import httpx
@@ -45,7 +46,8 @@ def session(url, work):
             await client.initialize()
             return await work(client)
 
-    return asyncio.run(visit())
+    with ThreadPoolExecutor(1) as pool:  # the browser of other tests keeps a loop running in this thread
+        return pool.submit(lambda: asyncio.run(visit())).result()
 
 
 def call(url, name, **arguments):
