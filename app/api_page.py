@@ -13,7 +13,7 @@ import gradio as gr
 
 from app import facts
 from app.api import ABOUT, Api
-from app.controls import image_input
+from app.file_inputs import files_input, image_input
 from app.parts import PROGRAMS
 from app.side_by_side import SCHEMA
 from pruning.allocation import SCOPES
@@ -49,7 +49,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             "token": _typed(gr.Number(label="token"), {"type": "integer", "minimum": 0}),
             "methods": _typed(gr.JSON([], label="methods"), {"type": "array", "items": known}),
             "model": _typed(gr.Textbox(models[0], label="model"), {"type": "string", "enum": models}),
-            "more_images": gr.File(label="more_images", file_count="multiple"),
+            "more_images": files_input(label="more_images"),
             "per": _typed(gr.Textbox(SCOPES[0], label="per"), {"type": "string", "enum": list(SCOPES)}),
         }
         for name, component in inputs.items():

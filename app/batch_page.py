@@ -11,6 +11,7 @@ import gradio as gr
 from app import batch, batch_views, overlays
 from app.compare import fitting
 from app.engine import Engine
+from app.file_inputs import files_input
 from app.guard import guarded, owner
 from app.models import Models
 from app.offer import Offer
@@ -39,9 +40,7 @@ def place_batch() -> BatchPage:
     """The tab with all of it, inside the tabs that are open."""
     small: dict[str, Any] = {"size": "sm", "min_width": 0}
     with gr.Tab("Many images", id="batch"), gr.Column(elem_id="batch"):
-        files = gr.File(label=f"Images, up to {batch.MOST}", file_count="multiple", height=150, elem_id="batch-files")
-        # The paths as they come: what the files hold is checked by `pruning.images` alone, one bad file among them too.
-        files.preprocess = lambda payload: [file.path for file in payload] if payload is not None else []
+        files = files_input(label=f"Images, up to {batch.MOST}", height=150, elem_id="batch-files")
         with gr.Row(elem_classes="view-tools"):
             run = gr.Button("Run present setting on all", variant="primary", **small, elem_id="batch-run")
             stop = gr.Button("Stop", **small, elem_id="batch-stop")

@@ -29,20 +29,6 @@ class Knob:
     methods: frozenset[str]
 
 
-def image_input(value: str | None = None, **options: Any) -> gr.Image:
-    """An image component that hands over the file as it came: what it holds is checked by `pruning.images` alone."""
-    return gr.Image(value, type="filepath", **options)
-
-
-def _as_it_came(_component: gr.Image, payload: Any) -> str | None:
-    return payload.path if payload is not None else None
-
-
-# On the class: any update of a component, even one that changes nothing, makes Gradio build a visitor's component anew
-# from the class, so what is set on an instance is lost. A subclass would make Gradio write a stub file beside this one.
-gr.Image.preprocess = _as_it_came  # type: ignore[method-assign, assignment]
-
-
 class Board:
     """All controls of all registered methods. Which of them a model can run is its `Offer`'s to say."""
 

@@ -69,17 +69,16 @@ def _too_large(most: int) -> str:
     return f"The request is larger than {most / 2**20:.0f} MB: send fewer or smaller files."
 
 
-def uploads_only(component: Any) -> None:
-    """Let a component take files that were uploaded here; one that is named by another address is not fetched.
-
-    The method is replaced on the instance: for a subclass, Gradio writes a stub file beside this one.
+def uploads_only(move: Callable[..., Awaitable[str | None]]) -> Callable[..., Awaitable[str | None]]:
+    """A check before the method by which a Gradio component gets hold of a file: one that was uploaded here is taken,
+    one that another address names is not fetched.
     """
-    move = component.async_move_resource_to_block_cache
 
-    async def checked(path: str | Path | None) -> str | None:
-        return await move(_uploaded(path, Path(component.GRADIO_CACHE)) if path and ADDRESS.match(str(path)) else path)
+    async def checked(component: Any, path: str | Path | None) -> str | None:
+        ours = _uploaded(path, Path(component.GRADIO_CACHE)) if path and ADDRESS.match(str(path)) else path
+        return await move(component, ours)
 
-    component.async_move_resource_to_block_cache = checked
+    return checked
 
 
 def _uploaded(address: str | Path, folder: Path) -> str:

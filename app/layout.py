@@ -11,10 +11,11 @@ import numpy as np
 from app import canvas, card_views, looks, views
 from app.batch_page import BatchPage, place_batch
 from app.compare_page import ComparePage, place_compare
-from app.controls import Board, image_input
+from app.controls import Board
 from app.engine import Engine
 from app.examples import EXAMPLES
 from app.fewest_page import FewestPage, place_fewest
+from app.file_inputs import image_input
 from app.menus import about_model, header
 from app.offer import Offer
 from app.parts import html

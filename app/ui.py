@@ -18,7 +18,7 @@ from app.engine import Engine
 from app.examples import EXAMPLES, FOLDER
 from app.export_page import place_export, wire_export
 from app.fewest_page import wire_fewest
-from app.gate import Gate, uploads_only
+from app.gate import Gate
 from app.handlers import Handlers
 from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
@@ -44,8 +44,6 @@ def build_demo(models: Models) -> gr.Blocks:
             page = layout(board, start)
             _wire(demo, page, gr.State(start.session), handlers, images, menus, board)
             endpoints(Api(models, board), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
-    for component in demo.blocks.values():
-        uploads_only(component)
     demo.queue(default_concurrency_limit=4, max_size=256)
     return demo
 

@@ -2,6 +2,7 @@
 how long what she brought stays. All requests are written by hand: a client of Gradio's would tidy them up.
 """
 
+import asyncio
 import io
 import os
 import signal
@@ -13,6 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
@@ -187,6 +189,12 @@ def test_the_server_fetches_nothing_for_a_stranger(web, address, monkeypatch):
     assert "event: error" in told
     if address.startswith("http"):  # Gradio takes the others for paths, and nobody uploaded such
         assert "fetches no files" in told
+
+
+def test_a_component_that_is_built_anew_for_a_visitor_fetches_nothing_either():
+    for component in (gr.Image(), gr.File(), gr.UploadButton()):
+        with pytest.raises(gr.Error, match="fetches no files"):
+            asyncio.run(component.async_move_resource_to_block_cache("https://example.com/x.png"))
 
 
 def test_the_address_of_an_upload_here_is_as_good_as_the_upload(web, served):
