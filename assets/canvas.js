@@ -12,7 +12,7 @@ const state = {
   step: null, playing: 0, frame: 0, late: 0, drag: null, seen: "", telling: 0,
 };
 
-function setting() {
+function present() {
   const number = (id, other) => { const input = slider(id); return input ? Number(input.value) : other; };
   const style = document.querySelector("#style input:checked");
   const scope = document.querySelector("#scope input:checked");
@@ -23,10 +23,10 @@ function setting() {
 }
 
 function selection() {
-  const now = setting();
+  const now = present();
   const own = selectionAt(state.data, now, state.exact);
-  const whole = withOverrides(state.data, own, now, state.forced.in, state.forced.out);
-  return { ...whole, shown: state.step === null ? whole.order : whole.order.slice(0, state.step) };
+  const final = withOverrides(state.data, own, now, state.forced.in, state.forced.out);
+  return { ...final, shown: state.step === null ? final.order : final.order.slice(0, state.step) };
 }
 
 function redraw() {
@@ -43,7 +43,7 @@ function paint() {
   if (!state.data || !canvas || state.pictures.length !== state.data.images.length) return;
   const chosen = selection();
   const painter = new Painter(canvas.getContext("2d"), state.pictures, state.data, state.view);
-  painter.paint(setting().style, { ...chosen, order: chosen.shown }, state.forced);
+  painter.paint(present().style, { ...chosen, order: chosen.shown }, state.forced);
   for (const [token, colour, width] of [[state.chosen, "white", 2], [state.hover, "white", 1], [state.cursor, "rgb(86, 180, 233)", 3]]) {
     if (token >= 0 && token < state.data.n) painter.frames([token], colour, width);
   }
@@ -53,12 +53,12 @@ function paint() {
 function describe(chosen) {
   const { data } = state;
   const share = Math.round((100 * chosen.k) / data.n);
-  const { lambda } = setting();
+  const { lambda } = present();
   const balance = !data.weighted ? "no λ" : lambda === null ? "both weights are 0" : `λ = ${lambda.toFixed(2)}`;
   const text = `${chosen.k.toLocaleString("en")} of ${data.n.toLocaleString("en")} tokens kept (${share} %) · ${balance}`;
   part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
   canvasLabel(`${data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
-  const { style } = setting();
+  const { style } = present();
   for (const legend of element.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== style;
   const replay = part("step");
   replay.max = chosen.k;
@@ -147,7 +147,7 @@ function choose(token) {
 function force(token, way) {
   const { forced } = state;
   const other = way === "in" ? "out" : "in";
-  const k = keepCount(state.data.n, setting().retention);
+  const k = keepCount(state.data.n, present().retention);
   if (way === "in" && !forced.in.has(token) && forced.in.size >= k) {
     part("tip").textContent = `the budget of ${k} tokens is forced already: release one, or keep more tokens`;
     return;
@@ -170,8 +170,9 @@ function release(token) {
 // Told once the hand rests: of events in quick succession the server would hear of the first and see the last.
 function tellForced() {
   clearTimeout(state.telling);
-  const tell = () => trigger("edit", { key: state.data.key, in: [...state.forced.in], out: [...state.forced.out] });
-  state.telling = setTimeout(tell, 250);
+  state.telling = setTimeout(() => {
+    trigger("edit", { key: state.data.key, in: [...state.forced.in], out: [...state.forced.out] });
+  }, 250);
 }
 
 function setTool(tool) {
@@ -300,7 +301,7 @@ document.addEventListener("input", (event) => {
 new ResizeObserver(() => resize()).observe(element);
 // Sliders may also be moved by a link or by a click on a chart, of which the page hears nothing: a look now and then.
 setInterval(() => {
-  const seen = JSON.stringify(setting());
+  const seen = JSON.stringify(present());
   if (seen !== state.seen) { state.seen = seen; redraw(); }
 }, 200);
 watch("value", () => { bind(); load(); });

@@ -114,7 +114,7 @@ function status() {
   dialog.dataset.waits = now ? "yes" : "no";
 }
 
-async function pictures() {
+async function hold() {
   const payload = props.value;
   if (!payload || !payload.images || view.held.has(payload.key)) return;
   const shown = await Promise.all(payload.images.map(async (image) => {
@@ -217,7 +217,7 @@ element.addEventListener("click", (event) => {
   if (event.target.closest('[data-part="open"]')) open();
 });
 new ResizeObserver(redraw).observe(dialog);
-watch("value", pictures);
+watch("value", hold);
 watch("exact", () => { view.exact = unpackExact(props.exact); redraw(); });
 watch("told", tell);
 watch("chart", chart);
