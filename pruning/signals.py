@@ -13,6 +13,7 @@
     projector               a function, offset (C,) float32 -> (N, D) float32: the features as they would be with
                             `offset` added to every patch before the projector; offset 0 gives the features
 
+Methods compare tokens by their features and by the kinds in COMPARED: `VisualTokens` keeps those similarities.
 A token that stands for several patches gets their mean. L counts vision layers from 0, or from the end where negative;
 -1 is the last layer that sees the whole picture. Values are float32.
 """
@@ -35,6 +36,7 @@ SHAPES: dict[str, str] = {
     "patch_entropy": "(N,)",
     "question": "(M, D)",
 }
+COMPARED = frozenset({"pre_projector", "vision_keys"})
 
 
 def part_of_signal(name: str, value: Any, part: slice) -> Any:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pruning.ops import all_finite, cosine_similarity
+from pruning.signals import COMPARED
 
 Role = Literal["whole", "tile", "thumbnail"]
 
@@ -94,13 +95,48 @@ class VisualTokens:
     def n(self) -> int:
         return self.features.shape[0]
 
-    @cached_property
+    @property
     def similarity(self) -> Tensor:
         """(N, N) float32 cosine similarity of the features; computed on first use and kept with the tokens.
 
         Read it, never write to it: every method and metric on this sample shares it.
         """
-        return cosine_similarity(self.features)
+        return self._compared("features", self.features)
+
+    def similarity_of(self, name: str) -> Tensor:
+        """(N, N) float32 cosine similarity by a signal (N, ...), all its values of a token in one row; kept as above.
+
+        Raises ValueError for a signal that is missing, or of a kind that is not in `signals.COMPARED`.
+        """
+        if not _is_compared(name):
+            raise ValueError(f"tokens are not compared by {name!r}: name its kind in signals.COMPARED, to be weighed")
+        return self._compared(name, self.signal(name))
+
+    @property
+    def compared(self) -> list[Tensor]:
+        """What the tokens have been compared by so far: the features, signals."""
+        return [values for values, _ in self._similarities.values()]
+
+    def _compared(self, name: str, values: Tensor) -> Tensor:
+        known = self._similarities.get(name)
+        if known is None or known[0] is not values:
+            known = self._similarities[name] = (values, cosine_similarity(values.flatten(1)))
+        return known[1]
+
+    @cached_property
+    def _similarities(self) -> dict[str, tuple[Tensor, Tensor]]:
+        # Name -> what was compared, and its similarity. One dictionary for these tokens and all that `with_signals`
+        # makes of them: what one of them computes is there for the others.
+        return {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of features and signals, and of every similarity that these signals may come to: what a cache counts,
+        which weighs a value once, before a method has compared anything.
+        """
+        tensors = [self.features, *(value for value in self.signals.values() if isinstance(value, Tensor))]
+        matrices = 1 + sum(map(_is_compared, self.signals))
+        return sum(t.numel() * t.element_size() for t in tensors) + 4 * matrices * self.n**2
 
     @cached_property
     def pictures(self) -> Tensor:
@@ -127,12 +163,18 @@ class VisualTokens:
         return self.signals[name]
 
     def with_signals(self, signals: Mapping[str, Any] | None = None, **more: Any) -> VisualTokens:
-        """The same tokens with further signals (same names are replaced). What was computed of the features is kept."""
+        """The same tokens with further signals (same names are replaced). What was computed of these is kept, and what
+        either of the two computes from now on, the other has too.
+        """
         result = replace(self, signals={**self.signals, **(signals or {}), **more})
-        for computed in ("similarity", "finite"):
-            if computed in self.__dict__:
-                result.__dict__[computed] = self.__dict__[computed]
+        result.__dict__["_similarities"] = self._similarities
+        if "finite" in self.__dict__:
+            result.__dict__["finite"] = self.finite
         return result
+
+
+def _is_compared(signal: str) -> bool:
+    return signal.partition("@")[0] in COMPARED
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import torch
 
 from pruning import METHODS, Grid, Method, VisualTokens, make
 from pruning.params import params
-from pruning.signals import SHAPES
+from pruning.signals import COMPARED, SHAPES
 from pruning.synthetic import Projector
 from tests.samples import EVERY, LAYERED, features, moved, sample, tiles
 
@@ -262,10 +262,27 @@ def test_is_deterministic_and_leaves_its_inputs_and_the_random_state_untouched(m
     fresh = sample(40, needs=method.needs)
     assert torch.equal(tokens.features, fresh.features)
     assert torch.equal(tokens.similarity, similarity)
+    for name in method.needs:
+        if name.partition("@")[0] in COMPARED:
+            assert torch.equal(tokens.similarity_of(name), fresh.similarity_of(name))
     assert set(tokens.signals) == set(fresh.signals)
     for name, value in tokens.signals.items():
         parts = [vars(x) if isinstance(x, Projector) else {"": x} for x in (value, fresh.signal(name))]
         assert all(torch.equal(parts[0][part], parts[1][part]) for part in parts[1])
+
+
+@every_method
+def test_compares_its_tokens_once_for_all_budgets(method, monkeypatch):
+    tokens = sample(40, needs=method.needs)
+    first = method.select(tokens, 13)
+
+    def again(features):
+        raise RuntimeError("an (N, N) matrix is computed that is there")
+
+    monkeypatch.setattr("pruning.ops.cosine_similarity", again)
+    monkeypatch.setattr("pruning.tokens.cosine_similarity", again)
+    assert torch.equal(method.select(tokens, 13).order, first.order)
+    method.select(tokens, 7)
 
 
 def strided(value: torch.Tensor) -> torch.Tensor:

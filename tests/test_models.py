@@ -68,7 +68,7 @@ def test_large_images_stay_below_the_limit(tiny_folder: Path, noise) -> None:
 def test_size_in_bytes_counts_all_that_is_held(tiny_vlm, noise) -> None:
     encoded = tiny_vlm.encode([noise(112, 84)], frozenset({ATTENTION}))
     n = encoded.tokens.n
-    assert encoded.nbytes == n * (48 + 1 + 4) * 4
+    assert encoded.nbytes == n * (48 + 1 + 4 + n) * 4  # the similarity too, before it is computed
     assert encoded.tokens.similarity.shape == (n, n)
     assert encoded.nbytes == n * (48 + 1 + 4 + n) * 4
 

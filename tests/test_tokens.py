@@ -1,6 +1,11 @@
+import dataclasses
+import math
+import weakref
+
 import pytest
 import torch
 
+from pruning.ops import cosine_similarity
 from pruning.tokens import Grid, Selection, VisualTokens
 from tests.samples import features, sample
 
@@ -44,6 +49,61 @@ def test_with_signals_adds_replaces_and_keeps_what_was_computed():
     assert more.similarity is similarity
     with pytest.raises(TypeError):
         more.signals["depth"] = torch.zeros(4)
+
+
+@pytest.mark.parametrize("name", ["pre_projector", "vision_keys@-1"])
+def test_similarity_of_a_signal_is_the_cosine_of_its_rows(name):
+    tokens = sample(9)
+    rows = tokens.signal(name).double().flatten(1).tolist()
+    found = tokens.similarity_of(name)
+    assert found.dtype == torch.float32
+    for i, a in enumerate(rows):
+        for j, b in enumerate(rows):
+            cosine = sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(
+                sum(x * x for x in a) * sum(y * y for y in b)
+            )
+            assert found[i, j].item() == pytest.approx(cosine, abs=1e-6)
+
+
+def test_similarities_are_computed_once_for_all_tokens_with_the_same_signals():
+    tokens = sample(9)
+    asked = tokens.with_signals(depth=torch.ones(9))
+    found = asked.similarity_of("pre_projector")
+    assert asked.similarity_of("pre_projector") is found
+    assert tokens.similarity_of("pre_projector") is found, "what the derived tokens compute, the first ones have"
+    assert tokens.similarity is asked.similarity
+    assert dataclasses.replace(tokens).similarity_of("pre_projector") is not found
+    assert {x.data_ptr() for x in tokens.compared} == {
+        x.data_ptr() for x in (tokens.signal("pre_projector"), tokens.features)
+    }
+
+
+def test_a_signal_that_is_replaced_has_a_similarity_of_its_own():
+    tokens = sample(9)
+    before = tokens.similarity_of("pre_projector").clone()
+    other = tokens.with_signals(pre_projector=features(9, 5, seed=3))
+    assert torch.equal(other.similarity_of("pre_projector"), cosine_similarity(features(9, 5, seed=3)))
+    assert torch.equal(tokens.similarity_of("pre_projector"), before)
+
+
+def test_similarities_go_with_their_tokens():
+    tokens = sample(9)
+    held = [weakref.ref(tokens.similarity), weakref.ref(tokens.similarity_of("pre_projector"))]
+    assert all(ref() is not None for ref in held)
+    del tokens
+    assert [ref() for ref in held] == [None, None]
+
+
+def test_tokens_are_compared_by_what_a_cache_weighs():
+    tokens = sample(9, needs={"scorer", "pre_projector", "vision_keys@-1"})
+    weight = 4 * 9 * (12 + 1 + 9 + 10 + 3 * 9)  # features, scorer, pre_projector, 2 heads of 5; three matrices
+    assert tokens.nbytes == weight
+    tokens.similarity_of("vision_keys@-1")
+    assert tokens.nbytes == weight
+    with pytest.raises(ValueError, match=r"'scorer'.*COMPARED"):
+        tokens.similarity_of("scorer")
+    with pytest.raises(ValueError, match="'vision_keys@-2' is missing"):
+        tokens.similarity_of("vision_keys@-2")
 
 
 def test_selection_derives_indices_mask_and_prefix():

@@ -1,16 +1,16 @@
-"""`bench methods`: how long each method takes to select, beyond its similarity matrix, on random tokens.
+"""`bench methods`: how long each method takes to select, beyond its similarity matrices, on random tokens.
 
-A similarity matrix is a matrix product that takes the same time for every method and that a page computes once per
-picture; what the projector costs is the model's. Both are timed apart from the selection.
+A similarity matrix is a matrix product that `VisualTokens` computes once, for all methods and budgets; what the
+projector costs is the model's. Both are timed apart from the selection.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,11 +48,7 @@ def bench(methods: Sequence[Method], n: int, retention: float, repeats: int, thr
     features = torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(0))
     height = max(h for h in range(1, int(n**0.5) + 1) if n % h == 0)
     grid = (Grid(1, height, n // height),)
-    shared = measure(lambda: ops.cosine_similarity(features), repeats)
-    rows = []
-    for method in methods:
-        tokens = synthetic.tokens(features, grid, method.needs)
-        rows.append(_row(method, tokens, budget, repeats, shared.median_ms))
+    rows = [_row(method, synthetic.tokens(features, grid, method.needs), budget, repeats) for method in methods]
     rows.sort(key=lambda row: row.select.median_ms)
     return {
         "machine": machine(),
@@ -60,7 +56,6 @@ def bench(methods: Sequence[Method], n: int, retention: float, repeats: int, thr
         "width": WIDTH,
         "budget": budget,
         "repeats": repeats,
-        "similarity_ms": shared.median_ms,
         "median_ms": statistics.median(row.select.median_ms for row in rows),
         "rows": [asdict(row) for row in rows],
     }
@@ -89,43 +84,21 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _row(method: Method, tokens: VisualTokens, budget: int, repeats: int, shared_ms: float) -> Row:
+def _row(method: Method, tokens: VisualTokens, budget: int, repeats: int) -> Row:
     signals = dict(tokens.signals)
     projector = Stopwatch(signals["projector"]) if "projector" in signals else None
     if projector is not None:
         signals["projector"] = projector
     fresh = replace(tokens, signals=signals)
-    method.select(
-        fresh, budget
-    )  # compiles what is not compiled yet, and computes the features' similarity where it is read
-    own_ms = shared_ms if "similarity" in fresh.__dict__ else 0.0
-    selects, matrices, projections = [], [], []
-    with _matrices() as watch:
-        for _ in range(repeats):
-            watch.seconds = 0.0
-            if projector is not None:
-                projector.seconds = 0.0
-            start = time.perf_counter()
-            method.select(fresh, budget)
-            projections.append(projector.seconds if projector is not None else 0.0)
-            matrices.append(watch.seconds)
-            selects.append(time.perf_counter() - start - matrices[-1] - projections[-1])
-    return Row(
-        method.name,
-        method.title,
-        Timing.of(selects),
-        own_ms + statistics.median(matrices) * 1e3,
-        statistics.median(projections) * 1e3,
-    )
-
-
-@contextmanager
-def _matrices() -> Iterator[Stopwatch]:
-    """Time what methods spend on similarity matrices of their own, of keys or of features before the projector."""
-    original = ops.cosine_similarity
-    watch = Stopwatch(original)
-    ops.cosine_similarity = watch  # type: ignore[assignment]
-    try:
-        yield watch
-    finally:
-        ops.cosine_similarity = original
+    method.select(fresh, budget)  # compiles what is not compiled yet, and computes the similarities that are read
+    selects, projections = [], []
+    for _ in range(repeats):
+        if projector is not None:
+            projector.seconds = 0.0
+        start = time.perf_counter()
+        method.select(fresh, budget)
+        projections.append(projector.seconds if projector is not None else 0.0)
+        selects.append(time.perf_counter() - start - projections[-1])
+    matrices = [measure(partial(ops.cosine_similarity, x.flatten(1)), repeats).median_ms for x in fresh.compared]
+    projector_ms = statistics.median(projections) * 1e3
+    return Row(method.name, method.title, Timing.of(selects), sum(matrices), projector_ms)

@@ -66,7 +66,7 @@ class FlashVLM(Method):
         sharp = ops.minmax(torch.softmax(matches / self.temperature, dim=0) ** self.gamma)
         relevance = ops.minmax(torch.where(sharp < sharp.quantile(1 - self.top), TAIL * sharp, sharp)).clamp(min=FLOOR)
         scores = ops.minmax(torch.exp((1 - self.eta) * attention.log() + self.eta * relevance.log()))
-        similarity = ops.cosine_similarity(tokens.signal("pre_projector"))
+        similarity = tokens.similarity_of("pre_projector")
         important = int(self.important * budget)
         ranking = ops.topk_by_level(scores, matches, tokens.n)
         diverse = ops.deduplicate(ranking[important:], similarity, budget - important)

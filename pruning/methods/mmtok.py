@@ -54,7 +54,7 @@ class MMTok(Method):
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         words = ops.unit_rows(tokens.signal("question"))
-        alike = ops.cosine_similarity(tokens.signal("pre_projector"))  # symmetric: its columns are its rows
+        alike = tokens.similarity_of("pre_projector")  # symmetric: its columns are its rows
         text = torch.softmax(ops.unit_rows(tokens.features) @ words.T / self.tau_text, dim=0) / len(words)  # (N, m)
         visual = torch.softmax(alike / self.tau_visual, dim=0) / tokens.n  # (N, N)
         cover = torch.cat([text, self.alpha * visual], dim=1)  # row j: what candidate j covers

@@ -45,6 +45,6 @@ class Scope(Method):
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         saliency = ops.share(tokens.signal(f"vision_attention@{self.layer}")) ** self.alpha
-        similarity = ops.cosine_similarity(tokens.signal("pre_projector"))
+        similarity = tokens.similarity_of("pre_projector")
         alone = similarity.clamp(min=0).sum(dim=1) * saliency
         return Selection(ops.coverage(similarity, budget, saliency), tokens.n, alone)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from pruning import merging, ops
+from pruning import merging
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.quotas import share_out, topk_per_part
@@ -57,7 +57,7 @@ class TokenCorrelation(Method):
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         tile = tokens.pictures
         size = tile.bincount()
-        alike = (ops.cosine_similarity(tokens.signal(KEYS).flatten(1)) > self.similar) & (tile[:, None] == tile)
+        alike = (tokens.similarity_of(KEYS) > self.similar) & (tile[:, None] == tile)
         redundant = alike.fill_diagonal_(False).sum(dim=1) >= self.partners
         detail = torch.zeros(len(size), device=size.device).index_add(0, tile, (~redundant).float())  # n_g d_g
         detail = torch.where(detail.sum() > 0, detail, size.float())

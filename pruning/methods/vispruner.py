@@ -48,7 +48,7 @@ class VisPruner(Method):
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         attention = tokens.signal(f"vision_attention@{self.layer}")
-        similarity = ops.cosine_similarity(tokens.signal("pre_projector"))
+        similarity = tokens.similarity_of("pre_projector")
         important = int(self.important * budget)
         ranking = ops.topk(attention, tokens.n)
         diverse = ops.deduplicate(ranking[important:], similarity, budget - important)

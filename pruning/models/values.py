@@ -76,11 +76,9 @@ class Encoded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by tensors and arrays, the N × N similarity included once it is computed: what a cache counts."""
-        held = (self.tokens.features, *self.tokens.signals.values(), self.tokens.__dict__.get("similarity"))
-        more = (self.places, self.marks, *self.deepstack)
-        tensors = [t for t in (*held, *more) if isinstance(t, Tensor)]
-        return self.rects.nbytes + sum(t.numel() * t.element_size() for t in tensors)
+        """Bytes held by tensors and arrays, the N × N similarities included, computed or not: what a cache counts."""
+        more = [t for t in (self.places, self.marks, *self.deepstack) if t is not None]
+        return self.tokens.nbytes + self.rects.nbytes + sum(t.numel() * t.element_size() for t in more)
 
     def rows(self, kept: Kept) -> Rows:
         """The rows of the kept tokens, merged where a selection merges, among the marks; ValueError as kept_indices."""
