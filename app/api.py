@@ -23,7 +23,7 @@ from app.models import Models
 from app.offer import Offer
 from app.resources import MAX_PICTURES, checked_pictures
 from app.session import Session, Setting
-from pruning.allocation import SCOPES
+from pruning.grids import SCOPES
 from pruning.inspection import Card
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together

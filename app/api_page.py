@@ -16,7 +16,7 @@ from app.api import ABOUT, Api
 from app.file_inputs import files_input, image_input
 from app.parts import PROGRAMS
 from app.side_by_side import SCHEMA
-from pruning.allocation import SCOPES
+from pruning.grids import SCOPES
 from pruning.method import METHODS
 
 NUMBER, STRING = {"type": "number"}, {"type": "string"}

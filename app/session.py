@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pruning.allocation import Scope
+    from pruning.grids import Scope
     from pruning.method import Method
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from app.examples import EXAMPLES, Example
 from app.offer import Offer
 from app.session import Session, Setting
-from pruning.allocation import Scope
+from pruning.grids import Scope
 from pruning.method import METHODS
 from pruning.params import Param, Value, params
 

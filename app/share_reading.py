@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl
 from app.engine import checked_question
 from app.examples import EXAMPLES
 from app.share import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
-from pruning.allocation import SCOPES, Scope
 from pruning.draw import STYLES
+from pruning.grids import SCOPES, Scope
 from pruning.method import METHODS
 from pruning.params import Param, Value
 from pruning.weights import mmr_lambda

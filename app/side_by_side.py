@@ -13,7 +13,7 @@ from app.device import Task
 from app.engine import Engine
 from app.offer import Offer
 from app.session import Session, Setting
-from pruning.allocation import SCOPES
+from pruning.grids import SCOPES
 from pruning.pareto import lambda_of
 
 BASELINES = ({"method": "random"}, {"method": "uniform"})

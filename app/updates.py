@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.session import Session
-from pruning.tokens import Grid
+from pruning.grids import Grid
 
 SUGGESTIONS = 4
 MIN_RETENTION = 0.02  # where the retention slider begins, unless it was given finer steps

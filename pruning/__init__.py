@@ -7,7 +7,8 @@ selection.indices      # (64,) ascending: the tokens the language model still re
 
 from pruning import methods as _methods  # noqa: F401  (fills the registry)
 from pruning.budget import keep_count
+from pruning.grids import Grid
 from pruning.method import METHODS, Method, make, register
-from pruning.tokens import Grid, Selection, VisualTokens
+from pruning.tokens import Selection, VisualTokens
 
 __all__ = ["METHODS", "Grid", "Method", "Selection", "VisualTokens", "keep_count", "make", "register"]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.grids import place_of
 from pruning.method import Method, ScoreMethod
 from pruning.ops import minmax
 from pruning.pareto import lambda_of
-from pruning.tokens import Grid, Selection, VisualTokens
+from pruning.tokens import Selection, VisualTokens
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,6 @@ class Card:
     score: float | None
     merged_into: int | None
     why: str
-
-
-def place_of(grids: tuple[Grid, ...], token: int) -> tuple[Grid, int, int]:
-    """(grid, row, column) of a token. Raises ValueError for an index outside 0..N-1."""
-    for grid in grids:
-        if grid.start <= token < grid.stop:
-            row, column = divmod((token - grid.start) % (grid.gh * grid.gw), grid.gw)
-            return grid, row, column
-    raise ValueError(f"there is no token {token}: it must be a whole number from 0 to {grids[-1].stop - 1}")
 
 
 def inspect(

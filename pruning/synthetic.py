@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.grids import Grid
 from pruning.signals import SHAPES
-from pruning.tokens import Grid, VisualTokens
+from pruning.tokens import VisualTokens
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from pruning.tokens import Grid
+from pruning.grids import Grid
 
 
 def _centres(grid: Grid) -> Tensor:

@@ -1,4 +1,4 @@
-"""The three values that travel through the project: Grid, VisualTokens, Selection.
+"""The two values that travel through the project: VisualTokens, what there is, and Selection, what stays of it.
 
 Shape legend, used by every docstring:
     N  visual tokens of one sample (all its images together)     K  tokens kept: the budget
@@ -13,49 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pruning.grids import SCOPES, Grid, parts
 from pruning.ops import all_finite, cosine_similarity
-from pruning.signals import COMPARED
-
-Role = Literal["whole", "tile", "thumbnail"]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A rectangle of tokens: an image, a video, or one tile of an image. `t` frames of `gh` x `gw`, in raster order.
-
-    start: index of its first token among the N
-    image: index of the image it shows, among those of the sample
-    role:  "whole" image; or, for models that cut an image up, one "tile" of it, or the "thumbnail" beside the tiles
-    box:   (x0, y0, x1, y1) the part of the image that the grid covers, in fractions of its width and height; beyond
-           0..1 where the model pads the image
-    """
-
-    t: int
-    gh: int
-    gw: int
-    start: int = 0
-    image: int = 0
-    role: Role = "whole"
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        if min(self.t, self.gh, self.gw) < 1 or self.start < 0 or self.image < 0:
-            raise ValueError(f"{self} is not a grid: t, gh, gw must be at least 1, start and image at least 0")
-        if not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
-            raise ValueError(f"{self} is not a grid: its box must have x0 < x1 and y0 < y1")
-
-    @property
-    def count(self) -> int:
-        return self.t * self.gh * self.gw
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.count
+from pruning.signals import COMPARED, part_of_signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,14 +94,31 @@ class VisualTokens:
         # makes of them: what one of them computes is there for the others.
         return {}
 
+    def part(self, grids: tuple[Grid, ...]) -> VisualTokens:
+        """The tokens of neighbouring grids as a sample of their own, signals included; made once, like its similarity.
+
+        Features and signals are views of these.
+        """
+        start, stop = grids[0].start, grids[-1].stop
+        if (start, stop) not in self._parts:
+            signals = {name: part_of_signal(name, value, slice(start, stop)) for name, value in self.signals.items()}
+            moved = tuple(replace(grid, start=grid.start - start) for grid in grids)
+            self._parts[start, stop] = VisualTokens(self.features[start:stop], moved, signals)
+        return self._parts[start, stop]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, int], VisualTokens]:
+        return {}
+
     @property
     def nbytes(self) -> int:
-        """Bytes of features and signals, and of every similarity that these signals may come to: what a cache counts,
-        which weighs a value once, before a method has compared anything.
+        """Bytes of features and signals, and of every similarity that these and their parts may come to: what a cache
+        counts, which weighs a value once, before a method has compared anything.
         """
         tensors = [self.features, *(value for value in self.signals.values() if isinstance(value, Tensor))]
-        matrices = 1 + sum(map(_is_compared, self.signals))
-        return sum(t.numel() * t.element_size() for t in tensors) + 4 * matrices * self.n**2
+        spans = {(part[0].start, part[-1].stop) for per in SCOPES for part in parts(self.grids, per)}
+        entries = (1 + sum(map(_is_compared, self.signals))) * sum((stop - start) ** 2 for start, stop in spans)
+        return sum(t.numel() * t.element_size() for t in tensors) + 4 * entries
 
     @cached_property
     def pictures(self) -> Tensor:

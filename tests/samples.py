@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from pruning import synthetic
+from pruning.grids import Grid
 from pruning.ops import cosine_similarity
 from pruning.signals import SHAPES
-from pruning.tokens import Grid, VisualTokens
+from pruning.tokens import VisualTokens
 
 SIZES = synthetic.Sizes(heads=2, head_width=5, pre_width=9, words=3)  # no two dimensions are equal by chance
 LAYERED = ("vision_attention", "vision_attention_map", "vision_keys", "vision_values")

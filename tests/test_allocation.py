@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pruning import Grid, make
-from pruning.allocation import part_of, select_within
+from pruning.allocation import select_within
 from pruning.budget import keep_count
 from tests.samples import EVERY, sample
 
@@ -27,7 +27,7 @@ def test_every_part_gets_its_own_share(per: str, name: str) -> None:
     for start, stop in BOUNDS[per]:
         inside = [i - start for i in kept.order.tolist() if start <= i < stop]
         assert len(inside) == keep_count(stop - start, 0.25)
-        part = part_of(tokens, tuple(g for g in GRIDS if start <= g.start < stop))
+        part = tokens.part(tuple(g for g in GRIDS if start <= g.start < stop))
         assert inside == method.select(part, len(inside)).order.tolist()
     assert kept.k == sum(keep_count(stop - start, 0.25) for start, stop in BOUNDS[per])
 
@@ -40,7 +40,7 @@ def test_parts_take_turns_in_the_pick_order() -> None:
 
 def test_a_part_has_the_signals_of_its_tokens() -> None:
     tokens = sample(40, grids=GRIDS)
-    part = part_of(tokens, GRIDS[1:3])
+    part = tokens.part(GRIDS[1:3])
     assert part.n == 24
     assert [grid.start for grid in part.grids] == [0, 12]
     assert [grid.role for grid in part.grids] == ["tile", "tile"]
@@ -56,11 +56,29 @@ def test_a_part_has_the_signals_of_its_tokens() -> None:
             assert torch.equal(own, whole[6:30])
 
 
+def test_a_part_is_made_and_compared_once_for_all_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, method = sample(40, grids=GRIDS), make("vispruner")
+    first = select_within(method, tokens, 0.5, "tile")
+    compared = []
+    monkeypatch.setattr("pruning.tokens.cosine_similarity", compared.append)
+    assert torch.equal(select_within(method, tokens, 0.5, "tile").order, first.order)
+    select_within(method, tokens, 0.25, "tile")
+    assert compared == []
+    assert tokens.part(GRIDS[1:2]) is tokens.part(GRIDS[1:2])
+    assert tokens.part(GRIDS[:1]) is not tokens.part(GRIDS[:3]), "an image begins where its first tile does"
+
+
+def test_the_matrices_of_parts_are_weighed() -> None:
+    tokens = sample(40, grids=GRIDS, needs={"pre_projector"})
+    entries = 40 * (12 + 9) + 2 * sum(n**2 for n in (40, 30, 6, 12, 12, 10))  # the second image is one tile
+    assert tokens.nbytes == 4 * entries
+
+
 def test_merged_rows_stay_with_their_tokens() -> None:
     tokens, method = sample(40, grids=GRIDS), make("visionzip")
     kept = select_within(method, tokens, 0.5, "tile")
     for start, stop in BOUNDS["tile"]:
-        part = part_of(tokens, tuple(g for g in GRIDS if start <= g.start < stop))
+        part = tokens.part(tuple(g for g in GRIDS if start <= g.start < stop))
         alone = method.select(part, keep_count(part.n, 0.5))
         here = [i for i, pick in enumerate(kept.order.tolist()) if start <= pick < stop]
         assert torch.equal(kept.rows[here], alone.rows)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pruning import Grid, Selection, VisualTokens, make
-from pruning.inspection import inspect, ordinal, place_of
+from pruning.grids import place_of
+from pruning.inspection import inspect, ordinal
 from pruning.ops import minmax
 from tests.samples import sample
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from pruning.grids import Grid
 from pruning.models import load
 from pruning.models.geometry import token_rects
 from pruning.models.question import content_token_ids
-from pruning.tokens import Grid
 
 ATTENTION = "vision_attention@-1"
 

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 
 from pruning.budget import keep_count
+from pruning.grids import Grid
 from pruning.method import make
 from pruning.scenes import FAMILIES, HELD_OUT, questions, render
 from pruning.scenes.benchmark import run
 from pruning.scenes.questions import PLURAL, VOCABULARY, ask, rephrase
 from pruning.scenes.render import COLORS, SHAPES
-from pruning.tokens import Grid, VisualTokens
+from pruning.tokens import VisualTokens
 
 
 def test_a_seed_is_a_scene() -> None:

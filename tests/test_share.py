@@ -14,8 +14,8 @@ from app.offer import Offer
 from app.session import Forced, Picture, Session, Setting
 from app.share import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from app.share_reading import MOST, Rules, read
-from pruning.allocation import SCOPES
 from pruning.draw import STYLES
+from pruning.grids import SCOPES
 from pruning.method import METHODS, make
 
 RULES = Rules(("scenes-vlm", "Qwen/Qwen2.5-VL-3B-Instruct"), (0, 1), (0.02, 1))

@@ -5,8 +5,9 @@ import weakref
 import pytest
 import torch
 
+from pruning.grids import Grid
 from pruning.ops import cosine_similarity
-from pruning.tokens import Grid, Selection, VisualTokens
+from pruning.tokens import Selection, VisualTokens
 from tests.samples import features, sample
 
 

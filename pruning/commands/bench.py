@@ -17,9 +17,10 @@ import torch
 
 from pruning import ops, synthetic
 from pruning.budget import keep_count
+from pruning.grids import Grid
 from pruning.method import Method
 from pruning.timing import Stopwatch, Timing, machine, measure
-from pruning.tokens import Grid, VisualTokens
+from pruning.tokens import VisualTokens
 
 WIDTH = 2048  # D of Qwen2.5-VL-3B
 

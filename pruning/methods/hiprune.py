@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pruning import ops
+from pruning.grids import Grid
 from pruning.method import Method, register
 from pruning.params import Choice, Range
-from pruning.tokens import Grid, Selection, VisualTokens
+from pruning.tokens import Selection, VisualTokens
 
 
 @register

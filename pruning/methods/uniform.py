@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import torch
 
+from pruning.grids import Grid
 from pruning.method import Method, register
-from pruning.tokens import Grid, Selection, VisualTokens
+from pruning.tokens import Selection, VisualTokens
 
 
 @register

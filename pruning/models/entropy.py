@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.tokens import Grid
+from pruning.grids import Grid
 
 
 def patch_entropy(images: Sequence[Image.Image], grids: Sequence[Grid], rects: np.ndarray) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pruning.tokens import Grid
+from pruning.grids import Grid
 
 MAX_ASPECT = 200  # the Qwen resize refuses more; where the short side is scaled up, more would fill the memory
 Box = tuple[float, float, float, float]

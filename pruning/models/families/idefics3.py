@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor
 
+from pruning.grids import Grid
 from pruning.models.family import Family, Pixels
 from pruning.models.geometry import tiled_grids
-from pruning.tokens import Grid
 
 TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pruning.grids import Grid
 from pruning.models.family import Family, Pixels
 from pruning.models.values import Rows
-from pruning.tokens import Grid
 
 
 class Packed(Family):

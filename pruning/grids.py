@@ -1,0 +1,69 @@
+"""Where tokens lie: the grids of one sample, and the parts that a budget may be for.
+
+Shapes as in `pruning.tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal, get_args
+
+Role = Literal["whole", "tile", "thumbnail"]
+Scope = Literal["sample", "image", "tile"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A rectangle of tokens: an image, a video, or one tile of an image. `t` frames of `gh` x `gw`, in raster order.
+
+    start: index of its first token among the N
+    image: index of the image it shows, among those of the sample
+    role:  "whole" image; or, for models that cut an image up, one "tile" of it, or the "thumbnail" beside the tiles
+    box:   (x0, y0, x1, y1) the part of the image that the grid covers, in fractions of its width and height; beyond
+           0..1 where the model pads the image
+    """
+
+    t: int
+    gh: int
+    gw: int
+    start: int = 0
+    image: int = 0
+    role: Role = "whole"
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if min(self.t, self.gh, self.gw) < 1 or self.start < 0 or self.image < 0:
+            raise ValueError(f"{self} is not a grid: t, gh, gw must be at least 1, start and image at least 0")
+        if not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise ValueError(f"{self} is not a grid: its box must have x0 < x1 and y0 < y1")
+
+    @property
+    def count(self) -> int:
+        return self.t * self.gh * self.gw
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.count
+
+
+def parts(grids: Sequence[Grid], per: Scope) -> list[tuple[Grid, ...]]:
+    """The grids of the sample together, of each image, or one by one. Raises ValueError for an unknown `per`."""
+    if per not in SCOPES:
+        raise ValueError(f"the budget cannot be per {per!r}: it must be one of {', '.join(SCOPES)}")
+    if per == "sample":
+        return [tuple(grids)]
+    if per == "tile":
+        return [(grid,) for grid in grids]
+    return [tuple(group) for _, group in groupby(grids, lambda grid: grid.image)]
+
+
+def place_of(grids: Sequence[Grid], token: int) -> tuple[Grid, int, int]:
+    """(grid, row, column) of a token. Raises ValueError for an index outside 0..N-1."""
+    for grid in grids:
+        if grid.start <= token < grid.stop:
+            row, column = divmod((token - grid.start) % (grid.gh * grid.gw), grid.gw)
+            return grid, row, column
+    raise ValueError(f"there is no token {token}: it must be a whole number from 0 to {grids[-1].stop - 1}")
