@@ -198,12 +198,13 @@ def _results(start: Start) -> dict[str, Any]:
             plane = html(start.plane, "plane", "charts")
         with gr.Tab("Fidelity curves", id="curves") as tab:
             curves = html(views.chart(None, looks.EMPTY_CURVES), "curves", "charts")
-            progress = html(views.progress(None), "progress")
-            with gr.Accordion("Methods", open=False):
-                ticked = [name for name in CURVES if name in start.offer.methods]
-                names = gr.CheckboxGroup(
-                    start.offer.menu(), value=ticked, show_label=False, container=False, elem_id="curve-methods"
-                )
-            measure = gr.Button("Measure again", size="sm", elem_id="measure")
+            with gr.Row(elem_id="measuring"):
+                progress = html(views.progress(None), "progress")
+                with gr.Accordion("Methods", open=False):
+                    ticked = [name for name in CURVES if name in start.offer.methods]
+                    names = gr.CheckboxGroup(
+                        start.offer.menu(), value=ticked, show_label=False, container=False, elem_id="curve-methods"
+                    )
+                measure = gr.Button("Measure again", size="sm", min_width=0, elem_id="measure")
     return {"report": report, "stop": stop, "plane": plane, "tab": tab, "curves": curves, "progress": progress,
             "curve_methods": names, "measure": measure}  # fmt: skip

@@ -1,5 +1,6 @@
 """Shared by all tests: one tiny random checkpoint per family, written once and loaded once."""
 
+import io
 import time
 from collections.abc import Callable
 from functools import cache
@@ -13,7 +14,15 @@ from PIL import Image
 from pruning.models import VLM, load
 from tests.checkpoints import FAMILIES, tiny_qwen2_5_vl
 
+LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
+HEIGHTS = {1440: 900, 390: 844}
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
 torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="folder for a picture of every view, in every look")
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +117,34 @@ def chromium():
 
     with browser() as running:
         yield running
+
+
+@pytest.fixture
+def fits(request: pytest.FixtureRequest):
+    """fits(tab, view): what the tab shows is no wider than a screen and a phone, in light and dark.
+
+    Keeps a picture of each under --screenshots. `within`: what must not be wider than the window, a selector.
+    """
+    folder = request.config.getoption("--screenshots")
+
+    def check(tab, view: str, *, full_page: bool = True, within: str = "html") -> None:
+        tab.add_style_tag(content="* { transition: none !important; }")
+        was = tab.viewport_size, tab.evaluate("document.body.classList.contains('dark')")
+        for width, theme in LOOKS:
+            look(tab, {"width": width, "height": HEIGHTS[width]}, theme == "dark")
+            assert tab.evaluate("(where) => document.querySelector(where).scrollWidth", within) <= width, (view, width)
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                shot = Image.open(io.BytesIO(tab.screenshot(full_page=full_page)))
+                shot.convert("RGB").quantize(256).save(folder / f"{view}-{width}-{theme}.png", optimize=True)
+        look(tab, *was)
+
+    def look(tab, size: dict[str, int], dark: bool) -> None:
+        tab.set_viewport_size(size)
+        tab.evaluate("(dark) => document.body.classList.toggle('dark', dark)", dark)
+        tab.evaluate(FRAMES)
+
+    return check
 
 
 @pytest.fixture

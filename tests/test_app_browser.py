@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 pytestmark = pytest.mark.browser
-SHOTS = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 OVERLAY = "#canvas [data-kept]"
 DRAWN = """() => {
   const canvas = document.querySelector("#canvas canvas");
@@ -327,25 +326,22 @@ def test_a_tab_closed_in_mid_sweep_ends_the_sweep(served, chromium, monkeypatch)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
-def test_the_page_fits_in_both_themes(shipped_page, chromium, width, theme):
-    context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844})
+def test_the_page_opens_in_the_browser_s_theme_on_one_screen(shipped_page, chromium, theme):
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme=theme)
     tab = context.new_page()
-    tab.goto(f"{shipped_page.url}?__theme={theme}")
+    tab.goto(shipped_page.url)
     tab.wait_for_selector(OVERLAY, state="attached")
     tab.wait_for_function("[...document.querySelectorAll('#examples img, #image img')].every(i => i.complete)")
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
+    assert tab.evaluate("document.documentElement.scrollHeight") <= 900
     ink = tab.evaluate("getComputedStyle(document.querySelector('.answer p')).color")
     paper = tab.evaluate("getComputedStyle(document.querySelector('#results')).backgroundColor")
     assert contrast(ink, paper) >= 4.5
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    tab.screenshot(path=SHOTS / f"{width}-{theme}.png", full_page=True)
     context.close()
 
 
-def test_the_shipped_model_answers_the_first_example(shipped_page, chromium):
-    """The page as it opens: both answers right, the notice about photographs, curves that start at fidelity 1."""
+def test_the_shipped_model_answers_the_first_example(shipped_page, chromium, fits):
+    """The page as it opens: both answers right, a notice about photographs, curves that start at fidelity 1."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     tab = context.new_page()
     tab.set_default_timeout(60_000)
@@ -358,7 +354,17 @@ def test_the_shipped_model_answers_the_first_example(shipped_page, chromium):
     tab.get_by_role("tab", name="Fidelity curves").click()
     tab.wait_for_selector("#progress >> text=points measured")
     assert tab.locator('#curves .mark[aria-label*="256 of 256 tokens, fidelity 1.000"]').count() == 5
-    tab.screenshot(path=SHOTS / "1440-curves.png", full_page=True)
+    assert tab.evaluate("document.documentElement.scrollHeight") <= 900
+    fits(tab, "curves")
+    tab.get_by_role("tab", name="Trade-off plane").click()
+    fits(tab, "explore")
+    tab.locator("#canvas canvas").click(position={"x": 90, "y": 60})
+    tab.wait_for_selector("#card dl")
+    tab.get_by_text("Importance heat", exact=True).click()
+    fits(tab, "card")
+    tab.get_by_role("button", name="What is this?").click()
+    tab.wait_for_selector("#guide:popover-open")
+    fits(tab, "guide", full_page=False)
     context.close()
 
 

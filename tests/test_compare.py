@@ -19,7 +19,7 @@ from app.offer import Offer
 from app.reports import Report, Side, reports
 from app.resources import Resources
 from app.session import Forced, Session
-from tests.visits import QUESTION, SHOTS, crawling, keep, look, visit
+from tests.visits import QUESTION, crawling, keep, look, visit
 
 THREE = [keep("idpruner", 0.25), keep("random", 0.25), keep("uniform", 0.5)]
 
@@ -396,13 +396,10 @@ def test_stop_keeps_what_is_measured(page, served, monkeypatch):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
-def test_the_view_fits(shipped_page, chromium, width, theme):
-    with visit(chromium, shipped_page.url, width, theme) as tab:
+def test_the_view_fits(shipped_page, chromium, fits):
+    with visit(chromium, shipped_page.url) as tab:
         tab.get_by_role("tab", name="Compare").click()
         for name, letter in zip(("present", "random", "uniform"), "ABC", strict=True):
             add(tab, name, letter)
         measured(tab, *"ABC")
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        tab.screenshot(path=SHOTS / f"compare-{width}-{theme}.png", full_page=True)
+        fits(tab, "compare")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from app import presenter, presenter_views
@@ -18,7 +16,6 @@ from app.session import Session, Setting
 from pruning.method import make
 from tests.visits import keep, look
 
-SHOTS = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 DONE = ".presenter[data-stage=done][data-waits=no]"
 
 
@@ -230,7 +227,7 @@ def test_focus_goes_in_stays_and_comes_back(opened):
 
 
 @pytest.mark.browser
-def test_it_fits_one_screen_and_works_on_a_phone(opened):
+def test_it_fits_one_screen_and_works_on_a_phone(opened, fits):
     tab = opened
     tab.keyboard.press("p")
     at(tab, 1)
@@ -245,14 +242,7 @@ def test_it_fits_one_screen_and_works_on_a_phone(opened):
         boxes = [tab.locator(".presenter canvas").nth(i).bounding_box() for i in range(2)]
         assert boxes[0]["width"] == pytest.approx(boxes[1]["width"], abs=1)
         assert min(boxes[0]["width"], boxes[0]["height"]) > width * 0.2
-    for width, height in ((1440, 900), (390, 844)):
-        tab.set_viewport_size({"width": width, "height": height})
-        for theme in ("light", "dark"):
-            tab.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
-            tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            assert tab.evaluate("document.querySelector('.presenter').scrollWidth") <= width
-            SHOTS.mkdir(parents=True, exist_ok=True)
-            tab.screenshot(path=SHOTS / f"presenter-{width}-{theme}.png")
+    fits(tab, "presenter", full_page=False, within=".presenter")
     tab.click(".presenter [data-move='1']")
     at(tab, 2)
     tab.click(".presenter [data-part=leave]")

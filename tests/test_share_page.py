@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote, urlencode
 
@@ -27,8 +26,6 @@ from app.share_page import Sharing
 from pruning.method import METHODS, make
 from tests.serving import Shelf, models_of
 from tests.test_share import NASTY, names, values
-
-SHOTS = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 
 
 @pytest.fixture(scope="module")
@@ -164,19 +161,17 @@ def test_nothing_of_an_address_comes_back_in_the_page_s_source(served, bad):
 # In a browser
 
 
-def fresh(chromium, width=1440, **options):
-    context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844}, **options)
+def fresh(chromium, **options):
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, **options)
     tab = context.new_page()
     tab.set_default_timeout(60_000)
-    tab.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
     return context, tab
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
-def test_a_copied_link_brings_everything_back(shipped_page, chromium, theme, width):
-    context, tab = fresh(chromium, width, permissions=["clipboard-read", "clipboard-write"])
-    tab.goto(f"{shipped_page.url}?__theme={theme}")
+def test_a_copied_link_brings_everything_back(shipped_page, chromium, fits):
+    context, tab = fresh(chromium, permissions=["clipboard-read", "clipboard-write"])
+    tab.goto(f"{shipped_page.url}?__theme=light")
     tab.wait_for_selector("#canvas canvas")
     tab.click("#examples button:nth-child(2)")
     tab.wait_for_function("q => document.querySelector('#question textarea').value === q", arg=EXAMPLES[1].questions[0])
@@ -187,14 +182,13 @@ def test_a_copied_link_brings_everything_back(shipped_page, chromium, theme, wid
     tab.wait_for_function("document.querySelector('#report').innerText.includes('128 tokens')")
     tab.click('#share [data-part="copy"]')
     tab.wait_for_selector('.tool-panel:popover-open >> text="Copied."')
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    tab.screenshot(path=SHOTS / f"link-{width}-{theme}.png")
+    fits(tab, "link", full_page=False)
     address = tab.evaluate("navigator.clipboard.readText()")
     assert address == tab.input_value(".tool-panel input")
     assert "example=crowd" in address
     assert "__theme" not in address
 
-    context2, other = fresh(chromium, color_scheme=theme)
+    context2, other = fresh(chromium)
     other.goto(address)
     other.wait_for_selector("#question textarea")
     other.wait_for_function(
@@ -228,6 +222,24 @@ def test_where_the_clipboard_is_closed_the_link_stands_selected(served, chromium
     tab.wait_for_selector(".tool-panel:popover-open", state="detached")
     tab.click('#share [data-part="copy"]')  # the same link again
     tab.wait_for_selector(".tool-panel:popover-open")
+    context.close()
+
+
+@pytest.mark.browser
+def test_after_a_link_was_opened_a_broken_upload_is_still_told_in_our_words(served, chromium, tmp_path):
+    """Restoring makes Gradio build the page's components anew for this visitor."""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    context, tab = fresh(chromium)
+    tab.goto(f"{served.url}?example=crowd&retention=0.5")
+    tab.wait_for_selector("#report .badge.same, #report .badge.other")
+    tab.wait_for_function("document.querySelector('#canvas').innerText.includes('32 of 64')")
+    tab.set_input_files("#images input[type=file][multiple]", broken)
+    tab.wait_for_selector("text=not an image")
+    tab.wait_for_selector("text=not an image", state="detached")
+    tab.get_by_label("Remove Image").or_(tab.get_by_label("Clear")).first.click()
+    tab.set_input_files("#image input[type=file]", broken)
+    tab.wait_for_selector("text=not an image")
     context.close()
 
 

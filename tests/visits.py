@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -14,7 +13,6 @@ from app.session import Session, Setting
 from pruning.method import make
 
 QUESTION = "what color is the star?"
-SHOTS = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 
 
 def look(engine: Engine, *paths: str, questions: tuple[str, ...] = (QUESTION,)) -> Session:
