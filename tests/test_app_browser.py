@@ -191,7 +191,8 @@ def test_an_example_brings_its_question(page):
     before = overlay(page)
     page.click("#examples button:nth-child(6)")
     changed(page, before)
-    assert page.input_value("#question textarea") == "how many objects are there?"
+    asked = "document.querySelector('#question textarea').value === 'how many objects are there?'"
+    page.wait_for_function(asked)
     answered(page)
 
 
