@@ -81,6 +81,7 @@ def _answer(options: argparse.Namespace) -> None:
         options.question,
         chosen.build_method(vlm, options.method, knobs),
         options.retention,
+        per=options.per,
         max_new_tokens=options.max_new_tokens,
         overlay=options.overlay,
         style=options.style,
@@ -95,7 +96,17 @@ def _sweep(options: argparse.Namespace) -> None:
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
     methods = _methods(options, vlm, knobs)
-    points = sweep(vlm, options.image, options.question, methods, options.retention, options.at, options.png, _progress)
+    points = sweep(
+        vlm,
+        options.image,
+        options.question,
+        methods,
+        options.retention,
+        options.at,
+        options.per,
+        options.png,
+        _progress,
+    )
     _rows(options, [asdict(point) for point in points])
     if options.png is not None:
         _note(f"written: {options.png}")
@@ -105,7 +116,8 @@ def _scenes(options: argparse.Namespace) -> None:
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
     methods = _methods(options, vlm, knobs)
-    _rows(options, scenes(vlm, methods, options.retention, options.scenes, options.per_family, _progress))
+    rows = scenes(vlm, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+    _rows(options, rows)
 
 
 def _table_of_methods(_options: argparse.Namespace) -> None:

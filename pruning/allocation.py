@@ -6,6 +6,8 @@ guarantees each image or tile its share. Papers differ: IDPruner selects jointly
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 
 from pruning.budget import keep_count
@@ -28,6 +30,20 @@ def select_within(method: Method, tokens: VisualTokens, retention: float, per: S
         part = tokens.part(grids)
         found.append((grids[0].start, method.select(part, keep_count(part.n, retention))))
     return _joined(found, tokens.n)
+
+
+def selector(
+    method: Method, tokens: VisualTokens, retentions: Sequence[float], per: Scope = "sample"
+) -> Callable[[float], Selection]:
+    """`select_within` for several retention ratios: a function of one of them.
+
+    A nested method with one budget for all tokens runs once, here; its selections are prefixes of that one. Raises
+    ValueError as `select_within`, the function too.
+    """
+    if not (method.nested and len(parts(tokens.grids, per)) == 1):
+        return lambda retention: select_within(method, tokens, retention, per)
+    longest = method.select(tokens, max(keep_count(tokens.n, retention) for retention in retentions))
+    return lambda retention: longest.prefix(keep_count(tokens.n, retention))
 
 
 def _joined(found: list[tuple[int, Selection]], n: int) -> Selection:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pruning.draw import STYLES
+from pruning.grids import SCOPES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
 from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
@@ -26,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_image(one)
     one.add_argument("--method", default="idpruner", choices=sorted(METHODS), help="default: %(default)s")
     one.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
+    _add_per(one)
     _add_weights(one)
     _add_knobs(one)
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
@@ -37,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_image(many)
     _add_methods(many, CURVES)
     many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
+    _add_per(many)
     many.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
     many.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
     many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
@@ -46,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(bench)
     _add_methods(bench, CURVES)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
+    _add_per(bench)
     bench.add_argument("--scenes", type=int, default=240, help="scenes to ask about, default: %(default)s")
     bench.add_argument(
         "--per-family", type=int, default=1, help="questions of each family a scene, default: %(default)s"
@@ -84,6 +88,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scorer", default="", metavar="FOLDER",
                         help="folder or hub id of scorer weights; default: those of the checkpoint")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_per(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--per", default=SCOPES[0], choices=SCOPES,
+                        help="what each budget is for: all images of the sample together, each image, or each tile "
+                        "of models that cut images up; default: %(default)s")  # fmt: skip
 
 
 def _add_methods(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pruning.budget import keep_count
+from pruning.allocation import selector
+from pruning.budget import check_retention
+from pruning.grids import Scope
 from pruning.method import Method
 from pruning.metrics import fidelity
 from pruning.pareto import RETENTIONS, lambda_of
@@ -54,21 +56,22 @@ def fidelity_sweep(
     methods: Sequence[Method],
     retentions: Sequence[float] = RETENTIONS,
     *,
+    per: Scope = "sample",
     answer_ids: Sequence[int] | None = None,
     cancel: threading.Event | None = None,
     max_batch: int = 16,
 ) -> Iterator[FidelityPoint]:
     """Yield the fidelity of every method at every retention as it is measured, smallest budget first (the fastest).
 
-    The selections of one budget run through the model together, at most `max_batch` at once, and equal ones run once.
-    All tokens kept, none merged, is the reference itself. answer_ids: the full-token greedy answer, where it is known;
-    else it is generated. A set `cancel` ends the sweep before the next batch. Raises ValueError as `Method.select` and
-    `keep_count` do.
+    The selections of one retention run through the model together, at most `max_batch` at once, and equal ones run
+    once. All tokens kept, none merged, is the reference itself. per: what a budget is for. answer_ids: the full-token
+    greedy answer, where it is known; else it is generated. A set `cancel` ends the sweep before the next batch. Raises
+    ValueError as `select_within` does.
     """
     needs = frozenset().union(*(method.needs for method in methods))
     tokens = vlm.tokens(encoded, question, needs)
-    budgets = {retention: keep_count(tokens.n, retention) for retention in sorted(set(retentions))}
-    if not methods or not budgets:
+    ratios = sorted({check_retention(retention) for retention in retentions})
+    if not methods or not ratios:
         return
     if answer_ids is None:
         answer_ids = vlm.answer(encoded, question, None, cancel=cancel).ids
@@ -77,12 +80,10 @@ def fidelity_sweep(
     if not len(answer_ids):
         raise ValueError("the answer with all tokens is empty, so there is nothing to compare: ask another question")
     full = vlm.logprobs(encoded, question, answer_ids, [None])[0]
-    longest = {method: method.select(tokens, max(budgets.values())) for method in methods if method.nested}
+    select = {method: selector(method, tokens, ratios, per) for method in methods}
     measured: dict[Hashable, float] = {tuple(range(tokens.n)): fidelity(full, full)}
-    for retention, budget in budgets.items():
-        selections = [
-            longest[method].prefix(budget) if method.nested else method.select(tokens, budget) for method in methods
-        ]
+    for retention in ratios:
+        selections = [select[method](retention) for method in methods]
         keys = [_key(method, selection) for method, selection in zip(methods, selections, strict=True)]
         done = 0
         while done < len(methods):
@@ -95,7 +96,7 @@ def fidelity_sweep(
                 measured.update((key, fidelity(full, pruned)) for key, pruned in zip(batch, logprobs, strict=True))
             while done < len(methods) and keys[done] in measured:
                 method = methods[done]
-                value = measured[keys[done]]
+                value, budget = measured[keys[done]], selections[done].k
                 yield FidelityPoint(method.name, method.title, lambda_of(method), budget, retention, value)
                 done += 1
 

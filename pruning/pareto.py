@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pruning.allocation import select_within
 from pruning.budget import keep_count
+from pruning.grids import Scope, parts
 from pruning.method import METHODS, Method, make
 from pruning.metrics import hopkins_prefixes, importance_retention_prefixes
 from pruning.tokens import VisualTokens
@@ -60,25 +62,28 @@ def plane_sweep(
     *,
     lambdas: Sequence[float] = LAMBDAS,
     retentions: Sequence[float] = RETENTIONS,
+    per: Scope = "sample",
     seed: int = 0,
     cancel: threading.Event | None = None,
 ) -> list[PlanePoint]:
     """Every method at every retention, and at every λ where it has the knob `mmr_lambda`.
 
-    importance (N,): by which all methods are judged, whatever they select by. seed: of the Hopkins draw. A set
-    `cancel` ends the sweep early with the points so far. Raises ValueError as `Method.select` does.
+    importance (N,): by which all methods are judged, whatever they select by. per: what a budget is for. seed: of the
+    Hopkins draw. A set `cancel` ends the sweep early with the points so far. Raises ValueError as `select_within` does.
     """
-    budgets = [keep_count(tokens.n, retention) for retention in retentions]
+    undivided = len(parts(tokens.grids, per)) == 1
     points: list[PlanePoint] = []
     for method in _along_lambda(methods, lambdas):
         if cancel is not None and cancel.is_set():
             break
-        if method.nested:
+        if method.nested and undivided:
+            budgets = [keep_count(tokens.n, retention) for retention in retentions]
             order = method.select(tokens, max(budgets)).order
             kept = importance_retention_prefixes(importance, order, budgets).tolist()
             spread = hopkins_prefixes(tokens.similarity, order, budgets, seed).tolist()
         else:
-            orders = [method.select(tokens, budget).order for budget in budgets]
+            orders = [select_within(method, tokens, retention, per).order for retention in retentions]
+            budgets = [len(order) for order in orders]
             kept = [importance_retention_prefixes(importance, order, [len(order)]).item() for order in orders]
             spread = [hopkins_prefixes(tokens.similarity, order, [len(order)], seed).item() for order in orders]
         points += [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruning import Grid, make
-from pruning.allocation import select_within
+from pruning import Grid, Method, Selection, VisualTokens, make
+from pruning.allocation import select_within, selector
 from pruning.budget import keep_count
 from tests.samples import EVERY, sample
 
@@ -30,6 +30,24 @@ def test_every_part_gets_its_own_share(per: str, name: str) -> None:
         part = tokens.part(tuple(g for g in GRIDS if start <= g.start < stop))
         assert inside == method.select(part, len(inside)).order.tolist()
     assert kept.k == sum(keep_count(stop - start, 0.25) for start, stop in BOUNDS[per])
+
+
+@pytest.mark.parametrize("per", sorted(BOUNDS))
+@pytest.mark.parametrize("name", ["idpruner", "uniform"])
+def test_a_selector_selects_as_each_ratio_alone_would(per: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, method, ratios = sample(40, grids=GRIDS), make(name), (0.1, 0.25, 1.0)
+    expected = [select_within(method, tokens, ratio, per).order.tolist() for ratio in ratios]
+    asked, select = [], Method.select
+
+    def counted(self: Method, tokens: VisualTokens, budget: int) -> Selection:
+        asked.append(budget)
+        return select(self, tokens, budget)
+
+    monkeypatch.setattr(Method, "select", counted)
+    selects = selector(method, tokens, ratios, per)
+    assert [selects(ratio).order.tolist() for ratio in ratios] == expected
+    nested_once = name == "idpruner" and per == "sample"
+    assert len(asked) == (1 if nested_once else len(BOUNDS[per]) * len(ratios))
 
 
 def test_parts_take_turns_in_the_pick_order() -> None:

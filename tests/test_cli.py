@@ -10,9 +10,12 @@ import pytest
 from PIL import Image
 
 from pruning.__main__ import main
+from pruning.allocation import selector
 from pruning.arguments import build_parser
 from pruning.method import METHODS, make
 from pruning.params import params
+from pruning.scenes import benchmark
+from tests.checkpoints import FAMILIES
 
 QUESTION = "What color is the star?"
 
@@ -81,6 +84,37 @@ def test_every_knob_is_an_option() -> None:
     for method in METHODS.values():
         for param in params(method):
             assert getattr(options, param.name) is None
+
+
+def test_a_budget_for_each_tile(picture: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    tiled = ("--model", str(FAMILIES["internvl"](tmp_path / "tiled")), "--json", "--per", "tile")
+    assert main(["answer", picture, QUESTION, "--retention", "0.25", "--max-new-tokens", "1", *tiled]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["per"] == "tile"
+    assert result["tokens"] > 16, "several tiles of 16 tokens"
+    assert [i // 16 for i in result["indices"]] == [i // 4 for i in range(result["tokens"] // 4)]
+    assert main(["sweep", picture, QUESTION, "--methods", "divprune", "--retention", "0.04", *tiled]) == 0
+    points = json.loads(capsys.readouterr().out)
+    few = [p for p in points if p["retention"] == 0.04]
+    assert {p["fidelity"] is None for p in few} == {True, False}, "of the plane, of the curves"
+    assert {p["budget"] for p in few} == {result["tokens"] // 16}, "at least one token of each tile"
+    asked = []
+    monkeypatch.setattr(benchmark, "selector", lambda *given: asked.append(given[3]) or selector(*given))
+    assert main(["scenes", "--scenes", "1", "--methods", "random", *tiled]) == 0
+    assert set(asked) == {"tile"}
+
+
+@pytest.mark.parametrize("command", [["answer", "a.png", "why?"], ["sweep", "a.png", "why?"], ["scenes"]])
+def test_what_a_budget_is_for_is_one_of_three(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    parser = build_parser()
+    assert parser.parse_args(command).per == "sample"
+    assert parser.parse_args([*command, "--per", "image"]).per == "image"
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([*command, "--per", "patch"])
+    assert "'sample', 'image', 'tile'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        parser.parse_args([command[0], "--help"])
+    assert "--per {sample,image,tile}" in capsys.readouterr().out
 
 
 def test_sweep_writes_table_and_charts(run, picture: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from pruning import Method, Selection, make
 from pruning.curves import fidelity_sweep
 from pruning.metrics import fidelity
-from tests.samples import features, sample
+from tests.samples import features, sample, tiles
 
 RETENTIONS = (0.1, 0.25, 0.5, 1.0)
 
@@ -75,6 +75,21 @@ def test_fidelity_sweep_runs_one_batch_per_budget_and_equal_sets_once():
     assert model.answers == 0
     # All tokens once; then 4 different sets of 5 methods (two are the same top-k); retention 1.0 is the reference.
     assert model.batches == [[40], [10] * 4, [20] * 4]
+
+
+def test_fidelity_sweep_gives_every_tile_its_own_budget():
+    model, kept = FakeModel(), []
+    model.sample = sample(40, grids=tiles(40))
+
+    def logprobs(encoded, question, answer_ids, selections):
+        kept.extend(chosen for chosen in selections if chosen is not None)
+        return FakeModel.logprobs(model, encoded, question, answer_ids, selections)
+
+    model.logprobs = logprobs
+    methods = (make("idpruner"), make("divprune"))
+    points = list(fidelity_sweep(model, "image", "what?", methods, (0.3, 0.1), per="tile"))
+    assert [(p.retention, p.budget) for p in points] == [(0.1, 5), (0.1, 5), (0.3, 10), (0.3, 10)]
+    assert [(chosen.indices // 8).bincount().tolist() for chosen in kept] == [[1] * 5] * 2 + [[2] * 5] * 2
 
 
 def test_fidelity_sweep_splits_batches():

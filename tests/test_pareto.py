@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pruning import METHODS, make
+from pruning.allocation import select_within
 from pruning.metrics import hopkins, importance_retention
 from pruning.pareto import PlanePoint, front, plane_methods, plane_sweep, slots
 from tests import oracles
-from tests.samples import sample
+from tests.samples import sample, tiles
 
 RETENTIONS = (0.1, 0.25, 0.5, 1.0)
 
@@ -31,6 +32,22 @@ def test_plane_points_are_what_select_and_the_metrics_give():
         assert point.hopkins == pytest.approx(hopkins(tokens.similarity, selection.order, 2), nan_ok=True)
         assert point.title == make(point.method).title
         assert point.budget == round(60 * point.retention)
+
+
+@pytest.mark.parametrize("per", ["image", "tile"])
+def test_plane_points_of_budgets_for_parts_are_what_those_keep(per):
+    tokens = sample(61, grids=tiles(61))
+    importance = tokens.signal("scorer")
+    methods = [make("divprune"), make("uniform")]
+    points = plane_sweep(tokens, importance, methods, retentions=(0.1, 0.5), per=per)
+    assert [(point.method, point.retention) for point in points] == [
+        *itertools.product(["divprune", "uniform"], [0.1, 0.5])
+    ]
+    for point in points:
+        order = select_within(make(point.method), tokens, point.retention, per).order
+        assert point.budget == len(order)
+        assert point.importance_retention == pytest.approx(importance_retention(importance, order))
+        assert point.hopkins == pytest.approx(hopkins(tokens.similarity, order, 0))
 
 
 def test_plane_methods_share_the_importance_source():

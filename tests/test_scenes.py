@@ -180,6 +180,23 @@ def test_the_benchmark_asks_for_what_the_methods_need_and_hands_on_what_they_mer
     assert merged == [False, False, True, False] * (len(asked) - 1)
 
 
+def test_the_benchmark_gives_every_tile_its_own_budget() -> None:
+    kept: list[torch.Tensor] = []
+
+    class Tiled(Reader):
+        def encode(self, images, needs=frozenset()):  # type: ignore[no-untyped-def]
+            tiles = tuple(Grid(1, 4, 4, 16 * i, role="tile") for i in range(3))
+            return VisualTokens(torch.eye(48), tiles)
+
+        def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
+            kept.extend(chosen.indices for chosen in selections[1:])
+            return super().logprobs(encoded, question, answer_ids, selections)
+
+    run(Tiled(), {"divprune": make("divprune")}, [0.25], scenes=1, per="tile")
+    assert kept
+    assert all((indices // 16).bincount().tolist() == [4, 4, 4] for indices in kept)
+
+
 def test_the_benchmark_refuses_nothing_to_do() -> None:
     with pytest.raises(ValueError, match="0 scenes"):
         run(Reader(), {}, [0.5], scenes=0)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from pruning import draw
-from pruning.budget import check_retention, keep_count
+from pruning.allocation import select_within
+from pruning.budget import check_retention
 from pruning.commands.files import write_picture
 from pruning.cost import kv_cache_bytes, prefill_flops
+from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import raw_importance, signals_for
 from pruning.method import Method
@@ -29,18 +31,21 @@ def answer(
     method: Method,
     retention: float,
     *,
+    per: Scope = "sample",
     max_new_tokens: int = 64,
     overlay: Path | None = None,
     style: str = "dimmed",
 ) -> dict[str, Any]:
-    """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given."""
+    """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
+
+    per: what a budget is for.
+    """
     check_retention(retention)
     image = open_image(source)
     vlm.warmup()
     encoded = vlm.encode([image], method.needs - {"question"})
     tokens = vlm.tokens(encoded, question, method.needs)
-    budget = keep_count(tokens.n, retention)
-    selection = method.select(tokens, budget)
+    selection = select_within(method, tokens, retention, per)
     both = (None, selection)
     answers = [vlm.answer(encoded, question, kept, max_new_tokens=max_new_tokens) for kept in both]
     full, pruned = (_report(vlm, encoded, question, kept, given) for kept, given in zip(both, answers, strict=True))
@@ -58,11 +63,12 @@ def answer(
         "method": method.name,
         "knobs": asdict(method),
         "retention": retention,
+        "per": per,
         "tokens": tokens.n,
         "kept": selection.k,
         "indices": selection.indices.tolist(),
         "encode_s": encoded.encode_s,
-        "select_s": statistics.median(_select_seconds(method, tokens, budget) for _ in range(TIMINGS)),
+        "select_s": statistics.median(_select_seconds(method, tokens, retention, per) for _ in range(TIMINGS)),
         "full": full,
         "pruned": pruned,
         "agreement": agreement(answers[0].ids, answers[1].ids),
@@ -93,11 +99,11 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _select_seconds(method: Method, tokens: VisualTokens, budget: int) -> float:
+def _select_seconds(method: Method, tokens: VisualTokens, retention: float, per: Scope) -> float:
     """One selection from scratch, the similarity matrix included."""
     fresh = replace(tokens)  # a copy without the computed similarity
     start = time.perf_counter()
-    method.select(fresh, budget)
+    select_within(method, fresh, retention, per)
     return time.perf_counter() - start
 
 

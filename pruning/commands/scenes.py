@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pruning.grids import Scope
 from pruning.method import Method
 from pruning.models import VLM
 from pruning.scenes.benchmark import run
@@ -15,6 +16,7 @@ def scenes(
     retentions: Sequence[float],
     count: int,
     per_family: int,
+    per: Scope,
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
     """Accuracy on held-out scenes: a row for all tokens, then one per retention and method.
@@ -22,7 +24,7 @@ def scenes(
     `kept` is the share of the all-token accuracy that is left; None where that is 0.
     """
     named = {method.name: method for method in methods}
-    rows = run(vlm, named, retentions, scenes=count, per_family=per_family, progress=progress)
+    rows = run(vlm, named, retentions, scenes=count, per_family=per_family, per=per, progress=progress)
     whole = rows[0].accuracy
     return [
         {

@@ -12,6 +12,7 @@ from pruning import charts, draw
 from pruning.budget import keep_count
 from pruning.commands.files import write_picture
 from pruning.curves import FidelityPoint, fidelity_sweep
+from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import best_source, raw_importance, signals_for
 from pruning.method import Method
@@ -39,12 +40,14 @@ def sweep(
     methods: Sequence[Method],
     retentions: Sequence[float],
     at: float,
+    per: Scope,
     png: Path | None,
     progress: Callable[[int, int], None],
 ) -> list[Point]:
     """Both trade-offs of one image and question: the plane for every λ and reference strategy, fidelity for `methods`.
 
-    `at` is the retention at which the plane is drawn. `progress` is called with (points done, points in all).
+    `at` is the retention at which the plane is drawn, `per` what a budget is for. `progress` is called with (points
+    done, points in all).
     """
     image, judge = open_image(source), best_source(vlm.signals)
     plane = plane_methods(judge)
@@ -53,9 +56,9 @@ def sweep(
     tokens = vlm.tokens(encoded, question, needs)
     importance = raw_importance(tokens, judge, "sweep")
     wanted = sorted({*retentions, at})
-    swept = plane_sweep(tokens, importance, plane, retentions=wanted)
+    swept = plane_sweep(tokens, importance, plane, retentions=wanted, per=per)
     total, curves = len(methods) * len(set(retentions)), []
-    for point in fidelity_sweep(vlm, encoded, question, methods, retentions):
+    for point in fidelity_sweep(vlm, encoded, question, methods, retentions, per=per):
         curves.append(point)
         progress(len(curves), total)
     if png is not None:

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 from PIL import Image
 from torch import Tensor
 
-from pruning.budget import keep_count
+from pruning.allocation import selector
+from pruning.grids import Scope
 from pruning.method import Method
 from pruning.scenes.questions import FAMILIES, questions
 from pruning.scenes.render import HELD_OUT, render
@@ -62,13 +63,15 @@ def run(
     *,
     scenes: int = 240,
     per_family: int = 1,
+    per: Scope = "sample",
     first: int = HELD_OUT,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Ask about `scenes` held-out scenes with all tokens and with what each method keeps.
 
-    methods: label -> method. `progress(done, scenes)` is called after each scene. Up to 5 * `per_family` questions a
-    scene. Raises ValueError for fewer than one scene or question, a retention outside (0, 1], and what methods raise.
+    methods: label -> method. per: what a budget is for. `progress(done, scenes)` is called after each scene. Up to
+    5 * `per_family` questions a scene. Raises ValueError for fewer than one scene or question, a retention outside
+    (0, 1], and what methods raise.
     """
     if scenes < 1 or per_family < 1:
         raise ValueError(f"{scenes} scenes with {per_family} questions a family: both must be at least 1.")
@@ -84,7 +87,7 @@ def run(
         for question in questions(scene, 0, per_family):
             asked[question.family] += 1
             tokens = model.tokens(encoded, question.text, needs)
-            kept.update(_select(tokens, methods, retentions, kept))
+            kept.update(_select(tokens, methods, retentions, per, kept))
             answer = model.tokenizer(question.answer, add_special_tokens=False).input_ids + end
             selections = [None, *(kept[cell] for cell in cells[1:])]
             for cell, said in zip(cells, model.logprobs(encoded, question.text, answer, selections), strict=True):
@@ -95,13 +98,16 @@ def run(
 
 
 def _select(
-    tokens: VisualTokens, methods: Mapping[str, Method], retentions: Sequence[float], known: Mapping[Any, Selection]
+    tokens: VisualTokens,
+    methods: Mapping[str, Method],
+    retentions: Sequence[float],
+    per: Scope,
+    known: Mapping[Any, Selection],
 ) -> Iterator[tuple[tuple[str, float], Selection]]:
     """What every method keeps at every retention, where that is not known yet or that depends on the question."""
     for label, method in methods.items():
         if "question" not in method.needs and (label, retentions[0]) in known:
             continue
-        budgets = [keep_count(tokens.n, r) for r in retentions]
-        longest = method.select(tokens, max(budgets)) if method.nested else None
-        for retention, budget in zip(retentions, budgets, strict=True):
-            yield (label, retention), longest.prefix(budget) if longest else method.select(tokens, budget)
+        select = selector(method, tokens, retentions, per)
+        for retention in retentions:
+            yield (label, retention), select(retention)
