@@ -1,130 +1,212 @@
-"""How fast the page follows: slider to overlay on the server, and both trade-off views.
+"""What the page asks of the server, each on its own: without queue, network and browser.
 
-    python -m benchmarks.app [--model FOLDER] [--moves 200]
+    python -m benchmarks.app [--model FOLDER] [--side 448 1008] [--runs 30] [--json]
 
-Slider → overlay is the handler itself, cached image, from values in to HTML out: slice of the cached order (or one new
-order per λ), drawing, JPEG, base64. The queue and the browser come on top. N = 1,296 is a 1,008 x 1,008 px image.
+The canvas redraws sliders in the page (`benchmarks.canvas`); the server gives it its data once for each image and
+method, and the exact selection where a slider rests. Overlays that the server paints are those of comparisons, batches
+and exports. A side of 448 px is the shipped examples' (256 visual tokens), 1,008 px gives 1,296. Sweeps are timed a
+fifth as often.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
+import gradio as gr
 
-from app import tradeoff
+from app import live, overlays, tradeoff
 from app.controls import Board
 from app.device import Task
 from app.engine import Engine
 from app.examples import EXAMPLES
 from app.handlers import Handlers
+from app.layout import CURVES, DIVERSITY, IMPORTANCE, RETENTION, STYLE
 from app.loader import Loader, listed
 from app.models import Models
 from app.offer import Offer
 from app.resources import Resources
 from app.session import Session, Setting
 from app.settings import Settings
-from pruning.charts import PAGE
+from benchmarks.report import Times, show, table
+from pruning import draw
 from pruning.importance import raw_importance
-from pruning.models import SHIPPED
+from pruning.method import make
+from pruning.models import hide_progress
+from pruning.palettes import PAGE
 from pruning.pareto import RETENTIONS, plane_methods, plane_sweep
 
-SIDE, TOKENS = 1008, 1296
+SIDES = (448, 1008)
+MERGES = "visionzip"  # a method whose groups the style "merged" shows
 
 
-def milliseconds(work: Callable[[int], object], runs: int) -> dict[str, float]:
-    """Median and 95th percentile of `work(i)`, in ms, after three runs that do not count."""
-    for i in range(3):
-        work(i)
-    times = []
-    for i in range(runs):
+@dataclass(frozen=True)
+class Row:
+    """One piece of work on a picture of so many visual tokens."""
+
+    what: str
+    tokens: int
+    times: Times
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A picture that a visitor looks at, and the setting that the page opens with."""
+
+    engine: Engine
+    offer: Offer
+    handlers: Handlers
+    session: Session
+    setting: Setting
+
+    def forget(self) -> None:
+        """Hold the encoded picture and its signals, and nothing else of it."""
+        self.engine.resources.clear()
+        self.engine.tokens(self.session, self.setting.method.needs)
+
+    def settle(self, importance: float, retention: float) -> None:
+        """The event of a slider that rests."""
+        knobs = self.handlers.board.defaults(self.offer)
+        name = self.setting.method.name
+        self.handlers.settle(None, self.session, name, STYLE, "sample", importance, DIVERSITY, retention, *knobs)
+
+    def card(self, token: int) -> None:
+        """The event of a patch that is clicked."""
+        knobs = self.handlers.board.defaults(self.offer)
+        settings = (self.setting.method.name, STYLE, "sample", IMPORTANCE, DIVERSITY, RETENTION, *knobs)
+        self.handlers.card(None, gr.EventData(None, {"token": token}), self.session, *settings)
+
+
+def timed(work: Callable[[int], object], runs: int, before: Callable[[], object] | None = None) -> Times:
+    """`work(i)` after one run that does not count; `before`, which does not count either, comes first each time."""
+    seconds = []
+    for i in range(runs + 1):
+        if before is not None:
+            before()
         start = time.perf_counter()
         work(i)
-        times.append((time.perf_counter() - start) * 1e3)
-    return {"median_ms": round(float(np.median(times)), 2), "p95_ms": round(float(np.percentile(times, 95)), 2)}
+        seconds.append(time.perf_counter() - start)
+    return Times.of(seconds[1:])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(SHIPPED), help="folder of a checkpoint (default: the shipped one)")
-    parser.add_argument("--moves", type=int, default=200, help="slider moves to time")
-    given = parser.parse_args()
-    loader = Loader(Settings(model=given.model, device="cpu"))
-    vlm = loader.load(given.model)
-    # The shipped model's own limit is 400 tokens; the overlay's cost does not depend on what the features say.
-    vlm.image_processor.size = {"shortest_edge": vlm.image_processor.size["shortest_edge"], "longest_edge": SIDE * SIDE}
-    resources = Resources(1 << 30)
-    models = Models(listed([given.model]), vlm, loader, resources)
+def measured(models: Models, side: int, runs: int) -> list[Row]:
+    """Everything on the first example, side x side px, with the start-up model."""
+    few = max(1, runs // 5)
+    with opened(models, side) as bench:
+        tokens = bench.engine.encoded(bench.session).tokens.n
+        found = {**canvas(bench, runs), **painted(bench, runs), **planes(bench, few), **curves(bench, few)}
+        return [Row(what, tokens, times) for what, times in found.items()]
+
+
+@contextmanager
+def opened(models: Models, side: int) -> Iterator[Bench]:
+    """The example in that size, uploaded."""
     board = Board()
-    handlers = Handlers(models, board)
-    with models.use(models.first, "benchmark") as (engine, offer):
-        print(json.dumps(measured(models, engine, offer, board, handlers, given.moves), indent=2, ensure_ascii=False))
+    with tempfile.TemporaryDirectory() as folder, models.use(models.first, "benchmark") as (engine, offer):
+        path = Path(folder) / "picture.png"
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(EXAMPLES[0].path), (side, side)))
+        session = Session(models.first, (models.resources.pictures.open(str(path))[0],), EXAMPLES[0].questions[:1])
+        method = board.method(offer, offer.methods[0], IMPORTANCE, DIVERSITY, board.defaults(offer))
+        yield Bench(engine, offer, Handlers(models, board), session, Setting(method, RETENTION))
 
 
-def measured(
-    models: Models, engine: Engine, offer: Offer, board: Board, handlers: Handlers, moves: int
-) -> dict[str, object]:
-    """Name -> what was measured."""
-    resources = models.resources
-    result: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        large = Path(folder) / "large.png"
-        cv2.imwrite(str(large), cv2.resize(cv2.imread(EXAMPLES[0].path), (SIDE, SIDE)))
-        session = Session(models.first, (resources.pictures.open(str(large))[0],))
-        result["tokens"] = n = engine.encoded(session).tokens.n
-        if n != TOKENS:
-            raise SystemExit(f"{models.first} makes {n} visual tokens of {SIDE} x {SIDE} px, not {TOKENS}")
-        knobs = board.defaults(offer)
-        for style in ("dimmed", "grid", "heat", "order"):
-
-            def retention(i: int, style: str = style) -> object:
-                return handlers.overlay(
-                    None, session, "idpruner", style, "sample", 0.5, 0.5, 0.05 + i % 90 / 100, *knobs
-                )
-
-            result[f"retention → overlay, {style}"] = milliseconds(retention, moves)
-
-        def weight(i: int) -> object:
-            weights = ((i * 7 % 101) / 100, 0.51)
-            return handlers.overlay(None, session, "idpruner", "dimmed", "sample", *weights, 0.25, *knobs)
-
-        result["weight → overlay, each λ new or cached"] = milliseconds(weight, min(100, moves))
-
-    picture, _ = resources.pictures.open(EXAMPLES[0].path)
-    session = Session(models.first, (picture,), EXAMPLES[0].questions[:1])
-    method = board.method(offer, "idpruner", 1, 1, board.defaults(offer))
-    engine.tokens(session, method.needs)
-    tradeoff.plane(engine, session, Setting(method, 0.5))  # compiles the kernels
-    start = time.perf_counter()
-    points = tradeoff.plane(engine, session, Setting(method, 0.25))
-    swept = time.perf_counter()
-    tradeoff.plane_chart(points, PAGE).svg()
-    result["plane"] = {
-        "points": len(points),
-        "sweep_s": round(swept - start, 3),
-        "draw_s": round(time.perf_counter() - swept, 3),
+def canvas(bench: Bench, runs: int) -> dict[str, Times]:
+    """What the live canvas asks for."""
+    engine, session, setting = bench.engine, bench.session, bench.setting
+    needs, tokens = setting.method.needs, engine.encoded(session).tokens.n
+    return {
+        "new image: vision tower and similarity": timed(
+            lambda _: engine.encoded(session, needs), runs, engine.resources.clear
+        ),
+        "new image: the canvas's data, orders at 21 λ": timed(
+            lambda _: live.payload(engine, session, setting), runs, bench.forget
+        ),
+        "slider rests, λ of the grid": timed(lambda i: bench.settle(IMPORTANCE, (1 + i % 99) / 100), runs),
+        "slider rests, a new λ beside the grid": timed(lambda i: bench.settle(0.7 + i / 1e4, RETENTION), runs),
+        "patch clicked: its card": timed(lambda i: bench.card(i % tokens), runs),
     }
-    source = engine.default_source
-    tokens = engine.tokens(session, method.needs)
-    importance = raw_importance(tokens, source, "benchmark")
-    start = time.perf_counter()
-    everywhere = plane_sweep(tokens, importance, plane_methods(source), retentions=RETENTIONS)
-    result["plane, every retention"] = {"points": len(everywhere), "sweep_s": round(time.perf_counter() - start, 3)}
-    names = ["idpruner", "greedy_importance", "divprune", "random", "uniform"]
-    methods = tradeoff.sweep_methods(offer, names, method)[0]
-    start, first = time.perf_counter(), None
-    for progress in tradeoff.sweep(engine, session, methods, Task()):
-        if progress.points and first is None:
-            first = time.perf_counter() - start
-    result["fidelity curves"] = {"points": len(progress.points), "first_s": round(first or 0, 3),
-                                 "all_s": round(time.perf_counter() - start, 3)}  # fmt: skip
-    return result
+
+
+def painted(bench: Bench, runs: int) -> dict[str, Times]:
+    """Overlays that the server paints, the selection given."""
+    found = {}
+    for style in draw.STYLES:
+        setting = Setting(make(MERGES), RETENTION) if style == "merged" else bench.setting
+
+        def paint(_: int, setting: Setting = setting, style: str = style) -> object:
+            return overlays.overlays(bench.engine, bench.session, setting, style)
+
+        found[f"overlay painted on the server, {style}"] = timed(paint, runs)
+    return found
+
+
+def planes(bench: Bench, runs: int) -> dict[str, Times]:
+    """The importance-diversity plane at the page's budget, and at every budget of the curves."""
+    engine, session, setting = bench.engine, bench.session, bench.setting
+    source, tokens = engine.default_source, engine.tokens(session, setting.method.needs)
+    importance, methods = raw_importance(tokens, source, "benchmark"), plane_methods(source)
+    points = tradeoff.plane(engine, session, setting)
+    every = len(plane_sweep(tokens, importance, methods, retentions=RETENTIONS))
+    return {
+        f"plane at one budget, {len(points)} points: sweep": timed(
+            lambda _: tradeoff.plane(engine, session, setting), runs, bench.forget
+        ),
+        f"plane at one budget, {len(points)} points: drawing": timed(
+            lambda _: tradeoff.plane_chart(points, PAGE).svg(), runs
+        ),
+        f"plane at {len(RETENTIONS)} budgets, {every} points: sweep": timed(
+            lambda _: plane_sweep(tokens, importance, methods, retentions=RETENTIONS), runs
+        ),
+    }
+
+
+def curves(bench: Bench, runs: int) -> dict[str, Times]:
+    """The fidelity curves that the page opens with, from the click on: the all-token answer is part of it."""
+    names = [name for name in CURVES if name in bench.offer.methods]
+    methods, _ = tradeoff.sweep_methods(bench.offer, names, bench.setting.method)
+    first, last = [], []
+    for _ in range(runs + 1):
+        bench.forget()
+        start = time.perf_counter()
+        seen = [
+            time.perf_counter() - start
+            for progress in tradeoff.sweep(bench.engine, bench.session, methods, Task())
+            if progress.points
+        ]
+        first.append(seen[0])
+        last.append(seen[-1])
+    what = f"fidelity curves, {len(methods)} methods x {len(RETENTIONS)} retentions"
+    return {f"{what}: first point": Times.of(first[1:]), f"{what}: all": Times.of(last[1:])}
+
+
+def served(model: str, most: int) -> Models:
+    """The models of `python app.py --model`, for pictures of at most `most` pixels a side."""
+    loader, allowed = Loader(Settings(model=model, device="cpu")), listed([model])
+    vlm = loader.load(allowed[0].model_id)
+    # The shipped model's own limit is 400 tokens; the costs do not depend on what the features say.
+    least = vlm.image_processor.size["shortest_edge"]
+    vlm.image_processor.size = {"shortest_edge": least, "longest_edge": most * most}
+    return Models(allowed, vlm, loader, Resources())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="", help="folder of a checkpoint (default: the shipped one)")
+    parser.add_argument("--side", type=int, nargs="+", default=SIDES, help="pixels; default: 448 1008")
+    parser.add_argument("--runs", type=int, default=30, help="times that each is timed; default: 30")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    options = parser.parse_args(arguments)
+    hide_progress()
+    models = served(options.model, max(options.side))
+    rows = [row for side in options.side for row in measured(models, side, options.runs)]
+    cells = [[f"{row.tokens:,}", row.what, *row.times.cells, str(row.times.runs)] for row in rows]
+    show({"rows": [asdict(row) for row in rows]}, table(["N", "what", "median", "p95", "runs"], cells), options.json)
 
 
 if __name__ == "__main__":

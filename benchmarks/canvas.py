@@ -1,6 +1,6 @@
 """How long the live canvas takes to redraw one move of a slider, in a headless browser: the work of one frame.
 
-    python -m benchmarks.canvas --tokens 1296 4096
+    python -m benchmarks.canvas --tokens 1296 4096 [--moves 60] [--json]
 
 Software rendering, no GPU: an upper bound for a browser with one. A frame at 60 Hz is 16.7 ms.
 """
@@ -8,14 +8,16 @@ Software rendering, no GPU: an upper bound for a browser with one. A frame at 60
 from __future__ import annotations
 
 import argparse
-import statistics
-import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import gradio as gr
 import numpy as np
 import torch
+from playwright.sync_api import Browser
 
 from app import canvas, looks
+from benchmarks.report import Times, show, table
 from pruning import Grid, make
 from pruning.draw import STYLES
 from pruning.models import Encoded
@@ -48,21 +50,29 @@ MOVES = """async ([style, count]) => {
 }"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, nargs="+", default=[1296])
-    parser.add_argument("--moves", type=int, default=60)
-    options = parser.parse_args()
-    sys.stdout.write("| N | style | median | p95 |\n|---|---|---|---|\n")
+@dataclass(frozen=True)
+class Row:
+    """The frames of one overlay style on a picture of so many visual tokens."""
+
+    tokens: int
+    style: str
+    times: Times
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1296], help="visual tokens; default: 1296")
+    parser.add_argument("--moves", type=int, default=60, help="slider moves of each style; default: 60")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    options = parser.parse_args(arguments)
     with browser() as chromium:
-        for n in options.tokens:
-            for style, spent in measured(chromium, n, options.moves).items():
-                p95 = statistics.quantiles(spent, n=20)[-1]
-                sys.stdout.write(f"| {n:,} | {style} | {statistics.median(spent):.1f} ms | {p95:.1f} ms |\n")
+        rows = [row for n in options.tokens for row in measured(chromium, n, options.moves)]
+    cells = [[f"{row.tokens:,}", row.style, *row.times.cells] for row in rows]
+    show({"rows": [asdict(row) for row in rows]}, table(["N", "style", "median", "p95"], cells), options.json)
 
 
-def measured(chromium, n: int, moves: int) -> dict[str, list[float]]:
-    """Milliseconds of every frame, per style, for n tokens on a square picture."""
+def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
+    """The work of a frame in every style, for n tokens on a square picture."""
     side = round(n**0.5)
     grids, size = (Grid(1, side, side),), 768
     method = make("idpruner")
@@ -84,10 +94,10 @@ def measured(chromium, n: int, moves: int) -> dict[str, list[float]]:
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector("#canvas [data-kept]", state="attached")
-    found = {style: page.evaluate(MOVES, [style, moves]) for style in STYLES if style != "merged"}
+    found = {style: page.evaluate(MOVES, [style, moves]) for style in STYLES if style != "merged"}  # milliseconds
     context.close()
     demo.close(verbose=False)
-    return found
+    return [Row(side * side, style, Times.of([ms / 1e3 for ms in spent])) for style, spent in found.items()]
 
 
 if __name__ == "__main__":

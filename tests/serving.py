@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.engine import Engine
 from app.loader import Listed
 from app.models import Models
 from app.resources import Resources
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
 
 FLAGS = [
     "--headless",
@@ -78,7 +81,8 @@ class Served:
 def models_of(shelf: Shelf, resources: Resources | None = None) -> Models:
     """Every model of the shelf is allowed, the first one is loaded."""
     listed = [Listed(Path(name).name, name, Path(name).name) for name in shelf.vlms]
-    return Models(listed, shelf.vlms[listed[0].model_id], shelf, resources or Resources(64 << 20))
+    loader: Any = shelf
+    return Models(listed, shelf.vlms[listed[0].model_id], loader, resources or Resources(64 << 20))
 
 
 @contextmanager
@@ -115,7 +119,7 @@ def installed_browser() -> str | None:
 
 
 @contextmanager
-def browser() -> Iterator:
+def browser() -> Iterator[Browser]:
     """Chromium, whose contexts are visitors that have been here before: the guide for new ones stays closed."""
     from playwright.sync_api import sync_playwright
 
@@ -123,12 +127,12 @@ def browser() -> Iterator:
         chromium = playwright.chromium.launch(executable_path=installed_browser(), args=FLAGS)
         new_context = chromium.new_context
 
-        def visitor(**options):
+        def visitor(**options: Any) -> BrowserContext:
             context = new_context(**options)
             context.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
             return context
 
-        chromium.new_context = visitor
+        chromium.new_context = visitor  # type: ignore[method-assign]
         try:
             yield chromium
         finally:
