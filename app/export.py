@@ -22,9 +22,10 @@ from app.overlays import view
 from app.reports import reports
 from app.session import Session, Setting
 from app.tradeoff import Measured
-from pruning import charts, draw
+from pruning import draw
 from pruning.bibliography import bibtex
 from pruning.method import METHODS
+from pruning.palettes import LIGHT
 from pruning.pareto import PlanePoint, front
 
 NAME = "idpruner-export.zip"
@@ -133,7 +134,7 @@ def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:
     *swept, here = points
     best = {id(point) for point in front(swept)}
     rows = [asdict(facts.point(p)) | {"on_front": id(p) in best, "here": p is here} for p in points]
-    return figure("plane", tradeoff.plane_chart(points, charts.LIGHT)) | {"plane.csv": table(rows)}
+    return figure("plane", tradeoff.plane_chart(points, LIGHT)) | {"plane.csv": table(rows)}
 
 
 def _fidelity(engine: Engine, wanted: Wanted, notes: list[str]) -> dict[str, bytes]:
@@ -147,7 +148,7 @@ def _fidelity(engine: Engine, wanted: Wanted, notes: list[str]) -> dict[str, byt
     if len(curves.points) < curves.total:
         notes.append(f"The fidelity curves were stopped: {len(curves.points)} of {curves.total} points are there.")
     selection = engine.selection(wanted.session, wanted.setting)
-    chart = tradeoff.fidelity_chart(curves.points, selection.n, selection.k, charts.LIGHT)
+    chart = tradeoff.fidelity_chart(curves.points, selection.n, selection.k, LIGHT)
     return figure("fidelity", chart) | {"fidelity.csv": table([asdict(point) for point in curves.points])}
 
 

@@ -21,7 +21,7 @@ from app.offer import Offer
 from app.session import Session, Setting
 from app.tradeoff import Measured
 from app.updates import talk_buttons
-from pruning.charts import PAGE
+from pruning.palettes import PAGE
 
 
 class Handlers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from pruning.charts import DARK, LIGHT, Palette
+from pruning.palettes import DARK, LIGHT, Palette
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Helvetica", "Arial", "sans-serif")

@@ -17,7 +17,8 @@ from app.examples import EXAMPLES
 from app.offer import Offer
 from app.resources import Pictures
 from app.session import Session, Setting
-from pruning.charts import PAGE, Chart
+from pruning.charts import Chart
+from pruning.palettes import PAGE
 from pruning.pareto import lambda_of
 
 OWN = "Your image"

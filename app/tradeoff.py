@@ -23,6 +23,7 @@ from pruning.budget import keep_count
 from pruning.curves import FidelityPoint, fidelity_sweep
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import METHODS, make
+from pruning.palettes import Palette
 from pruning.pareto import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
     return engine.memo(session, ("plane", asked, source, method, budget), make_points, lambda points: 200 * len(points))
 
 
-def plane_chart(points: Sequence[PlanePoint], palette: charts.Palette) -> charts.Chart:
+def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
     """Draw `plane`'s points; a budget of one token has no Hopkins statistic and gives an empty plane."""
     shown = [point for point in points[:-1] if math.isfinite(point.hopkins)]
     here = points[-1] if math.isfinite(points[-1].hopkins) else None
@@ -175,7 +176,7 @@ def sweep(
     yield Progress(tuple(points), total, time.perf_counter() - start, "done" if finished else "stopped")
 
 
-def fidelity_chart(points: Sequence[FidelityPoint], n: int, here: int, palette: charts.Palette) -> charts.Chart:
+def fidelity_chart(points: Sequence[FidelityPoint], n: int, here: int, palette: Palette) -> charts.Chart:
     """Draw the points that there are; one line per method."""
     lines = []
     for name in dict.fromkeys(point.method for point in points):

@@ -30,7 +30,7 @@ from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share_page import place_share, wire_share
-from pruning.charts import PAGE
+from pruning.palettes import PAGE
 
 
 def build_demo(models: Models) -> gr.Blocks:

@@ -1,9 +1,7 @@
 """Charts of the trade-off: the I-H plane, and fidelity against tokens kept.
 
 Pure matplotlib `Figure` objects: no pyplot, so no state is shared between threads. A `Chart` carries, beside its
-figure, where each clickable point lies on it, so that a page can turn a click back into a setting. Colours come from
-a `Palette`: `LIGHT` and `DARK` hold plain colours for files; `PAGE` writes CSS variables into the SVG, so that a
-page's theme decides.
+figure, where each clickable point lies on it, so that a page can turn a click back into a setting.
 """
 
 from __future__ import annotations
@@ -12,46 +10,19 @@ import io
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
-from matplotlib.transforms import Bbox
+
+from pruning.chart_labels import SMALL, Labels, between
+from pruning.palettes import LIGHT, Palette
 
 SIZE = (4.8, 3.5)  # inches at 100 dpi: 480 x 350 units, in which the font sizes below are pixels x 0.72
-_SMALL, _TEXT = 8.2, 9.2
-_MARKERS = "osD^vPXp*"
+_TEXT = 9.2
 _SVG_SETTINGS = threading.Lock()  # matplotlib reads svg.* from its global settings while it writes
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours by role. `series` is colour-blind safe (Okabe and Ito), 3:1 against the paper; `names` are the same hues
-    for text, 4.5:1. `css` maps a placeholder to a CSS expression.
-    """
-
-    ink: str
-    muted: str
-    grid: str
-    paper: str
-    here: str
-    series: tuple[str, ...]
-    names: tuple[str, ...]
-    css: tuple[tuple[str, str], ...] = ()
-
-
-_OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#a83f83", "#b07d00", "#3a94c8", "#7a6000", "#6b7280", "#8c564b")
-_OKABE_ITO_DARK = ("#5ab4f0", "#ff8a4c", "#35c9a0", "#e08cc0", "#f0b429", "#9ad2f5", "#f0e442", "#a3abb8", "#d0a28f")
-_NAMES = ("#0072b2", "#b75100", "#007e5c", "#a83f83", "#926800", "#2e76a0", "#7a6000", "#69707d", "#8c564b")
-LIGHT = Palette("#1b2430", "#5b6675", "#e3e7ec", "#ffffff", "#c8102e", _OKABE_ITO, _NAMES)
-DARK = Palette("#eef2f7", "#a7b1c0", "#2b3442", "#151b24", "#ff6b7d", _OKABE_ITO_DARK, _OKABE_ITO_DARK)
-_SLOTS = tuple(f"#0102{i:02x}" for i in range(1, 24))  # no drawing uses these: they stand for a role
-_ROLES = ("ink", "muted", "grid", "paper", "here", *(f"{kind}-{i}" for kind in ("series", "name") for i in range(9)))
-_CSS = tuple((slot, f"var(--chart-{role})") for slot, role in zip(_SLOTS, _ROLES, strict=True))
-PAGE = Palette(_SLOTS[0], _SLOTS[1], _SLOTS[2], _SLOTS[3], _SLOTS[4], _SLOTS[5:14], _SLOTS[14:], _CSS)
 
 
 @dataclass(frozen=True)
@@ -154,25 +125,25 @@ def plane(
     border = sorted(front, key=lambda p: p.importance_retention)
     axes.plot(*_columns(border), color=palette.muted, lw=5, alpha=0.28, solid_capstyle="round", zorder=1)
     for line in lines:
-        colour, marker = _look(slots.get(line[0].method, 0), palette)
+        colour, marker = palette.look(slots.get(line[0].method, 0))
         axes.plot(*_columns(line), color=colour, lw=1.4, marker=marker, ms=4.5, mec=palette.paper, mew=0.6, zorder=3)
     for p in others:
-        colour, marker = _look(slots.get(p.method, 7), palette)
+        colour, marker = palette.look(slots.get(p.method, 7))
         axes.plot(*_at(p), color=colour, marker=marker, ms=7, mec=palette.paper, zorder=4)
     _margins(axes, points)
-    spots = [spot for line in lines for spot in _between([_at(p) for p in line])]
-    names = _Labels(axes, [*spots, *(_at(p) for p in others)])
+    spots = [spot for line in lines for spot in between([_at(p) for p in line])]
+    names = Labels(axes, [*spots, *(_at(p) for p in others)])
     if here is not None:
         axes.plot(*_at(here), "o", ms=13, mfc="none", mec=palette.here, mew=2, zorder=6)
         names.add(*_at(here), "you are here", palette.here, reach=8)
     for line in lines:
-        colour = palette.names[slots.get(line[0].method, 0) % 9]
+        colour = palette.name(slots.get(line[0].method, 0))
         for p in (line[0], line[-1]) if line is lines[0] and len(line) > 1 else ():
             names.add(*_at(p), f"λ {p.mmr_lambda:g}", colour)
         p = line[len(line) // 3]
         names.add(*_at(p), p.title, colour)
     for p in others:
-        names.add(*_at(p), p.title, palette.names[slots.get(p.method, 7) % 9])
+        names.add(*_at(p), p.title, palette.name(slots.get(p.method, 7)))
     if border:
         middle = border[len(border) // 2]
         names.add(*_at(middle), "front", palette.muted)
@@ -202,16 +173,16 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
     if here is not None:
         axes.axvline(here, color=palette.here, lw=1.4, ls=(0, (4, 3)), zorder=1)
         axes.annotate("you are here", (here, 1.05), (3, -2), textcoords="offset points", va="top", color=palette.here,
-                      fontsize=_SMALL, fontweight="bold")  # fmt: skip
+                      fontsize=SMALL, fontweight="bold")  # fmt: skip
     lines = [(s, sorted(s.points)) for s in series if s.points]
-    spots = [spot for _, line in lines for spot in _between([(k, f) for k, _, f in line])]
-    names = _Labels(axes, spots)
+    spots = [spot for _, line in lines for spot in between([(k, f) for k, _, f in line])]
+    names = Labels(axes, spots)
     for s, line in lines:
-        colour, marker = _look(s.slot, palette)
+        colour, marker = palette.look(s.slot)
         where = ([k for k, _, _ in line], [f for _, _, f in line])
         axes.plot(*where, color=colour, marker=marker, ms=4.5, lw=1.5, mec=palette.paper, mew=0.5, zorder=3)
     for s, line in lines:  # labels go where the methods part most: at the small budgets
-        names.add(line[0][0], line[0][2], s.title, palette.names[s.slot % 9], side=-1)
+        names.add(line[0][0], line[0][2], s.title, palette.name(s.slot), side=-1)
     marks = tuple(
         Mark(*_place(axes, k, f), s.method, s.mmr_lambda, r, f"{s.title}: {k} of {n} tokens, fidelity {f:.3f}")
         for s, line in lines
@@ -227,7 +198,7 @@ def _frame(palette: Palette, x: str, y: str) -> tuple[Figure, Axes]:
     axes.set_facecolor("none")
     axes.grid(color=palette.grid, lw=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=palette.muted, labelsize=_SMALL, length=0, pad=4)
+    axes.tick_params(colors=palette.muted, labelsize=SMALL, length=0, pad=4)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(palette.grid)
     axes.set_xlabel(x, color=palette.ink, fontsize=_TEXT)
@@ -250,70 +221,12 @@ def _margins(axes: Axes, points: Sequence[OnPlane]) -> None:
         limits(low - room, high + room)
 
 
-def _look(slot: int, palette: Palette) -> tuple[str, str]:
-    """Colour and marker; beyond nine methods the pairing shifts, so that no pair comes twice before 81."""
-    return palette.series[slot % 9], _MARKERS[(slot + slot // 9) % 9]
-
-
 def _place(axes: Axes, x: float, y: float) -> tuple[float, float]:
     across, up = axes.transData.transform((x, y))
     width, height = axes.get_figure(root=True).bbox.size  # type: ignore[union-attr]
     return float(across / width), float(1 - up / height)
 
 
-def _between(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points of a line and seven more on each stretch: what a label should not cover."""
-    steps = [step / 8 for step in range(8)]
-    inner = [(a + s * (c - a), b + s * (d - b)) for (a, b), (c, d) in pairwise(line) for s in steps]
-    return [*inner, *line[-1:]]
-
-
 def _plane_label(p: OnPlane) -> str:
     name = p.title if p.mmr_lambda is None else f"{p.title}, λ {p.mmr_lambda:g}"
     return f"{name}: importance retention {p.importance_retention:.3f}, Hopkins {p.hopkins:.3f}"
-
-
-class _Labels:
-    """Puts names beside points where they cover no other point or name; gives up on one that finds no room."""
-
-    _AROUND = ((7, 0), (7, 9), (7, -9), (-7, 0), (-7, 9), (-7, -9), (0, 13), (0, -13), (16, 18), (-16, 18), (16, -18),
-               (-16, -18), (24, 30), (-24, 30), (24, -30), (-24, -30))  # fmt: skip
-
-    def __init__(self, axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-        self._axes, self._points = axes, points
-        self._taken: list[Bbox] = []
-        self._room = Bbox.from_extents(axes.bbox.x0 + 2, axes.bbox.y0 + 2, axes.bbox.x1 + 8, axes.bbox.y1 + 8)
-
-    def add(self, x: float, y: float, text: str, colour: str, reach: float = 0, side: int = 1) -> None:
-        """`reach`: radius of what surrounds the point, in pixels; such a label is bold. `side`: 1 right, -1 left
-        first.
-        """
-        across, up = self._axes.transData.transform((x, y))
-        spots = [Bbox.from_bounds(px - 3, py - 3, 6, 6) for px, py in self._axes.transData.transform(self._points)]
-        width, height = 6.1 * len(text) * (1.08 if reach else 1.0), 11.0
-        best: tuple[int, float, float, Bbox] | None = None
-        for wide, dy in self._AROUND:
-            dx = side * (wide + (reach if wide > 0 else -reach if wide < 0 else 0))
-            left = across + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
-            box = Bbox.from_bounds(left, up + dy - height / 2, width, height)
-            if not (
-                self._room.x0 <= box.x0
-                and box.x1 <= self._room.x1
-                and self._room.y0 <= box.y0
-                and box.y1 <= self._room.y1
-            ):
-                continue
-            if any(box.overlaps(other) for other in self._taken):
-                continue
-            hidden = sum(box.overlaps(spot) for spot in spots)
-            if best is None or hidden < best[0]:
-                best = (hidden, dx, dy, box)
-        if best is None:
-            return
-        self._taken.append(best[3])
-        points = 72 / 100  # offsets are in points, boxes in pixels
-        self._axes.annotate(
-            text, (x, y), (best[1] * points, best[2] * points), textcoords="offset points", color=colour,
-            fontsize=_SMALL, fontweight="bold" if reach else "normal", va="center", zorder=7,
-            ha="left" if best[1] > 0 else "right" if best[1] < 0 else "center",
-        )  # fmt: skip

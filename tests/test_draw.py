@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pruning import charts, draw, paint
+from pruning.palettes import LIGHT, PAGE
 from pruning.pareto import PlanePoint
 from pruning.tokens import Selection
 
@@ -235,7 +236,7 @@ def test_plane_marks_lie_where_the_points_are():
 def test_mark_positions_agree_with_the_drawn_pixels():
     import cv2
 
-    vivid = dataclasses.replace(charts.LIGHT, series=("#ff0000", "#00ff00", *charts.LIGHT.series[2:]))
+    vivid = dataclasses.replace(LIGHT, series=("#ff0000", "#00ff00", *LIGHT.series[2:]))
     chart = charts.plane([POINTS[-1], POINTS[0]], [], None, SLOTS, vivid)
     pixels = cv2.imdecode(np.frombuffer(chart.png(100), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     height, width = pixels.shape[:2]
@@ -245,7 +246,7 @@ def test_mark_positions_agree_with_the_drawn_pixels():
 
 
 def test_page_palette_leaves_no_fixed_colour_and_no_style_sheet():
-    svg = charts.plane(POINTS, POINTS[:2], POINTS[0], SLOTS, charts.PAGE).svg()
+    svg = charts.plane(POINTS, POINTS[:2], POINTS[0], SLOTS, PAGE).svg()
     assert svg.startswith("<svg")
     assert "var(--chart-ink)" in svg
     assert "var(--chart-series-0)" in svg
@@ -265,5 +266,5 @@ def test_fidelity_chart_draws_partial_data_and_carries_settings():
 
 def test_an_empty_plane_and_many_methods_can_be_drawn():
     assert charts.plane([], [], None, {}).marks == ()
-    looks = {charts._look(slot, charts.LIGHT) for slot in range(81)}
+    looks = {LIGHT.look(slot) for slot in range(81)}
     assert len(looks) == 81
