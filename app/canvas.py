@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from app import looks
 from app.views import legends
 from pruning import draw
-from pruning.ops import minmax
 from pruning.pareto import LAMBDAS, lambda_of
+from pruning.scaling import minmax
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,7 +21,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.pareto import LAMBDAS
 from pruning.timing import Timing, machine, measure
 
@@ -63,7 +63,7 @@ def measured(n: int, repeats: int) -> Iterator[Row]:
     """A quarter of n tokens kept. Raises RuntimeError where the library's picks are not the published loop's."""
     k = n // 4
     generator = torch.Generator().manual_seed(n)
-    similarity = ops.cosine_similarity(torch.randn(n, 64, generator=generator))
+    similarity = scaling.cosine_similarity(torch.randn(n, 64, generator=generator))
     importance = torch.rand(n, generator=generator)
     order = ops.mmr(importance, similarity, k, 0.5)
     if not torch.equal(order, published_loop(importance, similarity, k, 0.5)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RESIDUAL_FLOOR = 1e-6  # as in `kernels`
+RESIDUAL_FLOOR = 1e-6  # as in `set_kernels`
 
 
 def greedy_mmr(relevance: Tensor, penalty: Tensor, similarity: Tensor, first: Tensor, k: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pruning import kernels
 from pruning.budget import check_budget
-from pruning.ops import minmax
+from pruning.scaling import minmax
 
 
 def importance_retention(importance: Tensor, order: Tensor) -> float:

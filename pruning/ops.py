@@ -1,8 +1,8 @@
 """The selection rules as pure functions of tensors; nothing here knows models, tokens or registries.
 
 Every function leaves its inputs untouched and breaks ties in favour of the lower index. The greedy rules run compiled
-on CPU tensors (`kernels`) and as a loop without host synchronisation on any other device (`device_loops`): same picks.
-Given the similarity, mmr and farthest_point cost O(K N); that is reading K rows once.
+on CPU tensors (`kernels`, `set_kernels`) and as a loop without host synchronisation on any other device
+(`device_loops`): same picks. Given the similarity, mmr and farthest_point cost O(K N); that is reading K rows once.
 """
 
 from __future__ import annotations
@@ -14,52 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pruning import device_loops, kernels
+from pruning import device_loops, kernels, set_kernels
 from pruning.budget import check_budget
-
-
-def minmax(values: Tensor) -> Tensor:
-    """(N,) any float dtype -> (N,) float32 in [0, 1]: (w - min) / (max - min); constant values become 0.
-
-    No epsilon in the denominator, so the result does not depend on the scale of `values`.
-    """
-    values = values.float()
-    low, high = values.min(), values.max()
-    return torch.where(high > low, (values - low) / (high - low), torch.zeros_like(values))
-
-
-def unit_rows(features: Tensor) -> Tensor:
-    """(N, D) -> (N, D) float32, every row at length 1 whatever its scale; a zero row stays zero."""
-    features = features.float()
-    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return features / torch.where(norms > 0, norms, torch.ones_like(norms))
-
-
-def all_finite(values: Tensor) -> bool:
-    """Whether none of the values, of which there is at least one, is NaN or infinite."""
-    # NaN goes through to both ends. Looking at every value for itself takes 16 times as long.
-    return bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())
-
-
-def share(values: Tensor) -> Tensor:
-    """(N,) any float dtype, >= 0 -> (N,) float32 that sums to 1: w / sum(w); equal parts where all is 0.
-
-    Divided by the largest value first, so the result does not depend on the scale of `values`. Below 0 counts as 0.
-    """
-    values = values.float().clamp(min=0)
-    largest = values.max()
-    values = torch.where(largest > 0, values / largest, torch.ones_like(values))
-    return values / values.sum()
-
-
-def cosine_similarity(features: Tensor) -> Tensor:
-    """(N, D) -> (N, N) float32, exactly symmetric; a zero-norm feature has similarity 0, to itself too."""
-    unit = unit_rows(features)
-    similarity = unit @ unit.T
-    # Matrix products need not be symmetric to the last bit, and the greedy rules read rows for columns.
-    if not torch.equal(similarity, similarity.T):
-        similarity = torch.triu(similarity) + torch.triu(similarity, 1).T
-    return similarity
+from pruning.scaling import all_finite
 
 
 def topk(scores: Tensor, k: int) -> Tensor:
@@ -181,7 +138,7 @@ def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
     if quality.device.type != "cpu":
         return device_loops.greedy_dpp(quality, similarity, k)
     order = np.empty(k, np.int64)
-    kernels.greedy_dpp(quality.detach().double().numpy(), _rows(similarity), order)
+    set_kernels.greedy_dpp(quality.detach().double().numpy(), _rows(similarity), order)
     return torch.from_numpy(order)
 
 
@@ -204,7 +161,7 @@ def coverage(cover: Tensor, k: int, weight: Tensor | None = None) -> Tensor:
     if cover.device.type != "cpu":
         return device_loops.greedy_coverage(cover, weight, k)
     order = np.empty(k, np.int64)
-    kernels.greedy_coverage(_rows(cover), weight.detach().double().numpy(), order)
+    set_kernels.greedy_coverage(_rows(cover), weight.detach().double().numpy(), order)
     return torch.from_numpy(order)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import METHODS, Grid, VisualTokens, make, ops
+from pruning import METHODS, Grid, VisualTokens, make, ops, scaling
 from pruning.params import params
 from tests import oracles
 from tests.samples import sample
@@ -209,7 +209,7 @@ def test_zoo_prune_depends_on_its_seed_through_the_directions():
     tokens = sample(40)
     first, second = (make("zoo_prune", m=2, seed=seed).select(tokens, 9) for seed in (0, 1))
     assert not torch.equal(first.scores, second.scores)
-    many = [ops.minmax(make("zoo_prune", m=128, seed=seed).select(tokens, 9).scores) for seed in (0, 1)]
+    many = [scaling.minmax(make("zoo_prune", m=128, seed=seed).select(tokens, 9).scores) for seed in (0, 1)]
     assert (many[0] - many[1]).abs().max() < 0.2
 
 
@@ -254,7 +254,7 @@ def test_mmtok_gives_the_question_a_weight_of_1_and_the_picture_of_alpha():
 
 def test_scope_without_attention_is_facility_location():
     tokens = sample(30, seed=8)
-    similarity = ops.cosine_similarity(tokens.signal("pre_projector"))
+    similarity = scaling.cosine_similarity(tokens.signal("pre_projector"))
     order = make("scope", alpha=0).select(tokens, 12).order
     assert torch.equal(order, ops.coverage(similarity, 12))
     # As good a cover as the oracle's, whichever of two tokens that cover the same it took.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import make, metrics, ops
+from pruning import make, metrics, ops, scaling
 from tests import oracles
 from tests.samples import features, sample, scores, similarity
 
@@ -55,7 +55,7 @@ def test_hopkins_does_not_depend_on_the_order_of_picks():
 def test_hopkins_tells_clustered_from_random_from_spread():
     """One tight cluster among scattered tokens: kept alone it is clustered; farthest points are spread."""
     scattered, cluster = features(180, 6), torch.ones(20, 6) + features(20, 6, seed=1) * 0.02
-    sim = ops.cosine_similarity(torch.cat([scattered, cluster]))
+    sim = scaling.cosine_similarity(torch.cat([scattered, cluster]))
     clustered = metrics.hopkins(sim, torch.arange(180, 200))
     by_chance = np.mean([metrics.hopkins(sim, make("random", seed=s).select(sample(200), 20).order) for s in range(20)])
     spread = metrics.hopkins(sim, ops.farthest_point(sim, 20))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pruning import device_loops, kernels, metrics, ops
+from pruning import device_loops, kernels, metrics, ops, scaling, set_kernels
 from tests import oracles
 from tests.samples import features, scores, similarity
 
@@ -125,7 +125,7 @@ def test_farthest_point_stays_in_its_pool():
 
 def test_farthest_point_golden_order_on_a_circle():
     angles = torch.tensor([0.0, 10, 90, 180, 200, 270]).deg2rad()
-    sim = ops.cosine_similarity(torch.stack([angles.cos(), angles.sin()], dim=1))
+    sim = scaling.cosine_similarity(torch.stack([angles.cos(), angles.sin()], dim=1))
     assert ops.farthest_point(sim, 4, 0).tolist() == [0, 3, 2, 5]
     # 90° and 270°: nearest neighbours 80° and 70° away.
     assert ops.farthest_point(sim, 1).tolist() == [2]
@@ -140,7 +140,7 @@ def test_dpp_picks_what_determinants_pick():
 def test_dpp_goes_on_by_quality_where_the_space_is_exhausted():
     two_directions = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1], [0, 0]])
     quality = torch.tensor([0.5, 0.4, 0.3, 0.6, 0.9])
-    assert ops.dpp(quality, ops.cosine_similarity(two_directions), 5).tolist() == [3, 0, 4, 1, 2]
+    assert ops.dpp(quality, scaling.cosine_similarity(two_directions), 5).tolist() == [3, 0, 4, 1, 2]
 
 
 def test_dpp_refuses_negative_quality():
@@ -197,8 +197,8 @@ def test_warm_up_compiles_every_kernel_for_the_types_in_use():
     for kernel in (
         kernels.greedy_mmr,
         kernels.most_isolated,
-        kernels.greedy_dpp,
-        kernels.greedy_coverage,
+        set_kernels.greedy_dpp,
+        set_kernels.greedy_coverage,
         kernels.nearest_of,
         kernels.hopkins_prefixes,
     ):
@@ -211,18 +211,18 @@ def test_topk_breaks_ties_by_index():
 
 def test_minmax_does_not_depend_on_scale():
     values = torch.tensor([3.0, 1, 2])
-    assert ops.minmax(values).tolist() == [1, 0, 0.5]
-    assert ops.minmax(values * 1e-20).tolist() == [1, 0, 0.5]
-    assert ops.minmax(torch.full((3,), 7.0)).tolist() == [0, 0, 0]
-    assert ops.minmax(torch.tensor([5.0])).tolist() == [0]
+    assert scaling.minmax(values).tolist() == [1, 0, 0.5]
+    assert scaling.minmax(values * 1e-20).tolist() == [1, 0, 0.5]
+    assert scaling.minmax(torch.full((3,), 7.0)).tolist() == [0, 0, 0]
+    assert scaling.minmax(torch.tensor([5.0])).tolist() == [0]
 
 
 def test_cosine_similarity():
-    found = ops.cosine_similarity(torch.tensor([[3.0, 0], [0, 2], [1, 1], [0, 0]]))
+    found = scaling.cosine_similarity(torch.tensor([[3.0, 0], [0, 2], [1, 1], [0, 0]]))
     root = 0.5**0.5
     expected = torch.tensor([[1, 0, root, 0], [0, 1, root, 0], [root, root, 1, 0], [0, 0, 0, 0]])
     torch.testing.assert_close(found, expected)
-    large = ops.cosine_similarity(features(333, 77))
+    large = scaling.cosine_similarity(features(333, 77))
     assert torch.equal(large, large.T)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pruning import device_loops, ops
+from pruning import device_loops, ops, scaling
 from tests import oracles
 from tests.samples import features, scores, similarity
 
@@ -24,7 +24,7 @@ def test_weighted_farthest_point_picks_what_brute_force_picks(n):
 
 def test_weighted_farthest_point_golden_order():
     # Token 1 repeats token 0, token 3 is opposite to it: farther than a right angle counts for more.
-    sim = ops.cosine_similarity(torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0]]))
+    sim = scaling.cosine_similarity(torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0]]))
     assert ops.weighted_farthest_point(torch.tensor([1.0, 0.9, 0.5, 0.3]), sim, 4).tolist() == [0, 3, 2, 1]
     assert ops.weighted_farthest_point(torch.tensor([1.0, 0.9, 0.7, 0.3]), sim, 4).tolist() == [0, 2, 3, 1]
 
@@ -97,7 +97,7 @@ def test_deduplicate_golden_rounds():
     # Round 1: even places 0, 2, 4; 0 repeats 1 and goes. Round 2: list 4, 2, 1, 3 (4 is nearer to an odd one than 2);
     # even places 4 and 1, of which 4 is nearer to 3.
     angles = torch.tensor([0.0, 1, 90, 40, 45]).deg2rad()
-    sim = ops.cosine_similarity(torch.stack([angles.cos(), angles.sin()], dim=1))
+    sim = scaling.cosine_similarity(torch.stack([angles.cos(), angles.sin()], dim=1))
     assert ops.deduplicate(torch.arange(5), sim, 4, 1).tolist() == [1, 2, 3, 4]
     assert ops.deduplicate(torch.arange(5), sim, 3, 1).tolist() == [1, 2, 3]
 
@@ -111,4 +111,4 @@ def test_deduplicate_runs_the_same_on_a_device(monkeypatch):
 
 def test_unit_rows_at_any_scale():
     rows = torch.tensor([[3.0, 4], [3e-15, 4e-15], [0, 0]])
-    torch.testing.assert_close(ops.unit_rows(rows), torch.tensor([[0.6, 0.8], [0.6, 0.8], [0, 0]]))
+    torch.testing.assert_close(scaling.unit_rows(rows), torch.tensor([[0.6, 0.8], [0.6, 0.8], [0, 0]]))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pruning import device_loops, kernels, ops
+from pruning import device_loops, kernels, ops, scaling
 from tests.samples import scores, similarity
 
 coarse = st.integers(-2, 4).map(lambda v: v / 4)  # few values, exact in every sum, so that ties are the rule
@@ -56,7 +56,7 @@ def test_least_similar_picks_what_brute_force_picks_with_ties(sim, data):
 
 def test_least_similar_golden_order():
     # 2 is opposite to 0; then 1 and 3 are at right angles to both, and after 1 the two duplicates 3 and 4 are alike.
-    sim = ops.cosine_similarity(torch.tensor([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, 0, 1], [0, 0, 1]]))
+    sim = scaling.cosine_similarity(torch.tensor([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, 0, 1], [0, 0, 1]]))
     assert ops.least_similar(sim, 5, 0).tolist() == [0, 2, 1, 3, 4]
 
 
@@ -105,7 +105,7 @@ def test_inputs_stay_untouched_and_may_be_views():
     before = sim.clone(), reach.clone(), ranked.clone()
     ops.least_similar(sim, 20, 3)
     ops.thin_out(ranked, sim, reach, 20)
-    ops.share(reach)
+    scaling.share(reach)
     ops.topk_by_level(ranked, reach, 20)
     assert all(torch.equal(now, then) for now, then in zip((sim, reach, ranked), before, strict=True))
 
@@ -137,17 +137,17 @@ def test_topk_by_level_goes_by_level_then_by_score_then_by_place():
 def test_share_sums_to_1_at_any_scale():
     values = torch.tensor([1.0, 3, 0, 4])
     for scale in (1, 1e37, 1e-37):
-        assert ops.share(values * scale).tolist() == pytest.approx([0.125, 0.375, 0, 0.5])
-    assert ops.share(torch.zeros(4)).tolist() == [0.25] * 4
-    assert ops.share(torch.tensor([-1.0, 1, 1])).tolist() == [0, 0.5, 0.5]
+        assert scaling.share(values * scale).tolist() == pytest.approx([0.125, 0.375, 0, 0.5])
+    assert scaling.share(torch.zeros(4)).tolist() == [0.25] * 4
+    assert scaling.share(torch.tensor([-1.0, 1, 1])).tolist() == [0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_all_finite_sees_one_value_anywhere(bad):
     values = torch.linspace(-1e38, 1e38, 3 * 1025).view(3, 1025)
-    assert ops.all_finite(values)
+    assert scaling.all_finite(values)
     for place in (0, 1, 1500, 3074):
         broken = values.clone()
         broken.view(-1)[place] = bad
-        assert not ops.all_finite(broken)
-        assert not ops.all_finite(broken.to(torch.bfloat16))
+        assert not scaling.all_finite(broken)
+        assert not scaling.all_finite(broken.to(torch.bfloat16))

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pruning import ops, synthetic
+from pruning import scaling, synthetic
 from pruning.budget import keep_count
 from pruning.grids import Grid
 from pruning.method import Method
@@ -100,6 +100,6 @@ def _row(method: Method, tokens: VisualTokens, budget: int, repeats: int) -> Row
         method.select(fresh, budget)
         projections.append(projector.seconds if projector is not None else 0.0)
         selects.append(time.perf_counter() - start - projections[-1])
-    matrices = [measure(partial(ops.cosine_similarity, x.flatten(1)), repeats).median_ms for x in fresh.compared]
+    matrices = [measure(partial(scaling.cosine_similarity, x.flatten(1)), repeats).median_ms for x in fresh.compared]
     projector_ms = statistics.median(projections) * 1e3
     return Row(method.name, method.title, Timing.of(selects), sum(matrices), projector_ms)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
@@ -66,4 +66,4 @@ def _effective_rank(tokens: VisualTokens) -> Tensor:
         means = gram.mean(dim=0)
         gram = gram - means - means[:, None] + means.mean()
     sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    return torch.special.entr(ops.share(sigma)).sum().exp() if bool(sigma.any()) else sigma.new_ones(())
+    return torch.special.entr(scaling.share(sigma)).sum().exp() if bool(sigma.any()) else sigma.new_ones(())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.importance import raw_importance, signals_for
 from pruning.method import Method, register
 from pruning.params import Choice
@@ -50,6 +50,6 @@ class CDPruner(Method):
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         # The mean of the cosines to the words and the cosine to their mean differ by a factor, which min-max removes.
         cosine = raw_importance(tokens, "relevance", self.name)
-        relevance = ops.minmax(cosine if self.variant == "paper" else -cosine)
+        relevance = scaling.minmax(cosine if self.variant == "paper" else -cosine)
         quality = relevance if bool(relevance.any()) else relevance + 1
         return Selection(ops.dpp(quality, tokens.similarity, budget), tokens.n, relevance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.importance import ImportanceMethod
 from pruning.method import register
 from pruning.tokens import Selection, VisualTokens
@@ -33,7 +33,7 @@ class DPP(ImportanceMethod):
     adaptation: ClassVar[str] = "IDPruner's analysis does not give its kernel; this one is CDPruner's, with importance."
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        importance = ops.minmax(self.raw_importance(tokens))
+        importance = scaling.minmax(self.raw_importance(tokens))
         # Constant importance normalises to 0; then similarity alone decides.
         quality = importance if bool(importance.any()) else importance + 1
         return Selection(ops.dpp(quality, tokens.similarity, budget), tokens.n, importance)

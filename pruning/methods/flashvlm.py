@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
@@ -61,11 +61,12 @@ class FlashVLM(Method):
         return frozenset({f"vision_attention@{self.layer}", "pre_projector", "question"})
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        attention = ops.minmax(tokens.signal(f"vision_attention@{self.layer}")).clamp(min=FLOOR)
+        attention = scaling.minmax(tokens.signal(f"vision_attention@{self.layer}")).clamp(min=FLOOR)
         matches = self._matches(tokens.features, tokens.signal("question"))
-        sharp = ops.minmax(torch.softmax(matches / self.temperature, dim=0) ** self.gamma)
-        relevance = ops.minmax(torch.where(sharp < sharp.quantile(1 - self.top), TAIL * sharp, sharp)).clamp(min=FLOOR)
-        scores = ops.minmax(torch.exp((1 - self.eta) * attention.log() + self.eta * relevance.log()))
+        sharp = scaling.minmax(torch.softmax(matches / self.temperature, dim=0) ** self.gamma)
+        counted = torch.where(sharp < sharp.quantile(1 - self.top), TAIL * sharp, sharp)
+        relevance = scaling.minmax(counted).clamp(min=FLOOR)
+        scores = scaling.minmax(torch.exp((1 - self.eta) * attention.log() + self.eta * relevance.log()))
         similarity = tokens.similarity_of("pre_projector")
         important = int(self.important * budget)
         ranking = ops.topk_by_level(scores, matches, tokens.n)
@@ -76,5 +77,5 @@ class FlashVLM(Method):
         """features (N, D), question (M, D) -> (N,), how well each token matches the words."""
         lengths = torch.linalg.vector_norm(question, dim=1)
         gate = torch.where(lengths.max() > 0, lengths / lengths.max(), torch.zeros_like(lengths))
-        match = ops.unit_rows(features) @ (ops.unit_rows(question) * gate[:, None]).T  # (N, M)
+        match = scaling.unit_rows(features) @ (scaling.unit_rows(question) * gate[:, None]).T  # (N, M)
         return (torch.softmax(match / WORD_TEMPERATURE, dim=1) * match).sum(dim=1)

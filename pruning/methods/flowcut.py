@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.method import Method, register
 from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
@@ -57,7 +57,7 @@ class FlowCut(Method):
         alive = torch.arange(tokens.n, device=tokens.features.device)
         scores = torch.zeros(tokens.n, device=tokens.features.device)
         for left in reversed(range(self.layers)):
-            attention = ops.share(tokens.signal(f"vision_attention@{-1 - left}").float()[alive])
+            attention = scaling.share(tokens.signal(f"vision_attention@{-1 - left}").float()[alive])
             flow = self._flow(attention, tokens.signal(f"vision_values@{-1 - left}").float()[alive])
             scores[alive] = flow if left == self.layers - 1 else (scores[alive] + flow) / 2
             if left % 2 == 0:

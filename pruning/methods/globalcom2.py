@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pruning import ops
+from pruning import scaling
 from pruning.method import Method, register
 from pruning.params import Choice, Range
 from pruning.quotas import share_out, topk_per_part
@@ -60,7 +60,7 @@ class GlobalCom2(Method):
         views = [scores[grid.start : grid.stop] for grid in grids]  # they share memory with `scores`
         for grid, view in zip(grids, views, strict=True):
             if grid.role != "whole":
-                view.copy_(ops.share(view))
+                view.copy_(scaling.share(view))
         for thumbnail, overview in zip(grids, views, strict=True):
             tiles = [i for i, grid in enumerate(grids) if (grid.role, grid.image) == ("tile", thumbnail.image)]
             if thumbnail.role == "thumbnail" and tiles:

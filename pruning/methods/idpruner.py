@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.budget import keep_count
 from pruning.importance import ImportanceMethod
 from pruning.method import register
@@ -48,5 +48,5 @@ class IDPruner(ImportanceMethod):
         raw = self.raw_importance(tokens)
         if self.variant == "paper":
             raw = ops.soft_topk(raw, keep_count(tokens.n, SOFT_TOPK_RETENTION))
-        importance = ops.minmax(raw)
+        importance = scaling.minmax(raw)
         return Selection(ops.mmr(importance, tokens.similarity, budget, self.mmr_lambda), tokens.n, importance)

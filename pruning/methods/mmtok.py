@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
@@ -53,9 +53,9 @@ class MMTok(Method):
         return frozenset({"pre_projector", "question"})
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        words = ops.unit_rows(tokens.signal("question"))
+        words = scaling.unit_rows(tokens.signal("question"))
         alike = tokens.similarity_of("pre_projector")  # symmetric: its columns are its rows
-        text = torch.softmax(ops.unit_rows(tokens.features) @ words.T / self.tau_text, dim=0) / len(words)  # (N, m)
+        text = torch.softmax(scaling.unit_rows(tokens.features) @ words.T / self.tau_text, dim=0) / len(words)  # (N, m)
         visual = torch.softmax(alike / self.tau_visual, dim=0) / tokens.n  # (N, N)
         cover = torch.cat([text, self.alpha * visual], dim=1)  # row j: what candidate j covers
         return Selection(ops.coverage(cover, budget), tokens.n, cover.sum(dim=1))

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.importance import ImportanceMethod
 from pruning.method import register
 from pruning.params import Range
@@ -46,4 +46,4 @@ class NaiveHybrid(ImportanceMethod):
         pool = torch.zeros(tokens.n, dtype=torch.bool, device=importance.device)
         pool[members] = True
         order = ops.farthest_point(tokens.similarity, budget, members[0], pool)
-        return Selection(order, tokens.n, ops.minmax(importance))
+        return Selection(order, tokens.n, scaling.minmax(importance))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
@@ -44,7 +44,7 @@ class Scope(Method):
         return frozenset({f"vision_attention@{self.layer}", "pre_projector"})
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        saliency = ops.share(tokens.signal(f"vision_attention@{self.layer}")) ** self.alpha
+        saliency = scaling.share(tokens.signal(f"vision_attention@{self.layer}")) ** self.alpha
         similarity = tokens.similarity_of("pre_projector")
         alone = similarity.clamp(min=0).sum(dim=1) * saliency
         return Selection(ops.coverage(similarity, budget, saliency), tokens.n, alone)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 
-from pruning import merging, ops
+from pruning import merging, ops, scaling
 from pruning.method import Method, register
 from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
@@ -56,7 +56,7 @@ class VisionZip(Method):
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         scores = tokens.signal(f"vision_attention@{self.layer}").float()
-        keys = ops.unit_rows(tokens.signal(f"vision_keys@{self.layer}").float().mean(dim=1))
+        keys = scaling.unit_rows(tokens.signal(f"vision_keys@{self.layer}").float().mean(dim=1))
         count = min(int(budget * self.contextual + 0.5), budget - 1)
         dominant = ops.topk(scores, budget - count)
         left = torch.ones(tokens.n, dtype=torch.bool, device=scores.device)

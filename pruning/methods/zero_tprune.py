@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
@@ -52,7 +52,7 @@ class ZeroTPrune(Method):
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         importance = self._page_rank(tokens.signal(ATTENTION_MAP).float())
-        keys = ops.unit_rows(tokens.signal(KEYS).flatten(1))
+        keys = scaling.unit_rows(tokens.signal(KEYS).flatten(1))
         upper, lower = ops.topk(importance, tokens.n).tensor_split([(tokens.n + 1) // 2])
         leaving = min(round(self.similar * (tokens.n - budget)), len(lower))
         repeated = (keys[lower] @ keys[upper].T).amax(dim=1)
@@ -65,5 +65,5 @@ class ZeroTPrune(Method):
         score = torch.full((len(attention),), 1 / len(attention), device=attention.device)
         for _ in range(self.iterations):
             # CLS takes its share out of every round; only proportions matter, and they stay in range.
-            score = ops.share(score @ attention)
+            score = scaling.share(score @ attention)
         return score

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import ops, scaling
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
@@ -50,7 +50,7 @@ class ZooPrune(Method):
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         sensitivity = self._sensitivity(tokens)
-        importance = ops.minmax(sensitivity)
+        importance = scaling.minmax(sensitivity)
         weight = importance if bool(importance.any()) else importance + 1
         return Selection(ops.weighted_farthest_point(weight, tokens.similarity, budget), tokens.n, sensitivity)
 
@@ -61,7 +61,7 @@ class ZooPrune(Method):
         directions = torch.randn(self.m, width, generator=torch.Generator().manual_seed(self.seed))
         moved = torch.zeros(tokens.n, device=tokens.features.device)
         change = torch.empty_like(tokens.features)  # written over and over: fresh memory costs more than the sums
-        for offset in self.h * ops.unit_rows(directions).to(moved.device):
+        for offset in self.h * scaling.unit_rows(directions).to(moved.device):
             ahead, behind = projector(offset), projector(-offset)
             if not ahead.shape == behind.shape == tokens.features.shape:
                 raise ValueError(
