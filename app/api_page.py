@@ -13,7 +13,7 @@ import gradio as gr
 
 from app import facts
 from app.api import ABOUT, Api
-from app.file_inputs import files_input, image_input
+from app.inputs import files_input, image_input
 from app.parts import PROGRAMS
 from app.side_by_side import SCHEMA
 from pruning.grids import SCOPES

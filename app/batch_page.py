@@ -11,8 +11,8 @@ import gradio as gr
 from app import batch, batch_views, overlays
 from app.compare import fitting
 from app.engine import Engine
-from app.file_inputs import files_input
 from app.guard import guarded, owner
+from app.inputs import files_input
 from app.models import Models
 from app.offer import Offer
 from app.parts import AT_ONCE, LONG_WORK, QUIET, html

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,41 @@ import gradio as gr
 from app.device import DeviceFullError
 
 LOG = logging.getLogger("idpruner.app")
+ONCE = 2.0  # seconds in which a visitor is told the same thing once: one change on the page starts several events
+_told: dict[tuple[str, str], float] = {}  # (owner, message) -> when
 
 
 def guarded(event: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn exceptions of an event function, generator or not, into messages for its visitor."""
+    """Turn exceptions of an event function, generator or not, into messages for its visitor, each shown once."""
 
     @functools.wraps(event)
     def plain(*values: Any, **named: Any) -> Any:
         try:
             return event(*values, **named)
         except Exception as error:
-            raise message_for(error) from None
+            raise _once(message_for(error), values) from None
 
     @functools.wraps(event)
     def stream(*values: Any, **named: Any) -> Iterator[Any]:
         try:
             yield from event(*values, **named)
         except Exception as error:
-            raise message_for(error) from None
+            raise _once(message_for(error), values) from None
 
     return stream if inspect.isgeneratorfunction(event) else plain
+
+
+def _once(message: gr.Error, values: Sequence[Any]) -> gr.Error:
+    """The message, invisible where the visitor among the event's values was told it a moment ago."""
+    request = next((value for value in values if isinstance(value, gr.Request)), None)
+    if request is None:
+        return message
+    now, key = time.monotonic(), (owner(request), message.message)
+    for old in [old for old, when in list(_told.items()) if now - when >= ONCE]:
+        _told.pop(old, None)
+    message.visible = key not in _told
+    _told.setdefault(key, now)
+    return message
 
 
 def message_for(error: Exception) -> gr.Error:

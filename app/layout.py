@@ -15,7 +15,7 @@ from app.controls import Board
 from app.engine import Engine
 from app.examples import EXAMPLES
 from app.fewest_page import FewestPage, place_fewest
-from app.file_inputs import image_input
+from app.inputs import image_input
 from app.menus import about_model, header
 from app.offer import Offer
 from app.parts import html

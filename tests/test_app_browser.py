@@ -213,6 +213,40 @@ def test_broken_image_is_explained_and_the_page_goes_on(page, tmp_path):
     changed(page, before)
 
 
+def test_what_is_typed_out_of_range_becomes_the_nearest_value(page):
+    field = page.locator("#retention input[type=number]")
+    for typed, becomes, kept in (("-3", "0.02", "1 of"), ("7", "1", "64 of"), ("0.25", "0.25", "16 of")):
+        field.fill(typed)
+        field.press("Tab")
+        page.wait_for_function("k => document.querySelector('#readout').textContent.startsWith(k)", arg=kept)
+        assert field.input_value() == becomes
+        answered(page)
+    assert page.locator(".toast-body").count() == 0
+
+
+def test_both_weights_at_zero_are_told_once(page):
+    fields = [page.locator(f"#{key} input[type=number]") for key in ("importance-weight", "diversity-weight")]
+    for field in fields:
+        field.fill("0")
+    fields[1].press("Tab")
+    page.wait_for_selector(".toast-body >> text=are both 0")
+    page.wait_for_selector("#canvas >> text=both weights are 0")
+    assert page.inner_text(".toast-body").count("both 0") == 1
+    for field in fields:
+        field.fill("0.5")
+    fields[1].press("Tab")
+    page.wait_for_selector("#canvas >> text=λ = 0.50")
+    page.click(".toast-close")
+    answered(page)
+
+
+def test_a_question_without_a_space_widens_nothing(page):
+    page.fill("#question textarea", "W" * 300)
+    page.click("#ask")
+    page.wait_for_selector("#hint >> text=vocabulary")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+
+
 def test_method_menu_comes_from_the_registry(page, served):
     from pruning.method import METHODS
 

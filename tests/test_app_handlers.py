@@ -2,7 +2,9 @@
 
 import logging
 import math
+import time
 
+import gradio as gr
 import pytest
 
 from app.controls import Board
@@ -46,6 +48,27 @@ def test_the_log_names_the_cause_and_no_content(caplog):
     assert "RuntimeError" in caplog.text
     assert "fails" in caplog.text
     assert secret not in caplog.text
+
+
+def test_a_visitor_is_told_the_same_thing_once_for_one_change(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    @guarded
+    def fails(request: gr.Request, words: str):
+        raise ValueError(words)
+
+    def shown(visitor: str, words: str) -> bool:
+        with pytest.raises(gr.Error, match=words) as raised:
+            fails(gr.Request(session_hash=visitor), words)
+        return raised.value.visible
+
+    assert shown("one", "both 0")
+    assert not shown("one", "both 0")
+    assert shown("two", "both 0")
+    assert shown("one", "something else")
+    clock[0] += 3
+    assert shown("one", "both 0")
 
 
 def test_expected_errors_keep_their_words():

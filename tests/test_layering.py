@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path.relative_to(ROOT) for top in ("app", "pruning") for path in (ROOT / top).rglob("*.py"))
 SOURCES += [path.relative_to(ROOT) for path in ROOT.glob("*.py")]
 FACE = (
-    "api_page batch_page canvas compare_page controls export_page fewest_page file_inputs guard handlers "
-    "image_handlers layout menus parts presenter_page share_page ui updates"
+    "api_page batch_page canvas compare_page controls export_page fewest_page guard handlers "
+    "image_handlers inputs layout menus parts presenter_page share_page ui updates"
 )
 GRADIO = {"app.py", *(f"app/{name}.py" for name in FACE.split())}
 

@@ -193,7 +193,7 @@ def test_the_server_fetches_nothing_for_a_stranger(web, address, monkeypatch):
 def test_a_component_that_is_built_anew_for_a_visitor_fetches_nothing_either():
     for component in (gr.Image(), gr.File(), gr.UploadButton()):
         with pytest.raises(gr.Error, match="fetches no files"):
-            component.async_move_resource_to_block_cache("https://example.com/x.png").send(None)  # refused before any wait
+            component.async_move_resource_to_block_cache("https://example.com/x.png").send(None)
 
 
 def test_the_address_of_an_upload_here_is_as_good_as_the_upload(web, served):

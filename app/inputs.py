@@ -1,4 +1,5 @@
-"""How files come in through Gradio's components: as they were uploaded, unopened, and never fetched from elsewhere.
+"""What Gradio's components hand over: files as they were uploaded, unopened and never fetched from elsewhere, and the
+number of a slider in its range, also while another is being typed.
 
 All of it is set on Gradio's classes. Any update of a component, even one that changes nothing, makes Gradio build that
 visitor's component anew from its class, so what is set on an instance is lost; and for a subclass Gradio writes a stub
@@ -33,6 +34,13 @@ def _paths(_component: gr.File, payload: Any) -> list[str]:
     return [file.path for file in payload] if payload is not None else []
 
 
+def _in_range(component: gr.Slider, payload: Any) -> Any:
+    if isinstance(payload, int | float):
+        return min(component.maximum, max(component.minimum, payload))
+    return payload  # no number: the values' own checks say so
+
+
+gr.Slider.preprocess = _in_range  # type: ignore[method-assign]
 gr.Image.preprocess = _path  # type: ignore[method-assign, assignment]
 gr.File.preprocess = _paths  # type: ignore[method-assign, assignment]
 Block.async_move_resource_to_block_cache = uploads_only(  # type: ignore[method-assign]
