@@ -1,4 +1,4 @@
-"""Which tokens of a question carry its meaning: what importance by relevance compares image features with."""
+"""Questions: the check of what was typed, and which tokens carry its meaning, for importance by relevance."""
 
 from typing import Any
 
@@ -23,3 +23,10 @@ def content_token_ids(tokenizer: Any, question: str) -> list[int]:
         if token_id != tokenizer.unk_token_id and any(c.isalnum() for c in word) and word not in STOP_WORDS:
             kept.append(token_id)
     return kept or ids
+
+
+def checked_question(question: object) -> str:
+    """The question without surrounding blanks. Raises ValueError when it is empty."""
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError("The question is empty: type one, for example “What color is the star?”")
+    return question.strip()

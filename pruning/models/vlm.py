@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.models import generation, tower_signals
+from pruning.models import generation, offered, prompting, tower_signals
 from pruning.models.entropy import patch_entropy
 from pruning.models.family import Family
 from pruning.models.generation import Visual
 from pruning.models.geometry import token_rects
 from pruning.models.kv_memory import KVMemory
-from pruning.models.question import content_token_ids
+from pruning.models.question import checked_question, content_token_ids
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
 from pruning.tokens import VisualTokens
@@ -68,16 +68,12 @@ class VLM:
     @cached_property
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
-        learned = {"scorer"} if self.scorer else set()
-        return frozenset({"question", "patch_entropy"} | learned | tower_signals.names(self.family))
+        return offered.signals(self.family, self.scorer)
 
     @property
     def notes(self) -> Mapping[str, str]:
         """Kind of signal -> what stands in for it in this model, where something does."""
-        words = "embeddings of the question's words in the language model stand in for a text tower"
-        attention = "this vision tower has no CLS token: the attention that a token receives stands in for it"
-        stands_in = bool(self.family.attentions) and not self.family.cls
-        return {"question": words} | ({"vision_attention": attention} if stands_in else {})
+        return offered.stand_ins(self.family)
 
     def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset()) -> Encoded:
         """Run the vision tower once over the images of one sample.
@@ -91,7 +87,7 @@ class VLM:
         """
         if not images:
             raise ValueError("encode needs at least one image")
-        self._check_needs(needs)
+        offered.check(needs, self.signals, self.family, self.title)
         generation.synchronize(self.device)
         start = time.perf_counter()
         pictures = [image.convert("RGB") for image in images]
@@ -121,10 +117,10 @@ class VLM:
         Raises:
             ValueError: a signal that the model lacks, or one that `encode` was not asked for.
         """
-        self._check_needs(needs)
+        offered.check(needs, self.signals, self.family, self.title)
         signals = self._with_scorer(encoded.tokens.features, needs, dict(encoded.tokens.signals))
         if "question" in needs:
-            ids = torch.tensor(content_token_ids(self.tokenizer, _checked_question(question)), device=self.device)
+            ids = torch.tensor(content_token_ids(self.tokenizer, checked_question(question)), device=self.device)
             with torch.no_grad():
                 signals["question"] = self.model.get_input_embeddings()(ids).float().cpu()
         missing = sorted(needs - signals.keys())
@@ -142,12 +138,7 @@ class VLM:
         Raises:
             ValueError: an empty question, or one that contains a control token of the model.
         """
-        turns = [Turn(self._clean(turn.question), self._clean(turn.answer, empty=True)) for turn in history]
-        ids = self.family.processing.ids(self._clean(question), turns, encoded.texts)
-        input_ids = torch.tensor([ids])
-        placeholders = (input_ids[0] == self.config.image_token_id).nonzero()[:, 0]
-        visual = placeholders if encoded.places is None else placeholders[encoded.places]
-        return Prompt(input_ids, self.family.positions(input_ids, dict(encoded.side)), visual)
+        return prompting.build(self.family, encoded, question, history)
 
     def generate(
         self,
@@ -236,7 +227,7 @@ class VLM:
             raise ValueError("logprobs needs at least one answer token")
         full = self.prompt(encoded, question, history)
         answer = torch.tensor(answer_ids)
-        self._check_length(full, len(answer_ids))
+        prompting.check_length(self.family, self.title, full, len(answer_ids))
         by_budget: defaultdict[int, list[int]] = defaultdict(list)
         indices = [kept_indices(kept, encoded.tokens.n) for kept in selections]
         for i, kept in enumerate(indices):
@@ -264,7 +255,7 @@ class VLM:
         encoded = sample.encoded
         rows = encoded.rows(sample.kept)
         prompt = self.prompt(encoded, sample.question, sample.history).keep(kept_indices(sample.kept, encoded.tokens.n))
-        self._check_length(prompt, max_new_tokens)
+        prompting.check_length(self.family, self.title, prompt, max_new_tokens)
         return prompt, rows
 
     def _visual(self, rows: Rows, memory: KVMemory | None = None) -> Visual:
@@ -282,48 +273,8 @@ class VLM:
                 signals["scorer"] = self.scorer(features.to(self.device)).cpu()
         return signals
 
-    def _check_needs(self, needs: frozenset[str]) -> None:
-        unknown = sorted(needs - self.signals)
-        if unknown == ["scorer"]:
-            raise ValueError(
-                f"{self.title} has no trained importance scorer: choose another importance source, or train one with "
-                "`python -m pruning.training scorer --model …`"
-            )
-        if unknown:
-            there = sorted({name.partition("@")[0] for name in self.signals})
-            depth = len(self.family.attentions)
-            layers = f", layers @{-depth} to @{depth - 1}" if depth else ""
-            raise ValueError(
-                f"{self.title} cannot provide the signal {unknown[0]!r}; it has {', '.join(there)}{layers}"
-            )
-
-    def _check_length(self, prompt: Prompt, new_tokens: int) -> None:
-        limit = self.config.get_text_config().max_position_embeddings
-        needed = max(prompt.n, int(prompt.positions.max()) + 1) + new_tokens
-        if needed > limit:
-            raise ValueError(
-                f"The question, the visual tokens and {new_tokens} tokens of answer need {needed} places; {self.title} "
-                f"holds {limit}. Shorten the question, use a smaller image or fewer of them."
-            )
-
-    def _clean(self, text: str, *, empty: bool = False) -> str:
-        """A question, or an answer from history, that cannot be mistaken for the model's own marks."""
-        text = text.strip() if empty else _checked_question(text)
-        added = self.tokenizer.added_tokens_decoder.values()
-        marks = [str(token) for token in added if token.special] + [self.family.processing.placeholder]
-        control = [mark for mark in marks if mark in text]
-        if control:
-            raise ValueError(f"The question contains {control[0]!r}, a control token of the model: remove it")
-        return text
-
 
 def _joined(rows: Sequence[Rows]) -> Rows:
     levels = zip(*(r.deepstack for r in rows), strict=True)
     features = torch.cat([r.features for r in rows])
     return Rows(features, tuple(torch.cat(level) for level in levels), rows[0].stacked)
-
-
-def _checked_question(question: str) -> str:
-    if not isinstance(question, str) or not question.strip():
-        raise ValueError("The question is empty: type one, for example “What color is the star?”")
-    return question.strip()

@@ -1,0 +1,38 @@
+"""What a loaded model can tell a method: its signals by name, what stands in for some, and the refusal of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from pruning.models import tower_signals
+from pruning.models.family import Family
+from pruning.models.scorer import Scorer
+
+
+def signals(family: Family, scorer: Scorer | None) -> frozenset[str]:
+    """Names of all signals that the model can provide."""
+    learned = {"scorer"} if scorer else set()
+    return frozenset({"question", "patch_entropy"} | learned | tower_signals.names(family))
+
+
+def stand_ins(family: Family) -> Mapping[str, str]:
+    """Kind of signal -> what stands in for it in this family, where something does."""
+    words = "embeddings of the question's words in the language model stand in for a text tower"
+    attention = "this vision tower has no CLS token: the attention that a token receives stands in for it"
+    stands_in = bool(family.attentions) and not family.cls
+    return {"question": words} | ({"vision_attention": attention} if stands_in else {})
+
+
+def check(needs: Set[str], there: Set[str], family: Family, title: str) -> None:
+    """Raise ValueError, naming what there is, unless `there` has all signals in `needs`. title: of the model."""
+    unknown = sorted(needs - there)
+    if unknown == ["scorer"]:
+        raise ValueError(
+            f"{title} has no trained importance scorer: choose another importance source, or train one with "
+            "`python -m pruning.training scorer --model …`"
+        )
+    if unknown:
+        kinds = sorted({name.partition("@")[0] for name in there})
+        depth = len(family.attentions)
+        layers = f", layers @{-depth} to @{depth - 1}" if depth else ""
+        raise ValueError(f"{title} cannot provide the signal {unknown[0]!r}; it has {', '.join(kinds)}{layers}")

@@ -1,0 +1,43 @@
+"""From a question and what was said before to the unpruned prompt; what is checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pruning.models.family import Family
+from pruning.models.question import checked_question
+from pruning.models.values import Encoded, Prompt, Turn
+
+
+def build(family: Family, encoded: Encoded, question: str, history: Sequence[Turn]) -> Prompt:
+    """The chat template with one placeholder per visual row, on the CPU. Raises ValueError as `VLM.prompt`."""
+    turns = [Turn(_clean(family, turn.question), _clean(family, turn.answer, empty=True)) for turn in history]
+    ids = family.processing.ids(_clean(family, question), turns, encoded.texts)
+    input_ids = torch.tensor([ids])
+    placeholders = (input_ids[0] == family.config.image_token_id).nonzero()[:, 0]
+    visual = placeholders if encoded.places is None else placeholders[encoded.places]
+    return Prompt(input_ids, family.positions(input_ids, dict(encoded.side)), visual)
+
+
+def check_length(family: Family, title: str, prompt: Prompt, new_tokens: int) -> None:
+    """Raise ValueError unless the context of the model, named `title`, holds the prompt and so many further tokens."""
+    limit = family.config.get_text_config().max_position_embeddings
+    needed = max(prompt.n, int(prompt.positions.max()) + 1) + new_tokens
+    if needed > limit:
+        raise ValueError(
+            f"The question, the visual tokens and {new_tokens} tokens of answer need {needed} places; {title} "
+            f"holds {limit}. Shorten the question, use a smaller image or fewer of them."
+        )
+
+
+def _clean(family: Family, text: str, *, empty: bool = False) -> str:
+    """A question, or an answer from history, that cannot be mistaken for the model's own marks."""
+    text = text.strip() if empty else checked_question(text)
+    added = family.processing.tokenizer.added_tokens_decoder.values()
+    marks = [str(token) for token in added if token.special] + [family.processing.placeholder]
+    control = [mark for mark in marks if mark in text]
+    if control:
+        raise ValueError(f"The question contains {control[0]!r}, a control token of the model: remove it")
+    return text
