@@ -117,7 +117,8 @@ class Handlers:
         try:
             with self._at_work(request, session) as (engine, offer):
                 setting = self.setting(offer, session, settings)
-                methods, left_out = tradeoff.sweep_methods(offer, names, setting.method)
+                shown = [*names, setting.method.name]  # "you are here" lies on a curve
+                methods, left_out = tradeoff.sweep_methods(offer, shown, setting.method)
                 selection = engine.selection(session, setting)
                 for progress in tradeoff.sweep(engine, session, methods, task):
                     points = progress.points

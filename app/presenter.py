@@ -85,8 +85,8 @@ def news(
 ) -> Iterator[dict[str, Any]]:
     """A slide's results, piece by piece: the view's new properties by name.
 
-    First the overlay, then the plane, both answers as they stream, their cost; last the fidelity curves of `names`,
-    where those are asked for. Ends soon after `task` is set. Raises ValueError as `reports` and `sweep` do.
+    First the overlay, then the plane, both answers as they stream, their cost; last the fidelity curves of `names`
+    and the present method, where those are asked for. Ends soon after `task` is set. Raises ValueError as `reports` and `sweep` do.
     """
     session = shown.session
     identity, selection = live.identity_of(session, setting), engine.selection(session, setting)
@@ -109,7 +109,7 @@ def news(
         yield {"told": about | presenter_views.told(report)}
     if not asked.curves or task.is_set():
         return
-    methods, _ = tradeoff.sweep_methods(offer, names, method)
+    methods, _ = tradeoff.sweep_methods(offer, [*names, method.name], method)
     for progress in tradeoff.sweep(engine, session, methods, task):
         if progress.points:
             drawn = tradeoff.fidelity_chart(progress.points, selection.n, selection.k, PAGE)

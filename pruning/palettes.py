@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_MARKERS = "osD^vPXp*"
+_MARKERS = "osD^vPXph"
 
 
 @dataclass(frozen=True)

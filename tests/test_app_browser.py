@@ -213,6 +213,16 @@ def test_broken_image_is_explained_and_the_page_goes_on(page, tmp_path):
     changed(page, before)
 
 
+def test_the_present_method_has_a_curve_though_it_is_not_ticked(page):
+    page.click("#method input")
+    page.fill("#method input", "MMTok")
+    page.keyboard.press("Enter")
+    answered(page)
+    page.get_by_role("tab", name="Fidelity curves").click()
+    page.wait_for_selector("#progress >> text=54 points measured")
+    assert page.locator('#curves .mark[aria-label^="MMTok"]').count() == 9
+
+
 def test_what_is_typed_out_of_range_becomes_the_nearest_value(page):
     field = page.locator("#retention input[type=number]")
     for typed, becomes, kept in (("-3", "0.02", "1 of"), ("7", "1", "64 of"), ("0.25", "0.25", "16 of")):
