@@ -106,9 +106,16 @@ def watched(pid: int) -> Iterator[list[tuple[float, float]]]:
 
 
 def resident(pid: int) -> int:
-    """Resident bytes of the process and all its children; pages that they share count for each."""
-    process, total = psutil.Process(pid), 0
-    for each in (process, *process.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            total += each.memory_info().rss
+    """Resident bytes of the process and its children, 0 where it is gone; pages that they share count for each."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += each.memory_info().rss
     return total
+
+
+def complaints(log: Path) -> list[str]:
+    """What the app printed beside its address."""
+    return [line for line in log.read_text("utf-8", "replace").splitlines() if line and not line.startswith(READY)]

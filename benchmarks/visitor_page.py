@@ -54,16 +54,17 @@ RELEASE = """([tokens, patience]) => new Promise((done) => {
   const find = (name) => document.querySelector(name);
   const shown = find("#canvas [data-kept]");
   const start = performance.now();
-  let exact = null, kept = "";
+  let exact = null, kept = "", answered = null;
   find("#retention input[type=range]").dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
   const timer = setInterval(() => {
     const now = performance.now() - start;
     if (exact === null && shown.dataset.exact === "true") { exact = now; kept = shown.dataset.kept; }
     const head = find("#report .answer:nth-child(2) h3").innerText;
     const stands = head.includes(`${tokens} tokens`) && find("#report .badge.same, #report .badge.other");
-    if ((exact === null || !stands) && now < patience) return;
+    if (answered === null && stands) answered = now;
+    if ((exact === null || answered === null) && now < patience) return;
     clearInterval(timer);
-    done([exact, stands ? now : null, kept]);
+    done([exact, answered, kept]);
   }, 5);
 })"""
 

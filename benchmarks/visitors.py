@@ -28,7 +28,7 @@ from playwright.sync_api import Browser
 from app.loader import Loader
 from app.settings import Settings
 from benchmarks.report import Times, show, table
-from benchmarks.server import EARLY, Memory, started, watched
+from benchmarks.server import EARLY, Memory, complaints, started, watched
 from benchmarks.visitor_cases import Call, Case, Visitor, invite
 from benchmarks.visitor_page import ANSWER, EXACT, PAINTED, SCRIPT, WORK, PageVisitor, orders
 from pruning.models import SHIPPED, VLM, hide_progress
@@ -74,7 +74,7 @@ def measured(vlm: VLM, chromium: Browser, url: str, pid: int, load: Load) -> Fou
         *visitors, on_page = invite(vlm, Path(folder), load.visitors + 1, load.cases)
         page = PageVisitor(chromium, url, on_page.picture, orders(vlm, on_page.picture))
         clients = [Client(url, verbose=False, download_files=False, analytics_enabled=False) for _ in visitors]
-        with watched(pid) as samples, ThreadPoolExecutor(load.visitors) as crowd:
+        with watched(pid) as samples, ThreadPoolExecutor(max(1, load.visitors)) as crowd:
             until = time.monotonic() + load.seconds
             visits = [
                 crowd.submit(visit, client, place, visitors, load.think, until) for place, client in enumerate(clients)
@@ -148,7 +148,9 @@ def text(load: Load, found: Found) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     say = parser.add_argument
-    say("--visitors", type=int, default=20, help="clients of the endpoints, beside the page; default: 20")
+    say(
+        "--visitors", type=int, default=20, help="clients of the endpoints beside the page, 0 for it alone; default: 20"
+    )
     say("--seconds", type=float, default=120, help="how long they stay; default: 120")
     thinks = "seconds that a visitor thinks before each call; default: 0.5 2"
     say("--think", type=float, nargs=2, default=(0.5, 2.0), metavar=("FROM", "TO"), help=thinks)
@@ -161,10 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "app.log"
         with browser() as chromium, started(log) as (url, pid):
-            found = measured(vlm, chromium, url, pid, load)
+            found, said = measured(vlm, chromium, url, pid, load), complaints(log)
     problems = [asdict(call) for call in found.calls if call.error or call.wrong]
     data = {"load": asdict(load), "rows": [asdict(row) for row in rows(found)], "memory": asdict(found.memory)}
-    show(data | {"problems": problems}, text(load, found), options.json)
+    shown = "\n".join([text(load, found), *(f"\nthe server said: {line}" for line in said[:10])])
+    show(data | {"problems": problems, "said": said}, shown, options.json)
 
 
 if __name__ == "__main__":
