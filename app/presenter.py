@@ -86,7 +86,8 @@ def news(
     """A slide's results, piece by piece: the view's new properties by name.
 
     First the overlay, then the plane, both answers as they stream, their cost; last the fidelity curves of `names`
-    and the present method, where those are asked for. Ends soon after `task` is set. Raises ValueError as `reports` and `sweep` do.
+    and the present method, where those are asked for. Ends soon after `task` is set. Raises ValueError as `reports` and
+    `sweep` do.
     """
     session = shown.session
     identity, selection = live.identity_of(session, setting), engine.selection(session, setting)

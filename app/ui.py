@@ -128,8 +128,8 @@ def _wire(
     # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
     halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     halted.then(handlers.report, inputs, page.report, **LAST, **DEVICE, **QUIET)
-    gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
     gr.on(resting, handlers.settle, inputs, page.canvas, **LAST, **LIGHT_WORK, **QUIET)
+    gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
     page.canvas.select(handlers.card, inputs, page.card, **LAST, **LIGHT_WORK, **QUIET)
     page.canvas.edit(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     changed = page.canvas.edit(handlers.force, session, session, **LAST, **LIGHT_WORK, **QUIET)

@@ -172,8 +172,9 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
     axes.xaxis.set_minor_formatter(NullFormatter())
     if here is not None:
         axes.axvline(here, color=palette.here, lw=1.4, ls=(0, (4, 3)), zorder=1)
+        side = "right" if here > n / 2 else "center"
         axes.annotate("you are here", (here, 1), (0, 1), ("data", "axes fraction"), "offset points", color=palette.here,
-                      fontsize=SMALL, fontweight="bold", va="bottom", ha="right" if here > n / 2 else "center")  # fmt: skip
+                      fontsize=SMALL, fontweight="bold", va="bottom", ha=side)  # fmt: skip
     lines = [(s, sorted(s.points)) for s in series if s.points]
     spots = [spot for _, line in lines for spot in between([(k, f) for k, _, f in line])]
     names = Labels(axes, spots)
