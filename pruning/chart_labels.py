@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 SMALL = 8.2  # font size of names and ticks
+SPOT = 3  # half the side of what a point takes, pixels
 
 
 def between(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -34,7 +36,7 @@ class Labels:
         first.
         """
         across, up = self._axes.transData.transform((x, y))
-        spots = [Bbox.from_bounds(px - 3, py - 3, 6, 6) for px, py in self._axes.transData.transform(self._points)]
+        spots = self._axes.transData.transform(self._points)
         width, height = 6.1 * len(text) * (1.08 if reach else 1.0), 11.0
         best: tuple[int, float, float, Bbox] | None = None
         for wide, dy in self._AROUND:
@@ -50,7 +52,8 @@ class Labels:
                 continue
             if any(box.overlaps(other) for other in self._taken):
                 continue
-            hidden = sum(box.overlaps(spot) for spot in spots)
+            reaching = np.abs(spots - (left + width / 2, up + dy)) <= (width / 2 + SPOT, height / 2 + SPOT)
+            hidden = np.count_nonzero(reaching.all(axis=1))
             if best is None or hidden < best[0]:
                 best = (hidden, dx, dy, box)
         if best is None:
