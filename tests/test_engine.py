@@ -79,6 +79,16 @@ def test_relevance_depends_on_the_question_and_the_scorer_does_not(engine, saved
     assert kept[0].order.tolist() == kept[1].order.tolist()
 
 
+def test_tokens_are_compared_once_for_all_questions_and_methods(engine, saved):
+    sessions = [look(engine, saved(), questions=(question,)) for question in ("red star", "how many rings")]
+    methods = [make("vispruner"), make("mmtok")]
+    encoded = engine.encoded(sessions[0], frozenset().union(*(method.needs for method in methods)))
+    tokens = [engine.tokens(session, method.needs) for session in sessions for method in methods]
+    assert len({id(each) for each in tokens}) > 1
+    for source in (lambda each: each.similarity, lambda each: each.similarity_of("pre_projector")):
+        assert {id(source(each)) for each in tokens} == {id(source(encoded.tokens))}
+
+
 def test_an_evicted_image_is_read_again_and_a_deleted_one_is_explained(engine, saved, tmp_path):
     path = saved()
     session = look(engine, path)
