@@ -53,7 +53,7 @@ class Labels:
             if any(box.overlaps(other) for other in self._taken):
                 continue
             reaching = np.abs(spots - (left + width / 2, up + dy)) <= (width / 2 + SPOT, height / 2 + SPOT)
-            hidden = np.count_nonzero(reaching.all(axis=1))
+            hidden = int(np.count_nonzero(reaching.all(axis=1)))
             if best is None or hidden < best[0]:
                 best = (hidden, dx, dy, box)
         if best is None:
