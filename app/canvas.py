@@ -93,9 +93,12 @@ def payload(
 
 
 def exact_selection(
-    selection: Selection, method: Method, retention: float, scope: str, identity: Hashable
+    selection: Selection, nearest: Tensor, method: Method, retention: float, scope: str, identity: Hashable
 ) -> dict[str, Any]:
-    """One selection that only the server could make: λ beside the grid, picks that are not nested, merges."""
+    """One selection with what only the server knows of it: λ beside the grid, picks that are not nested, merges.
+
+    nearest: (N,) similarity to the nearest kept token (`inspection.nearest_kept`).
+    """
     into = selection.merge_into
     return {
         "key": key_of(method, identity),
@@ -103,6 +106,7 @@ def exact_selection(
         "retention": retention,
         "scope": scope,
         "order": _packed(selection.order.cpu().numpy(), "<u2"),
+        "nearest": _packed(nearest.cpu().numpy(), "<f4"),
         "into": None if into is None else _packed(into.cpu().numpy(), "<i4"),
     }
 

@@ -15,7 +15,7 @@ from app import canvas
 from app.engine import Engine
 from app.session import Forced, Session, Setting
 from pruning.importance import raw_importance, signals_for
-from pruning.inspection import Card, inspect
+from pruning.inspection import Card, inspect, nearest_kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +41,9 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     """The selection of exactly this setting, forced patches left out: the canvas adds those itself."""
     free = replace(setting, forced=Forced())
     selection = engine.selection(session, free)
+    nearest = nearest_kept(engine.tokens(session, setting.method.needs), selection)
     return canvas.exact_selection(
-        selection, setting.method, setting.retention, setting.scope, identity_of(session, setting)
+        selection, nearest, setting.method, setting.retention, setting.scope, identity_of(session, setting)
     )
 
 

@@ -97,10 +97,9 @@ def news(
         "question": session.questions[-1] if session.questions else "", "retention": setting.retention,
         "lambda": lambda_of(setting.method), "scope": setting.scope, "method": presenter_views.method(setting.method),
     }  # fmt: skip
-    method, retention, scope = setting.method, setting.retention, setting.scope
     yield {
         **({} if key in asked.held else {"value": live.payload(engine, session, setting)}),
-        "exact": canvas.exact_selection(selection, method, retention, scope, identity),
+        "exact": live.exact(engine, session, setting),
         "told": about | presenter_views.told(None),
     }
     if not asked.curves:
@@ -110,7 +109,7 @@ def news(
         yield {"told": about | presenter_views.told(report)}
     if not asked.curves or task.is_set():
         return
-    methods, _ = tradeoff.sweep_methods(offer, [*names, method.name], method)
+    methods, _ = tradeoff.sweep_methods(offer, [*names, setting.method.name], setting.method)
     for progress in tradeoff.sweep(engine, session, methods, task):
         if progress.points:
             drawn = tradeoff.fidelity_chart(progress.points, selection.n, selection.k, PAGE)

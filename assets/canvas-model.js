@@ -39,6 +39,7 @@ function unpackExact(exact) {
   return {
     ...exact,
     order: decode(exact.order, Uint16Array),
+    nearest: decode(exact.nearest, Float32Array), // n: similarity to the nearest kept token, NaN where there is none
     into: exact.into ? decode(exact.into, Int32Array) : null, // n: the kept token that absorbed each, -1 = dropped
   };
 }
@@ -53,17 +54,18 @@ function rowOf(data, lambda) {
   return { row: best, exact: Math.abs(data.lambdas[best] - lambda) < 5e-7 };
 }
 
-// What is kept at a setting: { order, k, into, exact }. `exact` is false while only the server knows better.
+// What is kept at a setting: { order, k, into, nearest, exact }. `exact` is false while only the server knows better;
+// `nearest` is there once the server was asked.
 function selectionAt(data, setting, exact) {
   const k = keepCount(data.n, setting.retention);
   const asked = setting.scope ?? "sample";
   if (exact && exact.key === data.key && exact.scope === asked && Math.abs(exact.retention - setting.retention) < 1e-9 &&
       (exact.lambda === null || Math.abs(exact.lambda - setting.lambda) < 5e-7)) {
-    return { order: exact.order, k: exact.order.length, into: exact.into, exact: true };
+    return { order: exact.order, k: exact.order.length, into: exact.into, nearest: exact.nearest, exact: true };
   }
   const { row, exact: onGrid } = rowOf(data, setting.lambda);
   return {
-    order: data.orders[row].subarray(0, k), k, into: null,
+    order: data.orders[row].subarray(0, k), k, into: null, nearest: null,
     exact: onGrid && data.nested && asked === "sample",
   };
 }
@@ -84,7 +86,7 @@ function withOverrides(data, chosen, setting, forcedIn, forcedOut) {
       }
     }
   }
-  return { order: Uint16Array.from(order), k: order.length, into: null, exact: chosen.exact };
+  return { order: Uint16Array.from(order), k: order.length, into: null, nearest: null, exact: chosen.exact };
 }
 
 // Index of the token under a point of a shown image, the smallest where several lie there; -1 for none.

@@ -85,7 +85,9 @@ function tell(token) {
   const scores = state.data.scores;
   const less = scores ? scores.reduce((sum, score) => sum + (score < scores[token]), 0) / state.data.n : null;
   const importance = less === null ? "" : ` · importance above ${Math.round(100 * less)} % of the tokens`;
-  tip.textContent = `patch (${row + 1}, ${column + 1})${where} · ${rank < 0 ? "dropped" : `kept, pick ${rank + 1}`}${importance}`;
+  const near = chosen.nearest?.[token] ?? NaN;
+  const similar = Number.isNaN(near) ? "" : ` · ${near.toFixed(2)} similar to the nearest kept`;
+  tip.textContent = `patch (${row + 1}, ${column + 1})${where} · ${rank < 0 ? "dropped" : `kept, pick ${rank + 1}`}${importance}${similar}`;
 }
 
 // Size, zoom, pan
@@ -305,6 +307,10 @@ setInterval(() => {
   if (seen !== state.seen) { state.seen = seen; redraw(); }
 }, 200);
 watch("value", () => { bind(); load(); });
-watch("exact", () => { state.exact = unpackExact(props.exact); redraw(); });
+watch("exact", () => {
+  state.exact = unpackExact(props.exact);
+  if (state.hover >= 0) tell(state.hover);
+  redraw();
+});
 bind();
 load();

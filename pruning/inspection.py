@@ -87,6 +87,16 @@ def inspect(
     )
 
 
+def nearest_kept(tokens: VisualTokens, selection: Selection) -> Tensor:
+    """(N,) float32: each token's cosine to the kept token, other than itself, that is most similar to it; NaN where no
+    other one is kept.
+    """
+    found = tokens.similarity[:, selection.order].clone()
+    found[selection.order, torch.arange(selection.k)] = -torch.inf
+    best = found.amax(dim=1)
+    return torch.where(best.isfinite(), best, torch.nan)
+
+
 @dataclass(frozen=True)
 class _View:
     tokens: VisualTokens

@@ -14,6 +14,7 @@ from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.draw import STYLES
+from pruning.inspection import nearest_kept
 from pruning.models import Encoded
 from pruning.models.geometry import token_rects
 from pruning.overrides import with_overrides
@@ -41,9 +42,8 @@ def payload(method):
 
 
 def exact(method, retention: float, scope: str = "sample"):
-    return canvas.exact_selection(
-        select_within(method, TOKENS, retention, scope), method, retention, scope, "two images"
-    )
+    selection = select_within(method, TOKENS, retention, scope)
+    return canvas.exact_selection(selection, nearest_kept(TOKENS, selection), method, retention, scope, "two images")
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,13 @@ def test_what_only_the_server_knows_is_shown_as_it_says(page: Page) -> None:
             f"() => document.querySelector('[data-kept]').dataset.kept === '{' '.join(map(str, wanted))}'"
         )
         assert is_exact(page)
+        page.mouse.move(*centre(page, 100))
+        nearest = max(float(TOKENS.similarity[100, kept]) for kept in wanted if kept != 100)
+        assert f"{nearest:.2f} similar to the nearest kept" in page.inner_text("[data-part=tip]")
         put(page, 0.4)
         assert not is_exact(page)
+        page.mouse.move(*centre(page, 101))
+        assert "similar" not in page.inner_text("[data-part=tip]")
 
 
 @pytest.mark.parametrize("token", [20, 74, 75, 128])

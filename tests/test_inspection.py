@@ -8,7 +8,7 @@ import torch
 
 from pruning import Grid, Selection, VisualTokens, make
 from pruning.grids import place_of
-from pruning.inspection import inspect, ordinal
+from pruning.inspection import inspect, nearest_kept, ordinal
 from pruning.scaling import minmax
 from tests.samples import sample
 
@@ -45,6 +45,7 @@ def test_rank_importance_and_score(weight: float) -> None:
         assert card.similarity == pytest.approx(max(float(tokens.similarity[token, s]) for s in others))
         assert float(tokens.similarity[token, card.nearest]) == pytest.approx(card.similarity)
         assert picked[card.nearest_rank - 1] == card.nearest
+        assert card.similarity == pytest.approx(float(nearest_kept(tokens, selection)[token]))
 
 
 def plain(rows, importance):
@@ -107,6 +108,8 @@ def test_one_kept_token_has_no_neighbour() -> None:
     selection = method.select(tokens, 1)
     card = inspect(tokens, selection, method, int(selection.order[0]), tokens.signal("scorer"))
     assert (card.nearest, card.similarity, card.nearest_rank) == (None, None, None)
+    alone = nearest_kept(tokens, selection).isnan()
+    assert alone.nonzero().flatten().tolist() == selection.order.tolist()
 
 
 @pytest.mark.parametrize("token", [-1, 40, 1.5, True, "3"])
