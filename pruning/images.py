@@ -57,7 +57,7 @@ def open_image(
         image.load()
         upright = ImageOps.exif_transpose(image)
         rgb = _to_rgb(upright)
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         raise ImageError(f"The image is damaged or cut off ({error}): save or download it again") from error
     scale = max_side / max(rgb.size)
     if scale < 1 and min(rgb.size) * scale >= 1:  # one that is thinner keeps its size: the model's refusal names it
@@ -112,7 +112,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError(
             f"The image has {many} pixels, more than the {max_pixels / 1e6:g} million allowed: scale it down"
         ) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise ImageError(f"The image is damaged ({error}): save or download it again") from error
 
 

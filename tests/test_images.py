@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pruning.images import ImageError, open_image
@@ -158,3 +160,48 @@ def test_large_images_are_scaled_down_and_tiny_ones_are_kept() -> None:
     assert opened.size == (2048, 41)
     assert opened.info["notes"] == ("Scaled down from 5000×100 pixels.",)
     assert open_image(Image.new("RGB", (1, 1))).size == (1, 1)
+
+
+GOOD = Image.fromarray(np.random.default_rng(1).integers(0, 255, (24, 16, 3), dtype=np.uint8))
+FILES = [
+    *(encoded(GOOD, kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")),
+    encoded(GOOD.convert("I;16"), "TIFF", compression="tiff_lzw"),
+    encoded(GOOD, "PNG", exif=GOOD.getexif()),
+    encoded(GOOD.quantize(7), "GIF", save_all=True, append_images=[GOOD.rotate(90).quantize(7)]),
+]
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """A good file with bytes changed, cut out or put in, or a part of another file after a part of it."""
+    data = bytearray(draw(st.sampled_from(FILES)))
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, len(data)))
+        how = draw(st.sampled_from(("change", "cut", "insert", "end", "splice")))
+        if how == "change":
+            data[place : place + 1] = draw(st.binary(min_size=1, max_size=4))
+        elif how == "cut":
+            del data[place : place + draw(st.integers(1, 64))]
+        elif how == "insert":
+            data[place:place] = draw(st.binary(max_size=16))
+        elif how == "end":
+            del data[place:]
+        else:
+            data[place:] = draw(st.sampled_from(FILES))[place:]
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")  # on metadata that are damaged
+@settings(max_examples=300, deadline=None)
+@given(data=spoilt() | st.binary(max_size=200))
+def test_whatever_is_uploaded_opens_or_is_refused_in_words(data: bytes) -> None:
+    opened, told = None, ""
+    try:
+        opened = open_image(data, max_pixels=10_000)
+    except ImageError as error:
+        told = str(error)
+    if opened is None:
+        assert 10 < len(told) < 400
+    else:
+        assert opened.mode == "RGB"
+        assert 0 < opened.width * opened.height <= 10_000
