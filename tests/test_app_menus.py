@@ -49,7 +49,6 @@ def menu(shelf, uploads):
 def visitor(chromium):
     """A browser of her own, to whom the page's guide has been shown."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    context.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
     tab = context.new_page()
     tab.set_default_timeout(90_000)
     return tab

@@ -315,7 +315,6 @@ def test_stop_in_the_panel_ends_the_export(served, chromium, monkeypatch):
     context = chromium.new_context(viewport={"width": 390, "height": 844})
     tab = context.new_page()
     tab.set_default_timeout(60_000)
-    tab.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
     tab.goto(served.url)
     tab.wait_for_selector("#canvas canvas")
     tab.wait_for_selector("#report .badge.same, #report .badge.other")

@@ -32,7 +32,6 @@ def visit(chromium: Any, url: str, width: int = 1440, theme: str = "light") -> I
     Fails on a script error and on a request to another host.
     """
     context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844})
-    context.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
     tab, wrong = context.new_page(), []
     tab.set_default_timeout(60_000)
     tab.on("request", lambda request: wrong.append(request.url) if _foreign(request.url) else None)
