@@ -26,18 +26,18 @@ def keep(name: str, retention: float = 0.25, scope: str = "sample", **knobs) -> 
 
 
 @contextmanager
-def visit(chromium: Any, url: str, width: int = 1440, theme: str = "light") -> Iterator[Any]:
+def visit(chromium: Any, url: str) -> Iterator[Any]:
     """A tab of a visitor who knows the guide, once the first report stands.
 
     Fails on a script error and on a request to another host.
     """
-    context = chromium.new_context(viewport={"width": width, "height": 900 if width > 600 else 844})
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
     tab, wrong = context.new_page(), []
     tab.set_default_timeout(60_000)
     tab.on("request", lambda request: wrong.append(request.url) if _foreign(request.url) else None)
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     try:
-        tab.goto(f"{url}{'' if '?' in url else '?'}__theme={theme}")
+        tab.goto(f"{url}{'' if '?' in url else '?'}__theme=light")
         tab.wait_for_selector("#report .badge.same, #report .badge.other")
         yield tab
     finally:
