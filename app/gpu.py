@@ -9,6 +9,7 @@ are functions, does not. Everywhere else the same functions are called as they a
 from __future__ import annotations
 
 import importlib
+import itertools
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ SECONDS = 60  # of GPU that one call may take
 MEASURED, ENOUGH = 5, 0.25  # runs at most, and seconds after which no further run begins
 
 _held: dict[str, VLM] = {}
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Outcome:
 
 
 def hold(vlm: VLM) -> str:
-    """Make a model callable here; returns its key."""
-    key = str(vlm.model_id)
+    """Make a model callable here; returns its key, a new one each time: two of one name do not answer for each other."""
+    key = f"{vlm.model_id} {next(_numbers)}"
     _held[key] = vlm
     return key
 

@@ -1,5 +1,6 @@
 """The model's calls as a ZeroGPU Space makes them: in a forked process, everything pickled there and back."""
 
+import copy
 import inspect
 import multiprocessing
 import pickle
@@ -197,3 +198,14 @@ def test_the_page_is_built_without_a_gpu(tiny_vlm, monkeypatch, uploads):
     demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})))
     loads = [event for event in demo.fns.values() if ("load" in {name for _, name in event.targets})]
     assert len(loads) >= 2
+
+
+def test_two_models_of_one_name_do_not_answer_for_each_other(tiny_vlm, noise):
+    other = copy.copy(tiny_vlm)
+    other.encode = lambda images, needs: "the other one"
+    one, two = gpu.hold(tiny_vlm), gpu.hold(other)
+    assert gpu.encode(two, [noise(112, 112)], frozenset()) == "the other one"
+    gpu.release(two)
+    assert gpu.encode(one, [noise(112, 112)], frozenset()).tokens.n == 16
+    with pytest.raises(ValueError, match="unloaded"):
+        gpu.encode(two, [noise(112, 112)], frozenset())
