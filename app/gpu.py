@@ -52,7 +52,7 @@ class Outcome:
 
 
 def hold(vlm: VLM) -> str:
-    """Make a model callable here; returns its key, a new one each time: two of one name do not answer for each other."""
+    """Make a model callable here; returns its key, a new one each time: two of one name are not mixed up."""
     key = f"{vlm.model_id} {next(_numbers)}"
     _held[key] = vlm
     return key
