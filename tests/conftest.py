@@ -136,7 +136,7 @@ def fits(request: pytest.FixtureRequest):
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
                 shot = Image.open(io.BytesIO(tab.screenshot(full_page=full_page)))
-                shot.convert("RGB").quantize(256).save(folder / f"{view}-{width}-{theme}.png", optimize=True)
+                shot.convert("RGB").save(folder / f"{view}-{width}-{theme}.webp", quality=90)
         look(tab, *was)
 
     def look(tab, size: dict[str, int], dark: bool) -> None:
