@@ -35,8 +35,6 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
 ]
 UPLOAD_MB = 2.0
-SOON = 3.0  # seconds until Stop has stopped: one is promised, a busy machine that runs the browser too gets three;
-# the work that is stopped in tests would take far longer
 
 
 class Shelf:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving import SOON
-
 pytestmark = pytest.mark.browser
 OVERLAY = "#canvas [data-kept]"
 DRAWN = """() => {
@@ -365,7 +363,7 @@ def test_a_tab_closed_in_mid_sweep_ends_the_sweep(served, chromium, monkeypatch)
     tab.wait_for_selector("#curves .mark")
     context.close()
     time.sleep(3)
-    assert served.models.resources.device.idle_within(SOON)
+    assert served.models.resources.device.idle_within(3)
     done = len(batches)
     time.sleep(2.5)
     assert len(batches) == done, "the sweep goes on without its visitor"

@@ -22,7 +22,6 @@ from pruning.budget import keep_count
 from pruning.draw import STYLES
 from pruning.images import ImageError
 from pruning.method import METHODS, make
-from tests.serving import SOON
 from tests.visits import QUESTION, keep, look
 
 
@@ -170,7 +169,7 @@ def test_stop_ends_the_stream_and_keeps_nothing(engine, saved, monkeypatch):
         if report.full.text:
             engine.resources.tasks.stop("ann")
     assert report.stage == "stopped"
-    assert engine.resources.device.idle_within(SOON)
+    assert engine.resources.device.idle_within(1)
     assert engine.cache.peek(Asked(session, QUESTION).key(engine)) is None
 
 
@@ -180,7 +179,7 @@ def test_an_abandoned_reader_frees_the_device(engine, saved, monkeypatch):
     stream = answers(engine, Asked(session, QUESTION), Task())
     next(stream)
     stream.close()
-    assert engine.resources.device.idle_within(SOON)
+    assert engine.resources.device.idle_within(1)
 
 
 def test_a_reader_that_never_comes_back_cannot_hold_the_device(engine, saved):
@@ -198,7 +197,7 @@ def test_a_failure_in_the_model_reaches_the_reader(engine, saved, monkeypatch):
     monkeypatch.setattr(engine.vlm, "generate", broken)
     with pytest.raises(RuntimeError, match="kernel"):
         list(answers(engine, Asked(look(engine, saved()), QUESTION), Task()))
-    assert engine.resources.device.idle_within(SOON)
+    assert engine.resources.device.idle_within(1)
 
 
 def test_tasks_belong_to_their_owner_and_are_forgotten(engine):
@@ -269,7 +268,7 @@ def test_a_stopped_sweep_keeps_its_points_on_the_page_and_frees_the_device(engin
             task.set()
     assert progress.stage == "stopped"
     assert 0 < len(progress.points) < progress.total
-    assert engine.resources.device.idle_within(SOON)
+    assert engine.resources.device.idle_within(1)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ from app.tradeoff import Measured
 from pruning import draw
 from pruning.draw import STYLES
 from pruning.method import make
-from tests.serving import SOON
-from tests.visits import keep, look
+from tests.visits import keep, look, seconds_to_stop
 
 FIXED = {"README.txt", "settings.json", "selection.json", "answers.json", "plane.svg", "plane.png", "plane.csv",
          "references.bib"}  # fmt: skip
@@ -325,9 +324,6 @@ def test_stop_in_the_panel_ends_the_export(served, chromium, monkeypatch):
     tab.wait_for_selector("#report .running .cursor")
     tab.click("#export button")
     tab.wait_for_selector("#export-panel >> text=answers …")
-    start = time.monotonic()
-    tab.click("#export-stop")
-    tab.wait_for_selector("#export-panel >> text=Stopped.")
-    assert time.monotonic() - start < SOON
+    assert seconds_to_stop(tab, "#export-stop", "#export-panel", "Stopped.") < 1
     assert not tab.is_visible("#export-download")
     context.close()

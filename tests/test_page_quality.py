@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import TimeoutError
 
-from tests.serving import SOON
+from tests.visits import seconds_to_stop
 
 pytestmark = pytest.mark.browser
 MEASURES = (Path(__file__).parent / "quality.js").read_text("utf-8")
@@ -30,13 +30,6 @@ SHIFTS = """() => {
       window.shifts.push([value, sources.map((s) => s.node?.nodeName)]);
   }).observe({ type: "layout-shift" });
 }"""
-STOP = """(where) => new Promise((done) => {
-  const start = performance.now();
-  const look = () => (document.querySelector(where).textContent.includes("Stopped")
-    ? done((performance.now() - start) / 1000) : requestAnimationFrame(look));
-  document.querySelector("#stop").click();
-  look();
-})"""
 WALK = """() => {
   window.walked = [];
   document.addEventListener("focusin", () => window.walked.push(quality.focus()), true);
@@ -190,11 +183,6 @@ def test_the_measures_see_what_is_wrong(shipped_page, chromium):
     tab.context.close()
 
 
-def seconds_to_stop(tab, where: str) -> float:
-    """From the click on Stop until the page says so, by the page's own clock."""
-    return tab.evaluate(STOP, where)
-
-
 def test_nothing_jumps_while_an_answer_streams(served, chromium, slow_model):
     tab, _ = visit(served.url, chromium)
     slow_model[:] = [0.03]
@@ -216,19 +204,19 @@ def test_nothing_jumps_while_an_answer_streams(served, chromium, slow_model):
     tab.context.close()
 
 
-def test_stop_ends_an_answer_soon(served, chromium, slow_model):
+def test_stop_ends_an_answer_within_a_second(served, chromium, slow_model):
     tab, _ = visit(served.url, chromium)
     tab.fill("#question textarea", "what is left when it stops?")
     tab.click("#ask")
     tab.wait_for_selector("#report .running .cursor")
     tab.wait_for_function("document.querySelector('#report .running p').textContent.length > 0")
-    assert seconds_to_stop(tab, "#report") < SOON
+    assert seconds_to_stop(tab, "#stop", "#report") < 1
     assert tab.inner_text("#report .answer:first-child p").strip()  # what was said stays
-    assert served.models.resources.device.idle_within(SOON)
+    assert served.models.resources.device.idle_within(1)
     tab.context.close()
 
 
-def test_stop_ends_a_sweep_soon_and_keeps_its_points(served, chromium, monkeypatch):
+def test_stop_ends_a_sweep_within_a_second_and_keeps_its_points(served, chromium, monkeypatch):
     forced = served.engine.vlm.logprobs
 
     def crawl(*values, **named):
@@ -243,7 +231,7 @@ def test_stop_ends_a_sweep_soon_and_keeps_its_points(served, chromium, monkeypat
     monkeypatch.setattr(served.engine.vlm, "logprobs", crawl)
     tab.get_by_role("tab", name="Fidelity curves").click()
     tab.wait_for_selector("#progress >> text=left")  # remaining time
-    assert seconds_to_stop(tab, "#progress") < SOON
+    assert seconds_to_stop(tab, "#stop", "#progress") < 1
     assert 0 < tab.locator("#curves .mark").count() < 45
-    assert served.models.resources.device.idle_within(SOON)
+    assert served.models.resources.device.idle_within(1)
     tab.context.close()

@@ -14,7 +14,6 @@ from app.reports import Report, Side, reports
 from app.resources import Resources
 from app.session import Session, Setting
 from pruning.method import make
-from tests.serving import SOON
 from tests.visits import keep, look
 
 DONE = ".presenter[data-stage=done][data-waits=no]"
@@ -269,14 +268,14 @@ def test_what_is_on_its_way_says_so_and_the_last_wish_wins(slow, slow_model):
 
 
 @pytest.mark.browser
-def test_leaving_ends_its_work_soon(slow, served):
+def test_leaving_ends_its_work_within_a_second(slow, served):
     tab = slow
     tab.keyboard.press("p")
     at(tab, 1)
     tab.keyboard.press("ArrowLeft")
     tab.wait_for_selector(".presenter[data-stage=all]")
     tab.keyboard.press("Escape")
-    assert served.models.resources.device.idle_within(SOON)
+    assert served.models.resources.device.idle_within(1)
     assert tab.locator("#report .badge.same, #report .badge.other").count() == 1  # the page's own result stands
 
 

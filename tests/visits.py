@@ -25,6 +25,22 @@ def keep(name: str, retention: float = 0.25, scope: str = "sample", **knobs) -> 
     return Setting(make(name, **knobs), retention, scope)
 
 
+STOP = """([button, where, says]) => new Promise((done) => {
+  const start = performance.now();
+  const look = () => (document.querySelector(where).textContent.includes(says)
+    ? done((performance.now() - start) / 1000) : requestAnimationFrame(look));
+  document.querySelector(button).click();
+  look();
+})"""
+
+
+def seconds_to_stop(tab: Any, button: str, where: str, says: str = "Stopped") -> float:
+    """From the click on a button until the page says so, by the page's own clock: how long the driver of the browser
+    takes does not count.
+    """
+    return float(tab.evaluate(STOP, [button, where, says]))
+
+
 @contextmanager
 def visit(chromium: Any, url: str) -> Iterator[Any]:
     """A tab of a visitor who knows the guide, once the first report stands.
