@@ -19,6 +19,7 @@ from app.device import Task
 from app.engine import Engine
 from app.session import Session
 from pruning import metrics
+from pruning.verdict import check_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +130,11 @@ class Closeness:
 
 
 def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Closeness:
-    """Both prompts are teacher-forced on the full one's `answer`: one pass each, shared by all that is told of it."""
+    """Both prompts are teacher-forced on the full one's `answer`: one pass each, shared by all that is told of it.
+
+    Raises ValueError where that answer has no words: its end token alone would give a number that means nothing.
+    """
+    check_words(answer)
     encoded = engine.encoded(full.session)
 
     def forced(asked: Asked) -> Tensor:

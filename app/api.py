@@ -25,6 +25,7 @@ from app.resources import MAX_PICTURES, checked_pictures
 from app.session import Session, Setting
 from pruning.grids import SCOPES
 from pruning.inspection import Card
+from pruning.verdict import NO_REFERENCE
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
@@ -116,12 +117,14 @@ class Api:
         """
         checked_question(call.session.first)
         points = tradeoff.plane(call.engine, call.session, call.setting)
-        curves: tuple[Any, ...] = ()
+        curves: tuple[Any, ...] | None = ()
         left_out: list[str] = []
         if methods:
             chosen, left_out = tradeoff.sweep_methods(call.offer, methods, call.setting.method)
             for progress in tradeoff.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
+            if progress.stage == "empty":
+                curves, left_out = None, [*left_out, NO_REFERENCE]
         return facts.tradeoff(points, curves, left_out)
 
     @endpoint(facts.Compared, "others")

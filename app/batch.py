@@ -20,7 +20,7 @@ from app.engine import Engine, checked_question
 from app.resources import Pictures
 from app.session import Session, Setting
 from app.together import answer_all
-from pruning.metrics import agreement
+from pruning.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -55,14 +55,19 @@ class Item:
     fidelity: float | None = None
 
     @property
-    def agree(self) -> bool | None:
-        """Whether both greedy answers are the same, token for token; None before both are there."""
-        return None if self.full is None or self.kept is None else agreement(self.full.ids, self.kept.ids)
+    def verdict(self) -> Verdict | None:
+        """How both greedy answers compare; None before both are there."""
+        return None if self.full is None or self.kept is None else verdict(self.full, self.kept)
+
+    @property
+    def empty(self) -> bool:
+        """The answer with all tokens has no words, so there is nothing to compare with."""
+        return self.verdict is not None and not self.verdict.comparable
 
     @property
     def over(self) -> bool:
         """Nothing more will be known of it."""
-        return bool(self.problem) or self.fidelity is not None
+        return bool(self.problem) or self.fidelity is not None or self.empty
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Summary:
-    """Over the images that are measured: how many agree, mean fidelity with its spread, tokens kept of all.
+    """Over the images that could be compared: how many agree, mean fidelity with its spread, tokens kept of all.
 
     deviation: standard deviation of the sample, 0 for one image. lowest: the image with the lowest fidelity.
     """
@@ -147,7 +152,7 @@ def run(engine: Engine, items: Sequence[Item], setting: Setting, task: Task) -> 
                 found[place] = _with(found[place], side, answer)
             yield now(there)
         for place in group:
-            if found[place].agree is not None and not task.is_set():
+            if found[place].verdict is not None and not found[place].over and not task.is_set():
                 found[place] = _measured(engine, found[place], setting)
                 yield now([place])
         if task.is_set():
@@ -156,14 +161,14 @@ def run(engine: Engine, items: Sequence[Item], setting: Setting, task: Task) -> 
 
 
 def summary(items: Sequence[Item]) -> Summary | None:
-    """None before anything is measured."""
+    """None before anything is measured, and where no answer has words to compare with."""
     measured = [(item.fidelity, item) for item in items if item.fidelity is not None]
     if not measured:
         return None
     values = [value for value, _ in measured]
     return Summary(
         images=len(measured),
-        agree=sum(item.agree is True for _, item in measured),
+        agree=sum(item.verdict is Verdict.SAME for _, item in measured),
         fidelity=statistics.fmean(values),
         deviation=statistics.stdev(values) if len(values) > 1 else 0.0,
         lowest=min(measured, key=lambda pair: pair[0])[1],

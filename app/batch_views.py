@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.batch import MOST, Batch, Item, Skipped, summary
-from app.markup import NONE, duration, seconds, text
+from app.markup import NONE, duration, notice, seconds, text
 from app.overlays import Overlay
 from app.session import Session, Setting
 from app.titles import details, share, title
+from app.verdict_views import answer, badge
 from pruning import draw
+from pruning.verdict import NO_REFERENCE
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -46,10 +48,11 @@ def progress(b: Batch | None, skipped: Sequence[Skipped] = ()) -> str:
 
 
 def totals(items: Sequence[Item]) -> str:
-    """The summary as a row of figures."""
-    s = summary(items)
+    """The summary as a row of figures, and how many images those leave out for want of an answer with words."""
+    s, empty = summary(items), sum(item.empty for item in items)
+    told = notice(f"Not counted: {empty} of {len(items)} images. {NO_REFERENCE}" if empty else "", "warn")
     if s is None:
-        return ""
+        return told
     spread = f"± {s.deviation:.3f}" if s.images > 1 else "one image"
     facts = [
         ("Same answer", f"{s.agree} of {s.images}", share(s.agree / s.images) if s.agree else "0 %"),
@@ -60,7 +63,7 @@ def totals(items: Sequence[Item]) -> str:
     cells = "".join(
         f"<div><dt>{name}</dt><dd>{text(value)} <small>{text(more)}</small></dd></div>" for name, value, more in facts
     )
-    return f'<dl class="batch-totals">{cells}</dl>'
+    return f'<dl class="batch-totals">{cells}</dl>{told}'
 
 
 def card(item: Item | None, painted: Overlay | None) -> str:
@@ -72,18 +75,16 @@ def card(item: Item | None, painted: Overlay | None) -> str:
         alt = f"{item.name}: {item.budget} of {item.n} visual tokens kept"
         height, width = painted.image.shape[:2]
         picture = f'<img alt="{text(alt)}" width="{width}" height="{height}" src="{draw.data_url(painted.image)}">'
-    verdict, kind = "…", "idle"
-    if item.agree is not None:
-        verdict, kind = ("✓ Same", "same") if item.agree else ("≠ Different", "other")
+    verdict = '<span class="badge idle">…</span>' if item.verdict is None else badge(item.verdict, short=True)
     close = "" if item.fidelity is None else f'<span class="fidelity">fidelity <b>{item.fidelity:.3f}</b></span>'
     name = f'<b class="name" title="{text(item.name)}">{text(item.name)}</b>'
     return (
         f'<figure class="batch-card">{picture}<figcaption>{name}'
         f"<dl><dt>All {item.n}</dt><dd>{_words(item.full)}</dd>"
         f"<dt>Kept {item.budget}</dt><dd>{_words(item.kept)}</dd></dl>"
-        f'<p><span class="badge {kind}">{verdict}</span>{close}</p></figcaption></figure>'
+        f"<p>{verdict}{close}</p></figcaption></figure>"
     )
 
 
-def _words(answer: Answer | None) -> str:
-    return NONE if answer is None else text(answer.text) or '<span class="faint">no words</span>'
+def _words(given: Answer | None) -> str:
+    return NONE if given is None else answer(given.text)

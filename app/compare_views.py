@@ -10,7 +10,9 @@ from app.overlays import Overlay
 from app.reports import Report
 from app.session import Setting
 from app.titles import details, share, title
+from app.verdict_views import NO_WORDS, SHORT, answer, badge
 from pruning import draw
+from pruning.verdict import NO_REFERENCE, is_empty
 
 FLOPS, BYTES = ("F", "kF", "MF", "GF", "TF", "PF"), ("B", "KiB", "MiB", "GiB")
 WIDE = '<div class="wide" tabindex="0">'  # scrolls by itself where the page is narrow
@@ -56,12 +58,12 @@ def body(row: Row | None) -> str:
     r = row.report
     if r is None:
         return '<p class="slot-answer faint">not measured yet</p><p class="slot-verdict"></p>'
-    words = text(r.kept.text) or ('<span class="faint">no words</span>' if r.kept.done else "…")
-    if r.agree is None:
+    words = answer(r.kept.text) if r.kept.done else text(r.kept.text) or "…"
+    if r.verdict is None:
         verdict = "■ Stopped" if r.stage == "stopped" else f"{STAGES.get(r.stage, '')} …"
         verdict = f'<span class="badge idle">{verdict}</span>'
     else:
-        verdict = _badge(r.agree)
+        verdict = badge(r.verdict)
     if r.fidelity is not None:
         verdict += (
             f'<span class="fidelity">fidelity <b>{r.fidelity:.3f}</b><span class="bar" aria-hidden="true">'
@@ -153,7 +155,7 @@ def _line(place: int, setting: Setting, r: Report) -> str:
     return (
         f'<tr><th scope="row" data-value="{place}">{name}</th>'
         + _number(float(r.budget), f"{r.budget} <small>{share(r.budget / r.n)}</small>")
-        + _number(agree, "" if r.agree is None else "✓ same" if r.agree else "≠ different")
+        + _number(agree, "" if r.verdict is None else SHORT[r.verdict].lower())
         + _number(r.fidelity, "" if r.fidelity is None else f"{r.fidelity:.3f}")
         + _costs(r.kept.flops, r.kept.kv_bytes, ttft, r.select_s)
         + "</tr>"
@@ -183,15 +185,11 @@ def _number(value: float | None, shown: str) -> str:
     return f"<td{'' if value is None else f' data-value={chr(34)}{value!r}{chr(34)}'}>{shown or NONE}</td>"
 
 
-def _badge(same: bool) -> str:
-    kind, words = ("same", "✓ Same answer") if same else ("other", "≠ Different answer")
-    return f'<span class="badge {kind}">{words}</span>'
-
-
 def _reference(rows: Sequence[Row]) -> str:
     """What the answers are compared with."""
     r = next((row.report for row in rows if row.report is not None and row.report.full.done), None)
     if r is None:
         return ""
-    answer = text(r.full.text) or NONE
-    return f'<p class="slots-about">“{text(r.question)}” · with all {r.n} tokens: <b>{answer}</b></p>'
+    said = answer(r.full.text, NO_WORDS)
+    told = f'<p class="slots-about">“{text(r.question)}” · with all {r.n} tokens: <b>{said}</b></p>'
+    return told + notice(NO_REFERENCE if is_empty(r.full.text) else "", "warn")

@@ -27,6 +27,7 @@ from pruning.bibliography import bibtex
 from pruning.method import METHODS
 from pruning.palettes import LIGHT
 from pruning.pareto import PlanePoint, front
+from pruning.verdict import is_empty
 
 NAME = "idpruner-export.zip"
 PIXELS = 24_000_000  # of all pictures together: what bounds an export, as everything else in it is small
@@ -81,12 +82,16 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     if task.is_set():
         return
     yield Step("answers", 1, total)
+    first = None
     if session.questions:
         *_, last = reports(engine, session, setting, task)
         if last.stage == "stopped":
             return
         told = asdict(facts.answered(session, setting, last))
         files["answers.json"] = text(told | {"earlier": [asdict(turn) for turn in last.earlier]})
+        first = (*(turn.full for turn in last.earlier), last.full.text)[0]
+        if last.verdict is not None and last.verdict.why:
+            notes.append(f"{last.verdict.why}.")
     else:
         notes.append("No question was asked, so there are no answers.")
     for place in range(pieces):
@@ -99,7 +104,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     files |= _plane(points)
     if task.is_set():
         return
-    files |= _fidelity(engine, wanted, notes)
+    files |= _fidelity(engine, wanted, notes, first)
     used = {setting.method.name} | {point.method for point in points}
     used |= {method.name for method in wanted.curves.methods} if wanted.curves else set()
     files["references.bib"] = bibtex(METHODS[name] for name in sorted(used)).encode()
@@ -137,9 +142,12 @@ def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:
     return figure("plane", tradeoff.plane_chart(points, LIGHT)) | {"plane.csv": table(rows)}
 
 
-def _fidelity(engine: Engine, wanted: Wanted, notes: list[str]) -> dict[str, bytes]:
-    """The curves that there are; what there is not is noted."""
+def _fidelity(engine: Engine, wanted: Wanted, notes: list[str], first: str | None) -> dict[str, bytes]:
+    """The curves that there are; what there is not is noted. first: the all-token answer that curves are about."""
     curves = wanted.curves
+    if first is not None and is_empty(first):
+        notes.append("There can be no fidelity curves: the first answer with all tokens has no words.")
+        return {}
     if curves is None:
         other = wanted.measured is not None and wanted.measured.points
         why = "were measured for another image or question" if other else "were not measured"

@@ -15,11 +15,13 @@ from app.reports import Piece, Report, Side
 from app.session import Session, Setting
 from pruning.curves import FidelityPoint
 from pruning.pareto import PlanePoint, front, lambda_of
+from pruning.verdict import Verdict
 
 if TYPE_CHECKING:
     from pruning.method import Method
 
 Knobs = dict[str, float | str]
+WORDLESS = "null where the answer with all tokens has no words"
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,14 @@ class Answered(Used):
     question: Annotated[str, Field(description="what was asked")]
     full: Annotated[Side, Field(description="the answer with all N visual tokens")]
     kept: Annotated[Side, Field(description="the answer with the K kept ones")]
-    agree: Annotated[bool | None, Field(description="whether both answers are the same, token for token")]
+    verdict: Annotated[
+        Verdict | None,
+        Field(description="same, different; an answer without words: kept_empty, full_empty (with all N), both_empty"),
+    ]
+    agree: Annotated[bool | None, Field(description=f"whether both answers are the same, token for token; {WORDLESS}")]
     fidelity: Annotated[
-        float | None, Field(description="exp(-mean KL divergence) over the tokens of the all-token answer, 0 to 1")
+        float | None,
+        Field(description=f"exp(-mean KL divergence) over the tokens of the all-token answer, 0 to 1; {WORDLESS}"),
     ]
     pieces: Annotated[list[Piece], Field(description="what pruning took from each token of the all-token answer")]
     select_s: Annotated[float | None, Field(description="selection, seconds, similarity matrix included")]
@@ -117,8 +124,11 @@ class Tradeoff:
     plane: Annotated[list[Point], Field(description="λ sweeps and reference strategies at this budget")]
     here: Annotated[Point, Field(description="the setting that was asked for")]
     front: Annotated[list[Point], Field(description="the points of the plane that no other beats")]
-    fidelity: Annotated[list[FidelityPoint], Field(description="measured fidelity by method and retention ratio")]
-    left_out: Annotated[list[str], Field(description="why methods that were asked for are not among them")]
+    fidelity: Annotated[
+        list[FidelityPoint] | None,
+        Field(description=f"measured fidelity by method and retention ratio; {WORDLESS}"),
+    ]
+    left_out: Annotated[list[str], Field(description="why methods or curves that were asked for are not among them")]
 
 
 def schema(kind: Any) -> dict[str, Any]:
@@ -143,7 +153,8 @@ def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
 
 def answered(session: Session, setting: Setting, report: Report) -> Answered:
     """A finished report."""
-    shared = {name: getattr(report, name) for name in ("question", "full", "kept", "agree", "fidelity", "select_s")}
+    names = ("question", "full", "kept", "verdict", "agree", "fidelity", "select_s")
+    shared = {name: getattr(report, name) for name in names}
     return Answered(
         **_used(session, setting, report.n, report.budget),
         **shared,
@@ -153,12 +164,11 @@ def answered(session: Session, setting: Setting, report: Report) -> Answered:
     )
 
 
-def tradeoff(points: Sequence[PlanePoint], curves: Sequence[FidelityPoint], left_out: Sequence[str]) -> Tradeoff:
-    """points: of `app.tradeoff.plane`, the present setting last."""
+def tradeoff(points: Sequence[PlanePoint], curves: Sequence[FidelityPoint] | None, left_out: Sequence[str]) -> Tradeoff:
+    """points: of `app.tradeoff.plane`, the present setting last. curves: None where there can be none."""
     *swept, here = points
-    return Tradeoff(
-        [point(p) for p in swept], point(here), [point(p) for p in front(swept)], list(curves), list(left_out)
-    )
+    measured = None if curves is None else list(curves)
+    return Tradeoff([point(p) for p in swept], point(here), [point(p) for p in front(swept)], measured, list(left_out))
 
 
 def point(p: PlanePoint) -> Point:

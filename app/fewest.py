@@ -16,9 +16,9 @@ from app.device import Task
 from app.engine import Engine, checked_question
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
-from pruning.metrics import agreement
 from pruning.pareto import LAMBDAS, lambda_of
 from pruning.smallest import Bracket, fewest_over_lambda, smallest_budget
+from pruning.verdict import Verdict, check_words, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -69,8 +69,8 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 def fewest_tokens(engine: Engine, session: Session, setting: Setting, task: Task) -> Iterator[Search]:
     """Bisect the budgets of a setting. Ends with stage "stopped" soon after `task` is set, knowing what it knows.
 
-    Raises ValueError as `Engine.selection` does, for a question that is no question, and where no budget that the
-    forced patches allow keeps the answer.
+    Raises ValueError as `Engine.selection` does, for a question that is no question, for an answer without words, which
+    no number of tokens keeps, and where no budget that the forced patches allow keeps the answer.
     """
     work = _Asking(engine, session, task)
     top, known = work.n - len(setting.forced.outs), Bracket(work.n, 0, 0)
@@ -159,7 +159,7 @@ class _Asking:
         selection = self._engine.selection(self._session, setting)
         same = all(
             # As long as all answers were the same, so was the history.
-            agreement(self._answer(replace(asked, selection=selection)).ids, answer.ids)
+            verdict(answer, self._answer(replace(asked, selection=selection))) is Verdict.SAME
             for asked, answer in self._full
         )
         self._tried.append(Try(lambda_of(setting.method), selection.k, same))
@@ -178,7 +178,9 @@ class _Asking:
         for question in self._questions:
             history = tuple(Turn(asked.question, answer.text) for asked, answer in full)
             asked = Asked(self._session, question, history=history)
-            full.append((asked, self._answer(asked)))
+            answer = self._answer(asked)
+            check_words(answer, f"Turn {len(full) + 1}" if len(self._questions) > 1 else "")
+            full.append((asked, answer))
         self._full = full
 
     def _answer(self, asked: Asked) -> Answer:

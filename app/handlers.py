@@ -22,6 +22,7 @@ from app.session import Session, Setting
 from app.tradeoff import Measured
 from app.updates import talk_buttons
 from pruning.palettes import PAGE
+from pruning.verdict import NO_REFERENCE
 
 
 class Handlers:
@@ -124,7 +125,8 @@ class Handlers:
                     points = progress.points
                     drawn = tradeoff.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
                     measured = Measured(session, tuple(methods), points, progress.total)
-                    yield views.chart(drawn, "Measuring …"), views.progress(progress, left_out), measured
+                    waits = NO_REFERENCE if progress.stage == "empty" else "Measuring …"
+                    yield views.chart(drawn, waits), views.progress(progress, left_out), measured
         finally:
             task.set()
 

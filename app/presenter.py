@@ -20,6 +20,7 @@ from app.session import Session, Setting
 from pruning.charts import Chart
 from pruning.palettes import PAGE
 from pruning.pareto import lambda_of
+from pruning.verdict import NO_REFERENCE
 
 OWN = "Your image"
 
@@ -114,6 +115,8 @@ def news(
         if progress.points:
             drawn = tradeoff.fidelity_chart(progress.points, selection.n, selection.k, PAGE)
             yield {"chart": _told(asked, drawn, presenter_views.measured(progress))}
+        if progress.stage == "empty":
+            yield {"chart": {"turn": asked.turn, "svg": "", "summary": NO_REFERENCE, "status": ""}}
 
 
 def _told(asked: Wish, chart: Chart, status: str) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from app.markup import NONE
-from app.reports import Report
+from app.reports import Report, Side
 from app.tradeoff import Progress
+from app.verdict_views import BADGES, NO_WORDS
 from pruning.method import Method
 from pruning.pareto import lambda_of
+from pruning.verdict import is_empty
 
 LONG = 24  # characters: a longer answer is set smaller
 WAITING = {
@@ -19,23 +21,23 @@ WAITING = {
     "stopped": "Stopped",
     "done": "",
 }
-VERDICTS = {True: ("same", "✓ Same answer"), False: ("other", "≠ Different answer"), None: ("", "")}
 
 
 def told(r: Report | None) -> dict[str, Any]:
     """What is known so far; None: nothing but the question. Every fact is there from the start, so nothing moves."""
     if r is None:
         r = Report(0, 0, "", "waiting")
-    verdict, words = VERDICTS[r.agree]
+    verdict, words = ("", "") if r.verdict is None else BADGES[r.verdict]
     return {
         "stage": r.stage,
         "status": WAITING[r.stage],
         **({"question": r.question} if r.question else {}),
-        "full": r.full.text or ("no words" if r.full.done else ""),
-        "kept": r.kept.text or ("no words" if r.kept.done else ""),
+        "full": _words(r.full),
+        "kept": _words(r.kept),
         "long": max(len(r.full.text), len(r.kept.text)) > LONG,
         "verdict": verdict,
         "verdict_words": words,
+        "verdict_why": r.verdict.why if r.verdict else "",
         "facts": _facts(r),
     }
 
@@ -48,7 +50,11 @@ def method(chosen: Method) -> str:
 
 def measured(p: Progress) -> str:
     """How far the fidelity curves are; nothing once they are whole."""
-    return "" if p.stage == "done" else f"Measuring the curves: {len(p.points)} of {p.total} points"
+    return "" if p.stage in ("done", "empty") else f"Measuring the curves: {len(p.points)} of {p.total} points"
+
+
+def _words(side: Side) -> str:
+    return NO_WORDS if side.done and is_empty(side.text) else side.text
 
 
 def _facts(r: Report) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from app.markup import NONE, quantity, seconds, text
 from app.reports import Piece, Report, Side
+from app.verdict_views import answer, badge
 
 LONG = 40  # characters: a longer answer is set smaller
 FAINT = 0.005  # a loss that rounds to 0.00 is none
@@ -29,8 +30,7 @@ def _earlier(r: Report) -> str:
     if not r.earlier:
         return ""
     turns = "".join(
-        f"<li><b>{text(turn.question)}</b><span>{text(turn.full) or NONE}</span>"
-        f"<span>{text(turn.kept) or NONE}</span></li>"
+        f"<li><b>{text(turn.question)}</b><span>{answer(turn.full)}</span><span>{answer(turn.kept)}</span></li>"
         for turn in r.earlier
     )
     asked = f'<p class="asked">{text(r.question)}</p>'
@@ -40,7 +40,7 @@ def _earlier(r: Report) -> str:
 def _answer(name: str, count: int, side: Side, running: bool, marked: str = "") -> str:
     """marked: the same answer with its tokens coloured, once that is known."""
     cursor = '<span class="cursor" aria-hidden="true"></span>' if running else ""
-    shown = marked or text(side.text) or ('<span class="faint">no words</span>' if side.done else "")
+    shown = marked or (answer(side.text) if side.done else text(side.text))
     number = f"{count} tokens" if count else NONE
     kind = f"answer{' running' if running else ''}{' long' if len(side.text) > LONG else ''}"
     return f'<article class="{kind}"><h3>{name} <small>{number}</small></h3><p>{shown}{cursor}</p></article>'
@@ -87,24 +87,22 @@ def _scale(r: Report) -> str:
 def _verdict(r: Report) -> str:
     if r.stage == "stopped":
         return '<span class="badge idle">■ Stopped</span>'
-    if r.agree is None:
+    if r.verdict is None:
         waiting = {
             "idle": "Ask a question",
             "all": "Answering with all tokens …",
             "kept": "Answering with kept tokens …",
         }
         return f'<span class="badge idle">{waiting.get(r.stage, "…")}</span>'
-    sign = (
-        '<span class="badge same">✓ Same answer</span>'
-        if r.agree
-        else '<span class="badge other">≠ Different answer</span>'
-    )
+    sign, means = badge(r.verdict), f'<span class="why">{text(r.verdict.why)}</span>' if r.verdict.why else ""
+    if not r.verdict.comparable:
+        return f"{sign}{means}"
     if r.fidelity is None:
-        return f"{sign} <span class='faint'>measuring …</span>"
+        return f"{sign} <span class='faint'>measuring …</span>{means}"
     why = "exp(−mean KL divergence) over the tokens of the all-token answer; 1 = says the same with the same confidence"
     return (
         f'{sign}<span class="fidelity" title="{why}">fidelity <b>{r.fidelity:.3f}</b>'
-        f'<span class="bar" aria-hidden="true"><i style="width:{r.fidelity:.1%}"></i></span></span>'
+        f'<span class="bar" aria-hidden="true"><i style="width:{r.fidelity:.1%}"></i></span></span>{means}'
     )
 
 

@@ -18,7 +18,7 @@ from app.device import Task
 from app.engine import Engine, checked_question
 from app.session import Session, Setting
 from pruning.cost import kv_cache_bytes, prefill_flops
-from pruning.metrics import agreement
+from pruning.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -60,7 +60,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the page says about one setting. `stage` tells what is under way; numbers not known yet are None."""
+    """Everything the page says about one setting. `stage` tells what is under way; numbers not known yet are None.
+
+    Where the answer with all tokens has no words, fidelity and pieces stay unknown.
+    """
 
     n: int
     budget: int
@@ -70,11 +73,16 @@ class Report:
     earlier: tuple[Exchange, ...] = ()
     full: Side = Side()
     kept: Side = Side()
-    agree: bool | None = None
+    verdict: Verdict | None = None
     fidelity: float | None = None
     pieces: tuple[Piece, ...] = ()
     select_s: float | None = None
     encode_s: float = 0.0
+
+    @property
+    def agree(self) -> bool | None:
+        """Whether both answers are the same; None before both are there, and where there is nothing to compare with."""
+        return None if self.verdict is None else self.verdict.agree
 
     @property
     def speedup(self) -> float | None:
@@ -118,7 +126,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                     yield replace(report, stage="stopped")
                     return
                 given[side] = item
-    report = replace(report, stage="measuring", agree=agreement(given["full"].ids, given["kept"].ids))
+    report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"]))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):
         yield measured
@@ -140,10 +148,11 @@ def _next(asked: Asked, question: str, answer: Answer | None) -> Asked:
 def _measurements(
     engine: Engine, full: Asked, kept: Asked, setting: Setting, answer: Answer, report: Report
 ) -> Iterator[Report]:
-    close = closeness(engine, full, answer, kept)
-    pieces = map(Piece, engine.vlm.pieces(answer.ids), close.sure, close.lost)
-    report = replace(report, fidelity=close.fidelity, pieces=tuple(pieces))
-    yield report
+    if report.verdict is not None and report.verdict.comparable:
+        close = closeness(engine, full, answer, kept)
+        pieces = map(Piece, engine.vlm.pieces(answer.ids), close.sure, close.lost)
+        report = replace(report, fidelity=close.fidelity, pieces=tuple(pieces))
+        yield report
     report = replace(report, select_s=engine.selection_seconds(full.session, setting))
     yield report
     report = replace(report, full=replace(report.full, ttft_s=first_token_seconds(engine, full)))

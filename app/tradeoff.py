@@ -25,6 +25,7 @@ from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import METHODS, make
 from pruning.palettes import Palette
 from pruning.pareto import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
+from pruning.verdict import is_empty
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ class Progress:
     points: tuple[FidelityPoint, ...]
     total: int
     seconds: float
-    stage: str  # "answering", "sweeping", "done", "stopped"
+    stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
 
     @property
     def remaining_s(self) -> float | None:
@@ -158,13 +159,14 @@ def sweep(
     for item in answers(engine, Asked(session, question), task):
         if not isinstance(item, str):
             full = item
-    if full is None or full.cancelled or not full.ids:
-        yield Progress((), total, time.perf_counter() - start, "stopped")
+    if full is None or full.cancelled or is_empty(full.text):
+        stage = "stopped" if full is None or full.cancelled else "empty"
+        yield Progress((), total, time.perf_counter() - start, stage)
         return
     encoded = engine.encoded(session, frozenset().union(*(method.needs for method in methods)))
     start = time.perf_counter()
     model: Any = OnDevice(engine)  # it is never asked for the answer, which is given
-    steps = fidelity_sweep(model, encoded, question, methods, retentions, answer_ids=full.ids, cancel=task)
+    steps = fidelity_sweep(model, encoded, question, methods, retentions, answer=full, cancel=task)
     points: list[FidelityPoint] = []
     for point in steps:
         points.append(point)

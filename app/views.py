@@ -82,6 +82,7 @@ def progress(p: Progress | None, left_out: Sequence[str] = ()) -> str:
         "sweeping": f"{done} of {p.total} points" + (f", about {max(1, round(remaining))} s left" if remaining else ""),
         "done": f"{done} points measured" + (f" in {p.seconds:.1f} s" if p.seconds else ", from the cache"),
         "stopped": f"Stopped: {done} of {p.total} points kept",
+        "empty": "No curve: the answer with all tokens has no words",
     }[p.stage]
     told = f'<p class="left-out">Left out: {text("; ".join(left_out))}</p>' if left_out else ""
     return (

@@ -58,7 +58,7 @@ function wait() {
   dialog.dataset.stage = "waiting";
   piece("status").textContent = "Computing …";
   piece("chart").setAttribute("aria-busy", "true");
-  for (const name of ["full", "kept", "verdict"]) piece(name).textContent = "";
+  for (const name of ["full", "kept", "verdict", "why"]) piece(name).textContent = "";
   piece("verdict").className = "";
   for (const value of piece("facts").querySelectorAll("dd")) value.textContent = "–";
   redraw();
@@ -82,6 +82,7 @@ function tell() {
   dialog.dataset.stage = told.stage;
   piece("verdict").textContent = told.verdict_words;
   piece("verdict").className = told.verdict ? `badge ${told.verdict}` : "";
+  piece("why").textContent = told.verdict_why;
   facts(told.facts);
   status();
   redraw();
@@ -101,7 +102,8 @@ function facts(pairs) {
 function chart() {
   const drawn = props.chart;
   if (!drawn || drawn.turn !== view.turn) return;
-  piece("chart").innerHTML = drawn.svg;
+  if (drawn.svg) piece("chart").innerHTML = drawn.svg;
+  else piece("chart").replaceChildren(Object.assign(document.createElement("p"), { textContent: drawn.summary })); // why there is none
   piece("chart").setAttribute("aria-label", drawn.summary);
   piece("chart").setAttribute("aria-busy", "false");
   status();

@@ -19,6 +19,7 @@ from pruning.method import Method
 from pruning.metrics import fidelity
 from pruning.pareto import RETENTIONS, lambda_of
 from pruning.tokens import Selection, VisualTokens
+from pruning.verdict import Reply, check_words
 
 
 class LanguageModel(Protocol):
@@ -28,8 +29,8 @@ class LanguageModel(Protocol):
 
     def answer(
         self, encoded: Any, question: str, kept: Selection | None, *, cancel: threading.Event | None = None
-    ) -> Any:
-        """Something with `.ids`, the token ids of the greedy answer; `kept` None = all visual tokens."""
+    ) -> Reply:
+        """The greedy answer; `kept` None = all visual tokens."""
 
     def logprobs(
         self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
@@ -57,29 +58,28 @@ def fidelity_sweep(
     retentions: Sequence[float] = RETENTIONS,
     *,
     per: Scope = "sample",
-    answer_ids: Sequence[int] | None = None,
+    answer: Reply | None = None,
     cancel: threading.Event | None = None,
     max_batch: int = 16,
 ) -> Iterator[FidelityPoint]:
     """Yield the fidelity of every method at every retention as it is measured, smallest budget first (the fastest).
 
     The selections of one retention run through the model together, at most `max_batch` at once, and equal ones run
-    once. All tokens kept, none merged, is the reference itself. per: what a budget is for. answer_ids: the full-token
+    once. All tokens kept, none merged, is the reference itself. per: what a budget is for. answer: the full-token
     greedy answer, where it is known; else it is generated. A set `cancel` ends the sweep before the next batch. Raises
-    ValueError as `select_within` does.
+    ValueError as `select_within` does, and where the answer has no words: there is nothing to be faithful to.
     """
     needs = frozenset().union(*(method.needs for method in methods))
     tokens = vlm.tokens(encoded, question, needs)
     ratios = sorted({check_retention(retention) for retention in retentions})
     if not methods or not ratios:
         return
-    if answer_ids is None:
-        answer_ids = vlm.answer(encoded, question, None, cancel=cancel).ids
+    if answer is None:
+        answer = vlm.answer(encoded, question, None, cancel=cancel)
     if _stopped(cancel):
         return
-    if not len(answer_ids):
-        raise ValueError("the answer with all tokens is empty, so there is nothing to compare: ask another question")
-    full = vlm.logprobs(encoded, question, answer_ids, [None])[0]
+    check_words(answer)
+    full = vlm.logprobs(encoded, question, answer.ids, [None])[0]
     select = {method: selector(method, tokens, ratios, per) for method in methods}
     measured: dict[Hashable, float] = {tuple(range(tokens.n)): fidelity(full, full)}
     for retention in ratios:
@@ -92,7 +92,7 @@ def fidelity_sweep(
             fresh = {key: s for key, s in zip(keys[done:], selections[done:], strict=True) if key not in measured}
             batch = list(fresh)[:max_batch]
             if batch:
-                logprobs = vlm.logprobs(encoded, question, answer_ids, [fresh[key] for key in batch])
+                logprobs = vlm.logprobs(encoded, question, answer.ids, [fresh[key] for key in batch])
                 measured.update((key, fidelity(full, pruned)) for key, pruned in zip(batch, logprobs, strict=True))
             while done < len(methods) and keys[done] in measured:
                 method = methods[done]

@@ -1,6 +1,7 @@
 """What is measured of a kept set and of the answer it leads to. Formulas: IDPruner, arXiv 2602.13315.
 
-Importance retention and Hopkins span the paper's plane; fidelity, agreement and IoU compare two answers or two sets.
+Importance retention and Hopkins span the paper's plane; fidelity and IoU compare two answers or two sets. Whether two
+answers can be compared, and are the same, is for `pruning.verdict` to say.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def hopkins_prefixes(similarity: Tensor, order: Tensor, budgets: Sequence[int], 
 def fidelity(logp_full: Tensor, logp_pruned: Tensor) -> float:
     """exp(-mean_t KL(p_full || p_pruned)) in 0..1; 1 = the pruned model says the same with the same confidence.
 
-    Both (T, V), log-probabilities at the T tokens of the full-token answer, teacher-forced. Raises ValueError for other
+    Both (T, V), log-probabilities at the T tokens of the full-token answer, teacher-forced. An answer without words has
+    no fidelity, though its end token gives a number here: ask `Verdict.comparable` first. Raises ValueError for other
     shapes, T = 0 or NaN.
     """
     if logp_full.shape != logp_pruned.shape or logp_full.ndim != 2 or not len(logp_full):
@@ -103,11 +105,6 @@ def token_losses(logp_full: Tensor, logp_pruned: Tensor, ids: Sequence[int]) -> 
     if logp_full.shape != logp_pruned.shape:
         raise ValueError(f"losses need two tensors of one shape, not {logp_full.shape} and {logp_pruned.shape}")
     return token_probabilities(logp_full, ids) - token_probabilities(logp_pruned, ids)
-
-
-def agreement(ids_a: Sequence[int] | Tensor, ids_b: Sequence[int] | Tensor) -> bool:
-    """Whether two greedy answers are the same token for token."""
-    return [int(token) for token in ids_a] == [int(token) for token in ids_b]
 
 
 def iou(a: Tensor, b: Tensor) -> float:

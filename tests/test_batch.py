@@ -57,7 +57,7 @@ def test_every_image_is_answered_as_it_is_alone(engine, tiny_vlm, files):
         *_, answer = answers(alone, full, Task())
         *_, pruned = answers(alone, kept, Task())
         assert (item.full.ids, item.kept.ids) == (answer.ids, pruned.ids)
-        assert item.agree == (answer.ids == pruned.ids)
+        assert item.verdict.agree == (answer.ids == pruned.ids)
         assert item.fidelity == pytest.approx(closeness(alone, full, answer, kept).fidelity, abs=1e-5)
         assert (item.n, item.budget) == (selection.n, selection.k)
 

@@ -19,6 +19,7 @@ from app.offer import Offer
 from app.reports import Report, Side, reports
 from app.resources import Resources
 from app.session import Forced, Session
+from pruning.verdict import Verdict
 from tests.visits import QUESTION, crawling, keep, look, visit
 
 THREE = [keep("idpruner", 0.25), keep("random", 0.25), keep("uniform", 0.5)]
@@ -186,7 +187,9 @@ def test_patches_forced_on_one_image_are_not_forced_on_another(engine, offer, sa
 
 def row(setting, text: str = "red", **changes) -> Row:
     kept = Side(text, True, 40, 400, 40, 0.02)
-    report = Report(64, 16, "", "done", QUESTION, (), Side("blue", True, 90, 900, 90), kept, False, 0.5, (), 0.001)
+    report = Report(
+        64, 16, "", "done", QUESTION, (), Side("blue", True, 90, 900, 90), kept, Verdict.DIFFERENT, 0.5, (), 0.001
+    )
     return Row(setting, replace(report, **changes), kept=np.packbits(np.arange(64) % 4 == 0).tobytes())
 
 

@@ -15,6 +15,7 @@ from pruning.metrics import fidelity
 from tests.samples import features, sample, tiles
 
 RETENTIONS = (0.1, 0.25, 0.5, 1.0)
+ANSWER = SimpleNamespace(text="a star", ids=[3, 1])
 
 
 class FakeModel:
@@ -33,7 +34,7 @@ class FakeModel:
     def answer(self, encoded, question, kept, *, cancel=None):
         assert kept is None
         self.answers += 1
-        return SimpleNamespace(ids=[3, 1])
+        return ANSWER
 
     def logprobs(self, encoded, question, answer_ids, selections):
         assert list(answer_ids) == [3, 1]
@@ -71,7 +72,7 @@ def test_fidelity_sweep_measures_every_method_at_every_retention():
 
 def test_fidelity_sweep_runs_one_batch_per_budget_and_equal_sets_once():
     model = FakeModel()
-    list(fidelity_sweep(model, "image", "what?", METHODS, (1.0, 0.25, 0.5), answer_ids=[3, 1]))
+    list(fidelity_sweep(model, "image", "what?", METHODS, (1.0, 0.25, 0.5), answer=ANSWER))
     assert model.answers == 0
     # All tokens once; then 4 different sets of 5 methods (two are the same top-k); retention 1.0 is the reference.
     assert model.batches == [[40], [10] * 4, [20] * 4]
@@ -138,7 +139,7 @@ def test_fidelity_sweep_cancelled_before_its_start_measures_nothing():
 def test_fidelity_sweep_without_methods_or_answer():
     assert list(fidelity_sweep(FakeModel(), "image", "what?", [])) == []
     with pytest.raises(ValueError, match="ask another question"):
-        list(fidelity_sweep(FakeModel(), "image", "what?", METHODS, answer_ids=[]))
+        list(fidelity_sweep(FakeModel(), "image", "what?", METHODS, answer=SimpleNamespace(text=" ", ids=[1])))
     with pytest.raises(ValueError, match="at most 1"):
         list(fidelity_sweep(FakeModel(), "image", "what?", METHODS, (1.5,)))
 
@@ -172,7 +173,7 @@ class Folded(Method):
 
 def test_merged_rows_reach_the_model_and_are_no_duplicate_of_the_same_kept_set():
     model = FakeModel()
-    points = list(fidelity_sweep(model, "image", "what?", (First(), Folded(), First()), (0.25,), answer_ids=[3, 1]))
+    points = list(fidelity_sweep(model, "image", "what?", (First(), Folded(), First()), (0.25,), answer=ANSWER))
     assert model.batches == [[40], [10, 10]]
     assert points[0].fidelity == points[2].fidelity != points[1].fidelity
     full, *pruned = (

@@ -12,6 +12,7 @@ from app.engine import Engine
 from app.report_views import report as shown
 from app.reports import Piece, Report, Side, reports
 from app.resources import Resources
+from pruning.verdict import Verdict
 from tests.visits import keep, look
 
 
@@ -45,7 +46,9 @@ def test_nothing_is_lost_where_nothing_is_pruned(engine, saved):
 
 def told(*pieces: Piece) -> str:
     words = "".join(piece.text for piece in pieces)
-    return shown(Report(64, 16, "IDPruner", "done", full=Side(words, True), agree=True, fidelity=0.5, pieces=pieces))
+    return shown(
+        Report(64, 16, "IDPruner", "done", full=Side(words, True), verdict=Verdict.SAME, fidelity=0.5, pieces=pieces)
+    )
 
 
 def test_every_token_has_its_colour_and_its_words():

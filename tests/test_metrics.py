@@ -114,10 +114,7 @@ def test_fidelity_refuses_other_shapes_and_nan():
         metrics.fidelity(ones, ones * torch.nan)
 
 
-def test_agreement_and_iou():
-    assert metrics.agreement([1, 2], torch.tensor([1, 2]))
-    assert not metrics.agreement([1, 2], [1, 2, 3])
-    assert not metrics.agreement([1, 2], [2, 1])
+def test_iou():
     assert metrics.iou(torch.tensor([3, 1, 2]), torch.tensor([2, 3, 4])) == 0.5
     assert metrics.iou(torch.tensor([1]), torch.tensor([2])) == 0
     assert metrics.iou(torch.tensor([]), torch.tensor([])) == 1

@@ -14,6 +14,7 @@ from app.reports import Report, Side, reports
 from app.resources import Resources
 from app.session import Session, Setting
 from pruning.method import make
+from pruning.verdict import Verdict
 from tests.visits import keep, look
 
 DONE = ".presenter[data-stage=done][data-waits=no]"
@@ -108,15 +109,17 @@ def test_a_stopped_slide_ends_at_once(engine, saved):
 
 def test_few_words_for_every_case():
     side = Side("a star", True, 90, 4000, 2000, 0.02)
-    saves = Report(64, 16, "IDPruner", "done", full=side, kept=Side("a star", True, 40, 1000, 1000, 0.01), agree=True,
-                   fidelity=0.9876, select_s=0.001)  # fmt: skip
+    saves = Report(64, 16, "IDPruner", "done", full=side, kept=Side("a star", True, 40, 1000, 1000, 0.01),
+                   verdict=Verdict.SAME, fidelity=0.9876, select_s=0.001)  # fmt: skip
     told = presenter_views.told(saves)
     assert told["facts"] == [
         ("Fidelity", "0.988"), ("Prefill FLOPs", "75% less"), ("KV cache", "50% less"),
         ("Time to first token", "1.82× faster"),
     ]  # fmt: skip
     assert (told["verdict"], told["long"]) == ("same", False)
-    none = presenter_views.told(Report(64, 64, "x", "done", full=side, kept=side, agree=False, select_s=0.1))
+    none = presenter_views.told(
+        Report(64, 64, "x", "done", full=side, kept=side, verdict=Verdict.DIFFERENT, select_s=0.1)
+    )
     assert [value for _, value in none["facts"]] == ["–", "no less", "no less", "no gain at this size"]
     assert none["verdict"] == "other"
     assert {value for _, value in presenter_views.told(None)["facts"]} == {"–"}

@@ -17,9 +17,10 @@ from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import raw_importance, signals_for
 from pruning.method import Method
-from pruning.metrics import agreement, fidelity
+from pruning.metrics import fidelity
 from pruning.models import VLM, Answer, Encoded
 from pruning.tokens import VisualTokens
+from pruning.verdict import Verdict, is_empty, verdict
 
 TIMINGS = 5  # repetitions behind a median
 
@@ -38,7 +39,7 @@ def answer(
 ) -> dict[str, Any]:
     """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
 
-    per: what a budget is for.
+    per: what a budget is for. Agreement and fidelity are None where the answer with all tokens has no words.
     """
     check_retention(retention)
     image = open_image(source)
@@ -49,7 +50,8 @@ def answer(
     both = (None, selection)
     answers = [vlm.answer(encoded, question, kept, max_new_tokens=max_new_tokens) for kept in both]
     full, pruned = (_report(vlm, encoded, question, kept, given) for kept, given in zip(both, answers, strict=True))
-    logprobs = vlm.logprobs(encoded, question, answers[0].ids, both)
+    told = verdict(*answers)
+    close = fidelity(*vlm.logprobs(encoded, question, answers[0].ids, both)) if told.comparable else None
     if overlay is not None:
         scores = None
         if style == "heat" and selection.scores is None:
@@ -71,8 +73,9 @@ def answer(
         "select_s": statistics.median(_select_seconds(method, tokens, retention, per) for _ in range(TIMINGS)),
         "full": full,
         "pruned": pruned,
-        "agreement": agreement(answers[0].ids, answers[1].ids),
-        "fidelity": fidelity(*logprobs),
+        "verdict": told.value,
+        "agreement": told.agree,
+        "fidelity": close,
         "notes": list(image.info["notes"]),
         "overlay": str(overlay) if overlay else None,
     }
@@ -82,10 +85,13 @@ def text(result: dict[str, Any]) -> str:
     """What a reader wants of `answer`'s result, in lines."""
     full, pruned = result["full"], result["pruned"]
     lines = [
-        f"all {result['tokens']} tokens:  {full['text']}",
-        f"{result['kept']} tokens kept: {pruned['text']}",
-        f"agreement: {'yes' if result['agreement'] else 'no'}, fidelity {result['fidelity']:.3f}",
+        f"all {result['tokens']} tokens:  {_words(full['text'])}",
+        f"{result['kept']} tokens kept: {_words(pruned['text'])}",
     ]
+    if result["fidelity"] is not None:
+        lines.append(f"agreement: {'yes' if result['agreement'] else 'no'}, fidelity {result['fidelity']:.3f}")
+    if why := Verdict(result["verdict"]).why:
+        lines.append(why)
     for name, label, unit in (("prefill_flops", "prefill GFLOPs", 1e9), ("kv_cache_bytes", "KV cache, KiB", 1024)):
         change = pruned[name] / full[name] - 1
         lines.append(f"{label}: {full[name] / unit:.2f} -> {pruned[name] / unit:.2f} ({change:+.0%})")
@@ -97,6 +103,10 @@ def text(result: dict[str, Any]) -> str:
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
     return "\n".join(lines)
+
+
+def _words(said: str) -> str:
+    return "(no words)" if is_empty(said) else said
 
 
 def _select_seconds(method: Method, tokens: VisualTokens, retention: float, per: Scope) -> float:

@@ -47,7 +47,7 @@ def sweep(
     """Both trade-offs of one image and question: the plane for every λ and reference strategy, fidelity for `methods`.
 
     `at` is the retention at which the plane is drawn, `per` what a budget is for. `progress` is called with (points
-    done, points in all).
+    done, points in all). Raises ValueError where the answer with all tokens has no words.
     """
     image, judge = open_image(source), best_source(vlm.signals)
     plane = plane_methods(judge)

@@ -1,0 +1,333 @@
+"""An answer without words is never "the same answer": in the library, and in every view that tells of answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, replace
+
+import pytest
+
+from app import (
+    batch,
+    batch_views,
+    compare,
+    compare_views,
+    export,
+    facts,
+    fewest,
+    presenter,
+    presenter_views,
+    report_views,
+    tradeoff,
+)
+from app.answering import Asked, answers, closeness
+from app.device import Task
+from app.engine import Engine
+from app.offer import Offer
+from app.reports import Exchange, Report, reports
+from app.resources import Resources
+from app.verdict_views import BADGES, SHORT
+from pruning.commands import answer as command
+from pruning.commands.sweep import sweep as sweep_command
+from pruning.method import make
+from pruning.verdict import NO_REFERENCE, Verdict, check_words, is_empty, verdict
+from tests.visits import keep, look
+
+SETTING = keep("idpruner", 0.25)
+NOTHING = ["", " ", "\n\t ", "\u00a0\u3000", "\u200b", "\ufeff\u200d", "\x00"]
+
+
+@dataclass(frozen=True)
+class Said:
+    text: str
+    ids: tuple[int, ...]
+
+
+WORDS, OTHERS, STOP = Said("a cat", (5, 6, 2)), Said("a dog", (5, 7, 2)), Said("", (2,))
+
+
+@pytest.fixture
+def engine(tiny_vlm):
+    return Engine(tiny_vlm, Resources(64 << 20), "tiny")
+
+
+@pytest.fixture
+def mute(tiny_vlm, monkeypatch):
+    """mute(full, kept, shown): from now on answers with all tokens, and those with fewer, show nothing but `shown`."""
+    stream, together, alone = tiny_vlm.generate, tiny_vlm.answer_batch, tiny_vlm.answer
+
+    def switch(full: bool = True, kept: bool = True, shown: str = "") -> None:
+        def quiet(selection):
+            return full if selection is None or selection.k == selection.n else kept
+
+        def generate(encoded, question, selection=None, **named):
+            for chunk in stream(encoded, question, selection, **named):
+                yield replace(chunk, text_so_far=shown) if quiet(selection) else chunk
+
+        def answer(encoded, question, selection=None, **named):
+            given = alone(encoded, question, selection, **named)
+            return replace(given, text=shown) if quiet(selection) else given
+
+        def batched(samples, **named):
+            found = together(samples, **named)
+            return [replace(a, text=shown) if quiet(s.kept) else a for s, a in zip(samples, found, strict=True)]
+
+        monkeypatch.setattr(tiny_vlm, "generate", generate)
+        monkeypatch.setattr(tiny_vlm, "answer", answer)
+        monkeypatch.setattr(tiny_vlm, "answer_batch", batched)
+
+    return switch
+
+
+# In the library
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_what_cannot_be_seen_is_no_answer(text):
+    assert is_empty(text)
+    nothing = Said(text, (9, 2))
+    assert verdict(nothing, nothing) is Verdict.BOTH_EMPTY
+    assert verdict(nothing, WORDS) is Verdict.FULL_EMPTY
+    assert verdict(WORDS, nothing) is Verdict.KEPT_EMPTY
+    with pytest.raises(ValueError, match=r"nothing to compare with: ask another question, or choose another"):
+        check_words(nothing)
+
+
+@pytest.mark.parametrize("text", ["a", "0", ".", " no ", "\u200bja", "\N{GRINNING FACE}", "猫"])
+def test_whatever_shows_is_an_answer(text):
+    assert not is_empty(text)
+    assert verdict(Said(text, (1,)), Said(text, (1,))) is Verdict.SAME
+    check_words(Said(text, (1,)))
+
+
+@pytest.mark.parametrize(
+    ("full", "kept", "found", "agree", "comparable"),
+    [
+        (WORDS, WORDS, Verdict.SAME, True, True),
+        (WORDS, OTHERS, Verdict.DIFFERENT, False, True),
+        (WORDS, replace(WORDS, ids=(5, 6)), Verdict.DIFFERENT, False, True),
+        (WORDS, STOP, Verdict.KEPT_EMPTY, False, True),
+        (STOP, WORDS, Verdict.FULL_EMPTY, None, False),
+        (STOP, STOP, Verdict.BOTH_EMPTY, None, False),
+        (STOP, Said("", (3, 2)), Verdict.BOTH_EMPTY, None, False),
+    ],
+)
+def test_the_verdict(full, kept, found, agree, comparable):
+    told = verdict(full, kept)
+    assert told is found
+    assert (told.agree, told.comparable) == (agree, comparable)
+    assert bool(told.why) == (full is STOP or kept is STOP)
+
+
+# Commands
+
+
+@pytest.mark.parametrize("quiet", [(True, True), (True, False)])
+def test_the_command_gives_no_agreement_and_no_fidelity(tiny_vlm, saved, mute, quiet):
+    mute(*quiet)
+    result = command.answer(tiny_vlm, saved(), "what animal is this?", make("idpruner"), 0.25)
+    assert (result["agreement"], result["fidelity"]) == (None, None)
+    assert result["verdict"] == ("both_empty" if quiet[1] else "full_empty")
+    assert '"agreement": null' in json.dumps(result)
+    told = command.text(result)
+    assert "(no words)" in told
+    assert "nothing to compare" in told
+    assert "fidelity" not in told
+
+
+def test_the_command_measures_what_pruning_silenced(tiny_vlm, saved, mute):
+    mute(full=False)
+    result = command.answer(tiny_vlm, saved(), "what animal is this?", make("idpruner"), 0.25)
+    assert (result["verdict"], result["agreement"]) == ("kept_empty", False)
+    assert 0 < result["fidelity"] <= 1
+    assert "keep more tokens" in command.text(result)
+
+
+def test_the_command_draws_no_curves_of_nothing(tiny_vlm, saved, mute, tmp_path):
+    mute(shown=" ")
+    picture = tmp_path / "curves.png"
+    with pytest.raises(ValueError, match="ask another question"):
+        sweep_command(tiny_vlm, saved(), "what?", [make("random")], [0.5], 0.5, "sample", picture, lambda *_: None)
+    assert not picture.exists()
+
+
+# The app
+
+
+@pytest.mark.parametrize("shown", ["", "\u200b"])
+def test_a_report_of_two_empty_answers(engine, saved, mute, shown):
+    mute(shown=shown)
+    session = look(engine, saved())
+    *_, last = reports(engine, session, SETTING, Task())
+    assert (last.stage, last.verdict, last.agree, last.fidelity, last.pieces) == (
+        "done", Verdict.BOTH_EMPTY, None, None, (),
+    )  # fmt: skip
+    assert last.speedup is not None, "what it costs is measured all the same"
+    html = report_views.report(last)
+    assert "Same answer" not in html
+    assert '<span class="fidelity"' not in html
+    assert html.count("no words") == 2
+    assert "nothing to compare: ask another question" in html
+    told = asdict(facts.answered(session, SETTING, last))
+    assert (told["verdict"], told["agree"], told["fidelity"], told["pieces"]) == ("both_empty", None, None, [])
+
+
+def test_only_the_answer_with_all_tokens_is_empty(engine, saved, mute):
+    mute(kept=False)
+    *_, last = reports(engine, look(engine, saved()), SETTING, Task())
+    assert (last.verdict, last.agree, last.fidelity) == (Verdict.FULL_EMPTY, None, None)
+    assert NO_REFERENCE in report_views.report(last)
+
+
+def test_only_the_answer_with_the_kept_tokens_is_empty(engine, saved, mute):
+    session = look(engine, saved())
+    *_, spoken = reports(engine, session, SETTING, Task())
+    engine.cache.clear()
+    mute(full=False)
+    *_, last = reports(engine, session, SETTING, Task())
+    assert (last.verdict, last.agree) == (Verdict.KEPT_EMPTY, False)
+    assert last.fidelity == pytest.approx(spoken.fidelity), "measured on the words of the answer with all tokens"
+    assert last.pieces
+    html = report_views.report(last)
+    assert "≠ No words with the kept tokens" in html
+    assert "keep more tokens" in html
+
+
+def test_an_end_token_alone_is_no_answer(engine, tiny_vlm, saved, monkeypatch):
+    """As the shipped model answers what it does not know: the same end token on both sides, with all its confidence."""
+    session = look(engine, saved())
+    *_, first = answers(engine, Asked(session, session.first), Task())
+    engine.cache.clear()
+    monkeypatch.setattr(tiny_vlm.model.generation_config, "eos_token_id", list(first.ids))
+    monkeypatch.setattr(tiny_vlm, "_decode", lambda ids: "")
+    everything = keep("idpruner", 1.0)
+    *_, last = reports(engine, session, everything, Task())
+    assert (last.verdict, last.agree, last.fidelity) == (Verdict.BOTH_EMPTY, None, None)
+
+
+def test_the_last_turn_counts_and_earlier_ones_show_that_they_are_empty(engine, saved, mute):
+    mute()
+    *_, last = reports(engine, look(engine, saved(), questions=("one?", "two?")), SETTING, Task())
+    assert (last.verdict, last.earlier) == (Verdict.BOTH_EMPTY, (Exchange("one?", "", ""),))
+    assert report_views.report(last).count("no words") == 4
+
+
+def test_closeness_itself_refuses(engine, saved, mute):
+    mute()
+    asked = Asked(look(engine, saved()), "what?")
+    *_, answer = answers(engine, asked, Task())
+    with pytest.raises(ValueError, match="nothing to compare with"):
+        closeness(engine, asked, answer, asked)
+
+
+def test_compared_settings_have_no_verdict(engine, saved, mute):
+    mute()
+    session, others = look(engine, saved()), [SETTING, keep("random", 0.25)]
+    *_, last = compare.compare(engine, Offer(engine.vlm), session, others, compare.Results(), Task())
+    assert last.stage == "done"
+    rows = [last.results.of(setting) for setting in others]
+    html = "".join(map(compare_views.body, rows)) + compare_views.table(rows)
+    assert html.count("∅ No words in either answer") == 2
+    assert html.count("∅ no words") == 2
+    assert "ame answer<" not in html.replace('<button type="button">Same answer<', "")
+    assert '<span class="fidelity"' not in html
+    told = compare_views.status(last, (*others, None, None))
+    assert "tokens: <b>no words</b>" in told
+    assert NO_REFERENCE in told
+
+
+def test_a_batch_counts_only_what_can_be_compared(engine, saved, mute):
+    paths = [saved(seed) for seed in range(3)]
+    items, _ = batch.opened(engine.resources.pictures, paths, look(engine, paths[0]))
+    *_, spoken = batch.run(engine, items[:1], SETTING, Task())
+    mute()
+    *_, last = batch.run(engine, items, SETTING, Task())
+    assert (last.stage, last.done) == ("done", 3)
+    assert [item.empty for item in last.items] == [False, True, True]
+    assert batch.summary(last.items) == batch.summary(spoken.items)
+    told = batch_views.totals(last.items)
+    assert "of 1 <small>" in told
+    assert f"Not counted: 2 of 3 images. {NO_REFERENCE}" in told
+    assert "∅ No words" in batch_views.card(last.items[1], None)
+    assert "fidelity" not in batch_views.card(last.items[1], None)
+    assert batch.summary(last.items[1:]) is None
+    assert "<dl" not in batch_views.totals(last.items[1:])
+    assert "Not counted: 2 of 2 images" in batch_views.totals(last.items[1:])
+
+
+def test_a_batch_counts_what_pruning_silenced(engine, saved, mute):
+    mute(full=False)
+    items, _ = batch.opened(engine.resources.pictures, [saved()], look(engine, saved()))
+    *_, last = batch.run(engine, items, SETTING, Task())
+    found = batch.summary(last.items)
+    assert (found.images, found.agree) == (1, 0)
+    assert "≠ No words" in batch_views.card(last.items[0], None)
+
+
+@pytest.mark.parametrize("search", [fewest.fewest_tokens, fewest.fewest_lambda])
+def test_no_number_of_tokens_keeps_an_answer_that_is_none(engine, saved, mute, search):
+    mute()
+    with pytest.raises(ValueError, match=f"^{NO_REFERENCE}$"):
+        list(search(engine, look(engine, saved()), SETTING, Task()))
+    with pytest.raises(ValueError, match=r"^Turn 1: With all tokens"):
+        list(search(engine, look(engine, saved(), questions=("one?", "two?")), SETTING, Task()))
+
+
+def test_an_empty_answer_does_not_keep_one_with_words(engine, saved, mute):
+    mute(full=False)
+    *_, last = fewest.fewest_tokens(engine, look(engine, saved()), SETTING, Task())
+    assert last.tokens == last.n
+
+
+def test_there_is_no_curve_of_nothing(engine, saved, mute):
+    mute()
+    session = look(engine, saved())
+    *_, last = tradeoff.sweep(engine, session, [make("random")], Task())
+    assert (last.stage, last.points) == ("empty", ())
+    points = tradeoff.plane(engine, session, SETTING)
+    assert facts.tradeoff(points, None, [NO_REFERENCE]).fidelity is None
+    assert facts.tradeoff(points, (), []).fidelity == []
+    stopped = Task()
+    stopped.set()
+    engine.cache.clear()
+    *_, last = tradeoff.sweep(engine, session, [make("random")], stopped)
+    assert last.stage == "stopped", "nothing is known of the answer"
+
+
+def test_the_presenter_says_it_and_why_there_is_no_curve(engine, saved, mute):
+    mute()
+    session = look(engine, saved())
+    slide = presenter.slide(engine.resources.pictures, session, None)
+    offer, wish = Offer(engine.vlm), presenter.Wish(1, curves=True)
+    news = list(presenter.news(engine, offer, slide, SETTING, wish, ("random",), Task()))
+    told = [piece["told"] for piece in news if "told" in piece][-1]
+    assert (told["verdict"], told["verdict_words"]) == BADGES[Verdict.BOTH_EMPTY]
+    assert told["verdict_why"] == Verdict.BOTH_EMPTY.why
+    assert (told["full"], told["kept"], dict(told["facts"])["Fidelity"]) == ("no words", "no words", "–")
+    assert news[-1] == {"chart": {"turn": 1, "svg": "", "summary": NO_REFERENCE, "status": ""}}
+    assert presenter_views.told(None)["verdict_why"] == ""
+
+
+@pytest.mark.parametrize("questions", [("what?",), ("what?", "and then?")])
+def test_the_export_says_why_figures_are_missing(engine, saved, mute, questions):
+    mute()
+    wanted = export.Wanted(look(engine, saved(), questions=questions), SETTING, (0.5, 0.5), "dimmed")
+    *_, archive = export.export(engine, wanted, Task())
+    with zipfile.ZipFile(io.BytesIO(archive.data)) as packed:
+        told = json.loads(packed.read("answers.json"))
+        readme = packed.read("README.txt").decode()
+    assert (told["verdict"], told["agree"], told["fidelity"]) == ("both_empty", None, None)
+    assert Verdict.BOTH_EMPTY.why in readme
+    assert "There can be no fidelity curves" in readme
+    assert "export again" not in readme
+
+
+def test_every_verdict_has_words_and_none_says_same_but_the_one():
+    assert set(BADGES) == set(SHORT) == set(Verdict)
+    for found in Verdict:
+        assert ("ame" in BADGES[found][1], "Same" in SHORT[found]) == (found is Verdict.SAME,) * 2
+        assert (BADGES[found][0] == "same") == (found is Verdict.SAME)
+    stopped = Report(4, 1, "x", "stopped", verdict=Verdict.BOTH_EMPTY)
+    assert "Stopped" in report_views.report(stopped)
