@@ -7,7 +7,10 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
 
 from app import (
     batch,
@@ -29,11 +32,12 @@ from app.offer import Offer
 from app.reports import Exchange, Report, reports
 from app.resources import Resources
 from app.verdict_views import BADGES, SHORT
+from pruning.__main__ import main
 from pruning.commands import answer as command
 from pruning.commands.sweep import sweep as sweep_command
 from pruning.method import make
 from pruning.verdict import NO_REFERENCE, Verdict, check_words, is_empty, verdict
-from tests.visits import keep, look
+from tests.visits import keep, look, visit
 
 SETTING = keep("idpruner", 0.25)
 NOTHING = ["", " ", "\n\t ", "\u00a0\u3000", "\u200b", "\ufeff\u200d", "\x00"]
@@ -331,3 +335,70 @@ def test_every_verdict_has_words_and_none_says_same_but_the_one():
         assert (BADGES[found][0] == "same") == (found is Verdict.SAME)
     stopped = Report(4, 1, "x", "stopped", verdict=Verdict.BOTH_EMPTY)
     assert "Stopped" in report_views.report(stopped)
+
+
+# The shipped model, asked what it does not know: both answers are an end token alone
+
+
+UNKNOWN = "what animal is this?"
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    """Soft colours as in a photograph out of focus."""
+    path = tmp_path_factory.mktemp("pictures") / "photograph.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((480, 360), Image.Resampling.BICUBIC).save(path)
+    return str(path)
+
+
+def test_programs_are_given_null(shipped_page, photograph, tmp_path):
+    client = Client(shipped_page.url, verbose=False, download_files=str(tmp_path))
+    given = {"image": handle_file(photograph), "question": UNKNOWN}
+    told = client.predict(**given, api_name="/answer")
+    assert (told["full"]["text"], told["kept"]["text"]) == ("", "")
+    assert (told["verdict"], told["agree"], told["fidelity"], told["pieces"]) == ("both_empty", None, None, [])
+    for each in client.predict(**given, api_name="/compare")["settings"]:
+        assert (each["verdict"], each["agree"], each["fidelity"]) == ("both_empty", None, None)
+    told = client.predict(**given, methods=["random"], api_name="/pareto")
+    assert told["fidelity"] is None
+    assert told["left_out"] == [NO_REFERENCE]
+    assert told["plane"]
+
+
+def test_the_command_line_says_it(photograph, capsys):
+    assert main(["answer", photograph, UNKNOWN, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["verdict"], told["agreement"], told["fidelity"]) == ("both_empty", None, None)
+    assert main(["sweep", photograph, UNKNOWN, "--methods", "random", "--retention", "0.5"]) != 0
+    assert NO_REFERENCE in capsys.readouterr().err
+
+
+@pytest.mark.browser
+def test_every_view_says_so(shipped_page, chromium, photograph):
+    with visit(chromium, shipped_page.url) as tab:
+        tab.fill("#question textarea", UNKNOWN)
+        tab.click("#ask")
+        tab.wait_for_selector("#report .badge.none >> text=No words in either answer")
+        tab.wait_for_selector("#report .verdict >> text=ask another question")
+        assert tab.locator("#report .badge.same, #report .fidelity").count() == 0
+        tab.get_by_role("tab", name="Fidelity curves").click()
+        tab.wait_for_selector(f"#curves .chart.empty >> text={NO_REFERENCE}")
+        tab.click("#fewest-tokens")
+        tab.wait_for_selector(f"[data-testid=toast-body] >> text={NO_REFERENCE}")
+        tab.get_by_role("tab", name="Compare").click()
+        tab.click("#add-present")
+        tab.wait_for_selector("#slot-body-A .badge.none")
+        tab.wait_for_selector(f".notice:visible >> text={NO_REFERENCE}")
+        tab.get_by_role("tab", name="Many images").click()
+        tab.set_input_files("#batch-files input[type=file]", photograph)
+        tab.wait_for_selector("#batch-files .file")
+        tab.click("#batch-run")
+        tab.wait_for_selector("#batch-totals >> text=Not counted: 1 of 1 images")
+        assert tab.locator(".batch-card .badge.same").count() == 0
+        tab.get_by_role("tab", name="Explore").click()
+        tab.keyboard.press("p")
+        tab.wait_for_selector(".presenter[data-stage=done] .badge.none")
+        tab.keyboard.press("c")
+        tab.wait_for_selector(f".presenter-chart >> text={NO_REFERENCE}")
+        tab.wait_for_selector(".presenter[data-stage=done][data-waits=no]")
