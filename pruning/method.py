@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from importlib import import_module
 from typing import ClassVar, Literal, TypeVar, final
 
 import torch
@@ -116,3 +117,7 @@ def make(name: str, **knobs: object) -> Method:
     if unknown:
         raise ValueError(f"{name} has no knob {', '.join(map(repr, unknown))}; its knobs: {', '.join(known) or 'none'}")
     return METHODS[name](**knobs)
+
+
+# At the end, where all that a method needs is there: it fills the registry, whoever imports it first.
+import_module("pruning.methods")
