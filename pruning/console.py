@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 HANDLER = "idpruner-spelt-out"
 STRICT = ("strict", "surrogateescape", "backslashreplace")  # Python's own choices; any other is the user's, and stays
 READER_GONE = 141  # what a shell calls a program that a closed pipe stopped: 128 + SIGPIPE

@@ -19,6 +19,8 @@ from zipfile import ZipFile
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from app import looks
 from app.examples import EXAMPLES
@@ -79,6 +81,42 @@ def imported(path: Path) -> set[str]:
         "benchmarks",
         "tests",
     }
+
+
+def test_the_lock_is_within_the_requirements_and_serves_every_device() -> None:
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    pins = dict(re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups() for line in text.splitlines()[1:])
+    locked = {plain(name): Version(version) for name, version in pins.items()}
+    for stated in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"][1:]]:
+        required = Requirement(stated)
+        assert required.specifier.contains(locked[plain(required.name)]), stated
+    for script in (".ci/run", ".ci/lock"):
+        source = (ROOT / script).read_text("utf-8").replace('"', "")
+        assert f"/pip install -q torch=={locked['torch']}\n" in source.replace("  # as in .ci/run", "")
+    assert "requirements-dev.txt -c constraints.txt" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_the_hooks_are_the_checks_of_ci() -> None:
+    checks = re.findall(r"^\.venv/bin/((?:ruff|mypy).*)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+    hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    assert hooks == checks
+    assert len(checks) == 3
+
+
+def test_documents_state_the_version_and_the_licence() -> None:
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {PROJECT['version']}\nlicense: {PROJECT['license']}\n" in citation
+    assert f"\n## {PROJECT['version']}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "\nlicense: apache-2.0\n" in (ROOT / "README.md").read_text("utf-8").split("\n---\n")[0]
+    assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text("utf-8")
+
+
+def test_the_image_is_made_of_files_that_are_there() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert {"constraints.txt", "pyproject.toml", "app", "pruning", "assets"} <= copied
+    assert all((ROOT / name).exists() for name in copied)
+    assert f'ENTRYPOINT ["{list(PROJECT["scripts"])[1]}"]' in lines
 
 
 def test_assets_are_found_in_one_place() -> None:
