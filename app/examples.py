@@ -6,9 +6,10 @@ All seeds are held out: the shipped model never saw these scenes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "assets" / "examples"
+from pruning import assets
+
+FOLDER = assets.ROOT / "examples"
 ANY_IMAGE = ("how many objects are there?", "what color is the star?", "is there a circle?", "is there a red object?")
 
 
@@ -28,7 +29,8 @@ class Example:
 
     @property
     def path(self) -> str:
-        return str(FOLDER / f"{self.name}.png")
+        """Where its picture lies. AssetError where that is missing."""
+        return str(assets.found(FOLDER.name, f"{self.name}.png"))
 
 
 EXAMPLES = (
@@ -73,7 +75,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for example in EXAMPLES:
         scene = render(HELD_OUT + example.seed, example.height, example.width)
-        cv2.imwrite(example.path, cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(FOLDER / f"{example.name}.png"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ answers, which the page has anyway; what was not measured is named in its README
 from __future__ import annotations
 
 import platform
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from app import facts, share, tradeoff
@@ -22,7 +20,7 @@ from app.overlays import view
 from app.reports import reports
 from app.session import Session, Setting
 from app.tradeoff import Measured
-from pruning import draw
+from pruning import assets, draw
 from pruning.bibliography import bibtex
 from pruning.method import METHODS
 from pruning.palettes import LIGHT
@@ -32,7 +30,6 @@ from pruning.verdict import is_empty
 NAME = "idpruner-export.zip"
 PIXELS = 24_000_000  # of all pictures together: what bounds an export, as everything else in it is small
 LIBRARIES = ("torch", "transformers", "numpy", "gradio")
-PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
 @dataclass(frozen=True)
@@ -178,6 +175,6 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
         "curves": [{"method": m.name, "knobs": facts.knobs(m)} for m in curves.methods] if curves else [],
         "model": {"id": engine.name, "title": vlm.title, "dtype": str(vlm.dtype).removeprefix("torch."),
                   "device": str(vlm.device), "parameters": vlm.model.num_parameters()},
-        "versions": {"idpruner-lab": tomllib.loads(PROJECT.read_text("utf-8"))["project"]["version"],
+        "versions": {assets.PROJECT: assets.version(),
                      "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }  # fmt: skip

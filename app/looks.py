@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
+from pruning import assets
 from pruning.palettes import DARK, LIGHT, Palette
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Helvetica", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
 COLOURS = {
@@ -46,18 +45,18 @@ SHIPPED_NOTICE = (
 
 def stylesheet() -> str:
     """The style sheets of assets/ with the charts' colours of both themes before them."""
-    sheets = [(ASSETS / f"{name}.css").read_text("utf-8") for name in ("style", "workbench", "presenter", "tools")]
+    sheets = [assets.text(f"{name}.css") for name in ("style", "workbench", "presenter", "tools")]
     return "\n".join([f":root {{{_variables(LIGHT)}}}", f".dark {{{_variables(DARK)}}}", *sheets])
 
 
 def script(name: str) -> str:
     """A script of assets/, to be put into the page."""
-    return (ASSETS / f"{name}.js").read_text("utf-8")
+    return assets.text(f"{name}.js")
 
 
 def template(name: str) -> str:
     """A piece of HTML of assets/."""
-    return (ASSETS / f"{name}.html").read_text("utf-8")
+    return assets.text(f"{name}.html")
 
 
 def _variables(palette: Palette) -> str:

@@ -12,7 +12,10 @@ PATH = "gradio_api/mcp/"  # under the page's address
 def check_installed() -> None:
     """Raises ValueError where the package that Gradio's server needs is missing."""
     if importlib.util.find_spec("mcp") is None:
-        raise ValueError("--mcp needs the package mcp, which is not installed: pip install -r requirements-mcp.txt")
+        raise ValueError(
+            "--mcp needs the package mcp, which is not installed: pip install -r requirements-mcp.txt, or "
+            "idpruner-lab[mcp] outside a checkout"
+        )
 
 
 def finish(demo: Any) -> None:

@@ -12,7 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pruning import console
+from pruning.assets import version
+
 PREFIX = "IDPRUNER_"
+NAME = "idpruner-lab"  # of the installed script
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "8bit", "4bit")
@@ -102,7 +106,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
 
     Exits with code 2 and a message on standard error where a value is wrong, as argparse does.
     """
-    parser = argparse.ArgumentParser(prog="python app.py", description="IDPruner Lab: visual token pruning, on a page.")
+    program = console.program(NAME, "python app.py")
+    parser = argparse.ArgumentParser(prog=program, description="IDPruner Lab: visual token pruning, on a page.")
+    parser.add_argument("--version", action="version", version=f"IDPruner Lab {version()}")
     values = _from_hosting(environment)
     for field in fields(Settings):
         flag, name, variable = f"--{field.name.replace('_', '-')}", field.name, PREFIX + field.name.upper()

@@ -35,7 +35,7 @@ from app.resources import Resources
 from app.session import Session, Setting
 from app.settings import Settings
 from benchmarks.report import Times, show, table
-from pruning import draw
+from pruning import console, draw
 from pruning.importance import raw_importance
 from pruning.method import make
 from pruning.models import hide_progress
@@ -195,6 +195,7 @@ def served(model: str, most: int) -> Models:
     return Models(allowed, vlm, loader, Resources())
 
 
+@console.command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="folder of a checkpoint (default: the shipped one)")

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser
 
 from app import canvas, looks
 from benchmarks.report import Times, show, table
-from pruning import Grid, make
+from pruning import Grid, console, make
 from pruning.draw import STYLES
 from pruning.models import Encoded
 from pruning.models.geometry import token_rects
@@ -59,6 +59,7 @@ class Row:
     times: Times
 
 
+@console.command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[1296], help="visual tokens; default: 1296")

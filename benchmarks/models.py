@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.shapes import SHAPES, build_model, picture
+from pruning import console
 from pruning.budget import keep_count
 from pruning.cost import prefill_flops
 from pruning.method import Method, make
@@ -160,6 +161,7 @@ def markdown(machine: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+@console.command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-vl-0.5b")
@@ -185,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "models.md").write_text(table + "\n", encoding="utf-8")
         (options.out / "models.json").write_text(data + "\n", encoding="utf-8")
-    print(data if options.json else table)
+    print(console.as_json(found, indent=1) if options.json else table)
 
 
 def _machine(device: torch.device) -> str:

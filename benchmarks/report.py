@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pruning import console
 from pruning.timing import machine
 
 
@@ -50,5 +50,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def show(found: Mapping[str, Any], text: str, as_json: bool) -> None:
     """Print what was found: `text`, or `found` as JSON; in both with the machine."""
     where = machine()
-    printed = json.dumps({"machine": where, **found}, ensure_ascii=False) if as_json else f"{where}\n\n{text}"
+    printed = console.as_json({"machine": where, **found}) if as_json else f"{where}\n\n{text}"
     sys.stdout.write(printed + "\n")

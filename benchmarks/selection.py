@@ -1,6 +1,6 @@
 """Selection speed given the similarity: this library against the published greedy loop, and against the limit.
 
-    python benchmarks/selection.py [--tokens 256 1296 4096] [--repeats 15] [--json]
+    python -m benchmarks.selection [--tokens 256 1296 4096] [--repeats 15] [--json]
 
 The published loop is re-stated here from its description: per pick one full score, one top-k and one `.tolist()`.
 Both run on the same tensors in the same process, warmed up; the median of the runs and their range are shown. The
@@ -10,18 +10,13 @@ limit is the time to read K rows of the similarity once.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from pruning import ops, scaling
+from pruning import console, ops, scaling
 from pruning.pareto import LAMBDAS
 from pruning.timing import Timing, machine, measure
 
@@ -80,6 +75,7 @@ def measured(n: int, repeats: int) -> Iterator[Row]:
         yield Row(f"mmr_sweep, {len(LAMBDAS)} λ to K = N", n, n, sweep)
 
 
+@console.command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Selection speed against the published greedy loop.")
     parser.add_argument("--tokens", type=int, nargs="+", default=SIZES, help="default: 256 1296 4096")
@@ -88,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows = [row for n in options.tokens for row in measured(n, options.repeats)]
     if options.json:
-        print(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, ensure_ascii=False))
+        print(console.as_json({"machine": machine(), "rows": [asdict(row) for row in rows]}))
         return
     print(machine())
     print(f"{'N':>5} {'K':>5}  {'what':<26} {'median ms':>10} {'min':>9} {'max':>9}  × published")

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+from pruning.assets import PACKAGE
+
+ROOT = PACKAGE.parent  # the checkout: benchmarks are not installed
 READY = "IDPruner Lab: "  # what the app prints before its address, once it listens
 PATIENCE = 300.0  # seconds for it to start
 EVERY = 2.0  # seconds between two looks at the memory

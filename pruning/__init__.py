@@ -5,10 +5,22 @@ selection = make("idpruner", mmr_lambda=0.5).select(tokens, keep_count(tokens.n,
 selection.indices      # (64,) ascending: the tokens the language model still receives
 """
 
-from pruning import methods as _methods  # noqa: F401  (fills the registry)
-from pruning.budget import keep_count
-from pruning.grids import Grid
-from pruning.method import METHODS, Method, make, register
-from pruning.tokens import Selection, VisualTokens
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pruning.budget import keep_count
+    from pruning.grids import Grid
+    from pruning.method import METHODS, Method, make, register
+    from pruning.tokens import Selection, VisualTokens
 
 __all__ = ["METHODS", "Grid", "Method", "Selection", "VisualTokens", "keep_count", "make", "register"]
+
+HOMES = {"keep_count": "budget", "Grid": "grids", "Selection": "tokens", "VisualTokens": "tokens"}
+
+
+def __getattr__(name: str) -> object:
+    """The names above, from their modules when they are asked for: `app.py --help` need not wait for PyTorch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'method')}"), name)

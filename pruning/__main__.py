@@ -1,15 +1,16 @@
 """The same work without a browser: `python -m pruning answer | sweep | scenes | methods | bench`, each with `--help`.
 
-Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted.
+Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted, 141 nobody reads
+what it writes any more.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pruning import console
 from pruning.arguments import build_parser
 from pruning.commands import chosen
 from pruning.commands.answer import answer, text
@@ -26,6 +27,7 @@ from pruning.weights import mmr_lambda
 LAMBDA = "mmr_lambda"
 
 
+@console.command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Results go to stdout, everything else to stderr."""
     options = build_parser().parse_args(arguments)
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[options.command](options)
     except ValueError as error:
         return _fail(2, str(error))
+    except BrokenPipeError:  # an OSError, and no fault
+        raise
     except KeyboardInterrupt:
         return _fail(130, "interrupted")
     except (RuntimeError, OSError, MemoryError) as error:
@@ -88,7 +92,7 @@ def _answer(options: argparse.Namespace) -> None:
     )
     for note in result["notes"]:
         _note(note)
-    _print(json.dumps(result, ensure_ascii=False) if options.json else text(result))
+    _print(console.as_json(result) if options.json else text(result))
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -128,7 +132,7 @@ def _bench(options: argparse.Namespace) -> None:
     knobs = _knobs(options)
     methods = [make(name, **chosen.own(name, knobs)) for name in chosen.listed(options.methods)]
     result = bench(methods, options.tokens, options.retention, options.repeats, options.threads)
-    _print(json.dumps(result, ensure_ascii=False) if options.json else table(result))
+    _print(console.as_json(result) if options.json else table(result))
 
 
 def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method]:
@@ -146,7 +150,7 @@ def _rows(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
             write_table(file, rows)
         _note(f"written: {options.csv}")
     if options.json:
-        _print(json.dumps(rows, ensure_ascii=False))
+        _print(console.as_json(rows))
     elif options.csv is None:
         write_table(sys.stdout, rows)
 

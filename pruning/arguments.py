@@ -3,7 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from pruning import console
+from pruning.assets import version
+from pruning.commands import knobs
 from pruning.draw import STYLES
 from pruning.grids import SCOPES
 from pruning.method import METHODS
@@ -18,14 +22,18 @@ CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; the knobs of the methods come from the registry."""
     parser = argparse.ArgumentParser(
-        "python -m pruning", description="Visual token pruning without a browser.", allow_abbrev=False
+        console.program("idpruner", "python -m pruning"),
+        description="Visual token pruning without a browser.",
+        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"IDPruner Lab {version()}")
     kinds = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
-    one = kinds.add_parser("answer", allow_abbrev=False,
-                               help="answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
+    one = _command(kinds, "answer", "IMAGE QUESTION",
+                   "answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
     _add_image(one)
-    one.add_argument("--method", default="idpruner", choices=sorted(METHODS), help="default: %(default)s")
+    one.add_argument("--method", default="idpruner", choices=sorted(METHODS), metavar="METHOD",
+                     help="one of those below, default: %(default)s")  # fmt: skip
     one.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
     _add_per(one)
     _add_weights(one)
@@ -34,8 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
     one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
-    many = kinds.add_parser("sweep", allow_abbrev=False,
-                                help="measure the trade-off curves of one image and question")  # fmt: skip
+    many = _command(kinds, "sweep", "IMAGE QUESTION", "measure the trade-off curves of one image and question")
     _add_image(many)
     _add_methods(many, CURVES)
     many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
@@ -44,8 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
     many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
 
-    bench = kinds.add_parser("scenes", allow_abbrev=False,
-                             help="accuracy on held-out scenes, per question family")  # fmt: skip
+    bench = _command(kinds, "scenes", "", "accuracy on held-out scenes, per question family")
     _add_model(bench)
     _add_methods(bench, CURVES)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
@@ -58,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
 
-    speed = kinds.add_parser("bench", allow_abbrev=False, help="how long each method takes to select")
+    speed = _command(kinds, "bench", "methods", "how long each method takes to select")
     speed.add_argument("what", choices=["methods"], help="methods: selection times on random tokens, without a model")
     speed.add_argument("--tokens", type=int, default=1296, help="visual tokens, default: %(default)s")
     speed.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
@@ -67,6 +73,29 @@ def build_parser() -> argparse.ArgumentParser:
     speed.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_methods(speed, ["all"])
     return parser
+
+
+def _command(kinds: Any, name: str, given: str, about: str) -> argparse.ArgumentParser:
+    """The parser of a command that takes methods; `given`: what follows its options."""
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        name,
+        allow_abbrev=False,
+        add_help=False,
+        help=about,
+        usage=f"%(prog)s [OPTIONS] [KNOBS] {given}".rstrip(),
+        description=f"{about[0].upper()}{about[1:]}.",
+        formatter_class=MethodsLast,
+    )
+    parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed()}"
+    parser.add_argument("-h", "--help", action=knobs.MethodHelp)
+    return parser
+
+
+class MethodsLast(argparse.HelpFormatter):
+    """Folds all text but what stands last, the list of the methods."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
@@ -97,8 +126,8 @@ def _add_per(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_methods(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
-    about = f"all, or some of: {', '.join(sorted(METHODS))}; default: {' '.join(default)}"
     names = [*sorted(METHODS), "all"]
+    about = f"all, or some of those below; default: {' '.join(default)}"
     parser.add_argument("--methods", nargs="+", default=list(default), metavar="METHOD", choices=names, help=about)
     _add_weights(parser)
     _add_knobs(parser)
@@ -111,16 +140,17 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_knobs(parser: argparse.ArgumentParser) -> None:
-    """One option per knob name of any method; a choice allows what any method with this knob allows."""
-    found: dict[str, list[tuple[str, Param]]] = {}
-    for name, method in METHODS.items():
+    """One option per knob name of any method; a choice allows what any method with this knob allows.
+
+    `--help` tells of them by method (`commands.knobs`).
+    """
+    uses: dict[str, list[Param]] = {}
+    for method in METHODS.values():
         for param in params(method):
-            found.setdefault(param.name, []).append((name, param))
-    group = parser.add_argument_group("knobs of the methods")
-    for name, uses in sorted(found.items()):
-        kinds = {param.kind for _, param in uses}
+            uses.setdefault(param.name, []).append(param)
+    for same in uses.values():
+        kinds = {param.kind for param in same}
         kind = str if "choice" in kinds else int if kinds == {"int"} else float
-        choices = sorted({choice for _, param in uses for choice in param.choices}) or None
-        about = "; ".join(f"{method}: {param.help or param.label} (default {param.default})" for method, param in uses)
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=about.replace("%", "%%"))
-    parser.set_defaults(knobs=tuple(found))
+        choices = sorted({choice for param in same for choice in param.choices}) or None
+        parser.add_argument(knobs.option(same[0]), type=kind, choices=choices, help=argparse.SUPPRESS)
+    parser.set_defaults(knobs=tuple(uses))

@@ -7,7 +7,9 @@ A method is a frozen dataclass whose fields are its knobs (see params.py). To ad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import ClassVar, Literal, TypeVar, final
 
 import torch
@@ -88,7 +90,35 @@ class ScoreMethod(Method):
         """(N,) float32, higher = kept first."""
 
 
-METHODS: dict[str, type[Method]] = {}
+class Registry(MutableMapping[str, type[Method]]):
+    """Name -> class. The files of `pruning/methods` are imported when it is first read, and not with this module: some
+    of them need what may just be importing it.
+    """
+
+    def __init__(self) -> None:
+        self._registered: dict[str, type[Method]] = {}
+
+    def __getitem__(self, name: str) -> type[Method]:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __setitem__(self, name: str, method: type[Method]) -> None:
+        self._registered[name] = method
+
+    def __delitem__(self, name: str) -> None:
+        del self._registered[name]
+
+    def _all(self) -> dict[str, type[Method]]:
+        import_module("pruning.methods")
+        return self._registered
+
+
+METHODS = Registry()
 M = TypeVar("M", bound=type[Method])
 
 

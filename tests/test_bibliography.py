@@ -5,7 +5,8 @@ import re
 import pytest
 
 from pruning import METHODS
-from pruning.bibliography import ENTRY, FILE, bibtex
+from pruning.assets import text
+from pruning.bibliography import ENTRY, bibtex
 
 
 @pytest.mark.parametrize("name", sorted(name for name, method in METHODS.items() if method.paper))
@@ -27,7 +28,7 @@ def test_baselines_have_none() -> None:
 
 
 def test_the_file_holds_nothing_else() -> None:
-    entries = ENTRY.findall(FILE.read_text("utf-8"))
+    entries = ENTRY.findall(text("references.bib"))
     used = bibtex(METHODS.values())
     assert len(entries) == used.count("@")
     assert len({entry.split("{")[1].split(",")[0] for entry in entries}) == len(entries)

@@ -79,11 +79,61 @@ def test_every_method_can_be_named(run, picture: str, name: str) -> None:
     assert json.loads(out)["kept"] == 6
 
 
-def test_every_knob_is_an_option() -> None:
-    options = build_parser().parse_args(["answer", "a.png", "why"])
-    for method in METHODS.values():
+KNOBS = [(name, param) for name, method in METHODS.items() for param in params(method)]
+COMMANDS = (["answer", "a.png", "why?"], ["sweep", "a.png", "why?"], ["scenes"], ["bench", "methods"])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_every_knob_of_every_method_is_an_option(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    parser = build_parser()
+    nothing_given = parser.parse_args(command)
+    for method, param in KNOBS:
+        assert getattr(nothing_given, param.name) is None
+        for value in param.choices or (param.lo, param.hi, param.default):
+            value = int(value) if param.kind == "int" else value
+            given = parser.parse_args([*command, f"--{param.name.replace('_', '-')}={value}"])
+            assert make(method, **{param.name: getattr(given, param.name)}) == make(method, **{param.name: value})
+        with pytest.raises(SystemExit, match="2"):
+            parser.parse_args([*command, f"--{param.name.replace('_', '-')}", "nonsense"])
+    assert nothing_given.knobs == tuple(dict.fromkeys(param.name for _, param in KNOBS))
+    capsys.readouterr()
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command's help says, on one line."""
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", [command[0] for command in COMMANDS])
+def test_help_tells_the_knobs_by_method(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = told(capsys, command, "--help")
+    assert f"{command} --help METHOD" in first
+    for name, method in METHODS.items():
+        line = " ".join([f" {name} {method.title}", *(f"--{p.name.replace('_', '-')}" for p in params(method))])
+        assert first.count(line) == 1
+    assert not any(param.help in first for _, param in KNOBS if param.help), "explained where a method is named"
+    every = told(capsys, command, "--help", "all")
+    for name, method in METHODS.items():
+        shown = told(capsys, command, "--help", name)
+        assert shown.startswith(f"{method.title} ({name}):")
+        assert shown in every
         for param in params(method):
-            assert getattr(options, param.name) is None
+            assert f"--{param.name.replace('_', '-')} " in shown
+            assert " ".join(param.help.split()) in shown
+            assert f"default: {param.default}" in shown
+        own = {param.name for param in params(method)}
+        assert not [p.name for _, p in KNOBS if p.name not in own and f"--{p.name.replace('_', '-')} " in shown]
+    assert told(capsys, command, "--help", "random", "scope", "random").count("Random (random):") == 1
+
+
+def test_help_for_what_is_no_method_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["answer", "--help", "idprunr"])
+    error = capsys.readouterr().err
+    assert "'idprunr'" in error
+    assert "idpruner" in error
 
 
 def test_a_budget_for_each_tile(picture: str, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -32,6 +32,17 @@ def test_every_published_method_is_held_to_a_brute_force_oracle() -> None:
     assert oracles.keys() <= METHODS.keys(), f"oracles of no method: {sorted(oracles.keys() - METHODS.keys())}"
 
 
+@pytest.mark.parametrize("first", ["method", "methods.dpp", "importance", "allocation", "models", "console"])
+def test_the_registry_is_full_whatever_is_imported_first(first: str) -> None:
+    look = f"import pruning.{first}; from pruning import METHODS, make; make('idpruner'); print(*sorted(METHODS))"
+    assert run(ROOT, "-c", look).stdout.split() == sorted(METHODS)
+
+
+def test_options_are_read_before_anything_heavy_is_imported() -> None:
+    look = "import sys; from app import main; print([name for name in ('torch', 'gradio') if name in sys.modules])"
+    assert run(ROOT, "-c", look).stdout == "[]\n"
+
+
 # What a reader of "Add a method" would look for, printed by a process that knows only the files of the copy.
 LOOK = """
 import json

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pruning import assets
 from pruning.models import hub
 from pruning.models.values import ModelError
 
-SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "scenes-vlm"
+SHIPPED = assets.ROOT / "models" / "scenes-vlm"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 WEIGHTS, PICKLES = "model.safetensors", "pytorch_model*.bin"
 
@@ -23,8 +24,12 @@ def checked(model_id: str | Path) -> Path | str:
 
     Raises:
         ModelError: neither a folder nor a possible id; a folder without configuration, weights or some shards.
+        AssetError: the shipped model is missing.
     """
     folder = Path(model_id).expanduser()
+    if folder == SHIPPED:
+        for name in ("config.json", WEIGHTS):
+            assets.found("models", SHIPPED.name, name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} is no checkpoint: it has no config.json. Name the folder that has one.")

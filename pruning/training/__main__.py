@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from pruning import console
 from pruning.models import hide_progress, limit_threads, load
 from pruning.models.devices import DTYPES, QUANTIZATIONS
 from pruning.training import export, fit, language, scorer, vision
@@ -68,6 +69,7 @@ def _add_any_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="(%(default)s)")
 
 
+@console.command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     args = build_parser().parse_args(arguments)

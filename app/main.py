@@ -1,0 +1,68 @@
+"""From options to the page: what `python app.py` and the installed `idpruner-lab` do."""
+
+import logging
+import os
+import signal
+import sys
+
+from app import mcp, uploads
+from app.settings import NAME, Settings, parse
+from pruning import console
+from pruning.assets import AssetError
+
+
+@console.command
+def main() -> None:
+    """Serve the page until the process is stopped. Exits with 2 where an option is wrong, 1 where it cannot start."""
+    settings = parse(sys.argv[1:], os.environ)
+    try:
+        serve(settings)
+    except AssetError as error:
+        sys.exit(f"{console.program(NAME, 'app.py')}: {error}")
+
+
+def serve(settings: Settings) -> None:
+    """Load the first model, build the page, listen. Exits with a message where one of them cannot be done."""
+    name = console.program(NAME, "app.py")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is reported to anyone
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what is removed at the end is removed then too
+    try:
+        folder = uploads.private_folder(os.environ)
+    except OSError as error:
+        sys.exit(f"{name}: no folder for uploads ({error}): let {uploads.VARIABLE} name one that can be written")
+    from app import gpu  # before torch: on a ZeroGPU Space it has to find CUDA untouched
+    from app.loader import Loader, listed
+    from app.models import Models
+    from app.resources import Resources
+    from app.ui import build_demo, launch_options
+    from pruning import ops
+    from pruning.models import hide_progress
+
+    hide_progress()
+    try:
+        if settings.mcp:
+            mcp.check_installed()
+        allowed, loader = listed(settings.model_ids), Loader(settings)
+        first = loader.load(allowed[0].model_id)
+    except ValueError as error:
+        sys.exit(f"{name}: {error}")
+    ops.warm_up()
+    resources = Resources(int(settings.cache * 2**20), int(settings.upload_limit * 2**20))
+    models = Models(allowed, first, loader, resources)
+    if gpu.is_remote():
+        models.open_all()
+    demo = build_demo(models)
+    uploads.keep_swept(folder)
+    try:
+        _, url, _ = demo.launch(**launch_options(settings), prevent_thread_lock=True)
+        if settings.mcp:
+            mcp.finish(demo)
+    except ValueError as error:
+        sys.exit(f"{name}: {error}")
+    except OSError as error:
+        sys.exit(
+            f"{name}: cannot listen on {settings.host}:{settings.port} ({error}): free it, or choose another --port"
+        )
+    print(f"IDPruner Lab: {url}" + (f"\nMCP server: {url}{mcp.PATH}" if settings.mcp else ""), flush=True)
+    demo.block_thread()
