@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pruning.tokens import Selection
 
 DISPLAY = 1280  # longest side of a picture as the page gets it, pixels; zooming in shows no more detail than that
-SCRIPTS = ("canvas-model", "canvas-paint", "canvas")
+SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
 
 
 def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:

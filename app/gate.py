@@ -28,15 +28,19 @@ SERVED = "/gradio_api/file="  # before the path of a file that this server holds
 
 
 class Gate:
-    """ASGI middleware. upload_bytes: the largest file that is taken."""
+    """ASGI middleware.
 
-    def __init__(self, app: Callable[..., Awaitable[None]], upload_bytes: int) -> None:
-        self._app, self._file = app, upload_bytes
+    upload_bytes: the largest file that is taken. prefix: under which a proxy serves the page, "/lab", or nothing.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], upload_bytes: int, prefix: str = "") -> None:
+        self._app, self._file, self._prefix = app, upload_bytes, prefix
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _whole(scope, self._prefix)
         path = str(scope["path"])
         if ADDRESS.match(path.partition("/file=")[2]):
             refusal = PlainTextResponse("This server hands out no pages of other hosts.", 403)
@@ -48,6 +52,18 @@ class Gate:
             await PlainTextResponse(_too_large(most), 413)(scope, receive, send)
             return
         await self._app(scope, _counted(receive, most), send)
+
+
+def _whole(scope: Message, prefix: str) -> Message:
+    """The request with the path that its visitor asked for, whether the proxy cut the prefix off or not: what is
+    mounted below the app is not found else, and would tell an address that leads nowhere.
+    """
+    path, raw = str(scope["path"]), scope.get("raw_path") or b""
+    if not prefix:
+        return scope
+    if path != prefix and not path.startswith(f"{prefix}/"):
+        path, raw = prefix + path, prefix.encode() + raw
+    return {**scope, "path": path, "raw_path": raw, "root_path": prefix}
 
 
 def _counted(receive: Receive, most: int) -> Receive:

@@ -38,8 +38,7 @@ COLOURS = {
 }
 EMPTY_CURVES = "Fidelity of the pruned model against tokens kept, measured on this image and question."
 SHIPPED_NOTICE = (
-    "This small model knows drawn scenes such as the examples, and nothing of photographs. Models that do: "
-    "python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
+    "This small model knows drawn scenes, not photographs. For those: python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
 )
 
 

@@ -4,8 +4,9 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 
-from app import mcp, uploads
+from app import address, mcp, uploads
 from app.settings import NAME, Settings, parse
 from pruning import console
 from pruning.assets import AssetError
@@ -27,6 +28,11 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is reported to anyone
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what is removed at the end is removed then too
+    os.environ.pop("GRADIO_SERVER_NAME", None)  # settings have it; Gradio would try ports there, and not know IPv6
+    try:
+        settings = replace(settings, port=address.free_port(settings.host, settings.port))
+    except ValueError as error:
+        sys.exit(f"{name}: {error}")
     try:
         folder = uploads.private_folder(os.environ)
     except OSError as error:
@@ -61,8 +67,10 @@ def serve(settings: Settings) -> None:
     except ValueError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:
-        sys.exit(
-            f"{name}: cannot listen on {settings.host}:{settings.port} ({error}): free it, or choose another --port"
-        )
-    print(f"IDPruner Lab: {url}" + (f"\nMCP server: {url}{mcp.PATH}" if settings.mcp else ""), flush=True)
+        where = f"{address.bracketed(settings.host)}:{settings.port}"
+        sys.exit(f"{name}: cannot listen on {where} ({error}): free it on 127.0.0.1 too, or choose another --port")
+    url = url.replace("[::]", "[::1]")  # listening everywhere is no address to open
+    below = f" (for the proxy that serves it under {settings.root_path}/)" if settings.root_path else ""
+    mcp_server = f"\nMCP server: {url}{mcp.PATH}{below}" if settings.mcp else ""
+    print(f"IDPruner Lab: {url}{below}{mcp_server}", flush=True)
     demo.block_thread()

@@ -2,7 +2,8 @@
 
 Every option has an environment variable: `IDPRUNER_` + its name in capitals (`IDPRUNER_UPLOAD_LIMIT=10`). The command
 line wins over the environment. On a Hugging Face Space (`SPACE_ID` is set) and in containers that set
-`GRADIO_SERVER_NAME` or `GRADIO_SERVER_PORT`, these give the host and port unless an option or `IDPRUNER_…` does.
+`GRADIO_SERVER_NAME`, `GRADIO_SERVER_PORT` or `GRADIO_ROOT_PATH`, these give host, port and root path unless an option
+or `IDPRUNER_…` does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import urlsplit
+
+from app import address
 
 from pruning import console
 from pruning.assets import version
@@ -39,6 +43,7 @@ class Settings:
     scorer: str = ""  # empty: the one beside the checkpoint
     host: str = "127.0.0.1"
     port: int = 7860
+    root_path: str = ""  # "/lab" or "https://example.org/lab": where a proxy serves the page, no slash at its end
     share: bool = False
     mcp: bool = False
     auth: str = ""  # "user:password", several separated by commas
@@ -57,7 +62,8 @@ class Settings:
         _require(self.device_map in DEVICE_MAPS, "device-map", self.device_map, maps)
         empty = self.models.strip() and any(not part.strip() for part in self.models.split(","))
         _require(not empty, "models", self.models, "hub ids or folders with one comma between, or presets")
-        _require(bool(self.host.strip()), "host", self.host, "an address such as 127.0.0.1 or 0.0.0.0")
+        object.__setattr__(self, "host", address.host(self.host))
+        object.__setattr__(self, "root_path", address.root_path(self.root_path))
         _require(0 <= self.port <= 65535, "port", self.port, "a whole number from 0 to 65535")
         _require(0 < self.upload_limit <= 1000, "upload-limit", self.upload_limit, "megabytes above 0, at most 1000")
         _require(0 < self.cache <= 1_000_000, "cache", self.cache, "megabytes above 0")
@@ -66,6 +72,11 @@ class Settings:
         _require(
             safe, "mcp", self.mcp, "off where --auth is set: its clients cannot log in, and would be let in unasked"
         )
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of a visitor's requests begin with: "/lab", or nothing."""
+        return urlsplit(self.root_path).path
 
     @property
     def model_ids(self) -> list[str]:
@@ -93,6 +104,7 @@ _HELP: Mapping[str, str] = {
     "scorer": "folder or hub id of importance scorer weights for --model (default: those beside the checkpoint)",
     "host": "address to listen on; 0.0.0.0 lets other machines in",
     "port": "port to listen on; 0 takes any that is free",
+    "root_path": "path such as /lab under which a proxy serves the page; or its whole address, where it does not tell",
     "share": "also open a public link through Gradio's relay",
     "mcp": "also serve the named endpoints as MCP tools (needs requirements-mcp.txt)",
     "auth": "user:password that visitors must give; several with commas between",
@@ -140,6 +152,8 @@ def _from_hosting(environment: Mapping[str, str]) -> dict[str, Any]:
         values["host"] = environment["GRADIO_SERVER_NAME"]
     if environment.get("GRADIO_SERVER_PORT", "").isdigit():
         values["port"] = int(environment["GRADIO_SERVER_PORT"])
+    if environment.get("GRADIO_ROOT_PATH"):
+        values["root_path"] = environment["GRADIO_ROOT_PATH"]
     return values
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app import gpu, live, looks, report_views, reports, tradeoff, views
+from app import address, gpu, live, looks, report_views, reports, tradeoff, views
 from app.api import Api
 from app.api_page import endpoints
 from app.batch_page import wire_batch
@@ -59,9 +59,10 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     )
     largest = int(settings.upload_limit * 2**20)
     return {
-        "app_kwargs": {"middleware": [Middleware(Gate, upload_bytes=largest)]},
-        "server_name": settings.host,
+        "app_kwargs": {"middleware": [Middleware(Gate, upload_bytes=largest, prefix=settings.prefix)]},
+        "server_name": address.bracketed(settings.host),
         "server_port": settings.port or None,
+        "root_path": settings.root_path,
         "share": settings.share,
         "mcp_server": settings.mcp,
         "auth": settings.credentials(),

@@ -9,7 +9,7 @@ const slider = (id) => document.querySelector(`#${id} input[type=number], #${id}
 const state = {
   data: null, exact: null, pictures: [], view: { zoom: 1, x: 0, y: 0 }, fit: 1,
   cursor: -1, hover: -1, chosen: -1, tool: "inspect", forced: { in: new Set(), out: new Set() },
-  step: null, playing: 0, frame: 0, late: 0, drag: null, seen: "", telling: 0,
+  step: null, playing: 0, frame: 0, late: 0, drag: null, seen: "", telling: 0, told: "", // told: the forced patches that the server has heard of
 };
 
 function present() {
@@ -115,6 +115,7 @@ function whole() {
   const { width, height } = worldSize();
   const zoom = state.fit;
   state.view = { zoom, x: (canvas.width - width * zoom) / 2, y: (canvas.height - height * zoom) / 2 };
+  takeFingers();
   redraw();
 }
 
@@ -123,6 +124,7 @@ function zoomAt(factor, x, y) {
   const by = zoom / state.view.zoom;
   state.view = { zoom, x: x - (x - state.view.x) * by, y: y - (y - state.view.y) * by };
   if (zoom === state.fit) whole();
+  takeFingers();
   redraw();
 }
 
@@ -169,10 +171,16 @@ function release(token) {
   redraw();
 }
 
+function forcedNow() {
+  return JSON.stringify([[...state.forced.in], [...state.forced.out]]);
+}
+
 // Told once the hand rests: of events in quick succession the server would hear of the first and see the last.
 function tellForced() {
   clearTimeout(state.telling);
   state.telling = setTimeout(() => {
+    if (state.drag) return; // a stroke is told whole, by its end
+    state.told = forcedNow();
     trigger("edit", { key: state.data.key, in: [...state.forced.in], out: [...state.forced.out] });
   }, 250);
 }
@@ -182,6 +190,7 @@ function setTool(tool) {
   for (const button of element.querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
   }
+  takeFingers();
 }
 
 function use(token, first) {
@@ -229,7 +238,10 @@ async function load() {
   if (props.value !== payload) return; // a newer one has come meanwhile
   state.data = unpack(payload);
   state.pictures = pictures;
-  if (!same) Object.assign(state, { cursor: -1, hover: -1, chosen: -1, step: null, forced: { in: new Set(), out: new Set() } });
+  if (!same) {
+    Object.assign(state, { cursor: -1, hover: -1, chosen: -1, step: null, drag: null, forced: { in: new Set(), out: new Set() } });
+    state.told = forcedNow();
+  }
   part("tip").textContent = "";
   resize();
 }
@@ -238,29 +250,11 @@ function bind() {
   const canvas = stage();
   if (canvas.dataset.bound) return; // the component may or may not have built a new one
   canvas.dataset.bound = "yes";
-  canvas.addEventListener("pointerdown", (event) => {
-    if (!state.data) return;
-    canvas.setPointerCapture(event.pointerId);
-    state.drag = { x: event.clientX, y: event.clientY, moved: false, releases: false };
-    if (state.tool !== "inspect") use(under(event), true);
-  });
+  makeDraggable(canvas);
   canvas.addEventListener("pointermove", (event) => {
-    if (!state.data) return;
-    if (!state.drag) { const token = under(event); if (token !== state.hover) { state.hover = token; tell(token); redraw(); } return; }
-    if (state.tool !== "inspect") { use(under(event), false); return; }
-    const dx = event.clientX - state.drag.x, dy = event.clientY - state.drag.y;
-    if (Math.hypot(dx, dy) > 4) state.drag.moved = true;
-    if (state.drag.moved && state.view.zoom > state.fit) {
-      const ratio = canvas.width / canvas.clientWidth;
-      state.view.x += dx * ratio; state.view.y += dy * ratio;
-      Object.assign(state.drag, { x: event.clientX, y: event.clientY });
-      redraw();
-    }
-  });
-  canvas.addEventListener("pointerup", (event) => {
-    if (!state.data || !state.drag) return;
-    if (state.tool !== "inspect") tellForced(); else if (!state.drag.moved) use(under(event), true);
-    state.drag = null;
+    if (!state.data || state.drag) return;
+    const token = under(event);
+    if (token !== state.hover) { state.hover = token; tell(token); redraw(); }
   });
   canvas.addEventListener("pointerleave", () => { state.hover = -1; tell(-1); redraw(); });
   canvas.addEventListener("wheel", (event) => {
@@ -287,6 +281,7 @@ element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button || !state.data) return;
   const canvas = stage();
+  finish(true);
   if (button.dataset.tool) setTool(button.dataset.tool);
   if (button.dataset.zoom === "in") zoomAt(1.5, canvas.width / 2, canvas.height / 2);
   if (button.dataset.zoom === "out") zoomAt(1 / 1.5, canvas.width / 2, canvas.height / 2);

@@ -112,5 +112,32 @@ window.quality = (() => {
     return { where: named(element), shown: outlined(element) || Boolean(element.closest("label") && outlined(element.closest("label"))) };
   }
 
-  return { faintTexts, faintControls, unexplained, focus };
+  // Where the last line of an element's texts ends.
+  function lowest(element) {
+    const range = document.createRange(), walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    let bottom = 0;
+    while (walker.nextNode()) {
+      if (!walker.currentNode.textContent.trim()) continue;
+      range.selectNodeContents(walker.currentNode);
+      bottom = Math.max(bottom, range.getBoundingClientRect().bottom);
+    }
+    return bottom;
+  }
+
+  // Texts of which a part is cut off and cannot be scrolled to: {selector: text}.
+  function cutTexts() {
+    const found = {}, hides = /hidden|clip/;
+    for (const element of root().querySelectorAll("*")) {
+      const style = getComputedStyle(element), box = element.getBoundingClientRect();
+      if (!element.checkVisibility(SHOWN) || box.width < 2 || element.closest(".visually-hidden, .sr-only, [aria-hidden=true]")) continue;
+      const field = element.matches("input:not([type=range])");
+      if (!field && !element.innerText?.trim()) continue;
+      const wide = (field || hides.test(style.overflowX)) && element.scrollWidth > element.clientWidth + 1;
+      const high = hides.test(style.overflowY) && element.scrollHeight > element.clientHeight + 1 && lowest(element) > box.bottom + 1;
+      if (wide || high) found[named(element)] = field ? element.value : element.innerText.trim().slice(0, 60);
+    }
+    return found;
+  }
+
+  return { faintTexts, faintControls, unexplained, cutTexts, focus };
 })();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import TimeoutError
 
+from app.examples import EXAMPLES
 from tests.visits import seconds_to_stop
 
 pytestmark = pytest.mark.browser
@@ -164,6 +166,43 @@ def test_edges_and_icons_stand_out(found):
     assert found["controls"] == {}
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_texts_are_read_in_full(shipped_page, chromium, width):
+    tab, _ = visit(shipped_page.url, chromium)
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.evaluate(MEASURES)
+    assert {view: cut for view in tour(tab) if (cut := tab.evaluate("quality.cutTexts()"))} == {}
+    tab.context.close()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_long_notices_and_names_are_read_in_full(shipped_page, chromium, tmp_path, width):
+    """Without pointing at them: what has to be done often stands at their end."""
+    tab, _ = visit(shipped_page.url, chromium)
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.evaluate(MEASURES)
+    words = "is there a xylophone beside the hippopotamus, an elephant, a giraffe or a rhinoceros? " + "W" * 90
+    tab.fill("#question textarea", words)
+    tab.click("#ask")
+    tab.wait_for_selector("#hint >> text=It will guess.")
+    assert tab.inner_text("#about-model").endswith("python app.py --model Qwen/Qwen2.5-VL-3B-Instruct")
+    tab.evaluate(
+        "document.querySelector('#about-method').innerHTML = '<p class=about-method>' + 'needs more '.repeat(40)"
+    )
+    tab.wait_for_selector("#report .badge.same, #report .badge.other")
+    assert tab.evaluate("quality.cutTexts()") == {}
+    name = "a picture " * 9 + "with_a_name_that_breaks_nowhere" * 3
+    shutil.copy(EXAMPLES[0].path, tmp_path / f"{name}.png")
+    tab.get_by_role("tab", name="Many images").click()
+    tab.set_input_files("#batch-files input[type=file]", tmp_path / f"{name}.png")
+    tab.wait_for_selector("#batch-run:enabled")
+    tab.click("#batch-run")
+    tab.wait_for_selector(".batch-card .badge.same, .batch-card .badge.other")
+    assert tab.evaluate("quality.cutTexts()") == {}
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.context.close()
+
+
 def test_the_focus_is_seen_everywhere(found):
     assert found["focus"] == {}
 
@@ -180,6 +219,8 @@ def test_the_measures_see_what_is_wrong(shipped_page, chromium):
     assert [where.strip() for where in unexplained(tab)] == ["#stage > button ·", "#stage > input"]
     assert len(nameless(tab)) == 1
     assert any("#ask" in where for where in unfocused(tab, 30))
+    tab.add_style_tag(content=".notice { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }")
+    assert any(".notice" in where for where in tab.evaluate("quality.cutTexts()"))
     tab.context.close()
 
 

@@ -1,7 +1,16 @@
 """Settings: command line over environment over hosting, and messages that name value and rule."""
 
+import errno
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
 import pytest
 
+from app import address
 from app.settings import Settings, parse
 
 
@@ -69,6 +78,110 @@ def test_wrong_values_exit_with_a_message(arguments, words, capsys):
     assert stop.value.code == 2
     message = capsys.readouterr().err
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("told", "taken", "prefix"),
+    [
+        ("", "", ""),
+        ("/", "", ""),
+        ("lab", "/lab", "/lab"),
+        ("/lab/", "/lab", "/lab"),
+        ("a/b.c/d-e", "/a/b.c/d-e", "/a/b.c/d-e"),
+        ("https://example.org", "https://example.org", ""),
+        ("https://example.org:8443/lab/", "https://example.org:8443/lab", "/lab"),
+    ],
+)
+def test_root_paths(told, taken, prefix):
+    for settings in (parse(["--root-path", told], {}), parse([], {"IDPRUNER_ROOT_PATH": told})):
+        assert (settings.root_path, settings.prefix) == (taken, prefix)
+    assert parse([], {"GRADIO_ROOT_PATH": told}).root_path == taken
+
+
+@pytest.mark.parametrize(
+    "told", ["//", "/a//b", "/lab//", "http://", "https:///lab", "ftp://x/lab", "/..", "../lab", "/a?b", "/a#b", "a b"]
+)
+def test_bad_root_paths(told, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--root-path", told], {})
+    message = capsys.readouterr().err
+    assert all(word in message for word in ("--root-path", repr(told), "/lab")), message
+
+
+@pytest.mark.parametrize("told", ["127.0.0.1:80", "[::1]:80", "http://127.0.0.1", "fe80::1%eth0", "a b", "[]"])
+def test_bad_hosts(told, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--host", told], {})
+    message = capsys.readouterr().err
+    assert all(word in message for word in ("--host", repr(told), "127.0.0.1", "::1", "--port")), message
+
+
+def test_an_address_may_come_in_brackets():
+    assert parse(["--host", " [::1] "], {}).host == "::1"
+    assert [address.bracketed(name) for name in ("::1", "localhost", "0.0.0.0")] == ["[::1]", "localhost", "0.0.0.0"]
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "no-such-host.invalid", "a..b", "x" * 64 + ".example", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_named(host):
+    with pytest.raises(ValueError, match="--host") as caught:
+        address.free_port(host, 0)
+    assert all(word in str(caught.value) for word in (repr(host), "127.0.0.1", "0.0.0.0"))
+    assert "--port" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::1", "::"])
+def test_a_free_port_is_free_and_one_in_use_is_told(host):
+    port = address.free_port(host, 0)
+    assert port > 0
+    assert address.free_port(host, port) == port
+    here, family = ("::1", socket.AF_INET6) if ":" in host else ("127.0.0.1", socket.AF_INET)
+    told = pytest.raises(ValueError, match=f"--port is {port}, which is in use on {host}: free it")
+    with socket.create_server((here, port), family=family), told:
+        address.free_port(host, port)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.EACCES, ["--port is 80", "1024"]), (errno.EADDRNOTAVAIL, ["--host is '127.0.0.1'"]), (errno.EIO, [":80"])],
+)
+def test_what_the_system_refuses_is_told(number, words, monkeypatch):
+    class Refusing(socket.socket):
+        def bind(self, where):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    with pytest.raises(ValueError, match="--") as caught:
+        address.free_port("127.0.0.1", 80)
+    assert all(word in str(caught.value) for word in words)
+
+
+def start(*arguments, **environment):
+    command = [sys.executable, "app.py", *arguments]
+    where = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    root = Path(__file__).resolve().parents[1]
+    return subprocess.Popen(command, cwd=root, env=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_wrong_host_ends_the_start_in_one_line():
+    with start("--host", "999.1.1.1") as app:
+        out, err = app.communicate(timeout=60)
+    assert app.returncode == 1
+    assert out == ""
+    assert err.startswith("app.py: --host is '999.1.1.1'")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{}, {"GRADIO_SERVER_NAME": "::1"}], ids=["option", "hosting"])
+def test_the_app_listens_on_ipv6(environment, tmp_path):
+    option = [] if environment else ["--host", "::1"]
+    with start("--port", "0", *option, **environment, GRADIO_TEMP_DIR=str(tmp_path)) as app:
+        try:
+            url = app.stdout.readline().split()[-1]
+            assert url.startswith("http://[::1]:"), app.stderr.read()
+            assert httpx.get(f"{url}config").json()["root"] == url.rstrip("/")
+        finally:
+            app.terminate()
 
 
 def test_wrong_environment_names_the_variable(capsys):
