@@ -272,7 +272,8 @@ def test_a_stopped_sweep_keeps_its_points_on_the_page_and_frees_the_device(engin
 
 
 @pytest.mark.parametrize(
-    ("question", "words"), [("", "empty"), ("  \n", "empty"), ("x" * 10_000, "10,000"), (None, "empty")]
+    ("question", "words"),
+    [("", "empty"), ("  \n", "empty"), ("x" * 10_000, "10,000"), (None, "empty"), ("why \ud83d?", "half a character")],
 )
 def test_questions_are_checked(question, words):
     with pytest.raises(ValueError, match=words):
