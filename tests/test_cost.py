@@ -33,7 +33,7 @@ def test_flops_are_those_of_the_model(language_model, n: int) -> None:
     assert prefill_flops(language_model.config, n) == counter.get_total_flops() - square
     held = sum(
         t.nbytes
-        for layer in getattr(output, cache_name(type(language_model))).layers
+        for layer in getattr(output, cache_name(type(language_model).forward)).layers
         for t in (layer.keys, layer.values)
     )
     assert kv_cache_bytes(language_model.config, n, torch.float32) == held

@@ -34,7 +34,7 @@ def forward(
     `mask` covers what the cache holds and the new tokens. It is never left out: without one, gaps in the positions
     would be taken for borders between packed sequences.
     """
-    more: dict[str, Any] = {cache_name(type(model)): cache}
+    more: dict[str, Any] = {cache_name(type(model).forward): cache}
     if visual is not None and visual.marked:
         more["token_type_ids"] = (ids == visual.token_id).long()
     output = model(
@@ -46,10 +46,10 @@ def forward(
         logits_to_keep=keep,
         **more,
     )
-    return output.logits.float(), getattr(output, cache_name(type(model)))
+    return output.logits.float(), getattr(output, cache_name(type(model).forward))
 
 
 @functools.cache
-def cache_name(kind: Any) -> str:
-    """What models of a class call their KV cache, in and out: `past_key_values` up to 5.23, `cache` from then on."""
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+def cache_name(method: Any) -> str:
+    """What a model's `forward` calls the KV cache, in and out: `past_key_values` up to 5.23, `cache` from then on."""
+    return "cache" if "cache" in inspect.signature(method).parameters else "past_key_values"

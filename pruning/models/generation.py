@@ -164,6 +164,7 @@ def _steps(
     image = visual if known == 0 else None
     following = positions.amax(-1, keepdim=True) + 1  # (3, B, 1) or (B, 1)
     feed, at = ids[:, known:], positions[..., known:]
+    broken = torch.tensor(BROKEN, device=device)
     while not (cancel is not None and cancel.is_set()):
         logits, memory.cache = forward(model, feed, at, mask, memory.cache, image)
         memory.add(feed, at)
@@ -172,7 +173,7 @@ def _steps(
             scores = penalty(ids, scores)
         feed, at, image = scores.argmax(-1, keepdim=True), following, None
         # NaN counts as the largest, so what was picked tells of all of them.
-        yield torch.where(scores.gather(-1, feed).isfinite(), feed, BROKEN)
+        yield torch.where(scores.gather(-1, feed).isfinite(), feed, broken)
         ids, following = torch.cat([ids, feed], dim=1), following + 1
         mask = torch.cat([mask, mask[:, -1:]], dim=1)
 
