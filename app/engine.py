@@ -20,6 +20,7 @@ from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.importance import best_source, raw_importance, signals_for
 from pruning.overrides import with_overrides
+from pruning.text import check_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,13 +152,15 @@ class Engine:
 
 
 def checked_question(question: object) -> str:
-    """The question without surrounding blanks. Raises ValueError when it is empty or too long; never repeats it."""
+    """The question without surrounding blanks. Raises ValueError for one that is empty or too long, or holds half a
+    character; never repeats it.
+    """
     text = question.strip() if isinstance(question, str) else ""
     if not text:
         raise ValueError("The question is empty: type one, for example “what color is the star?”")
     if len(text) > MAX_QUESTION:
         raise ValueError(f"The question has {len(text):,} characters, at most {MAX_QUESTION:,} are allowed: shorten it")
-    return text
+    return check_text("The question", text)
 
 
 def _selection_weight(selection: Selection) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -99,9 +100,10 @@ def uploads_only(move: Callable[..., Awaitable[str | None]]) -> Callable[..., Aw
 
 def _uploaded(address: str | Path, folder: Path) -> str:
     """The path of the upload that an address of this server names. Raises the visitor's message for any other."""
-    path = Path(unquote(str(address).partition(SERVED)[2])).resolve()
-    if SERVED in str(address) and path.is_relative_to(folder.resolve()) and path.is_file():
-        return str(path)
+    with suppress(ValueError):  # of what no path can hold
+        path = Path(unquote(str(address).partition(SERVED)[2])).resolve()
+        if SERVED in str(address) and path.is_relative_to(folder.resolve()) and path.is_file():
+            return str(path)
     raise message_for(
         ValueError("This server fetches no files from other addresses: upload the file, or send it as a data: URL")
     )

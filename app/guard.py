@@ -18,6 +18,7 @@ from typing import Any
 import gradio as gr
 
 from app.device import DeviceFullError
+from pruning.text import printable
 
 LOG = logging.getLogger("idpruner.app")
 ONCE = 2.0  # seconds in which a visitor is told the same thing once: one change on the page starts several events
@@ -65,7 +66,7 @@ def message_for(error: Exception) -> gr.Error:
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "an unknown place"
     LOG.warning("%s in %s", type(error).__name__, place)
     if isinstance(error, (ValueError, DeviceFullError, TimeoutError)):
-        return gr.Error(str(error), title="Please check", print_exception=False)
+        return gr.Error(printable(str(error)), title="Please check", print_exception=False)
     LOG.error("unexpected %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     told = f"Something failed inside the app ({type(error).__name__}). Try again; the server's log names the place."
     return gr.Error(told, title="Error", print_exception=False)

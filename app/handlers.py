@@ -22,6 +22,7 @@ from app.session import Session, Setting
 from app.tradeoff import Measured
 from app.updates import talk_buttons
 from pruning.palettes import PAGE
+from pruning.text import check_text
 from pruning.verdict import NO_REFERENCE
 
 
@@ -56,7 +57,7 @@ class Handlers:
     def hint(self, request: gr.Request, session: Session, question: str) -> str:
         """Names the words that the model cannot know."""
         with self._at_work(request, session) as (engine, _):
-            unknown = engine.unknown_words(question or "")[:6]
+            unknown = engine.unknown_words(check_text("The question", question or ""))[:6]
         if not unknown:
             return ""
         return markup.notice(f"Not in this model's vocabulary: {', '.join(unknown)}. It will guess.", "warn")

@@ -8,12 +8,15 @@ file beside this one.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import gradio as gr
+from gradio import processing_utils
 from gradio.blocks import Block
 
 from app.gate import uploads_only
+from app.guard import message_for
 
 
 def image_input(value: str | None = None, **options: Any) -> gr.Image:
@@ -40,9 +43,27 @@ def _in_range(component: gr.Slider, payload: Any) -> Any:
     return payload  # no number: the values' own checks say so
 
 
+def _told(move: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Gradio's function that gets hold of the files in a component's data. What it raises for a path that no upload
+    has, or that no file can have, it tells nobody: that becomes the visitor's message.
+    """
+
+    async def told(data: Any, block: Any, *, check_in_upload_folder: bool = False, **options: Any) -> Any:
+        try:
+            return await move(data, block, check_in_upload_folder=check_in_upload_folder, **options)
+        except (ValueError, OSError) as error:
+            if isinstance(error, gr.Error) or not check_in_upload_folder:  # told already, or the app's own file
+                raise
+            words = "A file that is named was not uploaded here: upload it, and name the path that this gives"
+            raise message_for(ValueError(words)) from error
+
+    return told
+
+
 gr.Slider.preprocess = _in_range  # type: ignore[method-assign]
 gr.Image.preprocess = _path  # type: ignore[method-assign, assignment]
 gr.File.preprocess = _paths  # type: ignore[method-assign, assignment]
 Block.async_move_resource_to_block_cache = uploads_only(  # type: ignore[method-assign]
     Block.async_move_resource_to_block_cache
 )
+processing_utils.async_move_files_to_cache = _told(processing_utils.async_move_files_to_cache)

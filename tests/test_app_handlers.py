@@ -71,5 +71,11 @@ def test_a_visitor_is_told_the_same_thing_once_for_one_change(monkeypatch):
     assert shown("one", "both 0")
 
 
+def test_messages_can_always_be_sent():
+    told = message_for(ValueError("no model caf\udce9 or \ud83d, but 星🌟")).message
+    assert told == "no model caf\\udce9 or \\ud83d, but 星🌟"
+    assert told.encode()
+
+
 def test_expected_errors_keep_their_words():
     assert "at most 1" in str(message_for(ValueError("must be at most 1")))

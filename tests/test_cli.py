@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from pruning.__main__ import main
 from pruning.allocation import selector
@@ -281,6 +284,45 @@ def test_as_a_program() -> None:
     assert all(command in shown.stdout for command in ("answer", "sweep", "scenes", "methods", "bench"))
     with pytest.raises(SystemExit, match="2"):
         main(["draw"])
+
+
+def program(*arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "pruning", *arguments], env=environment, capture_output=True)
+
+
+def test_a_healthy_run_says_nothing_beside_its_result(picture: str, tmp_path: Path) -> None:
+    for command in (("answer",), ("sweep", "--methods", "idpruner", "--retention", "0.5")):
+        done = program(command[0], picture, "how many crosses are there?", *command[1:])
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout
+
+
+def test_bytes_that_are_no_utf_8_are_told_on_the_command_line(picture: str, tmp_path: Path) -> None:
+    done = program("answer", picture, b"caf\xe9?")
+    assert done.returncode == 2
+    assert done.stderr == b"error: The question holds the byte 0xE9, which is no UTF-8, at place 4: send it as UTF-8\n"
+    named = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(os.fsencode(picture), named)
+    assert program("answer", named, "how many crosses are there?").returncode == 0  # a name may be any bytes
+    done = program("answer", picture, "what", "--model", b"mod\xe9l")
+    assert done.returncode == 2
+    assert b"neither a folder here nor a hub id" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_model_that_gives_no_numbers_gets_no_verdict(picture: str, tiny_folder: Path, tmp_path: Path, capsys) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "damaged"))
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("layers.0.mlp.down_proj.weight") and "visual" not in name)
+    weights[name][...] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    for command in ("answer", "sweep"):
+        assert main([command, picture, QUESTION, "--model", str(folder)]) == 2
+        told = capsys.readouterr()
+        assert "NaN or infinite numbers in dtype float32" in told.err
+        assert "download the checkpoint again" in told.err
+        assert told.out == ""
 
 
 def test_bench_times_every_method(capsys) -> None:

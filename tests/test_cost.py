@@ -5,6 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.cost import kv_cache_bytes, prefill_flops
+from pruning.models.forward import cache_name
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,11 @@ def test_flops_are_those_of_the_model(language_model, n: int) -> None:
     # The eager kernel multiplies the whole n × n square, half of which the causal mask throws away.
     square = 3 * (4 * n * n - 2 * n * (n + 1)) * 48
     assert prefill_flops(language_model.config, n) == counter.get_total_flops() - square
-    held = sum(t.nbytes for layer in output.past_key_values.layers for t in (layer.keys, layer.values))
+    held = sum(
+        t.nbytes
+        for layer in getattr(output, cache_name(type(language_model).forward)).layers
+        for t in (layer.keys, layer.values)
+    )
     assert kv_cache_bytes(language_model.config, n, torch.float32) == held
 
 

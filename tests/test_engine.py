@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app import tradeoff
+from app import batch, tradeoff
 from app.answering import Asked, answers
 from app.device import DeviceFullError, Task
 from app.engine import Engine, checked_question
@@ -22,6 +22,7 @@ from pruning.budget import keep_count
 from pruning.draw import STYLES
 from pruning.images import ImageError
 from pruning.method import METHODS, make
+from pruning.models import ModelError
 from tests.visits import QUESTION, keep, look
 
 
@@ -200,6 +201,30 @@ def test_a_failure_in_the_model_reaches_the_reader(engine, saved, monkeypatch):
     assert engine.resources.device.idle_within(1)
 
 
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_model_that_gives_no_numbers_gets_no_verdict(engine, saved, monkeypatch, after):
+    session, kind, passes = look(engine, saved(91)), type(engine.vlm.model), []
+    plain, setting = kind.forward, keep("idpruner", 0.5)
+
+    def broken(self, *values, **named):
+        passes.append(1)
+        output = plain(self, *values, **named)
+        output.logits = output.logits * (torch.nan if len(passes) > after else 1)
+        return output
+
+    broken.__wrapped__ = plain
+    monkeypatch.setattr(kind, "forward", broken)
+    seen = []
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        seen.extend(reports(engine, session, setting, Task()))
+    assert seen
+    assert all(report.agree is None and report.fidelity is None for report in seen)
+    assert bool(seen[-1].full.text) == bool(after)
+    *_, last = batch.run(engine, [batch.Item("one", session)], setting, Task())
+    assert (last.stage, last.items[0].agree, last.items[0].fidelity) == ("done", None, None)
+    assert "NaN or infinite" in last.items[0].problem
+
+
 def test_tasks_belong_to_their_owner_and_are_forgotten(engine):
     mine, theirs = engine.resources.tasks.begin("ann", "answer"), engine.resources.tasks.begin("bob", "answer")
     engine.resources.tasks.stop("ann", "sweep")
@@ -272,7 +297,8 @@ def test_a_stopped_sweep_keeps_its_points_on_the_page_and_frees_the_device(engin
 
 
 @pytest.mark.parametrize(
-    ("question", "words"), [("", "empty"), ("  \n", "empty"), ("x" * 10_000, "10,000"), (None, "empty")]
+    ("question", "words"),
+    [("", "empty"), ("  \n", "empty"), ("x" * 10_000, "10,000"), (None, "empty"), ("why \ud83d?", "half a character")],
 )
 def test_questions_are_checked(question, words):
     with pytest.raises(ValueError, match=words):

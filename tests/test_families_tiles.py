@@ -203,13 +203,13 @@ def test_gemma_sees_images_both_ways_and_windows_of_what_is_left(tiny: Vlm, nois
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lengths of all token sequences that go through the language model from now on."""
     lengths: list[int] = []
-    plain = generation._forward
+    plain = generation.forward
 
     def counted(model, ids, *rest, **named):
         lengths.append(ids.shape[1])
         return plain(model, ids, *rest, **named)
 
-    monkeypatch.setattr(generation, "_forward", counted)
+    monkeypatch.setattr(generation, "forward", counted)
     return lengths
 
 

@@ -1,11 +1,16 @@
 """Streams, end tokens, log-probabilities, bad arguments; answers of every family are compared elsewhere."""
 
 import threading
+import warnings
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pruning.models import ModelError, Sample
+from pruning.models.forward import forward
+from pruning.models.kv_memory import KVMemory
 from tests import library
 
 QUESTIONS = ["What color is the star?", "how many", "is there a red circle left of the ring ?"]
@@ -137,3 +142,116 @@ def test_pieces_add_up_to_the_text(any_vlm, noise) -> None:
     assert len(pieces) == len(answer.ids)
     assert "".join(pieces) == answer.text
     assert any_vlm.pieces([]) == []
+
+
+# The model library's name for the cache
+
+
+def test_the_cache_goes_by_the_name_that_the_model_s_signature_has(any_vlm, noise) -> None:
+    encoded = any_vlm.encode([noise(112, 112)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert any_vlm.answer(encoded, "how many", max_new_tokens=2).ids
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_either_name_of_the_cache_goes_in_and_comes_out(name: str) -> None:
+    class Model:
+        def __call__(self, **given):
+            return self.forward(**given)
+
+        def forward(self, **given):
+            raise NotImplementedError
+
+    def new(self, input_ids, cache=None, **_):
+        return SimpleNamespace(logits=torch.zeros(1, 1, 3), cache=(cache or 0) + 1)
+
+    def old(self, input_ids, past_key_values=None, **_):
+        return SimpleNamespace(logits=torch.zeros(1, 1, 3), past_key_values=(past_key_values or 0) + 1)
+
+    Model.forward = {"cache": new, "past_key_values": old}[name]
+    ids, held = torch.zeros(1, 1, dtype=torch.long), None
+    for _ in range(2):
+        _, held = forward(Model(), ids, ids, ids, held, None)
+    assert held == 2
+
+
+# Numbers that are no numbers
+
+
+@pytest.fixture
+def broken(tiny_vlm, monkeypatch):
+    """broken(step, row) -> the model whose logits are NaN from that pass on, in one row or at one token alone."""
+
+    def breaks(step: int, at: slice = slice(None), value: float = float("nan")) -> None:
+        passes, plain = [], type(tiny_vlm.model).forward
+
+        def poisoned(self, *values, **named):
+            passes.append(1)
+            output = plain(self, *values, **named)
+            if len(passes) > step:
+                output.logits[..., at] = value
+            return output
+
+        poisoned.__wrapped__ = plain
+        monkeypatch.setattr(type(tiny_vlm.model), "forward", poisoned)
+
+    return breaks
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(slice(None), "nan"), (slice(7, 8), "nan"), (slice(7, 8), "inf"), (slice(None), "-inf")]
+)
+def test_no_word_comes_of_logits_that_are_not_finite(tiny_vlm, noise, broken, at: slice, value: str) -> None:
+    encoded = tiny_vlm.encode([noise(112, 112)])
+    broken(0, at, float(value))
+    with pytest.raises(
+        ModelError, match=r"on the prompt.*dtype float32.*damaged, download the checkpoint again"
+    ) as said:
+        next(tiny_vlm.generate(encoded, "how many"))
+    assert "load it with" not in str(said.value)
+    with pytest.raises(ModelError, match="on the prompt"):
+        tiny_vlm.answer_batch([Sample(encoded, "how many"), Sample(encoded, "what")])
+    with pytest.raises(ModelError, match="how likely an answer is"):
+        tiny_vlm.logprobs(encoded, "how many", [5, 6], [None])
+
+
+def test_words_that_a_model_rules_out_are_no_fault(tiny_vlm, noise, broken) -> None:
+    encoded = tiny_vlm.encode([noise(112, 112)])
+    broken(0, slice(0, 5), float("-inf"))
+    assert min(tiny_vlm.answer(encoded, "how many", max_new_tokens=3).ids) >= 5
+    (found,) = tiny_vlm.logprobs(encoded, "how many", [5, 6], [None])
+    assert found[:, :5].isneginf().all()
+
+
+def test_an_answer_that_breaks_later_keeps_its_words_and_no_memory(tiny_vlm, noise, broken) -> None:
+    encoded, memory = tiny_vlm.encode([noise(112, 112)]), KVMemory()
+    broken(2)
+    said = tiny_vlm.generate(encoded, "how many", memory=memory)
+    assert [next(said).finish, next(said).finish] == [None, None]
+    with pytest.raises(ModelError, match="after 2 tokens of its answer"):
+        next(said)
+    assert (len(memory), memory.nbytes) == (0, 0)
+
+
+def test_a_batch_that_breaks_later_gives_no_answers(tiny_vlm, noise, broken) -> None:
+    encoded = tiny_vlm.encode([noise(112, 112)])
+    broken(2)
+    with pytest.raises(ModelError, match="after 2 tokens of its answer"):
+        tiny_vlm.answer_batch([Sample(encoded, "how many"), Sample(encoded, "what")])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"), [("float16", "load it with dtype bfloat16 or float32"), ("bfloat16", "damaged, download")]
+)
+def test_the_remedy_is_one_that_can_help(tiny_folder, noise, monkeypatch, dtype: str, remedy: str) -> None:
+    from pruning.models import load
+
+    vlm = load(tiny_folder, dtype=dtype)
+    encoded = vlm.encode([noise(112, 112)])
+    vlm.model.lm_head.weight.data = vlm.model.lm_head.weight.data * float("inf")
+    with pytest.raises(ModelError, match=rf"dtype {dtype}: .*{remedy}"):
+        vlm.answer(encoded, "how many")
+    monkeypatch.setattr(vlm.model, "is_loaded_in_8bit", True, raising=False)
+    with pytest.raises(ModelError, match="quantization none"):
+        vlm.answer(encoded, "how many")

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, limit_threads, load
+from pruning.models import ModelError, Turn, limit_threads, load
 from pruning.models.devices import choose_device, choose_dtype
 from pruning.models.footprint import readable
+from pruning.models.generation import stop_ids
 
 ATTENTION = "vision_attention@-1"
 
@@ -188,6 +189,104 @@ def test_models_of_other_kinds(settings: dict[str, Any], reason: str, tiny_folde
     with pytest.raises(ModelError, match=reason) as caught:
         load(folder)
     assert str(folder) in str(caught.value)
+
+
+LIST = "{% for m in messages %}{{ m['role'] }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (f"{LIST}\n{{{{ m['content'] ", r"TemplateSyntaxError: .*; line 2: {{ m\['content'\]"),
+        (f"{LIST}\n  {{{{ raise_exception('no system role') }}}}{{% endfor %}}",
+         r"TemplateError: no system role; line 2: {{ raise_exception\('no system role'\) }}{% endfor %}\)"),
+        (f"{LIST}{{{{ '<user>' + m['content'] }}}}{{% endfor %}}", "TypeError: .*line 1: .*for text alone do not fit"),
+        ("a\n\n{{ strftime_now2('%d') }}", "UndefinedError: 'strftime_now2' is undefined; line 3: {{ strftime_now2"),
+        ("{{ 1 // 0 }}" + "x" * 500, "ZeroDivisionError: .*line 1: {{ 1 // 0 }}x+…"),
+        ("{{ ''.__class__.__mro__ }}", "SecurityError"),
+        (f"{LIST}{{{{ m['content'] }}}}{{% endfor %}}", r"writes 0 image tokens '<\|image_pad\|>' for 1 pictures"),
+        ("<|image_pad|><|image_pad|>", "writes 2 image tokens"),
+        ("<|image_pad|>", "leaves out the question"),
+        ({"rag": "a", "tool_use": "b"}, "must be one text or named 'default', not templates by the names 'rag', 'tool"),
+    ],
+    ids=["syntax", "raises", "text-only", "undefined", "long", "unsafe", "no-image", "twice", "no-question", "names"],
+)  # fmt: skip
+def test_chat_templates_are_tried_when_a_model_is_loaded(
+    template: str | dict[str, str], reason: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_folder, tmp_path, "chat_template.jinja")
+    if isinstance(template, str):
+        (folder / "chat_template.jinja").write_text(template)
+    else:
+        listed = [{"name": name, "template": text} for name, text in template.items()]
+        edit(folder / "tokenizer_config.json", chat_template=listed)
+    with pytest.raises(ModelError, match=reason) as caught:
+        load(folder)
+    assert str(caught.value).startswith(f"{folder}: the chat template")
+
+
+@pytest.mark.parametrize("given", [None, 7, ["a"], b"<|image_pad|>"])
+def test_what_is_no_text_is_no_prompt(given: object, tiny_vlm, noise, monkeypatch) -> None:
+    encoded = tiny_vlm.encode([noise(90, 60)])
+    monkeypatch.setattr(tiny_vlm.tokenizer, "apply_chat_template", lambda *_, **__: given)
+    with pytest.raises(ModelError, match=f"gives {type(given).__name__} in place of text"):
+        tiny_vlm.prompt(encoded, "what")
+
+
+def test_a_template_that_fails_on_a_later_turn_is_told_there(tiny_folder: Path, tmp_path: Path, noise) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    more = "{% if messages|length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(more + (folder / "chat_template.jinja").read_text())
+    vlm = load(folder)
+    encoded = vlm.encode([noise(90, 60)])
+    assert vlm.prompt(encoded, "what").n
+    with pytest.raises(ModelError, match="one turn only; line 1"):
+        vlm.prompt(encoded, "what", [Turn("how many", "two")])
+
+
+def test_of_several_templates_the_default_is_taken(tiny_folder: Path, tmp_path: Path, noise) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    listed = [{"name": "default", "template": template}, {"name": "rag", "template": "none"}]
+    edit(folder / "tokenizer_config.json", chat_template=listed)
+    vlm = load(folder)
+    assert vlm.answer(vlm.encode([noise(90, 60)]), "what", max_new_tokens=1).ids
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        ("config.json", {"image_token_id": 900}, "image token is number 900, but the tokenizer has 68 tokens and the"),
+        ("config.json", {"image_token_id": -1}, "image token is number -1"),
+        ("generation_config.json", {"eos_token_id": [900, 901]}, "never end: the end token is number 900, .* 68 embed"),
+    ],
+)
+def test_tokens_that_every_prompt_needs_must_be_the_model_s(
+    file: str, changes: dict[str, Any], reason: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    edit(folder / file, **changes)
+    with pytest.raises(ModelError, match=reason):
+        load(folder)
+
+
+def test_marks_of_the_template_must_be_the_model_s(tiny_folder: Path, tmp_path: Path, noise) -> None:
+    from transformers import AutoTokenizer
+
+    folder = copy(tiny_folder, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<|turn|>"])
+    tokenizer.chat_template = "<|turn|>" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"writes '<\|turn\|>', token number 68, .* 69 tokens and the model 68 emb"):
+        load(folder)
+
+
+def test_of_several_end_tokens_one_must_be_the_model_s(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    edit(folder / "generation_config.json", eos_token_id=[900, 2])
+    assert stop_ids(load(folder).model) == {2}
 
 
 @pytest.mark.parametrize(

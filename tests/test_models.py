@@ -1,5 +1,6 @@
 """Encoding, geometry, prompts and signals."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from pruning.grids import Grid
-from pruning.models import load
+from pruning.models import ModelError, Turn, load
 from pruning.models.geometry import token_rects
 from pruning.models.question import content_token_ids
 
@@ -132,6 +133,88 @@ def test_question_words(tiny_vlm) -> None:
     assert words("星 star") == ["star"]
 
 
+# Numbers that are no numbers
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"), [("float32", "damaged, download"), ("float16", "load it with dtype bfloat16 or float32")]
+)
+def test_a_tower_that_gives_no_numbers_is_refused_with_what_helps(tiny_folder, noise, dtype: str, remedy: str) -> None:
+    vlm = load(tiny_folder, dtype=dtype)
+    vlm.model.model.visual.merger.mlp[0].bias.data[3] = torch.nan
+    with pytest.raises(ModelError, match=rf"vision tower of {vlm.title} .* dtype {dtype}: .*{remedy}") as said:
+        vlm.encode([noise(60, 60)])
+    assert (dtype == "float32") == ("load it with" not in str(said.value))
+
+
+def test_levels_and_signals_beside_the_features_are_looked_at_too(tiny, noise, monkeypatch) -> None:
+    from pruning.models import tower_signals
+
+    plain = tower_signals.run
+    for family, needs, spoil in (
+        ("qwen3-vl", frozenset[str](), lambda rows, signals: rows.deepstack[1]),
+        ("llava", frozenset({ATTENTION}), lambda rows, signals: signals[ATTENTION]),
+    ):
+
+        def run(*values, spoil=spoil):
+            rows, signals = plain(*values)
+            spoil(rows, signals)[0] = torch.inf
+            return rows, signals
+
+        monkeypatch.setattr(tower_signals, "run", run)
+        with pytest.raises(ModelError, match="vision tower"):
+            tiny(family).encode([noise(60, 60)], needs)
+
+
+def test_scores_and_embeddings_that_are_no_numbers_are_refused(tiny_folder, noise) -> None:
+    vlm = load(tiny_folder)
+    encoded = vlm.encode([noise(60, 60)])
+    vlm.scorer.q_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(ModelError, match=r"importance scorer .*choose another importance source"):
+        vlm.tokens(encoded, "", frozenset({"scorer"}))
+    vlm.model.get_input_embeddings().weight.data = vlm.model.get_input_embeddings().weight.data * torch.nan
+    with pytest.raises(ModelError, match="word embeddings"):
+        vlm.tokens(encoded, "what color", frozenset({"question"}))
+
+
+# Tokens without an embedding
+
+
+@pytest.fixture
+def wordy(tiny_folder: Path, tmp_path: Path):
+    """The tiny model with two tokens more in its tokenizer than it has embeddings."""
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "wordy"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<|extra|>", "zebra"])
+    tokenizer.save_pretrained(folder)
+    return load(folder)
+
+
+def test_words_without_an_embedding_are_named_with_both_counts(wordy, tiny_vlm, noise) -> None:
+    encoded, size = wordy.encode([noise(60, 60)]), len(wordy.model.get_input_embeddings().weight)
+    assert wordy.answer(encoded, "what color", max_new_tokens=4).ids  # harmless until one is used
+    said = rf"'zebra', token number {size + 1}, .*has {size + 2} tokens and the model {size} embeddings"
+    for ask in (
+        lambda: wordy.prompt(encoded, "what color zebra"),
+        lambda: wordy.prompt(encoded, "what", [Turn("what", "a zebra")]),
+        lambda: wordy.tokens(encoded, "what color zebra", frozenset({"question"})),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ask()
+    for ids in ([3, size], [-1], [None], [True]):
+        with pytest.raises(ValueError, match=rf"answer token .* from 0 to {size - 1}"):
+            wordy.logprobs(encoded, "what", ids, [None])
+
+
+def test_a_tokenizer_that_takes_image_tokens_apart_is_told(tiny_vlm, noise, monkeypatch) -> None:
+    encoded = tiny_vlm.encode([noise(60, 60)])
+    monkeypatch.setattr(tiny_vlm.config, "image_token_id", 3)
+    with pytest.raises(ModelError, match=f"1 image tokens of {encoded.tokens.n}"):
+        tiny_vlm.prompt(encoded, "how many")
+
+
 # Prompts
 
 
@@ -160,13 +243,24 @@ def test_prompt_has_one_placeholder_per_token_and_the_library_s_positions(qwen_v
         (" \n", "empty"),
         ("a <|image_pad|> b", "control token"),
         ("star " * 10_000, "Shorten the question"),
+        ("what \ud83d color", r"half a character \('\\ud83d', a lone surrogate\) at place 6: type the whole"),
+        ("caf\udce9", "the byte 0xE9, which is no UTF-8, at place 4: send it as UTF-8"),
     ],
-    ids=["empty", "blank", "injected", "long"],
+    ids=["empty", "blank", "injected", "long", "half", "byte"],
 )
 def test_questions_that_cannot_be_asked(tiny_vlm, noise, question: str, reason: str) -> None:
     encoded = tiny_vlm.encode([noise(60, 60)])
     with pytest.raises(ValueError, match=reason):
         tiny_vlm.generate(encoded, question)
+
+
+def test_half_characters_are_told_wherever_a_text_goes_in(tiny_vlm, noise) -> None:
+    encoded, half = tiny_vlm.encode([noise(60, 60)]), "what \ud83d color"
+    for turn in (Turn(half, "red"), Turn("what", half)):
+        with pytest.raises(ValueError, match="half a character"):
+            tiny_vlm.prompt(encoded, "how many", [turn])
+    with pytest.raises(ValueError, match="half a character"):
+        tiny_vlm.tokens(encoded, half, frozenset({"question"}))
 
 
 def test_other_scripts_can_be_asked(tiny_vlm, noise) -> None:

@@ -3,6 +3,7 @@ how long what she brought stays. All requests are written by hand: a client of G
 """
 
 import io
+import json
 import os
 import signal
 import stat
@@ -114,10 +115,12 @@ def test_an_upload_s_name_cannot_leave_its_folder(web):
         assert path.resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()), name
 
 
-def ask(web, **values):
-    """What /select answers, as it comes."""
-    event = web.post("gradio_api/call/v2/select", json={"question": "why?", **values}).json()["event_id"]
-    return web.get(f"gradio_api/call/v2/select/{event}").text
+def ask(web, endpoint="select", **values):
+    """What an endpoint answers, as it comes."""
+    headers = {"content-type": "application/json"}
+    body = json.dumps({"question": "why?", **values})  # which writes halves of characters as well
+    event = web.post(f"gradio_api/call/v2/{endpoint}", content=body, headers=headers).json()["event_id"]
+    return web.get(f"gradio_api/call/v2/{endpoint}/{event}").text
 
 
 def file(path):
@@ -128,13 +131,45 @@ def test_uploads_can_be_asked_about(web):
     assert "event: complete" in ask(web, image=file(upload(web, png(4))))
 
 
+HALF = "a\ud83db"
+
+
 @pytest.mark.parametrize(
-    "path", [*OUTSIDE, "assets/examples/../../app.py", "../../../../etc/passwd", "app.py", ".git/config"]
+    ("endpoint", "values"),
+    [
+        ("answer", {"question": HALF}),
+        *(("select", {name: HALF}) for name in ("method", "importance", "diversity", "retention", "model", "per")),
+        *(("select", {"knobs": knobs}) for knobs in (HALF, {HALF: 1}, {"importance": HALF})),
+        ("pareto", {"methods": [HALF]}),
+        *(("compare", {"others": others}) for others in (HALF, [HALF], [{"method": HALF}], [{HALF: 1}])),
+        ("inspect", {"token": HALF}),
+    ],
+)
+def test_half_a_character_is_told_in_every_field(web, endpoint, values):
+    told = ask(web, endpoint, **{"image": file(upload(web, png(4))), **values})
+    assert "event: error" in told
+    assert "\\ud83d" in told
+    assert "Please check" in told
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a\ud83db.png",
+        "a\0b.png",
+        "x" * 5000,
+        *OUTSIDE,
+        "assets/examples/../../app.py",
+        "../../../../etc/passwd",
+        "app.py",
+        ".git/config",
+    ],
 )
 def test_endpoints_open_uploads_alone(web, path):
     for values in ({"image": file(path)}, {"image": None, "more_images": [file(path)]}):
         told = ask(web, **values)
         assert "event: error" in told
+        assert "was not uploaded here: upload it" in told
         assert "root:" not in told
 
 
@@ -332,14 +367,17 @@ def test_the_folder_is_closed_to_others(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_app_leaves_no_file_behind_when_it_is_told_to_end(tmp_path):
+def test_the_app_says_nothing_and_leaves_no_file_behind_when_it_is_told_to_end(tmp_path):
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "app.py", "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as app:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as app:
         url = app.stdout.readline().split()[-1]
         path = httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", png())}).json()[0]
         assert Path(path).is_relative_to(tmp_path)
         assert Path(path).exists()
+        assert httpx.get(url).status_code == 200
         app.send_signal(signal.SIGTERM)
         assert app.wait(20) == 0
+        assert app.stderr.read() == ""  # no warning of a library either
     assert list(tmp_path.iterdir()) == []

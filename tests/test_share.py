@@ -128,6 +128,8 @@ def test_any_text_at_all_is_read_without_an_error(query):
         ("per=pixel", "per = 'pixel'"),
         ("question=", "question (The question is empty"),
         ("question=" + "x" * 1001, "1,001 characters"),
+        ("question=a\ud83db", "question (The question holds half a character"),
+        ("method=a\ud83db", "method = 'a\\ud83db' (must be one of"),
         ("&".join(["question=why"] * 9), "9 questions, at most 8"),
         ("method=random&knob.seed=1.5", "'knob.seed' = '1.5' (seed = 1.5 is not allowed: it must be a whole number"),
         ("method=random&knob.colour=1", "'knob.colour' = '1' (Random has no such knob)"),

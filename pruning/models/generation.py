@@ -10,28 +10,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pruning.models import finite
+from pruning.models.forward import Visual, forward
 from pruning.models.kv_memory import KVMemory
-from pruning.models.values import Chunk, Finish, Prompt
+from pruning.models.values import Chunk, Finish, ModelError, Prompt
 
-
-@dataclass(frozen=True)
-class Visual:
-    """What stands at the placeholders: the value for `mm_encoder_outputs["image"]`.
-
-    mark: tells these rows from others, for a KV memory; 0 where none asks.
-    token_id: the placeholder's. marked: whether the language model must be told which tokens are visual.
-    """
-
-    output: Any
-    mark: int
-    token_id: int
-    marked: bool
+BROKEN = -1  # stands for a token that was picked among NaN or infinite logits
 
 
 def synchronize(device: torch.device) -> None:
@@ -43,7 +32,13 @@ def synchronize(device: torch.device) -> None:
 
 
 def stop_ids(model: Any) -> frozenset[int]:
-    """Token ids that end an answer, from the checkpoint's generation settings."""
+    """Token ids that end an answer, from the checkpoint's generation settings; without those that it can never say."""
+    known = range(len(model.get_input_embeddings().weight))
+    return frozenset(end for end in named_ends(model) if end in known)
+
+
+def named_ends(model: Any) -> frozenset[int]:
+    """The same ids as the settings have them, be they the model's or not."""
     ids = model.generation_config.eos_token_id
     if ids is None:
         ids = model.config.get_text_config().eos_token_id
@@ -67,12 +62,19 @@ def stream(
     Args:
         prompt: pruned prompt; decoding goes on from its largest position. decode: token ids -> text.
         memory: what of the prompt it holds already is not computed again; holds the whole of it afterwards.
+
+    Raises:
+        ModelError: NaN or infinite logits, before the token that would follow from them.
     """
     synchronize(model.device)
     start = time.perf_counter()
+    memory = KVMemory() if memory is None else memory
     ends, ids = stop_ids(model), list[int]()
-    for step in _steps(model, [prompt], visual, memory if memory is not None else KVMemory(), cancel):
+    for step in _steps(model, [prompt], visual, memory, cancel):
         token_id = int(step)  # waits for the device
+        if token_id == BROKEN:
+            memory.forget()  # its keys and values may be as broken
+            raise _broken(model, len(ids))
         ids.append(token_id)
         finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
         yield Chunk(token_id, decode(ids), time.perf_counter() - start, finish)
@@ -99,6 +101,8 @@ def batch(
             if row not in open_rows:
                 continue
             chunks = found[row]
+            if token_id == BROKEN:
+                raise _broken(model, len(chunks))
             ids = [*(chunk.token_id for chunk in chunks), token_id]
             finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
             chunks.append(Chunk(token_id, decode(ids), seconds, finish))
@@ -120,38 +124,56 @@ def forced_logprobs(model: Any, prompts: list[Prompt], visual: Visual, answer: T
 
     Returns:
         (B, T, V) float32 on the model's device.
+
+    Raises:
+        ModelError: NaN or infinite logits.
     """
     size, steps, length, device = len(prompts), len(answer), prompts[0].n, model.device
     ids = torch.cat([p.input_ids for p in prompts]).to(device)
     positions = torch.cat([p.positions for p in prompts], dim=-2).to(device)  # (3, B, n) or (B, n)
     following = positions.flatten(0, -2).amax() + 1 + torch.arange(steps - 1, device=device)
     mask = torch.ones((size, length + steps - 1), dtype=torch.long, device=device)
-    logits, cache = _forward(model, ids, positions, mask[:, :length], None, visual)
+    logits, cache = forward(model, ids, positions, mask[:, :length], None, visual)
     if steps > 1:
         given, positions = answer[:-1].to(device).expand(size, -1), following.expand(*positions.shape[:-1], -1)
-        more, _ = _forward(model, given, positions, mask, cache, None, keep=0)
+        more, _ = forward(model, given, positions, mask, cache, None, keep=0)
         logits = torch.cat([logits, more], dim=1)
-    return torch.log_softmax(logits, dim=-1)
+    found = torch.log_softmax(logits, dim=-1)
+    if bool(found[..., 0].isnan().any()):  # one such number among a step's logits makes all of the step NaN
+        raise finite.refusal("The language model, asked how likely an answer is,", model)
+    return found
+
+
+def _broken(model: Any, told: int) -> ModelError:
+    """The refusal of logits after `told` tokens of an answer."""
+    place = f"after {told} tokens of its answer" if told else "on the prompt"
+    return finite.refusal(f"The language model, {place},", model)
 
 
 def _steps(
     model: Any, prompts: Sequence[Prompt], visual: Visual, memory: KVMemory, cancel: threading.Event | None
 ) -> Iterator[Tensor]:
-    """(B, 1) next token ids, without end. Prompts of a batch are padded on the left, where nothing attends to them."""
+    """(B, 1) next token ids, without end. Prompts of a batch are padded on the left, where nothing attends to them.
+
+    BROKEN where the logits hold NaN or +inf, or nothing else than -inf: so that whoever reads the id, which waits for
+    the device anyway, knows it without waiting again.
+    """
     device, penalty = model.device, _repetition_penalty(model)
     ids, positions, mask = (x.to(device) for x in _padded(prompts))
     known = memory.reuse(prompts[0], visual.mark) if len(prompts) == 1 else 0
     image = visual if known == 0 else None
     following = positions.amax(-1, keepdim=True) + 1  # (3, B, 1) or (B, 1)
     feed, at = ids[:, known:], positions[..., known:]
+    broken = torch.tensor(BROKEN, device=device)
     while not (cancel is not None and cancel.is_set()):
-        logits, memory.cache = _forward(model, feed, at, mask, memory.cache, image)
+        logits, memory.cache = forward(model, feed, at, mask, memory.cache, image)
         memory.add(feed, at)
         scores = logits[:, -1]  # (B, V)
         if penalty is not None:
             scores = penalty(ids, scores)
         feed, at, image = scores.argmax(-1, keepdim=True), following, None
-        yield feed
+        # NaN counts as the largest, so what was picked tells of all of them.
+        yield torch.where(scores.gather(-1, feed).isfinite(), feed, broken)
         ids, following = torch.cat([ids, feed], dim=1), following + 1
         mask = torch.cat([mask, mask[:, -1:]], dim=1)
 
@@ -169,29 +191,6 @@ def _padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor]:
         positions.append(torch.nn.functional.pad(prompt.positions, (gap, 0)))
         masks.append(torch.tensor([[0] * gap + [1] * prompt.n]))
     return torch.cat(ids), torch.cat(positions, dim=-2), torch.cat(masks)
-
-
-@torch.no_grad()
-def _forward(
-    model: Any, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any, visual: Visual | None, keep: int = 1
-) -> tuple[Tensor, Any]:
-    """One pass: (B, keep, V) float32 logits of the last `keep` places (0 = all), and the KV cache.
-
-    `mask` covers what the cache holds and the new tokens. It is never left out: without one, gaps in the positions
-    would be taken for borders between packed sequences.
-    """
-    marks = {"token_type_ids": (ids == visual.token_id).long()} if visual is not None and visual.marked else {}
-    output = model(
-        input_ids=ids,
-        position_ids=positions,
-        attention_mask=mask,
-        mm_encoder_outputs=None if visual is None else {"image": visual.output},
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=keep,
-        **marks,
-    )
-    return output.logits.float(), output.past_key_values
 
 
 def _repetition_penalty(model: Any) -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -41,9 +41,14 @@ class KVMemory:
         common = self._common(prompt) if mark == self._mark else 0
         common = min(common, prompt.n - 1)
         if common <= int(prompt.visual.max()) or not self._crop(common):
-            self.cache, self._ids, self._positions, common = None, [], None, 0
+            self.forget()
+            common = 0
         self._mark = mark
         return common
+
+    def forget(self) -> None:
+        """Hold nothing, as at first."""
+        self.cache, self._ids, self._positions, self._mark = None, [], None, None
 
     def add(self, ids: Tensor, positions: Tensor) -> None:
         """Note that the cache now also holds these tokens, (1, m) at positions (…, 1, m)."""

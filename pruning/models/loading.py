@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pruning.models import hub, memory, sources
+from pruning.models import hub, memory, sources, template, vocabulary
 from pruning.models.check import prove
 from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS, check_choice, choose_device, choose_dtype
 from pruning.models.families import family_of
@@ -53,8 +53,9 @@ def load(
 
     Raises:
         ModelError: a ValueError that names cause and remedy: unknown id, no network, no weights, missing shards or
-            tensors, text-only or unsupported model, no chat template, not enough memory (before and while loading;
-            nothing of the model stays held), a package that is not installed, a scorer of another model.
+            tensors, text-only or unsupported model, no chat template or one that fails, a tokenizer of another model,
+            not enough memory (before and while loading; nothing of the model stays held), a package that is not
+            installed, a scorer of another model.
         ValueError: an unknown option, or a device that this machine lacks.
     """
     target = choose_device(device)
@@ -82,11 +83,12 @@ def load(
         title=title,
         max_visual_tokens=max_visual_tokens,
     )
-    if config.model_type not in family_type.model_types:
-        try:
+    try:
+        vocabulary.check(vlm.family)
+        if config.model_type not in family_type.model_types:
             prove(vlm)
-        except ModelError as error:
-            raise ModelError(f"{source}: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
     return vlm
 
 
@@ -141,4 +143,8 @@ def _processing(folder: Path, config: Any) -> Processing:
         raise sources.unreadable(folder, "its tokenizer or image processor", error) from error
     if processing.template is None:
         raise ModelError(f"{folder} has no chat template: use the instruction-tuned checkpoint of this model")
+    try:
+        template.check(processing.tokenizer, processing.template, processing.placeholder)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
     return processing

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from pruning.models import template
 from pruning.models.values import Turn
 
 # SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package.
@@ -25,7 +26,7 @@ class Processing:
         self.tokenizer: Any = processor.tokenizer
         self.image_processor: Any = processor.image_processor
         self.placeholder: str = processor.image_token  # what the chat template writes for an image
-        self.template: str = processor.chat_template or self.tokenizer.chat_template
+        self.template: Any = template.default(processor.chat_template or self.tokenizer.chat_template)
 
     def images(self, images: Sequence[Image.Image], options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Inputs of the model for RGB images (`pixel_values`, …), and for each image its text in the prompt.
@@ -59,20 +60,12 @@ class Processing:
         return dict(inputs)
 
     def ids(self, question: str, history: Sequence[Turn], texts: Sequence[str]) -> list[int]:
-        """Token ids of the conversation up to the answer to `question`; the images come before its first question."""
-        images = [{"type": "image"} for _ in texts]
-        messages: list[dict[str, Any]] = []
-        for turn in history:
-            messages.append({"role": "user", "content": [{"type": "text", "text": turn.question}]})
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
-        messages.append({"role": "user", "content": [{"type": "text", "text": question}]})
-        messages[0]["content"] = [*images, *messages[0]["content"]]
-        rendered: str = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, add_generation_prompt=True, tokenize=False
-        )
+        """Token ids of the conversation up to the answer to `question`; the images come before its first question.
+
+        Raises ModelError where the chat template fails on it.
+        """
+        rendered = template.render(self.tokenizer, self.template, question, history, len(texts), self.placeholder)
         pieces = rendered.split(self.placeholder)
-        if len(pieces) != len(texts) + 1:
-            raise ValueError(f"the chat template wrote {len(pieces) - 1} placeholders for {len(texts)} images")
         text = pieces[0] + "".join(image + piece for image, piece in zip(texts, pieces[1:], strict=True))
         begin = self.tokenizer.bos_token
         written = begin is not None and rendered.startswith(begin)  # by the template: the tokenizer must not repeat it

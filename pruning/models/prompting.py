@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from pruning.models import vocabulary
 from pruning.models.family import Family
 from pruning.models.question import checked_question
-from pruning.models.values import Encoded, Prompt, Turn
+from pruning.models.values import Encoded, ModelError, Prompt, Turn
+from pruning.text import check_text
 
 
 def build(family: Family, encoded: Encoded, question: str, history: Sequence[Turn]) -> Prompt:
@@ -16,7 +18,14 @@ def build(family: Family, encoded: Encoded, question: str, history: Sequence[Tur
     turns = [Turn(_clean(family, turn.question), _clean(family, turn.answer, empty=True)) for turn in history]
     ids = family.processing.ids(_clean(family, question), turns, encoded.texts)
     input_ids = torch.tensor([ids])
+    vocabulary.check_ids(family, input_ids[0])
     placeholders = (input_ids[0] == family.config.image_token_id).nonzero()[:, 0]
+    rows = encoded.tokens.n + (0 if encoded.marks is None else len(encoded.marks))
+    if len(placeholders) != rows:
+        raise ModelError(
+            f"The tokenizer made {len(placeholders)} image tokens of {rows}: it does not belong to this model. Put the "
+            "checkpoint's own tokenizer files back."
+        )
     visual = placeholders if encoded.places is None else placeholders[encoded.places]
     return Prompt(input_ids, family.positions(input_ids, dict(encoded.side)), visual)
 
@@ -34,7 +43,7 @@ def check_length(family: Family, title: str, prompt: Prompt, new_tokens: int) ->
 
 def _clean(family: Family, text: str, *, empty: bool = False) -> str:
     """A question, or an answer from history, that cannot be mistaken for the model's own marks."""
-    text = text.strip() if empty else checked_question(text)
+    text = check_text("The conversation", text).strip() if empty else checked_question(text)
     added = family.processing.tokenizer.added_tokens_decoder.values()
     marks = [str(token) for token in added if token.special] + [family.processing.placeholder]
     control = [mark for mark in marks if mark in text]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pruning.text import check_text
+
 STOP_WORDS = frozenset(
     (  # noqa: SIM905  (a column of quotes says no more)
         "a an and any are as at be by can could did do does for from has have how i if in is it its many me much my of "
@@ -26,7 +28,7 @@ def content_token_ids(tokenizer: Any, question: str) -> list[int]:
 
 
 def checked_question(question: object) -> str:
-    """The question without surrounding blanks. Raises ValueError when it is empty."""
+    """The question without surrounding blanks. Raises ValueError when it is empty, or holds half a character."""
     if not isinstance(question, str) or not question.strip():
         raise ValueError("The question is empty: type one, for example “What color is the star?”")
-    return question.strip()
+    return check_text("The question", question.strip())

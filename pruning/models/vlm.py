@@ -17,15 +17,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.models import generation, offered, prompting, tower_signals
+from pruning.models import finite, generation, offered, prompting, tower_signals, vocabulary
 from pruning.models.entropy import patch_entropy
 from pruning.models.family import Family
-from pruning.models.generation import Visual
+from pruning.models.forward import Visual
 from pruning.models.geometry import token_rects
 from pruning.models.kv_memory import KVMemory
 from pruning.models.question import checked_question, content_token_ids
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
+from pruning.scaling import all_finite
 from pruning.tokens import VisualTokens
 
 BATCH_ELEMENTS = 1 << 26  # logits formed at once by `logprobs`: 256 MB of float32
@@ -82,8 +83,8 @@ class VLM:
         are scaled down to `max_visual_tokens` each, as the model's own settings demand.
 
         Raises:
-            ValueError: no image, an unknown signal, or an image that the family cannot take. ModelError: non-finite
-            features, or a family whose tokens cannot be placed on the image.
+            ValueError: no image, an unknown signal, or an image that the family cannot take. ModelError: NaN or
+            infinite numbers, or a family whose tokens cannot be placed on the image.
         """
         if not images:
             raise ValueError("encode needs at least one image")
@@ -96,8 +97,8 @@ class VLM:
         with self._tower:
             rows, signals = tower_signals.run(self.family, pixels, needs, places)
         seconds = time.perf_counter() - start
-        if not bool(torch.isfinite(rows.features).all()):
-            raise ModelError(f"{self.title} gave NaN or infinite features in {self.dtype}: load it with dtype float32")
+        told = [value for value in signals.values() if isinstance(value, Tensor)]
+        finite.check([rows.features, *rows.deepstack, *told], f"The vision tower of {self.title}", self.model)
         rects = token_rects(grids, pixels.sizes)
         if "patch_entropy" in needs:
             signals["patch_entropy"] = patch_entropy(pictures, grids, rects)
@@ -115,14 +116,17 @@ class VLM:
         """The encoded tokens with every signal in `needs`: `question` becomes (M, D) embeddings of its content words.
 
         Raises:
-            ValueError: a signal that the model lacks, or one that `encode` was not asked for.
+            ValueError: a signal that the model lacks, or one that `encode` was not asked for; a question as `prompt`
+            refuses it. ModelError: NaN or infinite scores or embeddings.
         """
         offered.check(needs, self.signals, self.family, self.title)
         signals = self._with_scorer(encoded.tokens.features, needs, dict(encoded.tokens.signals))
         if "question" in needs:
-            ids = torch.tensor(content_token_ids(self.tokenizer, checked_question(question)), device=self.device)
+            ids = torch.tensor(content_token_ids(self.tokenizer, checked_question(question)))
+            vocabulary.check_ids(self.family, ids)
             with torch.no_grad():
-                signals["question"] = self.model.get_input_embeddings()(ids).float().cpu()
+                signals["question"] = self.model.get_input_embeddings()(ids.to(self.device)).float().cpu()
+            finite.check([signals["question"]], f"The word embeddings of {self.title}", self.model)
         missing = sorted(needs - signals.keys())
         if missing:
             raise ValueError(
@@ -136,7 +140,8 @@ class VLM:
         history: earlier turns about the same images, the first one first.
 
         Raises:
-            ValueError: an empty question, or one that contains a control token of the model.
+            ValueError: an empty question, or one that contains a control token of the model, half a character, or a
+            word that the tokenizer knows and the model does not. ModelError: a chat template that fails on it.
         """
         return prompting.build(self.family, encoded, question, history)
 
@@ -158,6 +163,8 @@ class VLM:
 
         Raises (at once, not at the first token):
             ValueError: bad question or selection, max_new_tokens below 1, or more tokens than the context holds.
+        Raises (from the stream):
+            ModelError: NaN or infinite logits, before the token that would follow from them.
         """
         prompt, rows = self._prepare(Sample(encoded, question, kept, history), max_new_tokens)
         return generation.stream(
@@ -186,8 +193,8 @@ class VLM:
     ) -> list[Answer]:
         """The answers to several samples in one padded pass, the same as one by one; budgets and images may differ.
 
-        Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Raises ValueError
-        as `generate` does.
+        Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Raises as
+        `generate` does.
         """
         prepared = [self._prepare(sample, max_new_tokens) for sample in samples]
         if not prepared:
@@ -222,9 +229,13 @@ class VLM:
 
         Returns:
             For each selection (T, V) float32 on the model's device.
+
+        Raises:
+            ValueError: as `generate`, or ids that the model has no embedding for. ModelError: NaN or infinite logits.
         """
         if not answer_ids:
             raise ValueError("logprobs needs at least one answer token")
+        vocabulary.check_answer(self.family, answer_ids)
         full = self.prompt(encoded, question, history)
         answer = torch.tensor(answer_ids)
         prompting.check_length(self.family, self.title, full, len(answer_ids))
@@ -271,6 +282,11 @@ class VLM:
         if "scorer" in needs and "scorer" not in signals and self.scorer is not None:
             with torch.no_grad():
                 signals["scorer"] = self.scorer(features.to(self.device)).cpu()
+            if not all_finite(signals["scorer"]):
+                raise ModelError(
+                    f"The importance scorer of {self.title} gave NaN or infinite scores in dtype float32: its weights "
+                    "are damaged or for another model; train it again, or choose another importance source"
+                )
         return signals
 
 

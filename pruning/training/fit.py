@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning.models import VLM, Encoded, Scorer, Turn
+from pruning.models import VLM, Encoded, Scorer, Turn, finite
 from pruning.models.generation import stop_ids
 from pruning.models.scorer import WEIGHTS
 from pruning.models.values import Rows
@@ -81,7 +81,7 @@ def train(vlm: VLM, records: Records, plan: Plan, out: Path, *, resume: bool = F
             record = records.at(place)
             loss, binary = losses(vlm, scorer, record, plan.budget)
             if not torch.isfinite(loss + binary):
-                raise ValueError(f"{record.name}: the loss is not finite in {vlm.dtype}: train in another dtype")
+                raise ValueError(f"{record.name}: the loss is NaN or infinite in dtype {_remedy(vlm)}")
             ((loss + weight * binary) / plan.batch).backward()
             sums += torch.tensor([loss.item(), binary.item()])
         for opt in opts:
@@ -157,6 +157,13 @@ def _logits(vlm: VLM, ids: Tensor, positions: Tensor, rows: Rows, steps: int) ->
     )
     logits: Tensor = output.logits[0].float()
     return logits
+
+
+def _remedy(vlm: VLM) -> str:
+    name = finite.name(vlm.dtype)
+    if vlm.dtype == torch.float16:
+        return f"{name}, which ends at 65,504: train in bfloat16 or float32"
+    return f"{name}: start anew with a lower --rate"
 
 
 def _check_plan(plan: Plan, out: Path, start_anew: bool, resume: bool) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from pruning.images import open_image
 from pruning.scenes import FAMILIES, render
 from pruning.scenes.questions import ask, rephrase
+from pruning.text import check_text
 
 FIRST_SCENE = 800_000_000  # scenes from here on were used for nothing else
 SHOWN = 5  # bad lines named in one message
@@ -117,6 +118,7 @@ def _record(line: str, folder: Path, name: str) -> Record:
         value = fields.get(field)
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"the field {field!r} must be a text that is not empty, not {value!r}")
+        check_text(f"the field {field!r}", value)
     path = folder / fields["image"]
     if not path.is_file():
         raise ValueError(f"the image {path} does not exist: correct the path, or name its folder with --images")

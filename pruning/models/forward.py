@@ -1,0 +1,55 @@
+"""One pass of the language model over what is new, with or without the rows of pictures. Nothing is kept on it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Visual:
+    """What stands at the placeholders: the value for `mm_encoder_outputs["image"]`.
+
+    mark: tells these rows from others, for a KV memory; 0 where none asks.
+    token_id: the placeholder's. marked: whether the language model must be told which tokens are visual.
+    """
+
+    output: Any
+    mark: int
+    token_id: int
+    marked: bool
+
+
+@torch.no_grad()
+def forward(
+    model: Any, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any, visual: Visual | None, keep: int = 1
+) -> tuple[Tensor, Any]:
+    """One pass: (B, keep, V) float32 logits of the last `keep` places (0 = all), and the KV cache.
+
+    `mask` covers what the cache holds and the new tokens. It is never left out: without one, gaps in the positions
+    would be taken for borders between packed sequences.
+    """
+    more: dict[str, Any] = {cache_name(type(model).forward): cache}
+    if visual is not None and visual.marked:
+        more["token_type_ids"] = (ids == visual.token_id).long()
+    output = model(
+        input_ids=ids,
+        position_ids=positions,
+        attention_mask=mask,
+        mm_encoder_outputs=None if visual is None else {"image": visual.output},
+        use_cache=True,
+        logits_to_keep=keep,
+        **more,
+    )
+    return output.logits.float(), getattr(output, cache_name(type(model).forward))
+
+
+@functools.cache
+def cache_name(method: Any) -> str:
+    """What a model's `forward` calls the KV cache, in and out: `past_key_values` up to 5.23, `cache` from then on."""
+    return "cache" if "cache" in inspect.signature(method).parameters else "past_key_values"
