@@ -97,6 +97,15 @@ def test_a_hub_id_is_downloaded_without_code(hub: Hub, tiny_vlm, noise) -> None:
     assert shares == pytest.approx([sum(sizes[:i]) / sum(sizes) for i in range(len(sizes) + 1)])
 
 
+def test_what_a_file_system_left_in_a_repository_does_not_count(hub: Hub) -> None:
+    weights = load_file(hub.folder / "model.safetensors")
+    torch.save(weights, hub.folder / "pytorch_model.bin")
+    (hub.folder / "model.safetensors").rename(hub.folder / "._model.safetensors")  # no safetensors but a Finder's twin
+    load(HUB_ID)
+    assert (hub.cache / "pytorch_model.bin").exists()
+    assert not (hub.cache / "._model.safetensors").exists()
+
+
 def test_a_model_of_the_hub_that_does_not_fit_is_not_downloaded(hub: Hub, monkeypatch) -> None:
     monkeypatch.setattr("pruning.models.memory.free_bytes", lambda device: 0)
     with pytest.raises(ModelError, match=f"{HUB_ID} needs about"):

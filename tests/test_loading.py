@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, limit_threads, load
+from pruning.models import ModelError, limit_threads, load, sources
 from pruning.models.devices import choose_device, choose_dtype
 from pruning.models.footprint import readable
 
@@ -120,6 +120,40 @@ def test_progress_tells_stage_and_share(tiny_folder: Path) -> None:
     assert logging.set_tqdm_hook(None) is None  # the library's own bars are as they were
 
 
+# What it is called
+
+
+@pytest.fixture
+def cached(tiny_folder: Path, tmp_path: Path) -> Path:
+    """The tiny checkpoint as the hub's cache holds it."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "models--maker--tiny-vl" / "snapshots" / "0f3a9c"))
+
+
+def test_a_checkpoint_is_called_what_people_call_it(cached: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "qwen").symlink_to(cached)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "latest").symlink_to(tmp_path / "mine")
+    (tmp_path / "run" / "snapshots" / "0f").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = {
+        ".": "mine", "./": "mine", "..": tmp_path.name, "../mine/": "mine", "../run/..": tmp_path.name,
+        "~/mine": "mine", "../latest": "latest", "../qwen": "maker/tiny-vl", str(cached): "maker/tiny-vl",
+        "../run/snapshots/0f": "run", "/": "/",
+    }  # fmt: skip
+    assert {given: sources.known_name(Path(given).expanduser()) for given in names} == names
+    assert sources.known_name("maker/tiny-vl") == "maker/tiny-vl"
+
+
+def test_the_title_is_the_name_people_know(cached: Path, monkeypatch) -> None:
+    from app.loader import listed
+
+    monkeypatch.chdir(cached)
+    assert load(".").title == "tiny-vl"  # as if it were named by its hub id
+    (entry,) = listed(["."])
+    assert (entry.name, entry.title, entry.model_id) == ("maker/tiny-vl", "tiny-vl", ".")
+
+
 # What is refused
 
 
@@ -128,6 +162,13 @@ def test_unknown_ids_are_named(model_id: str | Path) -> None:
     with pytest.raises(ModelError, match="neither a folder") as caught:
         load(model_id)
     assert str(model_id) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["模型/模型", "Qwen/--x", "a/b..c", "a/b-", "a/b.git", f"a/{'b' * 97}", "a/b/c", "-a/b"])
+def test_ids_that_the_hub_forbids_are_a_matter_of_spelling(name: str, tiny_folder: Path) -> None:
+    for attempt in (lambda: load(name), lambda: load(tiny_folder, scorer=name)):
+        with pytest.raises(ModelError, match=r"nor a hub id such as .* OWNER/NAME in plain letters.*check the spelling"):
+            attempt()
 
 
 def test_folders_that_are_no_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:

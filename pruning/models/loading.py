@@ -73,7 +73,7 @@ def load(
     processing = _processing(folder, config)
     width = config.get_text_config().hidden_size
     importance = load_scorer(scorer, width) if scorer else beside(folder, width)
-    title = Path(source).name
+    title = sources.known_name(source).rpartition("/")[2]
     model = open_model(folder, title, chosen, quantization, attention, device_map or {"": target}, progress)
     vlm = VLM(
         family_type(model, processing),

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pruning.debris import is_debris
 from pruning.models import hub, sources
 from pruning.models.values import ModelError
 
@@ -74,9 +75,9 @@ def load_scorer(source: str | Path, dim: int) -> Scorer:
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
-        names, get = [file.name for file in folder.iterdir()], folder.joinpath
-    elif isinstance(source, Path) or not sources.HUB_ID.fullmatch(source):
-        raise ModelError(f"scorer {source} is neither a folder here nor a hub id: check the spelling")
+        names, get = [file.name for file in folder.iterdir() if not is_debris(file.name)], folder.joinpath
+    elif isinstance(source, Path) or not hub.is_id(source):
+        raise ModelError(f"scorer {source} is neither a folder here nor a hub id such as {hub.EXAMPLE}")
     else:
         names, get = hub.names(source, (WEIGHTS, INDEX, sources.WEIGHTS)), partial(hub.fetch, source)
     if WEIGHTS in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from pruning.models import hub
 from pruning.models.values import ModelError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "scenes-vlm"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 WEIGHTS, PICKLES = "model.safetensors", "pytorch_model*.bin"
 
 Header = tuple[str, str, tuple[int, ...]]  # name, dtype and shape of a tensor
@@ -32,11 +30,19 @@ def checked(model_id: str | Path) -> Path | str:
         return folder
     if folder.exists():
         raise ModelError(f"{folder} is a file: name the checkpoint's folder instead")
-    if isinstance(model_id, Path) or not HUB_ID.fullmatch(model_id):
-        raise ModelError(
-            f"{model_id} is neither a folder here nor a hub id such as Qwen/Qwen2.5-VL-3B-Instruct: check the spelling"
-        )
+    if isinstance(model_id, Path) or not hub.is_id(model_id):
+        raise ModelError(f"{model_id} is neither a folder here nor a hub id such as {hub.EXAMPLE}")
     return model_id
+
+
+def known_name(source: Path | str) -> str:
+    """What people call a checkpoint: its hub id, in the hub's cache too, or its folder's name as they gave it."""
+    if isinstance(source, str):
+        return source
+    folder = source.resolve()
+    if folder.parent.name == "snapshots":  # …/models--OWNER--NAME/snapshots/HASH
+        return folder.parents[1].name.removeprefix("models--").replace("--", "/")
+    return (folder if source.name in ("", "..") else source).name or str(folder)
 
 
 def weight_files(folder: Path) -> list[Path]:
