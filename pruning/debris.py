@@ -1,4 +1,4 @@
-"""Files that a file system or a desktop leaves beside people's own: they hold nothing of anybody's and count nowhere."""
+"""Files that a file system or a desktop leaves beside people's own: nobody made them, they count nowhere."""
 
 from __future__ import annotations
 

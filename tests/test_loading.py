@@ -164,10 +164,12 @@ def test_unknown_ids_are_named(model_id: str | Path) -> None:
     assert str(model_id) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["模型/模型", "Qwen/--x", "a/b..c", "a/b-", "a/b.git", f"a/{'b' * 97}", "a/b/c", "-a/b"])
+@pytest.mark.parametrize(
+    "name", ["模型/模型", "Qwen/--x", "a/b..c", "a/b-", "a/b.git", "a/b/c", "-a/b", "a/" + "b" * 97]
+)
 def test_ids_that_the_hub_forbids_are_a_matter_of_spelling(name: str, tiny_folder: Path) -> None:
     for attempt in (lambda: load(name), lambda: load(tiny_folder, scorer=name)):
-        with pytest.raises(ModelError, match=r"nor a hub id such as .* OWNER/NAME in plain letters.*check the spelling"):
+        with pytest.raises(ModelError, match=r"nor a hub id such as .* OWNER/NAME in plain .*check the spelling"):
             attempt()
 
 

@@ -44,6 +44,22 @@ def fetch(model_id: str, name: str) -> Path:
         raise explained(model_id, name, error) from error
 
 
+def has(model_id: str, name: str) -> bool:
+    """Whether a repository has a file; true where the hub does not say so: whoever fetches it hears what is wrong."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        huggingface_hub.hf_hub_download(model_id, name)
+    except errors.LocalEntryNotFoundError:
+        return True
+    except errors.EntryNotFoundError:
+        return False
+    except Exception:  # as in `fetch`
+        return True
+    return True
+
+
 def sizes(model_id: str) -> dict[str, int]:
     """File name -> bytes of a repository's files; empty where the hub does not say."""
     try:

@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
-from pruning.models import hub, presets, sources
+from pruning.models import hub, prequantized, presets, sources
 from pruning.models.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
 from pruning.models.footprint import PROMPT_TOKENS, Footprint, Need, Shape, Weights, readable
 from pruning.models.values import ModelError
 
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 NOT_QUANTIZED = ("embed", "lm_head", "norm", "position")  # parts of names; other matrices belong to linear layers
-FLOATS = ("F16", "BF16", "F32", "F64")  # converted to the dtype asked for
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # the others take one: BOOL, U8, I8 and the 8-bit floats
 
 
@@ -35,12 +34,17 @@ def estimate(
         ModelError: as `load` does for what is no checkpoint. ValueError: an unknown device, dtype or quantization.
     """
     check_choice("quantization", quantization, QUANTIZATIONS)
-    found = footprint(sources.checked(model_id))
-    return found.need(choose_dtype(dtype, choose_device(device)), quantization, prompt_tokens) if found else None
+    target = choose_device(device)
+    source, adapter = sources.resolved(sources.checked(model_id))
+    found = footprint(source, [target], adapter)
+    return found.need(choose_dtype(dtype, target), quantization, prompt_tokens) if found else None
 
 
-def footprint(source: Path | str) -> Footprint | None:
-    """Weights and shape of what `sources.checked` let through; None for a hub id that cannot be asked for them."""
+def footprint(source: Path | str, devices: Sequence[torch.device], adapter: Path | None = None) -> Footprint | None:
+    """Weights and shape of what `sources.resolved` found; None for a hub id that cannot be asked for them.
+
+    devices: those that will hold it: on some, weights that come quantised are held dequantised.
+    """
     if isinstance(source, Path):
         headers = [header for file in sources.weight_files(source) for header in sources.headers(file)]
         pickled = sum(file.stat().st_size for file in source.glob(sources.PICKLES))
@@ -50,6 +54,10 @@ def footprint(source: Path | str) -> Footprint | None:
     if not headers and not pickled:
         return None
     config = sources.config(source)
+    prequantized.check_packed(source, config, headers)
+    if prequantized.dequantized(source, config, devices):
+        headers = prequantized.tensors(config)
+    headers += sources.adapter_headers(adapter) if adapter else []
     try:
         shape = Shape.of(config)
     except (AttributeError, RuntimeError, TypeError):  # layers that differ, or names of their own: weights alone count
@@ -102,7 +110,7 @@ def _weights(headers: Iterable[sources.Header]) -> Weights:
     matrices = others = fixed = 0
     for name, dtype, shape in headers:
         count = math.prod(shape)
-        if dtype not in FLOATS:
+        if dtype not in sources.FLOATS:
             fixed += count * BYTES.get(dtype, 1)
         elif len(shape) == 2 and name.endswith("weight") and not any(part in name for part in NOT_QUANTIZED):
             matrices += count

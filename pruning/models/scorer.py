@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pruning.debris import is_debris
 from pruning.models import hub, sources
+from pruning.models.damage import unreadable
 from pruning.models.values import ModelError
 
 WEIGHTS, SETTINGS = "scorer.safetensors", "scorer.json"
@@ -123,7 +124,7 @@ def _read(source: Path | str, files: list[Path], dim: int) -> Scorer:
             with safe_open(file, "pt") as opened:
                 weights[_bare(name)] = opened.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise sources.unreadable(source, file.name, error) from error
+            raise unreadable(source, file.name, error) from error
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise ModelError(f"{source}: the scorer's weights are NaN or infinite: train it again, or use none")
     scorer = Scorer(dim, hidden)

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pruning.models import hub
+from pruning.models import adapters, hub
+from pruning.models.damage import CONFIG, reading, unreadable
 from pruning.models.values import ModelError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "scenes-vlm"
 WEIGHTS, PICKLES = "model.safetensors", "pytorch_model*.bin"
+FLOATS = ("F16", "BF16", "F32", "F64")  # dtypes of tensors that are converted to the dtype asked for
 
 Header = tuple[str, str, tuple[int, ...]]  # name, dtype and shape of a tensor
 
@@ -20,19 +22,54 @@ def checked(model_id: str | Path) -> Path | str:
     """The folder of a checkpoint, its weights complete; or the id of one on the hub, about which nothing is known yet.
 
     Raises:
-        ModelError: neither a folder nor a possible id; a folder without configuration, weights or some shards.
+        ModelError: neither a folder nor a possible id; a folder without configuration, weights or some shards, or with
+            an adapter that cannot be applied.
     """
     folder = Path(model_id).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        adapted = adapters.beside(folder)
+        if (folder / "config.json").is_file():
+            weight_files(folder)
+        elif not adapted:
             raise ModelError(f"{folder} is no checkpoint: it has no config.json. Name the folder that has one.")
-        weight_files(folder)
         return folder
     if folder.exists():
         raise ModelError(f"{folder} is a file: name the checkpoint's folder instead")
     if isinstance(model_id, Path) or not hub.is_id(model_id):
         raise ModelError(f"{model_id} is neither a folder here nor a hub id such as {hub.EXAMPLE}")
     return model_id
+
+
+def resolved(source: Path | str) -> tuple[Path | str, Path | None]:
+    """The whole model behind what `checked` let through, and the folder of the adapter that goes on it, if any.
+
+    That of a whole model on the hub is not known before it is downloaded. An adapter alone on the hub is downloaded.
+
+    Raises:
+        ModelError: an adapter that cannot be applied, or the model that it is for is not to be had.
+    """
+    if isinstance(source, Path):
+        if (source / "config.json").is_file():
+            return source, source if adapters.beside(source) else None
+        adapter = source
+    elif adapters.on_hub(source):
+        adapter = hub.download(source, None)
+    else:
+        return source, None
+    base = adapters.base_of(adapter)
+    try:
+        whole = checked(base)
+    except ModelError as error:
+        raise ModelError(f"{source} is an adapter, and the model that it is for is not here: {error}") from error
+    if isinstance(whole, Path) and not (whole / "config.json").is_file():
+        raise ModelError(f"{source} is an adapter for another adapter, {base}: {adapters.MERGE}")
+    return whole, adapter
+
+
+def adapter_headers(folder: Path) -> list[Header]:
+    """What the adapter in a folder adds; empty where its weights are in the older pickle format."""
+    file = folder / adapters.WEIGHTS[0]
+    return list(headers(file)) if file.is_file() else []
 
 
 def known_name(source: Path | str) -> str:
@@ -73,11 +110,11 @@ def weight_files(folder: Path) -> list[Path]:
 
 def weight_map(index: Path) -> dict[str, str]:
     """Tensor name -> file name, from a shard index. ModelError where it cannot be read."""
-    try:
-        found: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError) as error:
-        raise unreadable(index.parent, f"{index.name}, the index of its weights,", error) from error
-    return found
+    with reading(index.parent, "the index of its weights", (index.name,)):
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(found, dict) or not all(isinstance(name, str) and name for name in found.values()):
+            raise ValueError("its weight_map does not give a file for each tensor")
+    return dict(found)
 
 
 def headers(file: Path) -> Iterator[Header]:
@@ -102,25 +139,21 @@ def config(source: Path | str) -> Any:
     from transformers import AutoConfig
 
     folder = source if isinstance(source, Path) else hub.fetch(source, "config.json").parent
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ValueError) and _needs_code(folder / "config.json"):
-            raise ModelError(
-                f"{source} needs code from its own repository, and such code is never run: choose a checkpoint that "
-                "the model library knows by itself (its name often ends in -hf)"
-            ) from error
-        raise unreadable(source, "its configuration", error) from error
-
-
-def unreadable(source: Path | str, what: str, error: Exception) -> ModelError:
-    """The message for a part of a checkpoint that is there but damaged."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelError(f"{source}: {what} cannot be read ({reason}). Copy or download the checkpoint again.")
+    with reading(folder, "its configuration", CONFIG):
+        try:
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except ValueError as error:
+            if _needs_code(folder / "config.json"):
+                raise ModelError(
+                    f"{source} needs code from its own repository, and such code is never run: choose a checkpoint "
+                    "that the model library knows by itself (its name often ends in -hf)"
+                ) from error
+            raise
 
 
 def _needs_code(file: Path) -> bool:
     try:
-        return "auto_map" in json.loads(file.read_text(encoding="utf-8"))
+        held = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    return isinstance(held, dict) and "auto_map" in held

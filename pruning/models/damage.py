@@ -1,0 +1,107 @@
+"""What of a checkpoint cannot be read, in words: the file at fault, what is wrong with it, and by which versions.
+
+Libraries raise whatever they like here, bare exceptions of compiled code among them. Which file it was is found out
+afterwards, so that a healthy checkpoint is read once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pruning.models.values import ModelError
+
+CONFIG = ("config.json",)
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt",
+)  # fmt: skip
+IMAGES = ("preprocessor_config.json", "processor_config.json")
+PROCESSOR = ("processor_config.json", "chat_template.jinja", "chat_template.json")
+GENERATION = ("generation_config.json",)
+LIBRARIES = ("transformers", "tokenizers")
+LONGEST = 200  # characters of a library's own words
+
+
+@contextmanager
+def reading(source: Path | str, what: str, files: Sequence[str]) -> Iterator[None]:
+    """While open, whatever a library raises over a part of a checkpoint becomes a ModelError that names the file.
+
+    what: the part, for a reader. files: those it is read from. Missing packages and memory are others' to word.
+    """
+    try:
+        yield
+    except (ModelError, ImportError, MemoryError):
+        raise
+    except BaseException as error:
+        # What panics in Rust is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise unreadable(source, what, error, files) from error
+
+
+def unreadable(source: Path | str, what: str, error: BaseException, files: Sequence[str] = ()) -> ModelError:
+    """The message for a part of a checkpoint that is there but cannot be read; files: those it may be in."""
+    there = [Path(source) / name for name in files if (Path(source) / name).is_file()]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
+    broken = next(((file, fault) for file in there if (fault := _fault(file))), None)
+    if broken:
+        named, reason = broken[0].name, broken[1]
+    else:
+        named = _tokenizer_file(there) or " or ".join(file.name for file in there)
+    subject = f"{named}, {what}," if named else what
+    remedy = "Copy or download the checkpoint again."
+    if files:
+        versions = " and ".join(f"{library} {version(library)}" for library in LIBRARIES)
+        saved = _saved_by(Path(source))
+        made = f", saved with transformers {saved}," if saved and saved != version(LIBRARIES[0]) else ""
+        subject = f"{subject.rstrip(',')}{made or (',' if named else '')}"
+        reason = f"{reason}; read by {versions}"
+        remedy = (
+            f"If it was made for newer ones, `pip install --upgrade {' '.join(LIBRARIES)}`; else copy or download the "
+            "checkpoint again."
+        )
+    return ModelError(f"{source}: {subject} cannot be read ({reason}). {remedy}")
+
+
+def sides(shape: Sequence[int]) -> str:
+    """A tensor's sides as people write them: "68×48"."""
+    return "×".join(map(str, shape)) or "one number"
+
+
+def _fault(file: Path) -> str:
+    """What is wrong with a text file as such: no UTF-8, no JSON, no object; "" where that is all right."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        held = json.loads(text) if file.suffix == ".json" else {}
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error).splitlines()[0][:LONGEST]
+    return "" if isinstance(held, dict) else f"it holds {json.dumps(held)[:20]}, and no object {{…}}"
+
+
+def _tokenizer_file(there: Sequence[Path]) -> str:
+    """The name of the tokenizer's own file, where it is that one which its library refuses."""
+    from tokenizers import Tokenizer
+
+    file = next((file for file in there if file.name == TOKENIZER[0]), None)
+    try:
+        if file:
+            Tokenizer.from_file(str(file))
+    except BaseException as error:  # as in `reading`
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            return TOKENIZER[0]
+        raise
+    return ""
+
+
+def _saved_by(folder: Path) -> str:
+    """The version of the model library that wrote a checkpoint; "" where that is not known."""
+    try:
+        held: Any = json.loads((folder / CONFIG[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    return str(held.get("transformers_version") or "") if isinstance(held, dict) else ""
