@@ -48,24 +48,20 @@ def unreadable(source: Path | str, what: str, error: BaseException, files: Seque
     """The message for a part of a checkpoint that is there but cannot be read; files: those it may be in."""
     there = [Path(source) / name for name in files if (Path(source) / name).is_file()]
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
-    broken = next(((file, fault) for file in there if (fault := _fault(file))), None)
+    if isinstance(error, KeyError):
+        reason = f"it has no entry {reason}"
+    remedy = "Copy or download the checkpoint again."
+    broken = next(((file.name, fault) for file in there if (fault := _fault(file))), None)
     if broken:
-        named, reason = broken[0].name, broken[1]
+        named, reason = broken
     else:
         named = _tokenizer_file(there) or " or ".join(file.name for file in there)
-    subject = f"{named}, {what}," if named else what
-    remedy = "Copy or download the checkpoint again."
     if files:
         versions = " and ".join(f"{library} {version(library)}" for library in LIBRARIES)
-        saved = _saved_by(Path(source))
-        made = f", saved with transformers {saved}," if saved and saved != version(LIBRARIES[0]) else ""
-        subject = f"{subject.rstrip(',')}{made or (',' if named else '')}"
-        reason = f"{reason}; read by {versions}"
-        remedy = (
-            f"If it was made for newer ones, `pip install --upgrade {' '.join(LIBRARIES)}`; else copy or download the "
-            "checkpoint again."
-        )
-    return ModelError(f"{source}: {subject} cannot be read ({reason}). {remedy}")
+        reason += f"; read by {versions}{_saved_by(Path(source))}"
+    if files and not broken:
+        remedy = f"If it is for newer ones, `pip install --upgrade {' '.join(LIBRARIES)}`; else download it again."
+    return ModelError(f"{source}: {f'{named}, {what},' if named else what} cannot be read ({reason}). {remedy}")
 
 
 def sides(shape: Sequence[int]) -> str:
@@ -99,9 +95,10 @@ def _tokenizer_file(there: Sequence[Path]) -> str:
 
 
 def _saved_by(folder: Path) -> str:
-    """The version of the model library that wrote a checkpoint; "" where that is not known."""
+    """ ", saved by 5.30.0", of the model library, where a checkpoint says so and it is not the version here."""
     try:
         held: Any = json.loads((folder / CONFIG[0]).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return ""
-    return str(held.get("transformers_version") or "") if isinstance(held, dict) else ""
+    saved = held.get("transformers_version") if isinstance(held, dict) else None
+    return f", saved by {LIBRARIES[0]} {saved}" if saved and saved != version(LIBRARIES[0]) else ""

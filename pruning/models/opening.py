@@ -135,9 +135,9 @@ def _check_report(folder: Path, report: dict[str, Any]) -> None:
     if misfits := sorted(report["mismatched_keys"]):
         name, stored, wanted = misfits[0]
         raise ModelError(
-            f"{folder}: {len(misfits)} tensors have another size in the weights than by config.json, {name} among "
-            f"them: {sides(stored)} in the weights, {sides(wanted)} by the configuration. Weights and configuration are "
-            "of different models, or one of them was changed: take both from the same release."
+            f"{folder}: {len(misfits)} tensors are of another size in the weights than by config.json, {name} for "
+            f"one: {sides(stored)} in the weights, {sides(wanted)} by the configuration. Weights and configuration "
+            "are of different models, or one of them was changed: take both from the same release."
         )
     missing, spare = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if adapted := [name for name in spare if any(mark in name for mark in adapters.MARKS)]:
