@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pruning.models import hub
 from pruning.models.damage import reading
 from pruning.models.values import ModelError
@@ -36,11 +38,20 @@ def check_listed(model_id: str) -> None:
     _check(model_id, list(hub.sizes(model_id)))
 
 
-def on_hub(model_id: str) -> bool:
-    """Whether a repository of the hub is an adapter alone. ModelError where it is, and cannot be applied."""
-    if hub.has(model_id, "config.json") or not hub.has(model_id, SETTINGS):
-        return False
-    return _check(model_id, [SETTINGS, WEIGHTS[0]])
+def fetched(model_id: str, error: ModelError) -> Path:
+    """The folder of a repository that is an adapter alone, downloaded.
+
+    Raises:
+        ModelError: an adapter that cannot be applied; `error`, why it was no whole model, where it is no adapter either.
+    """
+    try:
+        hub.fetch(model_id, SETTINGS)
+    except hub.AbsentError:
+        raise error from None
+    _check(model_id, [SETTINGS, WEIGHTS[0]])
+    folder = hub.download(model_id, None)
+    beside(folder)
+    return folder
 
 
 def base_of(folder: Path) -> str:
@@ -54,13 +65,21 @@ def base_of(folder: Path) -> str:
 
 def apply(model: Any, folder: Path) -> None:
     """Put a folder's adapter on a loaded model. ModelError: not one for this model, or of a kind that peft refuses."""
-    with reading(folder, "its adapter", (SETTINGS, *WEIGHTS[:1])):
+    with reading(folder, "the settings of its adapter", (SETTINGS,)):
+        kind = json.loads((folder / SETTINGS).read_text(encoding="utf-8")).get("peft_type")
+    try:
         report = model.load_adapter(str(folder))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of peft, of the model library, of what reads the files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{folder}: its adapter ({kind}) cannot be applied ({reason}): {MERGE}") from error
     faulty = sorted({*report.missing_keys, *report.unexpected_keys, *(name for name, *_ in report.mismatched_keys)})
     if faulty:
         raise ModelError(
-            f"{folder}: {len(faulty)} tensors of the adapter are missing or do not fit the model, {faulty[0]} among "
-            f"them: it is incomplete, or for another model. Take the model that it was trained on, or {MERGE}."
+            f"{folder}: {len(faulty)} tensors of the adapter ({kind}) are missing or fit nothing in the model, "
+            f"{faulty[0]} for one: it is incomplete, for another model, or of a kind that the model library does not "
+            f"load: {MERGE}"
         )
 
 

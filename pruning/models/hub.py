@@ -23,6 +23,10 @@ EXAMPLE = (
 )
 
 
+class AbsentError(ModelError):
+    """A repository is there and has no such file."""
+
+
 def is_id(name: str) -> bool:
     """Whether the hub could have a model of this name: an owner and a name, by the hub's own rules."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -42,22 +46,6 @@ def fetch(model_id: str, name: str) -> Path:
         return Path(huggingface_hub.hf_hub_download(model_id, name))
     except Exception as error:  # whatever the client, or the HTTP library under it, raises
         raise explained(model_id, name, error) from error
-
-
-def has(model_id: str, name: str) -> bool:
-    """Whether a repository has a file; true where the hub does not say so: whoever fetches it hears what is wrong."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    try:
-        huggingface_hub.hf_hub_download(model_id, name)
-    except errors.LocalEntryNotFoundError:
-        return True
-    except errors.EntryNotFoundError:
-        return False
-    except Exception:  # as in `fetch`
-        return True
-    return True
 
 
 def sizes(model_id: str) -> dict[str, int]:
@@ -157,7 +145,7 @@ def explained(model_id: str, what: str, error: Exception) -> ModelError:
             "unset HF_HUB_OFFLINE), or download the checkpoint elsewhere and name its folder"
         )
     if isinstance(error, errors.EntryNotFoundError):
-        return ModelError(
+        return AbsentError(
             f"{model_id} is on the hub but has no {what}: it is no checkpoint of the model library. Choose one that is."
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

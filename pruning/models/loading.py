@@ -82,10 +82,9 @@ def load(
     processing = _processing(folder, config)
     importance = load_scorer(scorer, width) if scorer else beside(folder, width)
     held = prequantized.held_plain(config) if plain else None
-    model = open_model(folder, title, chosen, quantization, attention, device_map or {"": target}, progress, held)
-    if adapter:
-        adapters.apply(model, adapter)
-        model.eval().requires_grad_(False)
+    model = open_model(
+        folder, title, chosen, quantization, attention, device_map or {"": target}, progress, held, adapter
+    )
     vlm = VLM(
         family_type(model, processing),
         importance.to(model.device) if importance else None,

@@ -17,6 +17,7 @@ from pruning.models.values import ModelError
 
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 NOT_QUANTIZED = ("embed", "lm_head", "norm", "position")  # parts of names; other matrices belong to linear layers
+MUCH_MORE = 2  # times as many parameters in the configuration as in the weights: no few tensors are missing
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # the others take one: BOOL, U8, I8 and the 8-bit floats
 
 
@@ -54,9 +55,12 @@ def footprint(source: Path | str, devices: Sequence[torch.device], adapter: Path
     if not headers and not pickled:
         return None
     config = sources.config(source)
-    prequantized.check_packed(source, config, headers)
+    plain = _described(config)
     if prequantized.dequantized(source, config, devices):
-        headers = prequantized.tensors(config)
+        headers = plain or headers
+    elif not prequantized.settings(config):
+        prequantized.check_packed(source, headers)
+        _check_described(source, plain, headers)
     headers += sources.adapter_headers(adapter) if adapter else []
     try:
         shape = Shape.of(config)
@@ -104,6 +108,28 @@ def require(
         f"weights, the rest for a prompt of {PROMPT_TOKENS:,} tokens), but {readable(free)} are free on "
         f"{' and '.join(map(str, devices))}: use {' or '.join([*remedies, 'a device with more memory'])}"
     )
+
+
+def _described(config: Any) -> list[sources.Header]:
+    """The parameters of a configuration's model, without quantisation; empty where the library cannot build it."""
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        with torch.device("meta"):  # takes no memory, and less than a tenth of a second
+            model = AutoModelForImageTextToText.from_config(config)
+    except Exception:  # what is wrong with it is said where it is opened
+        return []
+    return [(name, "F32", tuple(parameter.shape)) for name, parameter in model.named_parameters()]
+
+
+def _check_described(source: Path | str, plain: Sequence[sources.Header], headers: Sequence[sources.Header]) -> None:
+    """Raise ModelError where weights hold far fewer numbers than the configuration has room for, and memory is taken."""
+    wanted, held = (sum(math.prod(shape) for _, _, shape in tensors) for tensors in (plain, headers))
+    if held and wanted > MUCH_MORE * held:
+        raise ModelError(
+            f"{source}: by config.json the model has {wanted:,} parameters, but the weights hold {held:,}: configuration "
+            "and weights are of different models, or files of weights are missing. Take both from the same release."
+        )
 
 
 def _weights(headers: Iterable[sources.Header]) -> Weights:

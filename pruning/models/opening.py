@@ -51,11 +51,12 @@ def open_model(
     device_map: str | dict[str, torch.device],
     progress: Progress | None,
     config: Any = None,
+    adapter: Path | None = None,
 ) -> Any:
     """The model in a checkpoint's folder, for inference only: no dropout, no gradients.
 
-    device_map: one of accelerate's policies, or {"": device}. config: in the place of the folder's own. An adapter in
-    the folder is left alone.
+    device_map: one of accelerate's policies, or {"": device}. config: in the place of the folder's own. adapter: folder
+    of the adapter to apply; one beside the weights is left alone unless it is named here.
 
     Raises:
         ModelError: damaged, missing or misfitting tensors, an attention kernel that the family lacks, a package that
@@ -83,12 +84,16 @@ def open_model(
                 adapter_kwargs={"subfolder": NOWHERE},
                 **options,
             )
+        _check_report(folder, report)
+        if adapter:
+            adapters.apply(model, adapter)
+    except ModelError:
+        raise
     except Exception as error:  # of the model library, of a quantisation's, of what reads the files
         if not _out_of_memory(error):
             raise _refused(folder, attention, error) from error
         first_line = str(error).strip().partition("\n")[0]
     else:
-        _check_report(folder, report)
         return model.eval().requires_grad_(False)
     # Not before the handler is left: the error holds the library's frames, and with them the half-loaded model.
     gc.collect()

@@ -75,19 +75,8 @@ def held_plain(config: Any) -> Any:
     return changed
 
 
-def tensors(config: Any) -> list[Header]:
-    """The parameters of the model as it is without quantisation; no memory is taken for them."""
-    from transformers import AutoModelForImageTextToText
-
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    return [(name, "F32", tuple(parameter.shape)) for name, parameter in model.named_parameters()]
-
-
-def check_packed(source: Path | str, config: Any, headers: Iterable[Header]) -> None:
-    """Raise ModelError where weights are stored packed and the configuration does not say how: they would be noise."""
-    if settings(config):
-        return
+def check_packed(source: Path | str, headers: Iterable[Header]) -> None:
+    """Raise ModelError for packed weights; to be asked where the configuration does not say how: they would be noise."""
     packed = next(((n, d, s) for n, d, s in headers if "weight" in n.rpartition(".")[2] and d not in FLOATS), None)
     if packed:
         name, dtype, shape = packed

@@ -43,27 +43,27 @@ def checked(model_id: str | Path) -> Path | str:
 def resolved(source: Path | str) -> tuple[Path | str, Path | None]:
     """The whole model behind what `checked` let through, and the folder of the adapter that goes on it, if any.
 
-    That of a whole model on the hub is not known before it is downloaded. An adapter alone on the hub is downloaded.
+    What a repository of the hub holds is not asked here.
 
     Raises:
         ModelError: an adapter that cannot be applied, or the model that it is for is not to be had.
     """
-    if isinstance(source, Path):
-        if (source / "config.json").is_file():
-            return source, source if adapters.beside(source) else None
-        adapter = source
-    elif adapters.on_hub(source):
-        adapter = hub.download(source, None)
-    else:
+    if isinstance(source, str):
         return source, None
+    adapter = source if adapters.beside(source) else None
+    return source if adapter is None or (source / "config.json").is_file() else base_model(source), adapter
+
+
+def base_model(adapter: Path) -> Path | str:
+    """The whole model that the adapter alone in a folder is for. ModelError: it is not to be had."""
     base = adapters.base_of(adapter)
     try:
         whole = checked(base)
     except ModelError as error:
-        raise ModelError(f"{source} is an adapter, and the model that it is for is not here: {error}") from error
+        raise ModelError(f"{adapter} is an adapter, and the model that it is for is not here: {error}") from error
     if isinstance(whole, Path) and not (whole / "config.json").is_file():
-        raise ModelError(f"{source} is an adapter for another adapter, {base}: {adapters.MERGE}")
-    return whole, adapter
+        raise ModelError(f"{adapter} is an adapter for another adapter, {base}: {adapters.MERGE}")
+    return whole
 
 
 def adapter_headers(folder: Path) -> list[Header]:
