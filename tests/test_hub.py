@@ -16,6 +16,7 @@ from huggingface_hub import errors
 from safetensors.torch import load_file
 
 from pruning.models import ModelError, load
+from tests.checkpoints.lora import write_adapter
 
 HUB_ID = "maker/tiny-vl"
 
@@ -169,6 +170,40 @@ def test_with_no_network_at_all_the_real_client_names_the_remedy(tmp_path: Path)
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "ModelError: nobody/nothing is not in the hub's cache here, and the hub cannot be reached" in done.stderr
+
+
+# Adapters
+
+
+def only_adapter(repository: Hub, base: Path) -> None:
+    for file in list(repository.folder.iterdir()):
+        file.unlink()
+    write_adapter(repository.folder, str(base), base)
+
+
+def test_a_repository_that_is_an_adapter_alone(hub: Hub, tiny_folder: Path, peft: list[str], monkeypatch) -> None:
+    only_adapter(hub, tiny_folder)
+    vlm = load(HUB_ID)
+    assert (vlm.title, vlm.model_id) == ("tiny-vl", HUB_ID)
+    assert peft == [str(hub.cache)]
+    monkeypatch.setattr("pruning.models.adapters.available", lambda: False)
+    hub.asked.clear()
+    with pytest.raises(ModelError, match=f"{HUB_ID} is an adapter, not a whole model.*pip install peft"):
+        load(HUB_ID)
+    assert "snapshot" not in hub.asked
+
+
+def test_a_repository_with_an_adapter_beside_its_weights(
+    hub: Hub, tiny_folder: Path, peft: list[str], monkeypatch
+) -> None:
+    write_adapter(hub.folder, HUB_ID, tiny_folder)
+    load(HUB_ID)
+    assert peft == [str(hub.cache)]
+    monkeypatch.setattr("pruning.models.adapters.available", lambda: False)
+    hub.asked.clear()
+    with pytest.raises(ModelError, match=f"{HUB_ID} holds an adapter beside its weights"):
+        load(HUB_ID)
+    assert "snapshot" not in hub.asked
 
 
 def refuse(error: Exception) -> Callable[..., None]:

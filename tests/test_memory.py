@@ -138,9 +138,8 @@ def test_shape_comes_from_any_configuration(tiny_folder: Path, tmp_path: Path) -
 
 
 def test_an_odd_configuration_leaves_the_weights(tiny_folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr(
-        "pruning.models.sources.config", lambda source: SimpleNamespace(get_text_config=lambda decoder=False: None)
-    )
+    odd = SimpleNamespace(get_text_config=lambda decoder=False: None)
+    monkeypatch.setattr("pruning.models.sources.config", lambda source: odd)
     found = footprint(tiny_folder, [CPU])
     assert found is not None
     assert found.need(torch.float32).working_bytes == 0

@@ -42,7 +42,7 @@ def fetched(model_id: str, error: ModelError) -> Path:
     """The folder of a repository that is an adapter alone, downloaded.
 
     Raises:
-        ModelError: an adapter that cannot be applied; `error`, why it was no whole model, where it is no adapter either.
+        ModelError: an adapter that cannot be applied; `error`, why it is no whole model, where it is no adapter either.
     """
     try:
         hub.fetch(model_id, SETTINGS)

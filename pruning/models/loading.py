@@ -73,7 +73,12 @@ def load(
     given = sources.checked(model_id)
     title = sources.known_name(given).rpartition("/")[2]
     source, adapter = sources.resolved(given)
-    config = sources.config(source)
+    try:
+        config = sources.config(source)
+    except hub.AbsentError as error:
+        adapter = adapters.fetched(str(source), error)
+        source = sources.base_model(adapter)
+        config = sources.config(source)
     family_type, width = _understood(source, config)
     devices = _devices(target, device_map)
     plain = prequantized.dequantized(source, config, devices, quantization)

@@ -123,12 +123,12 @@ def _described(config: Any) -> list[sources.Header]:
 
 
 def _check_described(source: Path | str, plain: Sequence[sources.Header], headers: Sequence[sources.Header]) -> None:
-    """Raise ModelError where weights hold far fewer numbers than the configuration has room for, and memory is taken."""
+    """Raise ModelError where weights are far fewer than the configuration has room for, which would all be taken."""
     wanted, held = (sum(math.prod(shape) for _, _, shape in tensors) for tensors in (plain, headers))
     if held and wanted > MUCH_MORE * held:
         raise ModelError(
-            f"{source}: by config.json the model has {wanted:,} parameters, but the weights hold {held:,}: configuration "
-            "and weights are of different models, or files of weights are missing. Take both from the same release."
+            f"{source}: by config.json the model has {wanted:,} parameters, but the weights hold {held:,}: they "
+            "are of different models, or files of weights are missing. Take both from the same release."
         )
 
 

@@ -76,7 +76,7 @@ def held_plain(config: Any) -> Any:
 
 
 def check_packed(source: Path | str, headers: Iterable[Header]) -> None:
-    """Raise ModelError for packed weights; to be asked where the configuration does not say how: they would be noise."""
+    """Raise ModelError for packed weights, of which the configuration does not say how to read them."""
     packed = next(((n, d, s) for n, d, s in headers if "weight" in n.rpartition(".")[2] and d not in FLOATS), None)
     if packed:
         name, dtype, shape = packed
