@@ -38,8 +38,7 @@ def reading(source: Path | str, what: str, files: Sequence[str]) -> Iterator[Non
     except (ModelError, ImportError, MemoryError):
         raise
     except BaseException as error:
-        # What panics in Rust is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not _told(error):
             raise
         raise unreadable(source, what, error, files) from error
 
@@ -47,7 +46,7 @@ def reading(source: Path | str, what: str, files: Sequence[str]) -> Iterator[Non
 def unreadable(source: Path | str, what: str, error: BaseException, files: Sequence[str] = ()) -> ModelError:
     """The message for a part of a checkpoint that is there but cannot be read; files: those it may be in."""
     there = [Path(source) / name for name in files if (Path(source) / name).is_file()]
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
+    reason = (" ".join(str(error).split()) or type(error).__name__)[:LONGEST]
     if isinstance(error, KeyError):
         reason = f"it has no entry {reason}"
     remedy = "Copy or download the checkpoint again."
@@ -55,7 +54,7 @@ def unreadable(source: Path | str, what: str, error: BaseException, files: Seque
     if broken:
         named, reason = broken
     else:
-        named = _tokenizer_file(there) or " or ".join(file.name for file in there)
+        named = " or ".join(file.name for file in _suspects(there))
     if files:
         versions = " and ".join(f"{library} {version(library)}" for library in LIBRARIES)
         reason += f"; read by {versions}{_saved_by(Path(source))}"
@@ -79,19 +78,24 @@ def _fault(file: Path) -> str:
     return "" if isinstance(held, dict) else f"it holds {json.dumps(held)[:20]}, and no object {{…}}"
 
 
-def _tokenizer_file(there: Sequence[Path]) -> str:
-    """The name of the tokenizer's own file, where it is that one which its library refuses."""
+def _suspects(files: Sequence[Path]) -> Sequence[Path]:
+    """Which of well-formed files it can have been: of a tokenizer's, its own or the others, as its library says."""
     from tokenizers import Tokenizer
 
-    file = next((file for file in there if file.name == TOKENIZER[0]), None)
+    own = [file for file in files if file.name == TOKENIZER[0]]
     try:
-        if file:
+        for file in own:
             Tokenizer.from_file(str(file))
-    except BaseException as error:  # as in `reading`
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            return TOKENIZER[0]
-        raise
-    return ""
+    except BaseException as error:
+        if not _told(error):
+            raise
+        return own
+    return [file for file in files if file not in own] or own
+
+
+def _told(error: BaseException) -> bool:
+    """Whether it says what is wrong with a file; what panics in Rust is no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _saved_by(folder: Path) -> str:

@@ -43,7 +43,8 @@ def dequantized(source: Path | str, config: Any, devices: Sequence[torch.device]
     gpu = any(device.type == "cuda" for device in devices)
     if method in GPU_ONLY and not gpu:
         raise ModelError(
-            f"{source} is quantised with {method}, which runs on a GPU only: take device cuda, or {OTHERWISE}"
+            f"{source} is quantised with {method}, which runs on a GPU only, not on {devices[0]}: take device cuda, or "
+            f"{OTHERWISE}"
         )
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, AutoHfQuantizer
 
