@@ -29,11 +29,11 @@ class AbsentError(ModelError):
 
 def is_id(name: str) -> bool:
     """Whether the hub could have a model of this name: an owner and a name, by the hub's own rules."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub import errors, utils
 
     try:
-        validate_repo_id(name)
-    except HFValidationError:
+        utils.validate_repo_id(name)  # type: ignore[attr-defined]
+    except errors.HFValidationError:
         return False
     return all(part.strip("-.") == part for part in name.split("/")) and "/" in name
 

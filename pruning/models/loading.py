@@ -104,7 +104,7 @@ def load(
             raise ModelError(f"{source}: {error}") from error
     else:
         with reading(folder, "its image processor", IMAGES):
-            vlm.family.preprocess([Image.new("RGB", TRIAL, "grey")], DEFAULT_VISUAL_TOKENS)
+            vlm.family.layout(vlm.family.preprocess([Image.new("RGB", TRIAL, "grey")], DEFAULT_VISUAL_TOKENS))
     return vlm
 
 
