@@ -20,6 +20,7 @@ from app.engine import Engine, checked_question
 from app.resources import Pictures
 from app.session import Session, Setting
 from app.together import answer_all
+from pruning.debris import is_debris
 from pruning.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[
 
     Raises ValueError where there is no file, and for a question that is no question.
     """
+    paths = [path for path in paths if not is_debris(Path(path).name)]
     if not paths:
         raise ValueError(f"There are no images: upload up to {MOST}")
     question = checked_question(session.questions[-1] if session.questions else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,7 @@ from app.models import Models
 from app.resources import checked_pictures
 from app.session import Session
 from app.updates import SUGGESTIONS, scopes, suggestions, talk_buttons
+from pruning.debris import is_debris
 
 
 class ImageHandlers:
@@ -34,7 +36,7 @@ class ImageHandlers:
     @guarded
     def add(self, request: gr.Request, session: Session, paths: Any, question: str) -> tuple[Any, ...]:
         """More images beside those that are there."""
-        opened = [self.pictures.open(path) for path in paths or ()]
+        opened = [self.pictures.open(path) for path in paths or () if not is_debris(Path(path).name)]
         pictures = checked_pictures((*session.pictures, *(picture for picture, _ in opened)))
         session = Session(session.model, pictures, _first_turn(question))
         return self._shown(request, session, [note for _, notes in opened for note in notes])

@@ -120,9 +120,9 @@ def listed(ids: Sequence[str]) -> tuple[Listed, ...]:
     found: dict[str, Listed] = {}
     for model_id in dict.fromkeys(wanted):
         preset, source = known.get(model_id), sources.checked(model_id)
-        name = source.resolve().name if isinstance(source, Path) else source
+        name = sources.known_name(source)
         if name in found:
-            raise ValueError(f"--models names two folders called {name!r}: rename one, so that visitors can choose")
+            raise ValueError(f"--models names two checkpoints called {name!r}: rename one, so that visitors can choose")
         title = preset.title if preset else name.rpartition("/")[2]
         parameters, note = (preset.parameters, preset.licence) if preset else (None, "")
         found[name] = Listed(name, model_id, title, parameters, note)

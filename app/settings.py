@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app import address
-
 from pruning import console
 from pruning.assets import version
 

@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pruning.models import VLM, load
+from pruning.models import VLM, adapters, load
 from tests.checkpoints import FAMILIES, tiny_qwen2_5_vl
 
 LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
@@ -58,6 +59,20 @@ def any_vlm(request: pytest.FixtureRequest, tiny: Callable[[str], VLM]) -> VLM:
 def qwen_vlm(request: pytest.FixtureRequest, tiny: Callable[[str], VLM]) -> VLM:
     """The families whose image is one grid, as fine as the image is large."""
     return tiny(request.param)
+
+
+@pytest.fixture
+def peft(monkeypatch) -> list[str]:
+    """A peft that is there whether it is or not, and records the folders that it is given."""
+    given: list[str] = []
+
+    def apply(model, folder: str) -> SimpleNamespace:
+        given.append(folder)
+        return SimpleNamespace(missing_keys=set(), unexpected_keys=set(), mismatched_keys=set())
+
+    monkeypatch.setattr(adapters, "available", lambda: True)
+    monkeypatch.setattr("transformers.PreTrainedModel.load_adapter", apply)
+    return given
 
 
 @pytest.fixture(scope="session")

@@ -323,7 +323,7 @@ def test_lists_of_models(tiny_folder, tmp_path):
     twin = tmp_path / tiny_folder.name
     twin.symlink_to(tiny_folder)
     assert len(listed([str(tiny_folder), str(tiny_folder)])) == 1
-    with pytest.raises(ValueError, match=f"two folders called '{tiny_folder.name}'"):
+    with pytest.raises(ValueError, match=f"two checkpoints called '{tiny_folder.name}'"):
         listed([str(tiny_folder), str(twin)])
 
 

@@ -105,6 +105,17 @@ def test_packs_are_padded_to_at_most_what_fits(engine, files, monkeypatch):
     assert [len(pack) for pack in _packs(engine, asked)] == [1, 1, 1, 1]
 
 
+def test_what_a_file_system_leaves_is_no_image(engine, files, tmp_path):
+    (photo,) = files(1)
+    others = [tmp_path / name for name in ("._photo.png", ".DS_Store", "desktop.ini", "Thumbs.db")]
+    for other in others:
+        other.write_bytes(b"\0\5\x16\7")
+    items, skipped = opened(engine.resources.pictures, [*map(str, others), photo], look(engine, photo))
+    assert ([item.name for item in items], skipped) == ([photo.rpartition("/")[2]], ())
+    with pytest.raises(ValueError, match="There are no images"):
+        opened(engine.resources.pictures, [str(others[0])], look(engine, photo))
+
+
 def test_files_that_are_no_images_are_named_and_the_others_go_on(engine, files, tmp_path):
     (tmp_path / "letter.txt").write_text("Dear model")
     (tmp_path / "empty.png").write_bytes(b"")

@@ -16,6 +16,7 @@ from huggingface_hub import errors
 from safetensors.torch import load_file
 
 from pruning.models import ModelError, load
+from tests.checkpoints.lora import write_adapter
 
 HUB_ID = "maker/tiny-vl"
 
@@ -97,6 +98,15 @@ def test_a_hub_id_is_downloaded_without_code(hub: Hub, tiny_vlm, noise) -> None:
     assert shares == pytest.approx([sum(sizes[:i]) / sum(sizes) for i in range(len(sizes) + 1)])
 
 
+def test_what_a_file_system_left_in_a_repository_does_not_count(hub: Hub) -> None:
+    weights = load_file(hub.folder / "model.safetensors")
+    torch.save(weights, hub.folder / "pytorch_model.bin")
+    (hub.folder / "model.safetensors").rename(hub.folder / "._model.safetensors")  # no safetensors but a Finder's twin
+    load(HUB_ID)
+    assert (hub.cache / "pytorch_model.bin").exists()
+    assert not (hub.cache / "._model.safetensors").exists()
+
+
 def test_a_model_of_the_hub_that_does_not_fit_is_not_downloaded(hub: Hub, monkeypatch) -> None:
     monkeypatch.setattr("pruning.models.memory.free_bytes", lambda device: 0)
     with pytest.raises(ModelError, match=f"{HUB_ID} needs about"):
@@ -160,6 +170,40 @@ def test_with_no_network_at_all_the_real_client_names_the_remedy(tmp_path: Path)
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "ModelError: nobody/nothing is not in the hub's cache here, and the hub cannot be reached" in done.stderr
+
+
+# Adapters
+
+
+def only_adapter(repository: Hub, base: Path) -> None:
+    for file in list(repository.folder.iterdir()):
+        file.unlink()
+    write_adapter(repository.folder, str(base), base)
+
+
+def test_a_repository_that_is_an_adapter_alone(hub: Hub, tiny_folder: Path, peft: list[str], monkeypatch) -> None:
+    only_adapter(hub, tiny_folder)
+    vlm = load(HUB_ID)
+    assert (vlm.title, vlm.model_id) == ("tiny-vl", HUB_ID)
+    assert peft == [str(hub.cache)]
+    monkeypatch.setattr("pruning.models.adapters.available", lambda: False)
+    hub.asked.clear()
+    with pytest.raises(ModelError, match=f"{HUB_ID} is an adapter, not a whole model.*pip install peft"):
+        load(HUB_ID)
+    assert "snapshot" not in hub.asked
+
+
+def test_a_repository_with_an_adapter_beside_its_weights(
+    hub: Hub, tiny_folder: Path, peft: list[str], monkeypatch
+) -> None:
+    write_adapter(hub.folder, HUB_ID, tiny_folder)
+    load(HUB_ID)
+    assert peft == [str(hub.cache)]
+    monkeypatch.setattr("pruning.models.adapters.available", lambda: False)
+    hub.asked.clear()
+    with pytest.raises(ModelError, match=f"{HUB_ID} holds an adapter beside its weights"):
+        load(HUB_ID)
+    assert "snapshot" not in hub.asked
 
 
 def refuse(error: Exception) -> Callable[..., None]:

@@ -1,6 +1,7 @@
 """Loading: what is refused and with which words, options, progress, and memory that runs out."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, Turn, limit_threads, load
+from pruning.models import ModelError, Turn, limit_threads, load, sources
+from pruning.models.damage import reading
 from pruning.models.devices import choose_device, choose_dtype
 from pruning.models.footprint import readable
 from pruning.models.generation import stop_ids
+from pruning.models.prequantized import GPU_ONLY
 
 ATTENTION = "vision_attention@-1"
 
@@ -121,6 +124,40 @@ def test_progress_tells_stage_and_share(tiny_folder: Path) -> None:
     assert logging.set_tqdm_hook(None) is None  # the library's own bars are as they were
 
 
+# What it is called
+
+
+@pytest.fixture
+def cached(tiny_folder: Path, tmp_path: Path) -> Path:
+    """The tiny checkpoint as the hub's cache holds it."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "models--maker--tiny-vl" / "snapshots" / "0f3a9c"))
+
+
+def test_a_checkpoint_is_called_what_people_call_it(cached: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "qwen").symlink_to(cached)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "latest").symlink_to(tmp_path / "mine")
+    (tmp_path / "run" / "snapshots" / "0f").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = {
+        ".": "mine", "./": "mine", "..": tmp_path.name, "../mine/": "mine", "../run/..": tmp_path.name,
+        "~/mine": "mine", "../latest": "latest", "../qwen": "maker/tiny-vl", str(cached): "maker/tiny-vl",
+        "../run/snapshots/0f": "run", "/": "/",
+    }  # fmt: skip
+    assert {given: sources.known_name(Path(given).expanduser()) for given in names} == names
+    assert sources.known_name("maker/tiny-vl") == "maker/tiny-vl"
+
+
+def test_the_title_is_the_name_people_know(cached: Path, monkeypatch) -> None:
+    from app.loader import listed
+
+    monkeypatch.chdir(cached)
+    assert load(".").title == "tiny-vl"  # as if it were named by its hub id
+    (entry,) = listed(["."])
+    assert (entry.name, entry.title, entry.model_id) == ("maker/tiny-vl", "tiny-vl", ".")
+
+
 # What is refused
 
 
@@ -129,6 +166,15 @@ def test_unknown_ids_are_named(model_id: str | Path) -> None:
     with pytest.raises(ModelError, match="neither a folder") as caught:
         load(model_id)
     assert str(model_id) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["模型/模型", "Qwen/--x", "a/b..c", "a/b-", "a/b.git", "a/b/c", "-a/b", "a/" + "b" * 97]
+)
+def test_ids_that_the_hub_forbids_are_a_matter_of_spelling(name: str, tiny_folder: Path) -> None:
+    for attempt in (lambda: load(name), lambda: load(tiny_folder, scorer=name)):
+        with pytest.raises(ModelError, match=r"nor a hub id such as .* OWNER/NAME in plain .*check the spelling"):
+            attempt()
 
 
 def test_folders_that_are_no_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:
@@ -169,8 +215,186 @@ def test_damaged_checkpoints(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no chat template"):
         load(folder)
     (folder / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="its configuration cannot be read"):
+    with pytest.raises(ModelError, match=r"config\.json, its configuration, cannot be read"):
         load(folder)
+
+
+VERSIONS = r"transformers \d[\w.]+ and tokenizers \d[\w.]+"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
+        "generation_config.json", "model.safetensors.index.json",
+    ],
+)  # fmt: skip
+def test_files_that_hold_something_else_are_named(name: str, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    if name.endswith("index.json"):
+        shard(folder)
+    for held in (b"[]", b"null", b'{"a": ', b"\xff\xfe{", b'{"a":' + b"[" * 100_000):
+        (folder / name).write_bytes(held)
+        with pytest.raises(
+            ModelError, match=rf"{re.escape(name)}, (its|the index of its) .*cannot be read \(.*read by {VERSIONS}\)"
+        ) as said:
+            load(folder)
+        assert "download the checkpoint again" in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("tokenizer.json", {"normalizer": {"type": "FutureNormalizer"}}),
+        ("tokenizer.json", {"model": None}),
+        ("tokenizer_config.json", {"added_tokens_decoder": 5}),
+        ("preprocessor_config.json", {"patch_size": "x"}),
+        ("preprocessor_config.json", {"size": []}),
+        ("config.json", {"text_config": []}),
+        ("config.json", {"vision_config": 7}),
+    ],
+)
+def test_files_that_newer_versions_might_read_say_so(
+    name: str, changes: dict[str, object], tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    edit(folder / "config.json", transformers_version="99.1")
+    edit(folder / name, **changes)
+    with pytest.raises(
+        ModelError, match=f"{name}.*read by {VERSIONS}, saved by transformers 99.1.*pip install --upgrade"
+    ):
+        load(folder)
+
+
+def test_a_template_that_is_no_text_is_named(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    (folder / "chat_template.jinja").write_bytes("Größe".encode("latin-1"))
+    with pytest.raises(ModelError, match=r"chat_template\.jinja, its processor, cannot be read \('utf-8' codec"):
+        load(folder)
+
+
+def test_what_panics_is_told_and_what_stops_the_program_does() -> None:
+    panic = type("PanicException", (BaseException,), {})
+    with (
+        pytest.raises(ModelError, match=r"here: its tokenizer cannot be read \(index out of range\)"),
+        reading("here", "its tokenizer", ()),
+    ):
+        raise panic("index out of range")
+    for error in (KeyboardInterrupt, MemoryError, SystemExit):
+        with pytest.raises(error), reading("here", "its tokenizer", ()):
+            raise error
+
+
+# Weights and configuration that do not belong together
+
+
+def reweigh(folder: Path, **tensors: torch.Tensor | None) -> None:
+    """Put tensors into the folder's weights, or take them out (None). Names: `__` for a dot."""
+    held = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        held.pop(name.replace("__", "."), None)
+        if tensor is not None:
+            held[name.replace("__", ".")] = tensor
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+
+
+EMBEDDINGS, PROJECTION = "model__embed_tokens__weight", "model__layers__0__self_attn__q_proj__weight"
+
+
+def test_sizes_that_differ_are_given_both(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit(folder / "config.json", text_config={**text, "vocab_size": text["vocab_size"] + 7})
+    rows = text["vocab_size"]
+    with pytest.raises(
+        ModelError, match=rf"embed_tokens\.weight.*{rows}×48 in the weights, {rows + 7}×48 by the conf"
+    ) as said:
+        load(folder)
+    assert "both from the same release" in str(said.value)
+    assert "ignore_mismatched" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "shown"),
+    [
+        (PROJECTION, torch.zeros(1152, 1, dtype=torch.uint8), "U8 of 1152×1"),
+        (PROJECTION, torch.zeros(48, 48, dtype=torch.int8), "I8 of 48×48"),
+        (PROJECTION, torch.zeros(48, 48).to(torch.float8_e4m3fn), "F8_E4M3 of 48×48"),
+        (PROJECTION.replace("__weight", "__qweight"), torch.zeros(6, 48, dtype=torch.int32), "I32 of 6×48"),
+        (PROJECTION + "_packed", torch.zeros(48, 6, dtype=torch.int32), "I32 of 48×6"),
+    ],
+    ids=["4bit", "int8", "fp8", "gptq", "compressed"],
+)
+def test_packed_weights_of_which_nobody_says_how(
+    name: str, tensor: torch.Tensor, shown: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    reweigh(folder, **{PROJECTION: None, name: tensor})
+    with pytest.raises(ModelError, match=rf"its weights are quantised \(.* is {shown}\).* no quantization_config"):
+        load(folder)
+
+
+def test_a_configuration_of_a_far_larger_model_takes_no_memory(tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit(folder / "config.json", text_config={**text, "vocab_size": 10**9})
+    monkeypatch.setattr(
+        "transformers.AutoModelForImageTextToText.from_pretrained", lambda *v, **n: pytest.fail("built")
+    )
+    with pytest.raises(
+        ModelError, match=r"by config\.json the model has 48,000,.* parameters, but the weights hold \d+,\d+"
+    ):
+        load(folder)
+
+
+def test_tensors_that_nothing_takes_are_told(tiny_folder: Path, tmp_path: Path, caplog) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    reweigh(folder, model__extra_head__weight=torch.zeros(2, 2))
+    load(folder)
+    assert f"{folder}: 1 tensors are not used by the model, model.language_model.extra_head.weight" in caplog.text
+    caplog.clear()
+    reweigh(folder, model__extra_head__weight=None, model__importance_scorer__q_proj__weight=torch.zeros(2, 2))
+    (folder / "scorer.safetensors").unlink(missing_ok=True)
+    with pytest.raises(ModelError, match="is no scorer for this model"):
+        load(folder)
+
+
+# Checkpoints that come quantised
+
+
+@pytest.mark.parametrize("method", GPU_ONLY)
+def test_a_quantisation_for_gpus_alone_is_not_a_missing_package(method: str, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    edit(folder / "config.json", quantization_config={"quant_method": method})
+    with pytest.raises(
+        ModelError, match=f"quantised with {method}, which runs on a GPU only, not on cpu: take device cuda"
+    ) as said:
+        load(folder, device="cpu")
+    assert "install" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("how", "options", "reason"),
+    [
+        ({"quant_method": "paroquant"}, {}, "quantised with paroquant, which the model library does not know: update"),
+        ({"quant_method": "awq"}, {}, r"cannot run here \(.*pip install gptqmodel.*\): install it, or choose"),
+        ({"quant_method": "nonsense", "load_in_8bit": True}, {}, "bitsandbytes_8bit, which cannot run here"),
+        (
+            {"quant_method": "fp8"},
+            {"quantization": "4bit"},
+            r"comes quantised already \(fp8\): leave quantization at none",
+        ),
+    ],
+    ids=["unknown", "package", "flag", "twice"],
+)
+def test_a_quantisation_that_cannot_run_here(
+    how: dict[str, object], options: dict[str, str], reason: str, tiny_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("pruning.models.loading.check_packages", lambda *values: None)
+    folder = copy(tiny_folder, tmp_path)
+    edit(folder / "config.json", quantization_config=how)
+    with pytest.raises(ModelError, match=reason):
+        load(folder, device="cpu", **options)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What a model needs, counted against what it really holds; what is free; and the refusal in between."""
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pruning.cost import kv_cache_bytes
-from pruning.models import ModelError, load, memory
+from pruning.models import ModelError, load, memory, prequantized, sources
 from pruning.models.footprint import QUANTIZED_BITS, Footprint, Shape, Weights
 from pruning.models.memory import estimate, footprint, free_bytes, require
 from pruning.models.presets import PRESETS
@@ -34,7 +36,7 @@ def test_only_linear_layers_shrink_when_quantised(tiny_folder: Path) -> None:
         quantised = isinstance(module, torch.nn.Linear) and name != "lm_head"
         linear += sizes.pop("weight", 0) if quantised else 0
         other += sum(sizes.values()) if name != "lm_head" else 0  # tied to the embeddings
-    found = footprint(tiny_folder)
+    found = footprint(tiny_folder, [CPU])
     assert found is not None
     assert (found.weights.matrices, found.weights.others) == (linear, other)
     for bits, size in (("8bit", 1.0), ("4bit", 0.5)):
@@ -43,8 +45,7 @@ def test_only_linear_layers_shrink_when_quantised(tiny_folder: Path) -> None:
         assert need.weights_bytes == pytest.approx(linear * size + other * 2, rel=0.05)
 
 
-def test_integers_and_8_bit_floats_stay_as_they_are_stored(tiny_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text((tiny_folder / "config.json").read_text())
+def test_integers_and_8_bit_floats_stay_as_they_are_stored(tmp_path: Path) -> None:
     tensors = {
         "a.weight": torch.zeros(4, 8, dtype=torch.uint8),
         "a.scale": torch.zeros(4, dtype=torch.int64),
@@ -53,10 +54,56 @@ def test_integers_and_8_bit_floats_stay_as_they_are_stored(tiny_folder: Path, tm
         "norm.weight": torch.zeros(7),
     }
     save_file(tensors, tmp_path / "model.safetensors")
-    found = footprint(tmp_path)
-    assert found is not None
-    assert found.weights == Weights(matrices=6, others=7, fixed_bytes=32 + 32 + 15)
-    assert found.weights.bytes(torch.float16) == 79 + 26
+    found = memory._weights(sources.headers(tmp_path / "model.safetensors"))
+    assert found == Weights(matrices=6, others=7, fixed_bytes=32 + 32 + 15)
+    assert found.bytes(torch.float16) == 79 + 26
+
+
+def fp8(folder: Path, block: int = 16) -> Path:
+    """The language model's linear layers stored in 8-bit floats with a scale per block, as released checkpoints are."""
+    stored = {}
+    for name, value in load_file(folder / "model.safetensors").items():
+        stored[name] = value
+        if name.endswith("_proj.weight") and "visual" not in name:
+            rows, columns = (-(-side // block) for side in value.shape)
+            stored[name] = value.to(torch.float8_e4m3fn)
+            stored[f"{name}_scale_inv"] = torch.ones(rows, columns)
+    save_file(stored, folder / "model.safetensors", {"format": "pt"})
+    how = {"quant_method": "fp8", "weight_block_size": [block, block], "modules_to_not_convert": ["lm_head", "visual"]}
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "quantization_config": how}))
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_are_held_dequantised_are_estimated_so(
+    dtype: str, tiny_folder: Path, tmp_path: Path, noise
+) -> None:
+    plain = estimate(tiny_folder, dtype)
+    folder = fp8(Path(shutil.copytree(tiny_folder, tmp_path / "fp8")))
+    vlm, need = load(folder, dtype=dtype), estimate(folder, dtype)
+    assert need == plain
+    assert need.weights_bytes == sum(p.numel() * p.element_size() for p in vlm.model.parameters())
+    assert vlm.answer(vlm.encode([noise(90, 60)]), "what color", max_new_tokens=2).ids
+
+
+def test_beside_a_gpu_the_cpu_holds_8_bit_floats_dequantised_all_the_same(
+    tiny_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    folder = fp8(Path(shutil.copytree(tiny_folder, tmp_path / "fp8")))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *device: (9, 0))
+    config, gpu = sources.config(folder), torch.device("cuda", 0)
+    assert prequantized.dequantized(folder, config, [CPU])
+    assert prequantized.held_plain(config).quantization_config["dequantize"]
+    assert not prequantized.dequantized(folder, config, [gpu])
+    on_gpu, on_cpu = footprint(folder, [gpu]), footprint(folder, [CPU])
+    assert on_gpu is not None
+    assert on_cpu is not None
+    assert on_gpu.weights.fixed_bytes > 0
+    assert on_cpu.weights.fixed_bytes == 0
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *device: (8, 0))  # without 8-bit kernels
+    assert prequantized.dequantized(folder, config, [gpu])
 
 
 def test_pickled_weights_are_counted_by_their_size(tiny_folder: Path, tmp_path: Path) -> None:
@@ -91,8 +138,9 @@ def test_shape_comes_from_any_configuration(tiny_folder: Path, tmp_path: Path) -
 
 
 def test_an_odd_configuration_leaves_the_weights(tiny_folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr("pruning.models.sources.config", lambda source: SimpleNamespace())
-    found = footprint(tiny_folder)
+    odd = SimpleNamespace(get_text_config=lambda decoder=False: None)
+    monkeypatch.setattr("pruning.models.sources.config", lambda source: odd)
+    found = footprint(tiny_folder, [CPU])
     assert found is not None
     assert found.need(torch.float32).working_bytes == 0
     assert found.need(torch.float32).weights_bytes > 0

@@ -5,8 +5,8 @@ import torch
 
 from pruning.models import SHIPPED, memory
 from pruning.models.families import family_of
+from pruning.models.hub import is_id
 from pruning.models.presets import PRESETS, Preset, largest_that_fits
-from pruning.models.sources import HUB_ID
 
 HUB = PRESETS[1:]
 ids = [preset.model_id for preset in PRESETS]
@@ -22,7 +22,7 @@ def test_the_shipped_model_comes_first_with_its_true_size() -> None:
 
 def test_ids_and_titles_are_unique_and_can_be_loaded_by_name() -> None:
     assert len(set(ids)) == len({preset.title for preset in PRESETS}) == len(PRESETS)
-    assert all(HUB_ID.fullmatch(preset.model_id) for preset in HUB)
+    assert all(is_id(preset.model_id) for preset in HUB)
 
 
 @pytest.mark.parametrize("kind", sorted({preset.family for preset in PRESETS}))

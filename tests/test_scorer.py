@@ -114,6 +114,14 @@ def test_scorer_of_another_width_or_a_damaged_file_is_refused(tmp_path: Path) ->
         load_scorer(tmp_path, 8)
 
 
+@pytest.mark.parametrize("name", ["._selector.safetensors", ".DS_Store", "desktop.ini", "Thumbs.db"])
+def test_what_a_file_system_leaves_is_no_second_file(name: str, tmp_path: Path) -> None:
+    Scorer(8, 4).save(tmp_path)
+    (tmp_path / "scorer.safetensors").rename(tmp_path / "selector.safetensors")
+    (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    assert load_scorer(tmp_path, 8).q_proj.in_features == 8
+
+
 def test_folders_without_one_scorer_are_refused(tmp_path: Path, tiny_folder: Path) -> None:
     with pytest.raises(ModelError, match="no safetensors file"):
         load_scorer(tmp_path, 8)

@@ -10,11 +10,32 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from pruning.debris import TWIN, is_debris
 from pruning.models.progress import Progress, byte_bar
 from pruning.models.values import ModelError
 
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model")
-NOT_READ = ("*/*", "consolidated*")  # subfolders, and the same weights in a format of their maker
+# Subfolders, the same weights in a format of their maker, and what a file system leaves.
+NOT_READ = ("*/*", "consolidated*", f"{TWIN}*")
+EXAMPLE = (
+    "Qwen/Qwen2.5-VL-3B-Instruct, OWNER/NAME in plain letters, digits, single '-', '_' and '.', none of '-' and '.' at "
+    "an end: check the spelling"
+)
+
+
+class AbsentError(ModelError):
+    """A repository is there and has no such file."""
+
+
+def is_id(name: str) -> bool:
+    """Whether the hub could have a model of this name: an owner and a name, by the hub's own rules."""
+    from huggingface_hub import errors, utils
+
+    try:
+        utils.validate_repo_id(name)  # type: ignore[attr-defined]
+    except errors.HFValidationError:
+        return False
+    return all(part.strip("-.") == part for part in name.split("/")) and "/" in name
 
 
 def fetch(model_id: str, name: str) -> Path:
@@ -72,8 +93,8 @@ def download(model_id: str, report: Progress | None) -> Path:
     import huggingface_hub
 
     files = sizes(model_id)
-    weights = "*.safetensors" if not files or any(name.endswith(".safetensors") for name in files) else "*.bin"
-    patterns = [*TEXTS, weights]
+    pickled = bool(files) and not any(name.startswith("model") and _chosen(name, ["*.safetensors*"]) for name in files)
+    patterns = [*TEXTS, "*.safetensors", *(["*.bin"] if pickled else [])]  # a scorer may lie beside pickles
     waiting = sum(size for name, size in files.items() if _chosen(name, patterns) and not _cached(model_id, name))
     bar = byte_bar(report, f"downloading {model_id}", waiting) if report else None
     try:
@@ -89,7 +110,7 @@ def _listing(model_id: str) -> dict[str, int]:
     import huggingface_hub
 
     siblings = huggingface_hub.model_info(model_id, files_metadata=True).siblings or []
-    return {file.rfilename: file.size or 0 for file in siblings}
+    return {file.rfilename: file.size or 0 for file in siblings if not is_debris(file.rfilename.rpartition("/")[2])}
 
 
 def _chosen(name: str, patterns: Sequence[str]) -> bool:
@@ -124,7 +145,7 @@ def explained(model_id: str, what: str, error: Exception) -> ModelError:
             "unset HF_HUB_OFFLINE), or download the checkpoint elsewhere and name its folder"
         )
     if isinstance(error, errors.EntryNotFoundError):
-        return ModelError(
+        return AbsentError(
             f"{model_id} is on the hub but has no {what}: it is no checkpoint of the model library. Choose one that is."
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
-from pruning.models import hub, memory, sources, template, vocabulary
+from pruning.models import adapters, hub, memory, prequantized, sources, template, vocabulary
 from pruning.models.check import prove
+from pruning.models.damage import CONFIG, IMAGES, reading
 from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS, check_choice, choose_device, choose_dtype
 from pruning.models.families import family_of
+from pruning.models.family import Family
 from pruning.models.opening import check_packages, open_model
 from pruning.models.processing import Processing, build
 from pruning.models.progress import Progress
@@ -20,6 +23,8 @@ from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
 
 SMALL = 50_000_000  # parameters
+TRIAL = (168, 112)  # pixels of the picture that shows whether the image processor's settings can be worked with
+DEFAULT_VISUAL_TOKENS = 4096
 
 
 def load(
@@ -31,14 +36,15 @@ def load(
     attention: str = "auto",
     device_map: str = "",
     scorer: str = "",
-    max_visual_tokens: int = 4096,
+    max_visual_tokens: int = DEFAULT_VISUAL_TOKENS,
     progress: Progress | None = None,
 ) -> VLM:
     """Load a vision-language model with its tokenizer, image processor and, where it has one, importance scorer.
 
     Args:
         model_id: a folder, or a hub id such as "Qwen/Qwen2.5-VL-3B-Instruct" (downloaded unless it is cached;
-            `HF_HUB_OFFLINE=1` forbids the network). Code in a repository is never run.
+            `HF_HUB_OFFLINE=1` forbids the network). Code in a repository is never run. An adapter beside the weights is
+            applied by peft; so is one alone, on the model that it names, with that model's tokenizer.
         device: "auto" takes the first of cuda, mps, cpu that is there; or "cpu", "mps", "cuda", "cuda:1".
         dtype: "auto" is bfloat16 on cuda, else float32; or "float32", "bfloat16", "float16".
         quantization: "8bit" or "4bit" (NF4) through bitsandbytes, on cuda only; or "none".
@@ -53,9 +59,10 @@ def load(
 
     Raises:
         ModelError: a ValueError that names cause and remedy: unknown id, no network, no weights, missing shards or
-            tensors, text-only or unsupported model, no chat template or one that fails, a tokenizer of another model,
-            not enough memory (before and while loading; nothing of the model stays held), a package that is not
-            installed, a scorer of another model.
+            tensors, a file that cannot be read, text-only or unsupported model, no chat template or one that fails, a
+            tokenizer of another model, not enough memory (before and while loading; nothing of the model stays held), a
+            package that is not installed, an adapter that cannot be applied, a quantisation that cannot run here, a
+            scorer of another model.
         ValueError: an unknown option, or a device that this machine lacks.
     """
     target = choose_device(device)
@@ -64,18 +71,26 @@ def load(
     check_choice("attention", attention, ATTENTIONS)
     check_choice("device map", device_map, DEVICE_MAPS)
     check_packages(target, chosen, quantization, attention)
-    source = sources.checked(model_id)
-    config = sources.config(source)
+    given = sources.checked(model_id)
+    title = sources.known_name(given).rpartition("/")[2]
+    source, adapter = sources.resolved(given)
     try:
-        family_type = family_of(config)
-    except ModelError as error:
-        raise ModelError(f"{source}: {error}") from error
-    folder = _fitting(source, _devices(target, device_map), chosen, quantization, progress)
+        config = sources.config(source)
+    except hub.AbsentError as error:
+        adapter = adapters.fetched(str(source), error)
+        source = sources.base_model(adapter)
+        config = sources.config(source)
+    family_type, width = _understood(source, config)
+    devices = _devices(target, device_map)
+    plain = prequantized.dequantized(source, config, devices, quantization)
+    folder = _fitting(source, devices, chosen, quantization, adapter, progress)
+    adapter = adapter or (folder if adapters.beside(folder) else None)
     processing = _processing(folder, config)
-    width = config.get_text_config().hidden_size
     importance = load_scorer(scorer, width) if scorer else beside(folder, width)
-    title = Path(source).name
-    model = open_model(folder, title, chosen, quantization, attention, device_map or {"": target}, progress)
+    held = prequantized.held_plain(config) if plain else None
+    model = open_model(
+        folder, title, chosen, quantization, attention, device_map or {"": target}, progress, held, adapter
+    )
     vlm = VLM(
         family_type(model, processing),
         importance.to(model.device) if importance else None,
@@ -89,6 +104,9 @@ def load(
             prove(vlm)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
+    if config.model_type in family_type.model_types:
+        with reading(folder, "its image processor", IMAGES):
+            vlm.family.layout(vlm.family.preprocess([Image.new("RGB", TRIAL, "grey")], DEFAULT_VISUAL_TOKENS))
     return vlm
 
 
@@ -109,18 +127,33 @@ def limit_threads(vlm: VLM) -> None:
         torch.set_num_threads(1)
 
 
+def _understood(source: Path | str, config: Any) -> tuple[type[Family], int]:
+    """The adapter of the model's family, and the language model's width."""
+    try:
+        with reading(source, "its configuration", CONFIG):
+            return family_of(config), int(config.get_text_config().hidden_size)
+    except ModelError as error:
+        raise error if str(source) in str(error) else ModelError(f"{source}: {error}") from error
+
+
 def _fitting(
-    source: Path | str, devices: list[torch.device], dtype: torch.dtype, quantization: str, progress: Progress | None
+    source: Path | str,
+    devices: list[torch.device],
+    dtype: torch.dtype,
+    quantization: str,
+    adapter: Path | None,
+    progress: Progress | None,
 ) -> Path:
     """The checkpoint's folder, downloaded where it is on the hub, once it is known to fit on the devices."""
-    found = memory.footprint(source)
+    found = memory.footprint(source, devices, adapter)
     if found:
         memory.require(str(source), found, devices, dtype, quantization)
     if isinstance(source, Path):
         return source
+    adapters.check_listed(source)
     folder = hub.download(source, progress)
     sources.checked(folder)
-    found = memory.footprint(folder)
+    found = memory.footprint(folder, devices, adapter)
     if found:
         memory.require(source, found, devices, dtype, quantization)
     return folder
@@ -139,8 +172,10 @@ def _processing(folder: Path, config: Any) -> Processing:
     except ImportError as error:
         need = " ".join(str(error).split()).split(". ")[0]
         raise ModelError(f"{folder}: {need}. Install what is missing, or choose a model of another family.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise sources.unreadable(folder, "its tokenizer or image processor", error) from error
+    except ModelError:
+        raise
+    except ValueError as error:
+        raise ModelError(f"{folder}: {error}. Choose a model of another family.") from error
     if processing.template is None:
         raise ModelError(f"{folder} has no chat template: use the instruction-tuned checkpoint of this model")
     try:

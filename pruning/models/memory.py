@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from pruning.models import hub, presets, sources
+from pruning.models import hub, prequantized, presets, sources
 from pruning.models.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
 from pruning.models.footprint import PROMPT_TOKENS, Footprint, Need, Shape, Weights, readable
 from pruning.models.values import ModelError
 
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 NOT_QUANTIZED = ("embed", "lm_head", "norm", "position")  # parts of names; other matrices belong to linear layers
-FLOATS = ("F16", "BF16", "F32", "F64")  # converted to the dtype asked for
+MUCH_MORE = 2  # times as many parameters in the configuration as in the weights: no few tensors are missing
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # the others take one: BOOL, U8, I8 and the 8-bit floats
 
 
@@ -35,12 +35,17 @@ def estimate(
         ModelError: as `load` does for what is no checkpoint. ValueError: an unknown device, dtype or quantization.
     """
     check_choice("quantization", quantization, QUANTIZATIONS)
-    found = footprint(sources.checked(model_id))
-    return found.need(choose_dtype(dtype, choose_device(device)), quantization, prompt_tokens) if found else None
+    target = choose_device(device)
+    source, adapter = sources.resolved(sources.checked(model_id))
+    found = footprint(source, [target], adapter)
+    return found.need(choose_dtype(dtype, target), quantization, prompt_tokens) if found else None
 
 
-def footprint(source: Path | str) -> Footprint | None:
-    """Weights and shape of what `sources.checked` let through; None for a hub id that cannot be asked for them."""
+def footprint(source: Path | str, devices: Sequence[torch.device], adapter: Path | None = None) -> Footprint | None:
+    """Weights and shape of what `sources.resolved` found; None for a hub id that cannot be asked for them.
+
+    devices: those that will hold it: on some, weights that come quantised are held dequantised.
+    """
     if isinstance(source, Path):
         headers = [header for file in sources.weight_files(source) for header in sources.headers(file)]
         pickled = sum(file.stat().st_size for file in source.glob(sources.PICKLES))
@@ -50,6 +55,13 @@ def footprint(source: Path | str) -> Footprint | None:
     if not headers and not pickled:
         return None
     config = sources.config(source)
+    plain = _described(config)
+    if prequantized.dequantized(source, config, devices):
+        headers = plain or headers
+    elif not prequantized.settings(config):
+        prequantized.check_packed(source, headers)
+        _check_described(source, plain, headers)
+    headers += sources.adapter_headers(adapter) if adapter else []
     try:
         shape = Shape.of(config)
     except (AttributeError, RuntimeError, TypeError):  # layers that differ, or names of their own: weights alone count
@@ -98,11 +110,33 @@ def require(
     )
 
 
+def _described(config: Any) -> list[sources.Header]:
+    """The parameters of a configuration's model, without quantisation; empty where the library cannot build it."""
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        with torch.device("meta"):  # takes no memory, and less than a tenth of a second
+            model = AutoModelForImageTextToText.from_config(config)
+    except Exception:  # what is wrong with it is said where it is opened
+        return []
+    return [(name, "F32", tuple(parameter.shape)) for name, parameter in model.named_parameters()]
+
+
+def _check_described(source: Path | str, plain: Sequence[sources.Header], headers: Sequence[sources.Header]) -> None:
+    """Raise ModelError where weights are far fewer than the configuration has room for, which would all be taken."""
+    wanted, held = (sum(math.prod(shape) for _, _, shape in tensors) for tensors in (plain, headers))
+    if held and wanted > MUCH_MORE * held:
+        raise ModelError(
+            f"{source}: by config.json the model has {wanted:,} parameters, but the weights hold {held:,}: they "
+            "are of different models, or files of weights are missing. Take both from the same release."
+        )
+
+
 def _weights(headers: Iterable[sources.Header]) -> Weights:
     matrices = others = fixed = 0
     for name, dtype, shape in headers:
         count = math.prod(shape)
-        if dtype not in FLOATS:
+        if dtype not in sources.FLOATS:
             fixed += count * BYTES.get(dtype, 1)
         elif len(shape) == 2 and name.endswith("weight") and not any(part in name for part in NOT_QUANTIZED):
             matrices += count

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gc
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pruning.models import adapters
+from pruning.models.damage import GENERATION, reading, sides, unreadable
 from pruning.models.progress import Progress, weights_bar
-from pruning.models.sources import unreadable
+from pruning.models.scorer import INSIDE
 from pruning.models.values import ModelError
+
+LOG = logging.getLogger(__name__)
+NOWHERE = "no-adapter"  # where the library is told to look for one: it would let its report hide that of the weights
 
 
 def check_packages(device: torch.device, dtype: torch.dtype, quantization: str, attention: str) -> None:
@@ -44,21 +50,28 @@ def open_model(
     attention: str,
     device_map: str | dict[str, torch.device],
     progress: Progress | None,
+    config: Any = None,
+    adapter: Path | None = None,
 ) -> Any:
     """The model in a checkpoint's folder, for inference only: no dropout, no gradients.
 
-    device_map: one of accelerate's policies, or {"": device}.
+    device_map: one of accelerate's policies, or {"": device}. config: in the place of the folder's own. adapter: folder
+    of the adapter to apply; one beside the weights is left alone unless it is named here.
 
     Raises:
-        ModelError: damaged or missing tensors, an attention kernel that the family lacks, a package that the
-            checkpoint's own quantisation needs, or memory ran out, of which then nothing is held.
+        ModelError: damaged, missing or misfitting tensors, an attention kernel that the family lacks, a package that
+            the checkpoint's own quantisation needs, or memory ran out, of which then nothing is held.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText, GenerationConfig
 
     options: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
     if quantization != "none":
         options["quantization_config"] = _bits(quantization, dtype)
+    if config is not None:
+        options["config"] = config
+    if (folder / GENERATION[0]).is_file():  # where it cannot be read, the library would make do without it
+        with reading(folder, "its generation settings", GENERATION):
+            GenerationConfig.from_pretrained(folder)
     try:
         with weights_bar(progress, f"loading {title}"):
             model, report = AutoModelForImageTextToText.from_pretrained(
@@ -67,14 +80,20 @@ def open_model(
                 device_map=device_map,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report, with both sizes
+                adapter_kwargs={"subfolder": NOWHERE},
                 **options,
             )
-    except (ImportError, MemoryError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        _check_report(folder, report)
+        if adapter:
+            adapters.apply(model, adapter)
+    except ModelError:
+        raise
+    except Exception as error:  # of the model library, of a quantisation's, of what reads the files
         if not _out_of_memory(error):
             raise _refused(folder, attention, error) from error
         first_line = str(error).strip().partition("\n")[0]
     else:
-        _check_report(folder, report)
         return model.eval().requires_grad_(False)
     # Not before the handler is left: the error holds the library's frames, and with them the half-loaded model.
     gc.collect()
@@ -117,9 +136,25 @@ def _refused(folder: Path, attention: str, error: Exception) -> ModelError:
 
 
 def _check_report(folder: Path, report: dict[str, Any]) -> None:
-    faulty = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
-    if faulty:
+    """Raise ModelError for tensors that are missing, misfits or an adapter's; tell of those that nothing takes."""
+    if misfits := sorted(report["mismatched_keys"]):
+        name, stored, wanted = misfits[0]
         raise ModelError(
-            f"{folder}: {len(faulty)} tensors are missing or of the wrong shape, {faulty[0]} among them. The download "
-            "is incomplete or the configuration belongs to another model: fetch the checkpoint again."
+            f"{folder}: {len(misfits)} tensors are of another size in the weights than by config.json, {name} for "
+            f"one: {sides(stored)} in the weights, {sides(wanted)} by the configuration. Weights and configuration "
+            "are of different models, or one of them was changed: take both from the same release."
         )
+    missing, spare = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if adapted := [name for name in spare if any(mark in name for mark in adapters.MARKS)]:
+        raise ModelError(
+            f"{folder}: among its weights are tensors of an adapter that was not merged ({len(adapted)}, {adapted[0]} "
+            f"for one), which the model would leave out: {adapters.MERGE}"
+        )
+    if missing:
+        other = f"; {len(spare)} that are there belong to no part of it, {spare[0]} for one" if spare else ""
+        raise ModelError(
+            f"{folder}: {len(missing)} tensors are missing, {missing[0]} among them{other}. The download is incomplete "
+            "or the configuration belongs to another model: fetch the checkpoint again."
+        )
+    if spare := [name for name in spare if INSIDE not in name]:
+        LOG.warning("%s: %d tensors are not used by the model, %s among them", folder, len(spare), spare[0])

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from pruning.models import template
+from pruning.models.damage import IMAGES, PROCESSOR, TOKENIZER, reading
 from pruning.models.values import Turn
 
 # SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package.
@@ -74,7 +75,11 @@ class Processing:
 
 
 def build(source: str, config: Any) -> Processing:
-    """The processor of a checkpoint (folder or hub id). Raises ValueError for a type that has none."""
+    """The processor of a checkpoint's folder.
+
+    Raises:
+        ModelError: a file of it that cannot be read. ImportError: a package that it needs. ValueError: a type without.
+    """
     import transformers
     from transformers import AutoImageProcessor, AutoTokenizer
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
@@ -89,10 +94,13 @@ def build(source: str, config: Any) -> Processing:
             return None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
 
     ImagesOnly.__name__ = base.__name__  # which the library looks its settings up by
-    settings, _ = base.get_processor_dict(source)
-    parts = {
-        "image_processor": AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False),
-        "tokenizer": AutoTokenizer.from_pretrained(source, trust_remote_code=False),
-    }
+    with reading(source, "its processor", PROCESSOR):
+        settings, _ = base.get_processor_dict(source)
+    with reading(source, "its image processor", IMAGES):
+        images = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
+    with reading(source, "its tokenizer", TOKENIZER):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    parts = {"image_processor": images, "tokenizer": tokenizer}
     arguments = [parts.get(name) for name in base.get_attributes()]
-    return Processing(ImagesOnly.from_args_and_dict(arguments, settings))
+    with reading(source, "its processor", (*PROCESSOR, *IMAGES[:1])):
+        return Processing(ImagesOnly.from_args_and_dict(arguments, settings))

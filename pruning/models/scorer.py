@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pruning.debris import is_debris
 from pruning.models import hub, sources
+from pruning.models.damage import unreadable
 from pruning.models.values import ModelError
 
 WEIGHTS, SETTINGS = "scorer.safetensors", "scorer.json"
@@ -74,9 +76,9 @@ def load_scorer(source: str | Path, dim: int) -> Scorer:
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
-        names, get = [file.name for file in folder.iterdir()], folder.joinpath
-    elif isinstance(source, Path) or not sources.HUB_ID.fullmatch(source):
-        raise ModelError(f"scorer {source} is neither a folder here nor a hub id: check the spelling")
+        names, get = [file.name for file in folder.iterdir() if not is_debris(file.name)], folder.joinpath
+    elif isinstance(source, Path) or not hub.is_id(source):
+        raise ModelError(f"scorer {source} is neither a folder here nor a hub id such as {hub.EXAMPLE}")
     else:
         names, get = hub.names(source, (WEIGHTS, INDEX, sources.WEIGHTS)), partial(hub.fetch, source)
     if WEIGHTS in names:
@@ -122,7 +124,7 @@ def _read(source: Path | str, files: list[Path], dim: int) -> Scorer:
             with safe_open(file, "pt") as opened:
                 weights[_bare(name)] = opened.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise sources.unreadable(source, file.name, error) from error
+            raise unreadable(source, file.name, error) from error
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise ModelError(f"{source}: the scorer's weights are NaN or infinite: train it again, or use none")
     scorer = Scorer(dim, hidden)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pruning import assets
-from pruning.models import hub
+from pruning.models import adapters, hub
+from pruning.models.damage import CONFIG, reading, unreadable
 from pruning.models.values import ModelError
 
 SHIPPED = assets.ROOT / "models" / "scenes-vlm"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 WEIGHTS, PICKLES = "model.safetensors", "pytorch_model*.bin"
+FLOATS = ("F16", "BF16", "F32", "F64")  # dtypes of tensors that are converted to the dtype asked for
 
 Header = tuple[str, str, tuple[int, ...]]  # name, dtype and shape of a tensor
 
@@ -23,7 +23,8 @@ def checked(model_id: str | Path) -> Path | str:
     """The folder of a checkpoint, its weights complete; or the id of one on the hub, about which nothing is known yet.
 
     Raises:
-        ModelError: neither a folder nor a possible id; a folder without configuration, weights or some shards.
+        ModelError: neither a folder nor a possible id; a folder without configuration, weights or some shards, or with
+            an adapter that cannot be applied.
         AssetError: the shipped model is missing.
     """
     folder = Path(model_id).expanduser()
@@ -31,17 +32,59 @@ def checked(model_id: str | Path) -> Path | str:
         for name in ("config.json", WEIGHTS):
             assets.found("models", SHIPPED.name, name)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        adapted = adapters.beside(folder)
+        if (folder / "config.json").is_file():
+            weight_files(folder)
+        elif not adapted:
             raise ModelError(f"{folder} is no checkpoint: it has no config.json. Name the folder that has one.")
-        weight_files(folder)
         return folder
     if folder.exists():
         raise ModelError(f"{folder} is a file: name the checkpoint's folder instead")
-    if isinstance(model_id, Path) or not HUB_ID.fullmatch(model_id):
-        raise ModelError(
-            f"{model_id} is neither a folder here nor a hub id such as Qwen/Qwen2.5-VL-3B-Instruct: check the spelling"
-        )
+    if isinstance(model_id, Path) or not hub.is_id(model_id):
+        raise ModelError(f"{model_id} is neither a folder here nor a hub id such as {hub.EXAMPLE}")
     return model_id
+
+
+def resolved(source: Path | str) -> tuple[Path | str, Path | None]:
+    """The whole model behind what `checked` let through, and the folder of the adapter that goes on it, if any.
+
+    What a repository of the hub holds is not asked here.
+
+    Raises:
+        ModelError: an adapter that cannot be applied, or the model that it is for is not to be had.
+    """
+    if isinstance(source, str):
+        return source, None
+    adapter = source if adapters.beside(source) else None
+    return source if adapter is None or (source / "config.json").is_file() else base_model(source), adapter
+
+
+def base_model(adapter: Path) -> Path | str:
+    """The whole model that the adapter alone in a folder is for. ModelError: it is not to be had."""
+    base = adapters.base_of(adapter)
+    try:
+        whole = checked(base)
+    except ModelError as error:
+        raise ModelError(f"{adapter} is an adapter, and the model that it is for is not here: {error}") from error
+    if isinstance(whole, Path) and not (whole / "config.json").is_file():
+        raise ModelError(f"{adapter} is an adapter for another adapter, {base}: {adapters.MERGE}")
+    return whole
+
+
+def adapter_headers(folder: Path) -> list[Header]:
+    """What the adapter in a folder adds; empty where its weights are in the older pickle format."""
+    file = folder / adapters.WEIGHTS[0]
+    return list(headers(file)) if file.is_file() else []
+
+
+def known_name(source: Path | str) -> str:
+    """What people call a checkpoint: its hub id, in the hub's cache too, or its folder's name as they gave it."""
+    if isinstance(source, str):
+        return source
+    folder = source.resolve()
+    if folder.parent.name == "snapshots":  # …/models--OWNER--NAME/snapshots/HASH
+        return folder.parents[1].name.removeprefix("models--").replace("--", "/")
+    return (folder if source.name in ("", "..") else source).name or str(folder)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -72,11 +115,11 @@ def weight_files(folder: Path) -> list[Path]:
 
 def weight_map(index: Path) -> dict[str, str]:
     """Tensor name -> file name, from a shard index. ModelError where it cannot be read."""
-    try:
-        found: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError) as error:
-        raise unreadable(index.parent, f"{index.name}, the index of its weights,", error) from error
-    return found
+    with reading(index.parent, "the index of its weights", (index.name,)):
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(found, dict) or not all(isinstance(name, str) and name for name in found.values()):
+            raise ValueError("its weight_map does not give a file for each tensor")
+    return dict(found)
 
 
 def headers(file: Path) -> Iterator[Header]:
@@ -101,25 +144,21 @@ def config(source: Path | str) -> Any:
     from transformers import AutoConfig
 
     folder = source if isinstance(source, Path) else hub.fetch(source, "config.json").parent
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ValueError) and _needs_code(folder / "config.json"):
-            raise ModelError(
-                f"{source} needs code from its own repository, and such code is never run: choose a checkpoint that "
-                "the model library knows by itself (its name often ends in -hf)"
-            ) from error
-        raise unreadable(source, "its configuration", error) from error
-
-
-def unreadable(source: Path | str, what: str, error: Exception) -> ModelError:
-    """The message for a part of a checkpoint that is there but damaged."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelError(f"{source}: {what} cannot be read ({reason}). Copy or download the checkpoint again.")
+    with reading(folder, "its configuration", CONFIG):
+        try:
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except ValueError as error:
+            if _needs_code(folder / "config.json"):
+                raise ModelError(
+                    f"{source} needs code from its own repository, and such code is never run: choose a checkpoint "
+                    "that the model library knows by itself (its name often ends in -hf)"
+                ) from error
+            raise
 
 
 def _needs_code(file: Path) -> bool:
     try:
-        return "auto_map" in json.loads(file.read_text(encoding="utf-8"))
+        held = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    return isinstance(held, dict) and "auto_map" in held
