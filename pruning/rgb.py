@@ -125,7 +125,7 @@ def _brightened(image: Image.Image, notes: list[str]) -> Image.Image:
     """Colours of 16 bits, of which Pillow keeps the upper 8: brighter where a scan fills the lower bits alone."""
     bands = image.split()
     colours = bands[: 1 if image.mode == "LA" else 3]
-    high = max(band.getextrema()[1] for band in colours)
+    high = max(int(np.asarray(band).max()) for band in colours)
     if not high:
         notes.append("Black: its 16-bit colours all lie below 256 of 65,535.")
     bits = _bits(high * 256 + 255)
