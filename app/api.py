@@ -31,7 +31,7 @@ PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
 LATE = ("model", "more_images", "per")  # may be left out
 ABOUT: Mapping[str, str] = {
-    "image": "file of the image: PNG, JPEG, WebP, GIF, BMP or TIFF; more than 2,048 pixels a side are scaled down",
+    "image": "file of the image: PNG, JPEG, WebP, GIF, BMP or TIFF; more than 16.8 million pixels are scaled down",
     "question": "at most 1,000 characters; a selection needs one where its method looks at the question",
     "method": "key of the pruning method, such as idpruner or random",
     "importance": "importance weight, a number of at least 0; λ is its share of the sum of both weights",

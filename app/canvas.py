@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pruning.models import Encoded
     from pruning.tokens import Selection
 
-DISPLAY = 1280  # longest side of a picture as the page gets it, pixels; zooming in shows no more detail than that
+DISPLAY = 1280  # longest side of a picture as the page gets it, pixels (strips have more); zooming in shows no more
 SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
 
 
@@ -69,7 +69,7 @@ def payload(
     scores: (N,) for the heat map. identity: whatever else the orders depend on; a new one makes the page forget forced
     patches.
     """
-    shown = [draw.fit(picture, min(DISPLAY, max(picture.shape[:2])))[0] for picture in pictures]
+    shown = [draw.fit(picture, min(draw.roomy(picture, DISPLAY), max(picture.shape[:2])))[0] for picture in pictures]
     grids = encoded.tokens.grids
     rects = encoded.rects.copy()
     for grid in grids:

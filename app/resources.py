@@ -78,7 +78,9 @@ class Pictures:
         is gone, what the models see.
         """
         there = os.path.exists(picture.path)
-        whole = open_image(picture.path, max_bytes=self._limit, max_side=MAX_PIXELS) if there else self.image(picture)
+        whole = (
+            open_image(picture.path, max_bytes=self._limit, most_pixels=MAX_PIXELS) if there else self.image(picture)
+        )
         share = min(1.0, most / (whole.width * whole.height)) ** 0.5
         return np.asarray(whole) if share == 1 else draw.fit(np.asarray(whole), int(max(whole.size) * share))[0]
 

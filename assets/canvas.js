@@ -120,7 +120,8 @@ function whole() {
 }
 
 function zoomAt(factor, x, y) {
-  const zoom = Math.min(Math.max(state.view.zoom * factor, state.fit), state.fit * 16);
+  const most = Math.max(state.fit * 16, 2 * (window.devicePixelRatio || 1)); // a long strip is small at 16 times
+  const zoom = Math.min(Math.max(state.view.zoom * factor, state.fit), most);
   const by = zoom / state.view.zoom;
   state.view = { zoom, x: x - (x - state.view.x) * by, y: y - (y - state.view.y) * by };
   if (zoom === state.fit) whole();
@@ -295,7 +296,11 @@ element.addEventListener("input", (event) => {
 document.addEventListener("input", (event) => {
   if (event.target.closest?.("#retention, #importance-weight, #diversity-weight, #style, #scope")) { state.step = null; redraw(); }
 });
-new ResizeObserver(() => resize()).observe(element);
+new ResizeObserver(() => { // also of the texts below: what was zoomed into stays where it is then
+  const canvas = stage(), ratio = window.devicePixelRatio || 1;
+  const [width, height] = [canvas?.clientWidth, canvas?.clientHeight].map((side) => Math.round(side * ratio));
+  if (canvas && (canvas.width !== width || canvas.height !== height)) resize();
+}).observe(element);
 // Sliders may also be moved by a link or by a click on a chart, of which the page hears nothing: a look now and then.
 setInterval(() => {
   const seen = JSON.stringify(present());

@@ -110,6 +110,7 @@ def _sweep(options: argparse.Namespace) -> None:
         options.per,
         options.png,
         _progress,
+        _note,
     )
     _rows(options, [asdict(point) for point in points])
     if options.png is not None:

@@ -43,6 +43,15 @@ def fit(image: Image, longest: int = 768) -> tuple[Image, float]:
     return np.ascontiguousarray(cv2.resize(image, size, interpolation=way), dtype=np.uint8), factor
 
 
+def roomy(image: Image, longest: int) -> int:
+    """The longest side to `fit` an image to: `longest`, and more for a strip, which would become a thread.
+
+    No image gets more pixels than one of 4 : 3 (or squarer) does at `longest`.
+    """
+    height, width = image.shape[:2]
+    return max(longest, round(longest * (0.75 * max(height, width) / min(height, width)) ** 0.5))
+
+
 def overlay(
     image: Image,
     rects: Floats,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import gradio as gr
@@ -195,6 +196,39 @@ def test_a_click_hits_the_same_patch_when_zoomed_and_moved(page: Page) -> None:
     page.mouse.click(x + 30, y + 20)
     page.wait_for_function("() => document.querySelector('#said textarea, #said input').value.includes('token')")
     assert json.loads(page.input_value("#said textarea, #said input"))["token"] == 100
+
+
+def test_what_was_zoomed_into_stays_while_the_texts_below_grow(page: Page) -> None:
+    x, y = centre(page, 100)
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -600)
+    page.keyboard.up("Control")
+    zoomed = page.inner_text("[data-part=tip]")
+    page.evaluate("document.querySelector('#canvas .canvas-status').style.minHeight = '200px'")
+    page.wait_for_timeout(400)  # the page is laid out anew
+    page.mouse.move(x + 40, y + 30)
+    near = page.inner_text("[data-part=tip]")
+    page.click("[data-zoom=whole]")
+    page.mouse.move(x, y)
+    page.mouse.move(x + 40, y + 30)
+    assert near.split("·")[0] == zoomed.split("·")[0] != page.inner_text("[data-part=tip]").split("·")[0]
+
+
+@pytest.mark.parametrize("size", [(690, 15420), (15420, 690)])
+def test_a_strip_has_pixels_to_zoom_into_and_its_rectangles_cover_it(size: tuple[int, int]) -> None:
+    width, height = size
+    grid = Grid(1, *((90, 4) if height > width else (4, 90)))
+    tokens = sample(360, grids=(grid,))
+    encoded = Encoded(tokens, token_rects((grid,), (size,)), (size,), 0.0, ("",))
+    picture = np.zeros((height, width, 3), np.uint8)
+    told = canvas.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360)], None, "strip")
+    (image,) = told["images"]
+    assert min(image["width"], image["height"]) > 200
+    assert image["width"] * image["height"] <= canvas.DISPLAY**2
+    rects = np.frombuffer(base64.b64decode(told["rects"]), "<f4").reshape(-1, 4)
+    np.testing.assert_allclose(rects.max(0)[2:], [image["width"], image["height"]], rtol=1e-5)
+    assert rects.min(0).tolist()[:2] == [0, 0]
 
 
 def test_keyboard_walks_over_patches_and_asks(page: Page) -> None:

@@ -55,6 +55,26 @@ def test_answer_as_in_the_readme(run, picture: str, tmp_path: Path) -> None:
         assert image.size[0] / image.size[1] == pytest.approx(1.5, rel=0.01)
 
 
+@pytest.mark.parametrize("command", ["answer", "sweep"])
+def test_what_was_changed_in_a_picture_is_told_beside_the_results(run, command: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.linear_gradient("L").save(tmp_path / "turned.png", exif=exif)
+    code, out, err = run(command, str(tmp_path / "turned.png"), QUESTION, "--retention", "0.25")
+    assert code == 0
+    assert "Turned upright" in err
+    assert "Turned upright" not in out
+
+
+def test_the_overlay_of_a_strip_is_more_than_a_thread(run, tmp_path: Path) -> None:
+    Image.new("RGB", (100, 3000)).save(tmp_path / "strip.png")
+    code, _, _ = run("answer", str(tmp_path / "strip.png"), QUESTION, "--overlay", str(tmp_path / "out.png"),
+                     "--max-new-tokens", "2")  # fmt: skip
+    assert code == 0
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.width > 120
+
+
 def test_answer_as_json(run, picture: str) -> None:
     code, out, _ = run("answer", picture, QUESTION, "--json", "--max-new-tokens", "3", "--importance-weight", "1",
                        "--diversity-weight", "3", "--importance", "feature_norm")  # fmt: skip

@@ -213,3 +213,19 @@ def test_large_images_are_scaled_down_to_the_limit(tiny, noise, family: str) -> 
     assert grids[-1].stop == len(places)
     assert max(places.tolist()) < sum(tight.counts)
     assert sum(vlm.family.preprocess([image], 1).counts) <= 40  # one tile's worth beside the thumbnail, never less
+
+
+@pytest.mark.parametrize("size", [(10, 2000), (2000, 10), (7, 1400)])
+@pytest.mark.parametrize("images", [1, 2])
+def test_an_aspect_ratio_that_is_allowed_stays_so_when_pictures_are_scaled(any_vlm: VLM, size, images: int) -> None:
+    encoded = any_vlm.encode([Image.new("RGB", size)] * images)
+    assert encoded.sizes == (size,) * images
+
+
+def test_a_strip_is_scaled_down_before_it_is_padded_to_a_square(tmp_path, tiny) -> None:
+    """57,800 × 57,800 pixels would be 9 GiB."""
+    strip = Image.new("RGB", (290, 57_800))
+    for vlm, images in ((load(tiny_llava(tmp_path / "padded", pad=True)), 1), (tiny("llava-onevision"), 2)):
+        given = vlm.family.fitted(strip, images, vlm.max_visual_tokens)
+        assert max(given.size) ** 2 <= 1 << 24
+        assert vlm.encode([strip] * images).sizes == (strip.size,) * images

@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from pruning.images import open_image
 from pruning.models import VLM, Scorer, Turn, load
 from pruning.models.generation import stop_ids
 from pruning.training import fit
@@ -112,6 +113,77 @@ def test_files_without_records_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b"\xe9")
     with pytest.raises(ValueError, match="cannot be read as UTF-8 text"):
         FileRecords(tmp_path / "latin.jsonl")
+
+
+def test_a_file_is_read_as_json_lines_says(pictures: Path) -> None:
+    """Byte order marks, also between files put together; line ends of Windows; other line ends within a text."""
+    texts = ["first", "a\u2028b\u0085c", "last"]
+    lines = [json.dumps(row(answer=text), ensure_ascii=False) for text in texts]
+    file = pictures / "windows.jsonl"
+    file.write_bytes("".join(f"\ufeff{line}\r\n" for line in lines).encode())
+    records = FileRecords(file)
+    assert {records.at(i).answer for i in range(3)} == set(texts)
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_in_another_coding_is_refused_with_the_remedy(coding: str, pictures: Path) -> None:
+    file = pictures / "wide.jsonl"
+    file.write_bytes(json.dumps(row()).encode(coding))
+    with pytest.raises(ValueError, match="save it as UTF-8"):
+        FileRecords(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (row(image="data:image/png;base64," + "A" * 12_000), "is an address: save the picture as a file"),
+        (row(image="https://example.org/a.png"), "is an address"),
+        (row(image="x" * 12_000), "does not exist"),
+        (row(image="a\0b"), "does not exist"),
+        (row(answer=["long"] * 4000), "must be a text"),
+        ('{"image": "0.png", "question": "what \\ud83d?", "answer": "x"}', "holds half a character"),
+        ("[" * 100_000, "too deep"),
+    ],
+    ids=["data", "http", "long", "null", "list", "surrogate", "deep"],
+)
+def test_a_bad_record_is_told_in_few_words(line: object, reason: str, pictures: Path) -> None:
+    with pytest.raises(ValueError, match=reason) as refusal:
+        FileRecords(write(pictures / "data.jsonl", line))
+    assert len(str(refusal.value)) < 700
+    str(refusal.value).encode()
+
+
+def cut(image: Image.Image, path: Path) -> None:
+    image.save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.ppm", "a.jp2", "a.ico", "cut.jpg", "cut.png", "large.png", "strip.png"])
+def test_the_check_refuses_what_could_not_be_read_later(name: str, pictures: Path, noise) -> None:
+    image, path = noise(64, 64), pictures / name
+    if name.startswith("cut"):
+        cut(image, path)
+    elif name == "large.png":
+        Image.new("1", (9000, 7000)).save(path)
+    elif name == "strip.png":  # no model takes it
+        Image.new("L", (3, 603)).save(path)
+    else:
+        image.save(path)
+    with pytest.raises(ValueError, match=rf"1 bad records:\nline 2: the image .*{name} cannot be opened: ."):
+        FileRecords(write(pictures / "data.jsonl", row(), row(image=name)))
+
+
+def test_every_picture_is_checked_once_and_told_of(pictures: Path, monkeypatch, caplog) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(
+        "pruning.training.records.open_image", lambda path: opened.append(path.name) or open_image(path)
+    )
+    monkeypatch.setattr("pruning.training.records.EVERY", -1.0)
+    caplog.set_level("INFO")
+    found = FileRecords(write(pictures / "data.jsonl", *[row(image=f"{i % 4}.png") for i in range(40)]))
+    assert sorted(opened) == ["0.png", "1.png", "2.png", "3.png"]
+    assert found.size == 40
+    assert "checked 4 of 4 pictures" in caplog.messages
 
 
 def test_scenes_never_repeat_and_follow_from_their_place() -> None:

@@ -57,8 +57,10 @@ def answer(
         if style == "heat" and selection.scores is None:
             tokens = vlm.tokens(encoded, question, signals_for("feature_norm"))
             scores = raw_importance(tokens, "feature_norm", method.name).numpy()
-        canvas, factor = draw.fit(np.asarray(image), 1024)
-        write_picture(overlay, draw.overlay(canvas, encoded.rects * factor, selection, style, scores))
+        pixels = np.asarray(image)
+        canvas, _ = draw.fit(pixels, draw.roomy(pixels, 1024))
+        factors = np.array([canvas.shape[1] / image.width, canvas.shape[0] / image.height] * 2, np.float32)
+        write_picture(overlay, draw.overlay(canvas, encoded.rects * factors, selection, style, scores))
     return {
         "model": vlm.title,
         "question": question,

@@ -43,13 +43,17 @@ def sweep(
     per: Scope,
     png: Path | None,
     progress: Callable[[int, int], None],
+    tell: Callable[[str], None],
 ) -> list[Point]:
     """Both trade-offs of one image and question: the plane for every λ and reference strategy, fidelity for `methods`.
 
     `at` is the retention at which the plane is drawn, `per` what a budget is for. `progress` is called with (points
-    done, points in all). Raises ValueError where the answer with all tokens has no words.
+    done, points in all), `tell` with a sentence on each thing that was changed in the image. Raises ValueError where
+    the answer with all tokens has no words.
     """
     image, judge = open_image(source), best_source(vlm.signals)
+    for note in image.info["notes"]:
+        tell(note)
     plane = plane_methods(judge)
     needs = frozenset().union(signals_for(judge), *(method.needs for method in (*methods, *plane)))
     encoded = vlm.encode([image], needs - {"question"})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +18,7 @@ def patch_entropy(images: Sequence[Image.Image], grids: Sequence[Grid], rects: n
 
     rects: (N, 4) in pixels of the image that the token's grid shows. An empty rectangle has entropy 0.
     """
-    grey = [np.asarray(image, np.float32).mean(-1).round().astype(np.uint8) for image in images]
+    grey = [_grey(np.asarray(image)) for image in images]
     owners = np.concatenate([np.full(grid.count, grid.image) for grid in grids])
     entropies = np.zeros(len(rects), np.float32)
     for i, (x0, y0, x1, y1) in enumerate(np.round(rects).astype(int)):
@@ -25,3 +26,13 @@ def patch_entropy(images: Sequence[Image.Image], grids: Sequence[Grid], rects: n
         shares = counts[counts > 0] / max(counts.sum(), 1)
         entropies[i] = -(shares * np.log2(shares)).sum()
     return torch.from_numpy(entropies)
+
+
+def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W), the rounded mean of the colours; in whole numbers, as an image may have millions of pixels."""
+    total = rgb[..., 0].astype(np.uint16)
+    total += rgb[..., 1]
+    total += rgb[..., 2]
+    total += 1
+    total //= 3
+    return total.astype(np.uint8)

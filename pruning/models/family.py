@@ -23,6 +23,7 @@ from pruning.models.geometry import WHOLE, Box, centre_crop_box, check_aspect, p
 from pruning.models.insides import Insides
 from pruning.models.processing import Processing
 from pruning.models.values import Rows, unsupported
+from pruning.rgb import MOST_PIXELS
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,19 @@ class Family(Insides):
         """RGB images -> tower inputs. Raises ValueError for what the family cannot take."""
         for image in images:
             check_aspect(*image.size)
-        inputs, texts = self.processing.images(images, self.options(images, max_tokens))
+        given = [self.fitted(image, len(images), max_tokens) for image in images]
+        inputs, texts = self.processing.images(given, self.options(images, max_tokens))
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
+
+    def fitted(self, image: Image.Image, images: int, max_tokens: int) -> Image.Image:
+        """An image of a question with so many, as the image processor gets it: scaled down where that would need too
+        much memory (it may pad to a square) or give more than `max_tokens`, and has no option for it.
+        """
+        scale = isqrt(MOST_PIXELS) / max(image.size)
+        if scale >= 1 or not hasattr(self.processing.image_processor, "pad_to_square"):
+            return image
+        return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         """The grids of all images, and (N,) int64: the row of each token among all R (None: token i is row i)."""

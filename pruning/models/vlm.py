@@ -26,6 +26,7 @@ from pruning.models.kv_memory import KVMemory
 from pruning.models.question import checked_question, content_token_ids
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
+from pruning.rgb import as_rgb
 from pruning.scaling import all_finite
 from pruning.tokens import VisualTokens
 
@@ -79,19 +80,20 @@ class VLM:
     def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset()) -> Encoded:
         """Run the vision tower once over the images of one sample.
 
-        `needs` are the signals to capture (`scorer` and `question` can also be added later, by `tokens`). Larger images
-        are scaled down to `max_visual_tokens` each, as the model's own settings demand.
+        images: of any kind, as Pillow opens them: the model sees `as_rgb` of each, and sizes and rectangles are those
+        of that image. `needs` are the signals to capture (`scorer` and `question` can also be added later, by
+        `tokens`). Larger images are scaled down to `max_visual_tokens` each, as the model's own settings demand.
 
         Raises:
-            ValueError: no image, an unknown signal, or an image that the family cannot take. ModelError: NaN or
-            infinite numbers, or a family whose tokens cannot be placed on the image.
+            ValueError: no image, a damaged one, an unknown signal, or an image that the family cannot take. ModelError:
+            NaN or infinite numbers, or a family whose tokens cannot be placed on the image.
         """
         if not images:
             raise ValueError("encode needs at least one image")
         offered.check(needs, self.signals, self.family, self.title)
         generation.synchronize(self.device)
         start = time.perf_counter()
-        pictures = [image.convert("RGB") for image in images]
+        pictures = [as_rgb(image)[0] for image in images]
         pixels = self.family.preprocess(pictures, self.max_visual_tokens)
         grids, places = self.family.layout(pixels)
         with self._tower:

@@ -6,8 +6,13 @@ seen.
 
 from __future__ import annotations
 
+import codecs
 import json
+import logging
+import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,24 +21,33 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from pruning.images import open_image
+from pruning.images import open_image, short
+from pruning.models.geometry import check_aspect
 from pruning.scenes import FAMILIES, render
 from pruning.scenes.questions import ask, rephrase
 from pruning.text import check_text
 
 FIRST_SCENE = 800_000_000  # scenes from here on were used for nothing else
 SHOWN = 5  # bad lines named in one message
+EVERY = 10.0  # seconds between two words on how far the check has come
+THREADS = 8  # at most; each holds one picture
+WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 FIELDS = ("image", "question", "answer")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Record:
-    """`name` tells a reader where it comes from; `picture` opens the image, RGB, or raises ValueError."""
+    """`name` tells a reader where it comes from; `picture` opens the image, RGB, or raises ValueError. path: of its
+    file; None where it is drawn.
+    """
 
     name: str
     question: str
     answer: str
     picture: Callable[[], Image.Image]
+    path: Path | None = None
 
 
 class Records(Protocol):
@@ -54,27 +68,27 @@ class FileRecords:
         images: the folder that the paths start from; None: the file's own.
 
         Raises:
-            ValueError: no records, or bad ones, named by line with what is wrong. Pictures are opened only as far as
-                their header.
+            ValueError: no records, or bad ones, named by line with what is wrong. Every picture is opened once, just as
+                the run will open it: what passes here does not stop the run later.
         """
         self.title, self._seed, folder = str(file), seed, images or file.parent
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} cannot be read as UTF-8 text ({error}): name a JSON Lines file") from error
-        self._records: list[Record] = []
-        faults: list[str] = []
-        for number, line in enumerate(lines, 1):
+        found: dict[int, Record] = {}
+        faults: dict[int, str] = {}
+        for number, line in enumerate(_lines(file), 1):
             if line.strip():
                 try:
-                    self._records.append(_record(line, folder, f"{file}, line {number}"))
+                    found[number] = _record(line, folder, f"{file}, line {number}")
                 except ValueError as error:
-                    faults.append(f"line {number}: {error}")
+                    faults[number] = str(error)
+        bad = _bad_pictures([record.path for record in found.values() if record.path])
+        faults |= {number: bad[record.path] for number, record in found.items() if record.path in bad}
         if faults:
-            more = f"\n… and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-            raise ValueError(f"{file} has {len(faults)} bad records:\n" + "\n".join(faults[:SHOWN]) + more)
-        if not self._records:
+            told = [f"line {number}: {faults[number]}" for number in sorted(faults)]
+            more = f"\n… and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+            raise ValueError(f"{file} has {len(told)} bad records:\n" + "\n".join(told[:SHOWN]) + more)
+        if not found:
             raise ValueError(f'{file} holds no records: write one {{"image", "question", "answer"}} to a line')
+        self._records = list(found.values())
         self.size: int | None = len(self._records)
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
@@ -107,24 +121,65 @@ class SceneRecords:
         return Record(f"scene {place}", question.text, question.answer, lambda: Image.fromarray(scene.image))
 
 
+def _lines(file: Path) -> list[str]:
+    """Lines end where JSON Lines says: a text may well hold other characters that some count as the end of a line."""
+    try:
+        data = file.read_bytes()
+        if data.startswith(WIDE) or b"\0" in data[:4]:
+            raise ValueError(f"{file} is UTF-16 or UTF-32 text: save it as UTF-8, which JSON Lines is in")
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as UTF-8 text ({error}): name a JSON Lines file") from error
+    # A byte order mark also stands between files that were put together.
+    return [line.removeprefix("\ufeff") for line in text.split("\n")]
+
+
 def _record(line: str, folder: Path, name: str) -> Record:
+    """Raises ValueError for a line that is none; the picture is not opened yet."""
     try:
         fields: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON ({error.msg} at character {error.pos + 1})") from error
+    except RecursionError as error:
+        raise ValueError("it is not a record: its brackets go too deep") from error
     if not isinstance(fields, dict):
         raise ValueError(f"it is not an object with the fields {', '.join(FIELDS)}")
     for field in FIELDS:
         value = fields.get(field)
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"the field {field!r} must be a text that is not empty, not {value!r}")
+            raise ValueError(f"the field {field!r} must be a text that is not empty, not {short(repr(value))}")
         check_text(f"the field {field!r}", value)
-    path = folder / fields["image"]
-    if not path.is_file():
-        raise ValueError(f"the image {path} does not exist: correct the path, or name its folder with --images")
+    image = fields["image"]
+    if image.lower().startswith(("data:", "http://", "https://")):
+        raise ValueError(f"the image {short(repr(image))} is an address: save the picture as a file and name its path")
+    path = folder / image
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"the image {short(str(path))} does not exist: correct the path, or name its folder with --images"
+        )
+    return Record(name, fields["question"], fields["answer"], lambda: open_image(path), path)
+
+
+def _bad_pictures(paths: list[Path]) -> dict[Path, str]:
+    """What is wrong with which of these pictures, each of which is opened once. Tells how far it has come."""
+    wanted, bad, told = list(dict.fromkeys(paths)), dict[Path, str](), time.monotonic()
+    pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))  # decoders compute beside each other
     try:
-        with Image.open(path):
-            pass
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the image {path} cannot be opened ({error})") from error
-    return Record(name, fields["question"], fields["answer"], lambda: open_image(path))
+        for done, (path, fault) in enumerate(zip(wanted, pool.map(_fault, wanted), strict=True), 1):
+            if fault:
+                bad[path] = f"the image {short(str(path))} cannot be opened: {fault}"
+            if time.monotonic() - told > EVERY:
+                told = time.monotonic()
+                log.info("checked %s of %s pictures", f"{done:,}", f"{len(wanted):,}")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return bad
+
+
+def _fault(path: Path) -> str | None:
+    """Why a picture cannot be used in a run, by opening it in the way the run does."""
+    try:
+        check_aspect(*open_image(path).size)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -34,10 +34,6 @@ class LlavaNext(Family):
     model_types: ClassVar = ("llava_next",)
     title: ClassVar = "LLaVA-NeXT"
 
-    def preprocess(self, images: Sequence[Image.Image], max_tokens: int) -> Pixels:
-        fitted = [self._fitted(image, max_tokens) for image in images] if self.cuts(len(images)) else images
-        return replace(super().preprocess(fitted, max_tokens), sizes=tuple(image.size for image in images))
-
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         grids, places, row = list[Grid](), list[Tensor](), 0
         for image, size in enumerate(_sizes(pixels)):
@@ -85,8 +81,10 @@ class LlavaNext(Family):
         library = importlib.import_module(type(self.model.model).__module__)
         return int(library.image_size_to_num_patches(list(size), self.config.image_grid_pinpoints, self._side))
 
-    def _fitted(self, image: Image.Image, max_tokens: int) -> Image.Image:
-        """Scaled down until it has at most `max_tokens`, or fits into one tile."""
+    def fitted(self, image: Image.Image, images: int, max_tokens: int) -> Image.Image:
+        """Where it is cut up: scaled down until it has at most `max_tokens`, or fits into one tile."""
+        if not self.cuts(images):
+            return super().fitted(image, images, max_tokens)
         scale = 1.0
         while True:
             width, height = (max(1, round(length * scale)) for length in image.size)
