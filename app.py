@@ -9,6 +9,15 @@ from app import mcp, uploads
 from app.settings import parse
 
 
+def _cause(error: Exception) -> str:
+    """Expected errors carry their own words; the others are named by kind."""
+    from app.device import DeviceFullError
+
+    expected = isinstance(error, (ValueError, DeviceFullError, TimeoutError))
+    told = str(error) if expected else f"{type(error).__name__}: {error}"
+    return f"{told.rstrip('.')}; or choose another --model"
+
+
 def main() -> None:
     settings = parse(sys.argv[1:], os.environ)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -36,7 +45,10 @@ def main() -> None:
     models = Models(allowed, first, loader, resources)
     if gpu.is_remote():
         models.open_all()
-    demo = build_demo(models)
+    try:
+        demo = build_demo(models)
+    except Exception as error:
+        sys.exit(f"app.py: {allowed[0].title} does not answer the page's first question: {_cause(error)}")
     uploads.keep_swept(folder)
     try:
         _, url, _ = demo.launch(**launch_options(settings), prevent_thread_lock=True)
