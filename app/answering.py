@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app import gpu
-from app.device import Task
+from app.device import TICK, DroppedError, Task, working
 from app.engine import Engine
 from app.session import Session
 from pruning import metrics
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pruning.tokens import Selection
 
 PATIENCE = 120.0  # seconds without a token before a stream is given up
-TICK = 0.2  # seconds between two looks at whether a stream that has nothing to say was stopped
 MAX_NEW_TOKENS = 64
 
 
@@ -74,7 +73,8 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
 
     def work() -> None:
         try:
-            out.put(_generate(engine, encoded, asked, prefill, task, out))
+            with working(task):
+                out.put(_generate(engine, encoded, asked, prefill, task, out))
         except BaseException as error:
             out.put(error)
 
@@ -87,6 +87,8 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
             try:
                 item = out.get(timeout=TICK)
             except Empty:
+                if task.place:  # others have the device
+                    since = time.monotonic()
                 if time.monotonic() - since > PATIENCE:
                     raise TimeoutError(f"The model gave no token for {PATIENCE:g} s: try again") from None
                 if not task.is_set():
@@ -96,6 +98,8 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
             since = time.monotonic()
             if isinstance(item, str):
                 said = item
+            if isinstance(item, DroppedError):
+                item = replace(Answer.from_chunks([], prefill), text=said)
             if isinstance(item, BaseException):
                 raise item
             done = not isinstance(item, str)

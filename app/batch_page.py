@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,9 @@ from app.guard import guarded, owner
 from app.inputs import files_input
 from app.models import Models
 from app.offer import Offer
-from app.parts import AT_ONCE, LONG_WORK, QUIET, html
+from app.parts import AT_ONCE, QUIET, STREAMED, html
 from app.session import Session, Setting
+from app.streams import Shown, stream
 from pruning import draw
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
@@ -56,7 +57,7 @@ def wire_batch(page: BatchPage, models: Models, present: Present, inputs: list[A
     events = BatchEvents(page, models, present)
     shown = [page.about, page.progress, page.totals, *page.cards]
     page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
-    page.run.click(events.run, [page.files, *inputs], shown, **LONG_WORK, **QUIET)
+    page.run.click(events.run, [page.files, *inputs], shown, **STREAMED, **QUIET)
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
 
 
@@ -69,22 +70,41 @@ class BatchEvents:
     @guarded
     def run(self, request: gr.Request, paths: list[str], session: Session, *settings: Any) -> Iterator[Updates]:
         """Ask the present question about every image, under the present setting."""
-        task = self.models.resources.tasks.begin(owner(request), TASK)
-        page = self.page
-        try:
+        resources, page = self.models.resources, self.page
+        task = resources.tasks.begin(owner(request), TASK)
+        last: batch.Batch | None = None
+        skipped: Sequence[batch.Skipped] = ()
+        shots: dict[int, overlays.Overlay | None] = {}
+
+        def work() -> Iterator[Updates]:
+            nonlocal last, skipped
             with self.models.use(session.model, owner(request)) as (engine, offer):
                 setting = self.present(offer, session, settings)
-                items, skipped = batch.opened(self.models.resources.pictures, paths, session)
+                items, skipped = batch.opened(resources.pictures, paths, session)
                 cleared = {card: "" for card in page.cards}
                 yield {page.about: batch_views.about(session, setting), page.totals: "", **cleared}
-                for step in batch.run(engine, items, setting, task):
-                    updates = {page.progress: batch_views.progress(step, skipped)}
-                    for place in step.fresh:
-                        painted = _painted(engine, step.items[place], setting)
-                        updates[page.cards[place]] = batch_views.card(step.items[place], painted)
-                    yield updates | {page.totals: batch_views.totals(step.items)}
-        finally:
-            task.set()
+                for last in batch.run(engine, items, setting, task):
+                    for place in last.fresh:
+                        shots[place] = _painted(engine, last.items[place], setting)
+                    running = last.stage == "running"
+                    yield news(last, last.fresh) if running else ended(batch_views.progress(last, skipped))
+
+        def news(step: batch.Batch, places: Iterable[int], over: bool = False) -> Updates:
+            cards = {page.cards[at]: batch_views.card(step.items[at], shots.get(at), over) for at in places}
+            progress, totals = batch_views.progress(step, skipped), batch_views.totals(step.items)
+            return {page.progress: progress, **cards, page.totals: totals}
+
+        def ended(progress: str) -> Updates:
+            """No card stands as if more came."""
+            cut = [] if last is None else [at for at in shots if not last.items[at].over]
+            return {**({} if last is None else news(last, cut, over=True)), page.progress: progress}
+
+        shown = Shown(
+            waiting=lambda place: {page.progress: batch_views.progress(last, skipped, place)},
+            stopped=lambda: ended(batch_views.stopped(last, skipped)),
+            failed=lambda problem: ended(batch_views.progress(last, skipped, problem=problem)),
+        )
+        yield from stream(task, resources.long_work, work, shown)
 
     def stop(self, request: gr.Request) -> None:
         """Stop the run; what is there stays."""

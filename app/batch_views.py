@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.batch import MOST, Batch, Item, Skipped, summary
-from app.markup import NONE, duration, notice, seconds, text
+from app.markup import NONE, duration, notice, seconds, text, waiting
 from app.overlays import Overlay
 from app.session import Session, Setting
 from app.titles import details, share, title
@@ -29,8 +30,14 @@ def about(session: Session, setting: Setting) -> str:
     return f'<p class="batch-about"><b>{text(title(setting))}</b> {text(details(setting))} · “{text(question)}”</p>'
 
 
-def progress(b: Batch | None, skipped: Sequence[Skipped] = ()) -> str:
-    """How far a run is, and which files are left out."""
+def progress(b: Batch | None, skipped: Sequence[Skipped] = (), place: int = 0, problem: str = "") -> str:
+    """How far a run is, and which files are left out. place: in the line where it waits now, 0 = it does not. problem:
+    why it has ended without the rest.
+    """
+    if problem:
+        return notice(problem, "warn")
+    if b is None and place:
+        return f'<p class="progress" role="status">{waiting(place)}</p>'
     if b is None:
         return f'<p class="slots-hint">{HINT}</p>'
     left = f", about {duration(max(1, b.remaining_s))} left" if b.remaining_s and b.stage == "running" else ""
@@ -38,6 +45,7 @@ def progress(b: Batch | None, skipped: Sequence[Skipped] = ()) -> str:
     words = f"{head}{b.done} of {len(b.items)} images{left}"
     if b.stage == "done" and b.items:
         words += f" in {seconds(b.seconds)}, {seconds(b.seconds / len(b.items))} each"
+    words = waiting(place) if place else words
     problems = [*skipped, *(Skipped(item.name, item.problem) for item in b.items if item.problem)]
     told = "".join(f"<li><b>{text(one.name)}</b>: {text(one.why)}</li>" for one in problems)
     listed = f'<ul class="batch-left-out" aria-label="Left out">{told}</ul>' if told else ""
@@ -45,6 +53,11 @@ def progress(b: Batch | None, skipped: Sequence[Skipped] = ()) -> str:
         f'<p class="progress" role="status"><progress max="{max(1, len(b.items))}" value="{b.done}" '
         f'aria-label="Images measured"></progress><span>{words}</span></p>{listed}'
     )
+
+
+def stopped(b: Batch | None, skipped: Sequence[Skipped]) -> str:
+    """How far a run came that was stopped, be it before it began."""
+    return progress(replace(b, stage="stopped"), skipped) if b else '<p class="progress" role="status">Stopped</p>'
 
 
 def totals(items: Sequence[Item]) -> str:
@@ -66,8 +79,8 @@ def totals(items: Sequence[Item]) -> str:
     return f'<dl class="batch-totals">{cells}</dl>{told}'
 
 
-def card(item: Item | None, painted: Overlay | None) -> str:
-    """One image: its overlay, both answers, whether they agree."""
+def card(item: Item | None, painted: Overlay | None, over: bool = False) -> str:
+    """One image: its overlay, both answers, whether they agree. over: nothing more will be known of it."""
     if item is None or item.problem:
         return ""
     picture = ""
@@ -75,7 +88,8 @@ def card(item: Item | None, painted: Overlay | None) -> str:
         alt = f"{item.name}: {item.budget} of {item.n} visual tokens kept"
         height, width = painted.image.shape[:2]
         picture = f'<img alt="{text(alt)}" width="{width}" height="{height}" src="{draw.data_url(painted.image)}">'
-    verdict = '<span class="badge idle">…</span>' if item.verdict is None else badge(item.verdict, short=True)
+    idle = f'<span class="badge idle">{"not measured" if over else "…"}</span>'
+    verdict = idle if item.verdict is None else badge(item.verdict, short=True)
     close = "" if item.fidelity is None else f'<span class="fidelity">fidelity <b>{item.fidelity:.3f}</b></span>'
     name = f'<b class="name" title="{text(item.name)}">{text(item.name)}</b>'
     return (

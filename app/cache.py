@@ -1,8 +1,8 @@
 """A cache bounded in bytes, least recently used first, that computes each value once.
 
 Two threads that ask for the same missing key share one computation (single-flight); one that fails fails for both,
-and is forgotten. Keys are content (hashes), so a hit can only be the same pixels and question: no visitor is known
-here.
+and is forgotten; one that was stopped by whoever began it is begun anew by the other. Keys are content (hashes), so a
+hit can only be the same pixels and question: no visitor is known here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from app.device import CURRENT, DroppedError
 
 T = TypeVar("T")
 
@@ -45,18 +47,23 @@ class ByteCache:
 
     def get(self, key: Hashable, make: Callable[[], T], size: Callable[[T], int]) -> T:
         """The value for `key`, made at most once at a time. `size(value)` is what it weighs, in bytes."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                held: T = self._held[key][0]
-                return held
-            flight = self._flying.get(key)
-            mine = flight is None
-            if flight is None:
-                flight = self._flying[key] = Future()
-        if not mine:
-            shared: T = flight.result()
-            return shared
+        while True:
+            with self._lock:
+                if key in self._held:
+                    self._held.move_to_end(key)
+                    held: T = self._held[key][0]
+                    return held
+                flight = self._flying.get(key)
+                if flight is None:
+                    flight = self._flying[key] = Future()
+                    break
+            try:
+                shared: T = flight.result()
+                return shared
+            except DroppedError:  # by whoever began it: those who still want it begin anew
+                task = CURRENT.get()
+                if task is not None and task.is_set():
+                    raise
         try:
             value = make()
             self.put(key, value, size(value))

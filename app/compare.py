@@ -141,6 +141,16 @@ def compare(
     yield step(None, ended, "stopped" if ended < len(missing) else "done")
 
 
+def cut(step: Step, problem: str) -> Step:
+    """The step as the last one: the setting at work was stopped, or has a problem."""
+    at_work = step.setting and (step.results.of(step.setting) or Row(step.setting))
+    if not isinstance(at_work, Row) or at_work.problem or at_work.finished:
+        return replace(step, stage="stopped")
+    report = at_work.report and replace(at_work.report, stage="stopped")
+    row = replace(at_work, problem=problem, report=None if problem else report)
+    return replace(step, results=step.results.put(row), stage="stopped")
+
+
 def overlap(first: Row, second: Row) -> Overlap | None:
     """How alike two kept sets are; None where one of them is not known."""
     if not first.kept or not second.kept:

@@ -9,13 +9,14 @@ from typing import Any
 import gradio as gr
 
 from app import compare_views, overlays
-from app.compare import EMPTY, LETTERS, Results, Row, Slots, Step, compare, fitting, put, remove, rows, topic
+from app.compare import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, fitting, put, remove, rows, topic
 from app.engine import Engine
 from app.guard import guarded, owner
 from app.models import Models
 from app.offer import Offer
-from app.parts import AT_ONCE, LAST, LIGHT_WORK, LONG_WORK, QUIET, html
+from app.parts import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
 from app.session import Forced, Session, Setting
+from app.streams import Shown, stream
 from pruning import draw
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
@@ -92,7 +93,7 @@ def wire_compare(page: ComparePage, models: Models, present: Present, session: g
         changes.append(replace_.click(events.replace, [place, *state, *inputs], shown, **LIGHT_WORK, **QUIET))
         changes.append(remove_.click(events.remove, [place, *state, session], shown, **LIGHT_WORK, **QUIET))
     for begin in [*(change.success for change in changes), page.run.click]:
-        ran = begin(events.run, [*state, session], shown, **LAST, **LONG_WORK, **QUIET)
+        ran = begin(events.run, [*state, session], shown, **LAST, **STREAMED, **QUIET)
         ran.then(events.look, [*state, session], page.status, **LIGHT_WORK, **QUIET)
     session.change(events.look, [*state, session], page.status, **LIGHT_WORK, **QUIET)
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
@@ -139,16 +140,33 @@ class CompareEvents:
     @guarded
     def run(self, request: gr.Request, slots: Slots, results: Results, session: Session) -> Iterator[Updates]:
         """Measure what is not known yet, slot by slot."""
-        task = self.models.resources.tasks.begin(owner(request), "compare")
-        try:
+        resources, page = self.models.resources, self.page
+        task = resources.tasks.begin(owner(request), "compare")
+        last: Step | None = None
+
+        def work() -> Iterator[Updates]:
+            nonlocal last
             with self.models.use(session.model, owner(request)) as (engine, offer):
                 if results.topic != topic(session):
                     yield self._shown(engine, offer, session, slots, results)
                 chosen = [setting for setting in slots if setting is not None]
-                for step in compare(engine, offer, session, chosen, results, task):
-                    yield self._progress(session, slots, step)
-        finally:
-            task.set()
+                for last in compare(engine, offer, session, chosen, results, task):
+                    yield self._progress(session, slots, last)
+
+        def ended(problem: str = "") -> Updates:
+            """No slot stands as if more came."""
+            if last is None:
+                return {page.status: compare_views.status(None, slots, problem=problem, stopped=not problem)}
+            step = cut(last, problem)
+            status = compare_views.status(step, slots, problem=problem)
+            return self._progress(session, slots, step) | {page.status: status}
+
+        shown = Shown(
+            waiting=lambda place: {page.status: compare_views.status(last, slots, place=place)},
+            stopped=ended,
+            failed=ended,
+        )
+        yield from stream(task, resources.long_work, work, shown)
 
     @guarded
     def look(self, slots: Slots, results: Results, session: Session) -> Any:

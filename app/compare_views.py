@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.compare import LETTERS, Row, Slots, Step, overlap
-from app.markup import NONE, duration, notice, quantity, seconds, text
+from app.markup import NONE, duration, notice, quantity, seconds, text, waiting
 from app.overlays import Overlay
 from app.reports import Report
 from app.session import Setting
@@ -76,8 +76,14 @@ def body(row: Row | None) -> str:
     )
 
 
-def status(step: Step | None, slots: Slots, out_of_date: bool = False) -> str:
-    """How far it is, what it is about, or what to do."""
+def status(
+    step: Step | None, slots: Slots, out_of_date: bool = False, place: int = 0, problem: str = "", stopped: bool = False
+) -> str:
+    """How far it is, what it is about, or what to do. place: in the line where it waits now, 0 = it does not. problem:
+    why it has ended without the rest. stopped: before anything of it began.
+    """
+    if problem:
+        return notice(problem, "warn")
     if not any(slots):
         return (
             '<p class="slots-hint">Put up to four settings side by side: add what stands on the Explore view now, and '
@@ -86,13 +92,16 @@ def status(step: Step | None, slots: Slots, out_of_date: bool = False) -> str:
     if step is None and out_of_date:
         told = notice("These results are about another image, question or model: press Run again", "warn")
         return f'<div class="stale">{told}</div>'
+    if step is None and stopped:
+        return notice("Stopped: press Run again to measure")
     if step is None:
-        return notice("Waiting to be measured …")
+        return notice(waiting(place) if place else "Waiting to be measured …")
     if step.stage == "running":
         at = slots.index(step.setting) if step.setting in slots else 0
         row = step.results.of(step.setting)
         doing = STAGES.get(row.report.stage, "done") if row and row.report else "selecting"
         left = "" if step.remaining_s is None else f", about {duration(max(1, step.remaining_s))} left"
+        doing = waiting(place) if place else doing
         words = f"{LETTERS[at]}: {doing} · {step.done} of {step.total} done{left}"
     else:
         words = {"stopped": f"Stopped: {step.done} of {step.total} done", "done": "All slots measured"}[step.stage]

@@ -1,25 +1,52 @@
-"""One device that serves one piece of work at a time, and the tasks that visitors may stop. No Gradio, no model.
+"""One device that serves one piece of work at a time, the lines in which work waits for its turn, and the tasks that
+visitors may stop. No Gradio, no model.
 
-The lock is the innermost one: work on the device asks neither the cache nor the engine for anything.
+The device's line is the innermost one: work on the device asks neither the cache nor the engine for anything.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 T = TypeVar("T")
+
+TICK = 0.2  # seconds between two looks at whether what waits was stopped
 
 
 class DeviceFullError(RuntimeError):
     """The device ran out of memory, even after every cached value was dropped. The message says what to do."""
 
 
+class DroppedError(Exception):
+    """The work was stopped before its turn came: nothing of it has begun."""
+
+
 class Task(threading.Event):
-    """Set to stop one visitor's work; a class of its own because an Event's owner is looked up weakly."""
+    """Set to stop one visitor's work. place: in the line where the work waits now, 1 = next; 0 = it does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = 0
+
+
+CURRENT: ContextVar[Task | None] = ContextVar("task", default=None)  # whose work this thread does
+
+
+@contextmanager
+def working(task: Task) -> Iterator[None]:
+    """What waits for a turn in this block does so for `task`: it tells its place there, and ends when it is set."""
+    token = CURRENT.set(task)
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)
 
 
 class Tasks:
@@ -28,38 +55,105 @@ class Tasks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: WeakValueDictionary[tuple[str, str], Task] = WeakValueDictionary()
+        self._halted: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._running)
 
     def begin(self, owner: str, kind: str) -> Task:
         """A new task of `owner`; an earlier one of the same kind is stopped. Forgotten with its last reference."""
+        self.resume(owner)
+        return self.follow(owner, kind)
+
+    def follow(self, owner: str, kind: str) -> Task:
+        """`begin` for work that one of the owner's events brings about by itself: it comes stopped where they have
+        halted everything since that event.
+        """
         task = Task()
         with self._lock:
+            if owner in self._halted:
+                task.set()
             earlier = self._running.get((owner, kind))
             self._running[owner, kind] = task
         if earlier is not None:
             earlier.set()
         return task
 
-    def stop(self, owner: str, *kinds: str, but: str = "") -> None:
-        """Stop the owner's tasks of these kinds; of all kinds where none is named, `but` that one."""
+    def stop(self, owner: str, *kinds: str, but: Sequence[str] = ()) -> None:
+        """Stop the owner's tasks of these kinds; of all kinds where none is named, `but` those."""
         with self._lock:
             own = [(kind, task) for (who, kind), task in self._running.items() if who == owner]
-        tasks = [task for kind, task in own if (kind in kinds if kinds else kind != but)]
+        tasks = [task for kind, task in own if (kind in kinds if kinds else kind not in but)]
         for task in tasks:
             task.set()
+
+    def halt(self, owner: str) -> None:
+        """Stop all that the owner has under way, and what would follow from it by itself, until they `resume`."""
+        with self._lock:
+            self._halted.add(owner)
+        self.stop(owner)
+
+    def resume(self, owner: str) -> None:
+        """The owner wants something anew."""
+        with self._lock:
+            self._halted.discard(owner)
+
+
+class Line:
+    """First come, first served: `at_once` pieces of work have their turn, at most `most` wait for theirs."""
+
+    def __init__(self, at_once: int = 1, most: int | None = None) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+        self._free, self._at_once, self._most = at_once, at_once, most
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A turn for the current task, once all who came before have had theirs.
+
+        Raises DroppedError where the task is set, or soon after it is while it waits; ValueError where too many wait
+        already.
+        """
+        task, ticket = CURRENT.get() or Task(), object()
+        with self._changed:
+            if self._most is not None and len(self._waiting) >= self._most:
+                raise ValueError(f"{self._most} others wait for this already: try again in some minutes")
+            self._waiting.append(ticket)
+            try:
+                while True:
+                    if task.is_set():
+                        raise DroppedError("stopped before its turn came")
+                    if self._free and self._waiting[0] is ticket:
+                        break
+                    task.place = self._waiting.index(ticket) + 1
+                    self._changed.wait(TICK)
+                self._free -= 1
+            finally:
+                task.place = 0
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()
+
+    def idle_within(self, seconds: float) -> bool:
+        """Whether within that time nobody has a turn or waits for one."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self._at_once and not self._waiting, seconds)
 
 
 class Device:
     """Runs work alone. When memory runs out, `drop` frees what it can, and the work is tried once more."""
 
     def __init__(self, drop: Callable[[], None]) -> None:
-        self._lock, self._drop = threading.Lock(), drop
+        self._line, self._drop = Line(), drop
 
     def run(self, work: Callable[[], T], remedy: str = "close other programs that use the device") -> T:
-        """The result of `work`. Raises DeviceFullError with `remedy`, or whatever the work raises."""
-        with self._lock:
+        """The result of `work`. Raises DeviceFullError with `remedy`, DroppedError, or whatever the work raises."""
+        with self._line.turn():
             try:
                 return work()
             except Exception as error:
@@ -77,10 +171,7 @@ class Device:
 
     def idle_within(self, seconds: float) -> bool:
         """Whether the device becomes free in that time."""
-        free = self._lock.acquire(timeout=seconds)
-        if free:
-            self._lock.release()
-        return free
+        return self._line.idle_within(seconds)
 
 
 def out_of_memory(error: BaseException) -> bool:

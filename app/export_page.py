@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import gradio as gr
 
 from app import export_views
 from app.export import NAME, Archive, Step, Wanted, export
-from app.guard import message_for, owner
+from app.guard import owner
 from app.handlers import Handlers
 from app.layout import Page
-from app.parts import AT_ONCE, LAST, LONG_WORK, QUIET, html
+from app.parts import AT_ONCE, LAST, QUIET, STREAMED, html
 from app.session import Session
+from app.streams import Shown, stream
 from app.tradeoff import Measured
 
 KIND = "export"  # of its tasks
@@ -50,7 +52,7 @@ def wire_export(panel: Panel, handlers: Handlers, measured: gr.State, inputs: Se
     """inputs: the visitor's session, and the page's settings. measured: the fidelity curves on the page."""
     events = Exporting(handlers, Path(panel.download.GRADIO_CACHE))
     shown = [panel.status, panel.stop, panel.download]
-    panel.button.make(events.make, [measured, *inputs], shown, **LAST, **LONG_WORK, **QUIET)
+    panel.button.make(events.make, [measured, *inputs], shown, **LAST, **STREAMED, **QUIET)
     panel.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
 
 
@@ -65,25 +67,31 @@ class Exporting:
         self, request: gr.Request, measured: Measured | None, session: Session, *settings: Any
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Stream how far the export is into its panel, errors too, and last offer the file."""
-        _, style, _, importance, diversity, *_ = settings
-        models, visitor = self.handlers.models, owner(request)
-        task, gone = models.resources.tasks.begin(visitor, KIND), gr.update(visible=False)
-        try:
+        models, visitor, gone = self.handlers.models, owner(request), gr.update(visible=False)
+        task, stopping = models.resources.tasks.begin(visitor, KIND), gr.update(visible=True)
+        last: Step | None = None
+
+        def work() -> Iterator[tuple[Any, Any, Any]]:
+            nonlocal last
+            _, style, _, importance, diversity, *_ = settings
             with models.use(session.model, visitor) as (engine, offer):
                 setting = self.handlers.setting(offer, session, settings)
                 wanted = Wanted(session, setting, (importance, diversity), style, measured)
-                item: Step | Archive | None = None
                 for item in export(engine, wanted, task):
-                    if isinstance(item, Step):
-                        yield export_views.progress(item), gr.update(visible=True), gone
-            if isinstance(item, Archive):
-                yield export_views.done(item), gone, gr.update(value=self._kept(item), visible=True)
-            else:
-                yield export_views.stopped(), gone, gone
-        except Exception as error:
-            yield export_views.stopped(message_for(error).message), gone, gone
-        finally:
-            task.set()
+                    if isinstance(item, Archive):
+                        yield export_views.done(item), gone, gr.update(value=self._kept(item), visible=True)
+                        return
+                    last = item
+                    yield export_views.progress(item), stopping, gone
+            yield export_views.stopped(), gone, gone
+
+        shown = Shown(
+            waiting=lambda place: (export_views.progress(last, place), stopping, gone),
+            stopped=lambda: (export_views.stopped(), gone, gone),
+            failed=lambda problem: (export_views.stopped(problem), gone, gone),
+        )
+        with suppress(gr.Error):  # the panel tells
+            yield from stream(task, models.resources.long_work, work, shown)
 
     def stop(self, request: gr.Request) -> None:
         self.handlers.models.resources.tasks.stop(owner(request), KIND)

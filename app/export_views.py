@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from app.export import Archive, Step
-from app.markup import notice, size, text
+from app.markup import notice, size, text, waiting
 
 TITLE = "<h2>Export</h2>"
 
 
-def progress(step: Step) -> str:
-    """A bar and what is made now."""
+def progress(step: Step | None, place: int = 0) -> str:
+    """A bar and what is made now. place: in the line where it waits now, 0 = it does not."""
+    if step is None:
+        return f'{TITLE}<p class="progress" role="status">{waiting(place)}</p>'
     bar = f'<progress max="{step.total}" value="{step.done}" aria-label="Pieces of the export"></progress>'
-    return f'{TITLE}<p class="progress" role="status">{bar}<span>{text(step.doing)} …</span></p>'
+    words = waiting(place) if place else f"{text(step.doing)} …"
+    return f'{TITLE}<p class="progress" role="status">{bar}<span>{words}</span></p>'
 
 
 def done(archive: Archive) -> str:

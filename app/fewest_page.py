@@ -13,8 +13,9 @@ from app.fewest import Search, fewest_lambda, fewest_tokens
 from app.guard import guarded, owner
 from app.models import Models
 from app.offer import Offer
-from app.parts import AT_ONCE, LIGHT_WORK, LONG_WORK, QUIET, html
+from app.parts import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.session import Session, Setting
+from app.streams import Shown, stream
 from pruning.pareto import lambda_of
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls say
@@ -54,9 +55,7 @@ def wire_fewest(
     retention, weights = sliders
     outputs = [page.result, retention, *weights]
     for button, event in ((page.fewest, events.tokens), (page.best, events.over_lambda)):
-        searched = button.click(event, inputs, outputs, **LONG_WORK, **QUIET)
-        searched.failure(lambda: "", None, page.result, **LIGHT_WORK, **QUIET)
-        follow(searched)
+        follow(button.click(event, inputs, outputs, **STREAMED, **QUIET))
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
     session.change(lambda: "", None, page.result, **LIGHT_WORK, **QUIET)
 
@@ -84,18 +83,28 @@ class FewestEvents:
     def _search(
         self, find: Callable[..., Iterator[Search]], request: gr.Request, session: Session, settings: Sequence[Any]
     ) -> Iterator[tuple[Any, ...]]:
-        task = self.models.resources.tasks.begin(owner(request), TASK)
+        resources = self.models.resources
+        task = resources.tasks.begin(owner(request), TASK)
         last: Search | None = None
-        try:
+
+        def work() -> Iterator[tuple[Any, ...]]:
+            nonlocal last
             with self.models.use(session.model, owner(request)) as (engine, offer):
                 setting = self.present(offer, session, settings)
                 for last in find(engine, session, setting, task):
                     yield fewest_views.search(last), *STILL
-        finally:
-            task.set()
-        if last is None or last.best is None:
-            return
-        value, weights = lambda_of(last.best.method), STILL[1:]
-        if value is not None and value != lambda_of(setting.method):
-            weights = (round(value, 6), round(1 - value, 6))
-        yield fewest_views.search(last), updates.retention(last.best.retention), *weights
+            if last is not None and last.best is not None:
+                yield found(last, last.best, setting)
+
+        def found(search: Search, best: Setting, setting: Setting) -> tuple[Any, ...]:
+            value, weights = lambda_of(best.method), STILL[1:]
+            if value is not None and value != lambda_of(setting.method):
+                weights = (round(value, 6), round(1 - value, 6))
+            return fewest_views.search(search), updates.retention(best.retention), *weights
+
+        shown = Shown(
+            waiting=lambda place: (fewest_views.search(last, place), *STILL),
+            stopped=lambda: (fewest_views.stopped(last), *STILL),
+            failed=lambda problem: (fewest_views.search(last, problem=problem), *STILL),
+        )
+        yield from stream(task, resources.long_work, work, shown)

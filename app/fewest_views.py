@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.fewest import Search, Try
-from app.markup import duration, text
+from app.markup import duration, notice, text, waiting
 from app.titles import share, title
 
 
-def search(s: Search | None) -> str:
-    """What was found, or how far it is. Nothing before anything was searched."""
+def search(s: Search | None, place: int = 0, problem: str = "") -> str:
+    """What was found, or how far it is. Nothing before anything was searched. place: in the line where it waits now,
+    0 = it does not. problem: why it has ended.
+    """
+    if problem:
+        return notice(problem, "warn")
     if s is None:
-        return ""
+        return f'<p class="progress" role="status">{waiting(place)}</p>' if place else ""
     if s.stage == "searching":
         left = "" if s.remaining_s is None else f", about {duration(max(1, s.remaining_s))} left"
         words = f"{_known(s)}{left}" if s.best else "Asking with all tokens …"
+        words = waiting(place) if place else words
         return (
             f'<p class="progress" role="status"><progress max="{max(1, s.done + s.left)}" value="{s.done}" '
             f'aria-label="Tried"></progress><span>{words}</span></p>'
@@ -22,6 +29,11 @@ def search(s: Search | None) -> str:
     return (
         f'<p class="fewest" role="status">{stopped}{_known(s)}{_over_lambda(s) if s.lambdas else _tried(s.tried)}</p>'
     )
+
+
+def stopped(s: Search | None) -> str:
+    """What is known of a search that was stopped, be it before it began."""
+    return search(replace(s, stage="stopped")) if s else '<p class="fewest" role="status">Stopped.</p>'
 
 
 def _known(s: Search) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.device import DeviceFullError
+from app.device import DeviceFullError, DroppedError
 from pruning.text import printable
 
 LOG = logging.getLogger("idpruner.app")
@@ -53,7 +53,7 @@ def _once(message: gr.Error, values: Sequence[Any]) -> gr.Error:
     now, key = time.monotonic(), (owner(request), message.message)
     for old in [old for old, when in list(_told.items()) if now - when >= ONCE]:
         _told.pop(old, None)
-    message.visible = key not in _told
+    message.visible = message.visible and key not in _told
     _told.setdefault(key, now)
     return message
 
@@ -62,6 +62,8 @@ def message_for(error: Exception) -> gr.Error:
     """What the visitor reads. Expected errors carry their own words; the others are named by kind and logged."""
     if isinstance(error, gr.Error):
         return error
+    if isinstance(error, DroppedError):  # they pressed Stop, and know it
+        return gr.Error("Stopped", visible=False, print_exception=False)
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "an unknown place"
     LOG.warning("%s in %s", type(error).__name__, place)

@@ -14,12 +14,16 @@ import gradio as gr
 
 from app import card_views, live, markup, report_views, reports, tradeoff, views
 from app.controls import Board
+from app.device import working
 from app.engine import Engine, checked_question
 from app.guard import guarded, owner
+from app.image_handlers import PICTURE
 from app.models import LOAD, Models
 from app.offer import Offer
+from app.reports import Report
 from app.session import Session, Setting
-from app.tradeoff import Measured
+from app.streams import Shown, stream
+from app.tradeoff import Measured, Progress
 from app.updates import talk_buttons
 from pruning.palettes import PAGE
 from pruning.text import check_text
@@ -65,12 +69,28 @@ class Handlers:
     # Results
 
     @guarded
-    def draw(self, request: gr.Request, session: Session, *settings: Any) -> tuple[Any, str]:
-        """All that the canvas needs for these images and this method, and a card that says how to get one."""
-        with self._at_work(request, session) as (engine, offer):
-            setting = self.setting(offer, session, settings)
-            shown = gr.HTML(live.payload(engine, session, setting), exact=live.exact(engine, session, setting))
-        return shown, card_views.card(None)
+    def draw(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """All that the canvas needs for these images and this method, and a card that says how to get one; in the
+        place of the answer that comes after it, why it does not come yet, or not at all.
+        """
+
+        def work() -> Iterator[tuple[Any, Any, Any]]:
+            with self._at_work(request, session) as (engine, offer):
+                setting = self.setting(offer, session, settings)
+                shown = gr.HTML(live.payload(engine, session, setting), exact=live.exact(engine, session, setting))
+            yield shown, card_views.card(None), gr.skip()
+
+        def told(report: str) -> tuple[Any, Any, Any]:
+            return gr.skip(), gr.skip(), report
+
+        stopped = Report(0, 0, "", "stopped")
+        shown = Shown(
+            waiting=lambda place: told(report_views.report(None, place)),
+            stopped=lambda: told(report_views.report(stopped)),
+            failed=lambda problem: told(report_views.report(None, problem=problem)),
+        )
+        resources = self.models.resources
+        yield from stream(resources.tasks.follow(owner(request), "draw"), resources.drawing, work, shown)
 
     @guarded
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
@@ -93,43 +113,78 @@ class Handlers:
     @guarded
     def report(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
         """Stream both answers and what they cost."""
-        task = self.models.resources.tasks.begin(owner(request), "answer")
-        try:
+        resources = self.models.resources
+        task, last = resources.tasks.follow(owner(request), "answer"), Report(0, 0, "", "waiting")
+
+        def work() -> Iterator[str]:
+            nonlocal last
             with self._at_work(request, session) as (engine, offer):
                 setting = self.setting(offer, session, settings)
-                for report in reports.reports(engine, session, setting, task):
-                    yield report_views.report(report)
-        finally:
-            task.set()
+                for last in reports.reports(engine, session, setting, task):
+                    yield report_views.report(last)
+
+        shown = Shown(
+            waiting=lambda place: report_views.report(last, place),
+            stopped=lambda: report_views.report(replace(last, stage="stopped")),
+            failed=lambda problem: report_views.report(replace(last, stage="failed"), problem=problem),
+        )
+        yield from stream(task, resources.answers, work, shown)
 
     @guarded
-    def plane(self, request: gr.Request, session: Session, *settings: Any) -> str:
+    def plane(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
         """The I-H plane at the present budget."""
-        with self._at_work(request, session) as (engine, offer):
-            setting = self.setting(offer, session, settings)
-            points = tradeoff.plane(engine, session, setting)
-        return views.chart(tradeoff.plane_chart(points, PAGE))
+
+        def work() -> Iterator[str]:
+            with self._at_work(request, session) as (engine, offer):
+                setting = self.setting(offer, session, settings)
+                points = tradeoff.plane(engine, session, setting)
+            yield views.chart(tradeoff.plane_chart(points, PAGE))
+
+        shown = Shown(
+            waiting=lambda place: views.chart(None, markup.waiting(place)),
+            stopped=lambda: views.chart(None, "Stopped"),
+            failed=lambda problem: views.chart(None, problem),
+        )
+        resources = self.models.resources
+        yield from stream(resources.tasks.follow(owner(request), "plane"), resources.drawing, work, shown)
 
     @guarded
     def curves(
         self, request: gr.Request, session: Session, names: Sequence[str], *settings: Any
-    ) -> Iterator[tuple[str, str, Measured]]:
+    ) -> Iterator[tuple[Any, str, Any]]:
         """Measure the fidelity curves, points appearing as they come; last of each item what they are about."""
-        task = self.models.resources.tasks.begin(owner(request), "sweep")
-        try:
+        resources = self.models.resources
+        task = resources.tasks.begin(owner(request), "sweep")
+        last: Progress | None = None
+
+        def work() -> Iterator[tuple[Any, str, Any]]:
+            nonlocal last
             with self._at_work(request, session) as (engine, offer):
                 setting = self.setting(offer, session, settings)
-                shown = [*names, setting.method.name]  # "you are here" lies on a curve
-                methods, left_out = tradeoff.sweep_methods(offer, shown, setting.method)
+                drawing = [*names, setting.method.name]  # "you are here" lies on a curve
+                methods, left_out = tradeoff.sweep_methods(offer, drawing, setting.method)
                 selection = engine.selection(session, setting)
-                for progress in tradeoff.sweep(engine, session, methods, task):
-                    points = progress.points
+                for last in tradeoff.sweep(engine, session, methods, task):
+                    points = last.points
                     drawn = tradeoff.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
-                    measured = Measured(session, tuple(methods), points, progress.total)
-                    waits = NO_REFERENCE if progress.stage == "empty" else "Measuring …"
-                    yield views.chart(drawn, waits), views.progress(progress, left_out), measured
-        finally:
-            task.set()
+                    measured = Measured(session, tuple(methods), points, last.total)
+                    waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
+                    empty = NO_REFERENCE if last.stage == "empty" else waits
+                    yield views.chart(drawn, empty), views.progress(last, left_out), measured
+
+        def told(empty: str, words: str) -> tuple[Any, str, Any]:
+            there = last is not None and last.points
+            return gr.skip() if there else views.chart(None, empty), words, gr.skip()
+
+        def stopped() -> tuple[Any, str, Any]:
+            return told("Nothing measured", views.progress(replace(last or Progress((), 1, 0, ""), stage="stopped")))
+
+        shown = Shown(
+            waiting=lambda place: told("Measuring …", views.progress(last, place=place)),
+            stopped=stopped,
+            failed=lambda problem: told("Nothing measured", views.progress(last, problem=problem)),
+        )
+        yield from stream(task, resources.answers, work, shown)
 
     @guarded
     def load(
@@ -162,18 +217,21 @@ class Handlers:
 
     def interrupt(self, request: gr.Request) -> None:
         """What is being answered is out of date. Runs outside the queue: the next answer waits for this one's end."""
+        self.models.resources.tasks.resume(owner(request))
         self.models.resources.tasks.stop(owner(request), "answer")
 
     def stop(self, request: gr.Request) -> None:
-        """Stop all that this visitor has running; what is there stays on the page."""
-        self.models.resources.tasks.stop(owner(request))
+        """Stop all that this visitor has running, waiting or about to follow; what is there stays on the page."""
+        self.models.resources.tasks.halt(owner(request))
 
     def anew(self, request: gr.Request) -> None:
         """Other images: what runs is out of date, but a model that is being loaded is still wanted."""
-        self.models.resources.tasks.stop(owner(request), but=LOAD)
+        self.models.resources.tasks.resume(owner(request))
+        self.models.resources.tasks.stop(owner(request), but=(LOAD, PICTURE))
 
     def gone(self, request: gr.Request) -> None:
         """The tab was closed: nothing of it keeps device or model."""
+        self.models.resources.tasks.resume(owner(request))  # whom nobody will hear of again is not remembered
         self.models.resources.tasks.stop(owner(request))
         self.models.leave(owner(request))
 
@@ -189,7 +247,8 @@ class Handlers:
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""
         question = checked_question(question)
-        with self._at_work(request, session) as (engine, _):
+        task = self.models.resources.tasks.begin(owner(request), "question")
+        with working(task), self._at_work(request, session) as (engine, _):
             engine.vlm.prompt(engine.encoded(session), question)
         session = replace(session, questions=(*earlier, question))
         return session, *talk_buttons(session)

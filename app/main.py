@@ -58,7 +58,12 @@ def serve(settings: Settings) -> None:
     models = Models(allowed, first, loader, resources)
     if gpu.is_remote():
         models.open_all()
-    demo = build_demo(models)
+    try:
+        demo = build_demo(models)
+    except AssetError:
+        raise
+    except Exception as error:
+        sys.exit(f"{name}: {allowed[0].title} does not answer the page's first question: {_cause(error)}")
     uploads.keep_swept(folder)
     try:
         _, url, _ = demo.launch(**launch_options(settings), prevent_thread_lock=True)
@@ -74,3 +79,12 @@ def serve(settings: Settings) -> None:
     mcp_server = f"\nMCP server: {url}{mcp.PATH}{below}" if settings.mcp else ""
     print(f"IDPruner Lab: {url}{below}{mcp_server}", flush=True)
     demo.block_thread()
+
+
+def _cause(error: Exception) -> str:
+    """Expected errors carry their own words; the others are named by kind."""
+    from app.device import DeviceFullError
+
+    expected = isinstance(error, (ValueError, DeviceFullError, TimeoutError))
+    told = str(error) if expected else f"{type(error).__name__}: {error}"
+    return f"{told.rstrip('.')}; or choose another --model"

@@ -23,6 +23,11 @@ def notice(message: str, kind: str = "info") -> str:
     return body if message else ""
 
 
+def waiting(place: int) -> str:
+    """What is said of work whose turn has not come; place: 1 = next."""
+    return f"Waiting: place {place} in the queue"
+
+
 def quantity(value: float, units: Sequence[str], base: float) -> str:
     """Three significant figures with the unit that fits: quantity(12_600_000, ["", "k", "M"], 1000) is "12.6 M"."""
     place = 0

@@ -8,12 +8,12 @@ import gradio as gr
 
 from app import looks
 
-# Events of one queue wait for each other. What waits for the device does so in the engine, one model call at a time, so
-# a queue only has to bound how many visitors' work is held in memory at once.
-DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
+# Events of one of Gradio's queues wait for each other, and nobody is told. So an event that may take its time begins at
+# once, and its work waits in one of the app's own lines, which tell its place and hear of Stop.
+STREAMED: dict[str, Any] = {"concurrency_id": "streamed", "concurrency_limit": None}
+THREADS = 320  # of the server: an event that streams has one to its end, and the lines bound how many there are
 # A program's call may have to load its model first: visitors' answers do not wait for that in one queue.
 PROGRAMS: dict[str, Any] = {"concurrency_id": "programs", "concurrency_limit": 4}
-LONG_WORK: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 4}  # of many model calls
 LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
 LOADING: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 16, "trigger_mode": "multiple"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

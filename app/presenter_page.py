@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
-from app import looks, presenter
-from app.guard import guarded, message_for, owner
+from app import looks, markup, presenter
+from app.guard import guarded, owner
 from app.handlers import Handlers
 from app.layout import Page
-from app.parts import AT_ONCE, LAST, LONG_WORK, QUIET
+from app.parts import AT_ONCE, LAST, QUIET, STREAMED
 from app.presenter import Wish
 from app.session import Session
+from app.streams import Shown, stream
 from app.views import legends
 from pruning.pareto import RETENTIONS
 
@@ -45,7 +47,7 @@ def wire_presenter(view: gr.HTML, page: Page, handlers: Handlers, inputs: Sequen
     """
     events, wish = Presenter(handlers), gr.State(None)
     turned = view.turn(events.turn, wish, wish, **AT_ONCE, **QUIET)
-    turned.then(events.show, [wish, page.curve_methods, *inputs], view, **LAST, **LONG_WORK, **QUIET)
+    turned.then(events.show, [wish, page.curve_methods, *inputs], view, **LAST, **STREAMED, **QUIET)
     view.leave(events.leave, None, None, **AT_ONCE, **QUIET)
 
 
@@ -68,7 +70,8 @@ class Presenter:
         """Stream the slide's results into the view, which lies over the page's own messages: it tells of errors too."""
         models, visitor = self.page.models, owner(request)
         task = models.resources.tasks.begin(visitor, KIND)
-        try:
+
+        def work() -> Iterator[Any]:
             with models.use(session.model, visitor) as (engine, offer):
                 slide = presenter.slide(models.resources.pictures, session, asked.place)
                 setting = self.page.setting(offer, slide.session, settings)
@@ -76,10 +79,17 @@ class Presenter:
                     setting = replace(setting, retention=asked.retention)
                 for news in presenter.news(engine, offer, slide, setting, asked, names, task):
                     yield gr.HTML(**news)
-        except Exception as error:
-            yield gr.HTML(told={"turn": asked.turn, "problem": message_for(error).message})
-        finally:
-            task.set()
+
+        def told(**words: str) -> Any:
+            return gr.HTML(told={"turn": asked.turn, **words})
+
+        shown = Shown(
+            waiting=lambda place: told(waiting=markup.waiting(place)),
+            stopped=lambda: told(problem="Stopped"),
+            failed=lambda problem: told(problem=problem),
+        )
+        with suppress(gr.Error):  # the view tells
+            yield from stream(task, models.resources.long_work, work, shown)
 
     def leave(self, request: gr.Request) -> None:
         """The view was closed, or wants something else: what it has under way ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.markup import NONE, quantity, seconds, text
+from app.markup import NONE, notice, quantity, seconds, text, waiting
 from app.reports import Piece, Report, Side
 from app.verdict_views import answer, badge
 
@@ -12,16 +12,17 @@ LONG = 40  # characters: a longer answer is set smaller
 FAINT = 0.005  # a loss that rounds to 0.00 is none
 
 
-def report(r: Report | None) -> str:
+def report(r: Report | None, place: int = 0, problem: str = "") -> str:
     """Both answers, the verdict and the table. Every row is there from the start, so nothing moves while numbers
-    come.
+    come. place: in the line where it waits now, 0 = it does not. problem: why it has ended without the rest.
     """
     r = r or Report(0, 0, "", "idle")
     return (
         f'<section class="report"><h2>Answer and cost</h2>{_earlier(r)}'
         f'<div class="answers">{_answer("All tokens", r.n, r.full, r.stage == "all", _pieces(r))}'
         f"{_answer('Kept tokens', r.budget, r.kept, r.stage == 'kept')}</div>{_scale(r)}"
-        f'<p class="verdict" aria-live="polite">{_verdict(r)}</p>{_table(r)}</section>'
+        f'<p class="verdict" aria-live="polite">{_verdict(r, place, problem)}</p>'
+        f"{notice(problem, 'warn')}{_table(r)}</section>"
     )
 
 
@@ -84,16 +85,20 @@ def _scale(r: Report) -> str:
     )
 
 
-def _verdict(r: Report) -> str:
+def _verdict(r: Report, place: int, problem: str) -> str:
+    if problem:
+        return '<span class="badge idle">✕ Failed</span>'
+    if place:
+        return f'<span class="badge idle">{waiting(place)}</span>'
     if r.stage == "stopped":
         return '<span class="badge idle">■ Stopped</span>'
     if r.verdict is None:
-        waiting = {
+        words = {
             "idle": "Ask a question",
             "all": "Answering with all tokens …",
             "kept": "Answering with kept tokens …",
         }
-        return f'<span class="badge idle">{waiting.get(r.stage, "…")}</span>'
+        return f'<span class="badge idle">{words.get(r.stage, "…")}</span>'
     sign, means = badge(r.verdict), f'<span class="why">{text(r.verdict.why)}</span>' if r.verdict.why else ""
     if not r.verdict.comparable:
         return f"{sign}{means}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.cache import ByteCache
-from app.device import Device, Tasks
+from app.device import Device, Line, Tasks
 from app.session import Picture
 from pruning import draw
 from pruning.images import MAX_PIXELS, open_image
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PICTURES = 4  # in one question
+MOST = 64  # visitors who wait in one line
 MEMORY_SHARE = 4  # of the cache's bytes, conversations' keys and values may take this part on top
 
 
@@ -35,6 +36,10 @@ class Resources:
         self.memories = ByteCache(max(1, cache_bytes // MEMORY_SHARE))
         self.tasks = Tasks()
         self.device = Device(self.clear)
+        # Where visitors' work waits before it begins. Each piece has the device to itself for one call at a time, so
+        # these only say whose answer comes first, and bound how much work is held in memory at once.
+        self.answers, self.long_work = Line(1, MOST), Line(4, MOST)
+        self.uploads, self.drawing = Line(2, MOST), Line(4, MOST)
         self.pictures = Pictures(self.cache, upload_bytes)
 
     def clear(self) -> None:

@@ -25,7 +25,7 @@ from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
 from app.menus import Menus
 from app.models import Models
 from app.offer import Offer
-from app.parts import AT_ONCE, DEVICE, LAST, LIGHT_WORK, LOADING, QUIET
+from app.parts import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
 from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
@@ -67,6 +67,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "mcp_server": settings.mcp,
         "auth": settings.credentials(),
         "max_file_size": largest,
+        "max_threads": THREADS,
         "theme": theme.set(**looks.COLOURS),
         "css": looks.stylesheet(),
         "head": f"<script>{looks.script('sliders')}{looks.script('menus')}{looks.script('tips')}</script>",
@@ -119,22 +120,23 @@ def _wire(
     talk = [session, page.follow_up, page.anew]
 
     def follow(event: Any) -> None:
-        """After the controls stand: the canvas, then the answer, and the plane beside it."""
-        drawn = event.then(handlers.draw, inputs, [page.canvas, page.card], **LAST, **LIGHT_WORK, **QUIET)
-        drawn.then(handlers.report, inputs, page.report, **LAST, **DEVICE, **QUIET)
-        drawn.then(handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
+        """After the controls stand: the canvas, then the answer, and the plane beside it. Nothing where they do not."""
+        drawn = event.success(handlers.draw, inputs, [page.canvas, page.card, page.report], **LAST, **STREAMED, **QUIET)
+        # Where the canvas failed too: the answer then says why there is none.
+        drawn.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
+        drawn.then(handlers.plane, inputs, page.plane, **LAST, **STREAMED, **QUIET)
 
     # The canvas follows every move by itself; the answer and the plane wait until the slider rests.
     resting = [slider.release for slider in sliders]
     # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
     halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
-    halted.then(handlers.report, inputs, page.report, **LAST, **DEVICE, **QUIET)
+    halted.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
     gr.on(resting, handlers.settle, inputs, page.canvas, **LAST, **LIGHT_WORK, **QUIET)
-    gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **LIGHT_WORK, **QUIET)
+    gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **STREAMED, **QUIET)
     page.canvas.select(handlers.card, inputs, page.card, **LAST, **LIGHT_WORK, **QUIET)
     page.canvas.edit(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     changed = page.canvas.edit(handlers.force, session, session, **LAST, **LIGHT_WORK, **QUIET)
-    changed.then(handlers.report, inputs, page.report, **LAST, **DEVICE, **QUIET)
+    changed.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
     for choice in choices:
         follow(choice.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
@@ -147,12 +149,12 @@ def _wire(
     asked = [session, page.question]
     news = [session, page.note, page.strip, page.scope, page.follow_up, page.anew]
     uploaded = [session, page.image, page.question]
-    follow(page.image.input(images.upload, uploaded, [*news, *page.suggestions], **DEVICE, **QUIET))
-    more = page.add.upload(images.add, [session, page.add, page.question], news, **DEVICE, **QUIET)
+    follow(page.image.input(images.upload, uploaded, [*news, *page.suggestions], **STREAMED, **QUIET))
+    more = page.add.upload(images.add, [session, page.add, page.question], news, **STREAMED, **QUIET)
     follow(more)
-    follow(page.strip.select(images.remove, asked, [page.image, *news], **DEVICE, **QUIET))
+    follow(page.strip.select(images.remove, asked, [page.image, *news], **STREAMED, **QUIET))
     chosen = [page.image, page.question, *news, *page.suggestions]
-    follow(page.examples.select(images.example, session, chosen, **DEVICE, **QUIET))
+    follow(page.examples.select(images.example, session, chosen, **STREAMED, **QUIET))
 
     events = ((asking[:2], handlers.ask), (asking[2:3], handlers.follow_up), (asking[3:], handlers.start_anew))
     for triggers, handler in events:
@@ -174,7 +176,7 @@ def _wire(
 
     measured = gr.State(None)
     measuring, curves = [session, page.curve_methods, *settings], [page.curves, page.progress, measured]
-    gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **DEVICE, **QUIET)
+    gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **STREAMED, **QUIET)
     place = [page.method, *page.weights, page.retention]
     for chart in (page.plane, page.curves):
         clicked = [*place, page.about_method, *page.knobs]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.flights import Loading
-from app.markup import duration, quantity, size, text
+from app.markup import duration, notice, quantity, size, text, waiting
 from app.models import Entry
 from app.offer import REFUSED
 from app.tradeoff import Progress
@@ -72,10 +72,14 @@ def chart(c: Chart | None, empty: str = "") -> str:
     return f'<div class="chart" role="group" aria-label="{text(c.summary)}">{c.svg()}{"".join(buttons)}</div>'
 
 
-def progress(p: Progress | None, left_out: Sequence[str] = ()) -> str:
-    """A bar, how far, how long it will still take, and why some methods are not in it."""
+def progress(p: Progress | None, left_out: Sequence[str] = (), place: int = 0, problem: str = "") -> str:
+    """A bar, how far, how long it will still take, and why some methods are not in it. place: in the line where it
+    waits now, 0 = it does not. problem: why it has ended without the rest.
+    """
+    if problem:
+        return notice(problem, "warn")
     if p is None:
-        return '<p class="progress"></p>'
+        return f'<p class="progress" role="status">{waiting(place) if place else ""}</p>'
     done, remaining = len(p.points), p.remaining_s
     words = {
         "answering": "Answering with all tokens first …",
@@ -84,6 +88,7 @@ def progress(p: Progress | None, left_out: Sequence[str] = ()) -> str:
         "stopped": f"Stopped: {done} of {p.total} points kept",
         "empty": "No curve: the answer with all tokens has no words",
     }[p.stage]
+    words = waiting(place) if place else words
     told = f'<p class="left-out">Left out: {text("; ".join(left_out))}</p>' if left_out else ""
     return (
         f'<p class="progress" role="status"><progress max="{p.total}" value="{done}" aria-label="Points measured">'

@@ -69,8 +69,9 @@ function wait() {
 function tell() {
   const told = props.told;
   if (!told || told.turn !== view.turn) return; // of a slide that was left
+  if (told.waiting) { piece("status").textContent = told.waiting; return; }
+  if (told.problem) { fail(told.problem); return; }
   if (view.told?.turn === view.turn && view.told.stage === "done") return; // quick wishes may be served twice
-  if (told.problem) { piece("status").textContent = told.problem; dialog.dataset.waits = "no"; return; }
   Object.assign(view, { told, place: told.place, total: told.total, retention: told.retention });
   piece("title").textContent = told.title;
   piece("place").textContent = `${told.place + 1} of ${told.total}`;
@@ -86,6 +87,13 @@ function tell() {
   facts(told.facts);
   status();
   redraw();
+}
+
+// A slide that ended without its results: nothing of it stands as if it were on its way.
+function fail(problem) {
+  piece("status").textContent = problem;
+  piece("chart").setAttribute("aria-busy", "false");
+  Object.assign(dialog.dataset, { waits: "no", stage: "stopped" });
 }
 
 function facts(pairs) {

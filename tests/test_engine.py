@@ -221,7 +221,7 @@ def test_a_model_that_gives_no_numbers_gets_no_verdict(engine, saved, monkeypatc
     assert all(report.agree is None and report.fidelity is None for report in seen)
     assert bool(seen[-1].full.text) == bool(after)
     *_, last = batch.run(engine, [batch.Item("one", session)], setting, Task())
-    assert (last.stage, last.items[0].agree, last.items[0].fidelity) == ("done", None, None)
+    assert (last.stage, last.items[0].verdict, last.items[0].fidelity) == ("done", None, None)
     assert "NaN or infinite" in last.items[0].problem
 
 
