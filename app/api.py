@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app import facts, live, reports, side_by_side, tradeoff
+from app import facts, live, side_by_side, tradeoff
+from app.answers import reports
 from app.controls import Board
 from app.device import Task
 from app.engine import Engine, checked_question

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.answering import Asked, closeness
+from app.answers.answering import Asked, closeness
+from app.answers.batching import answer_all
 from app.compare import fitting
 from app.device import DeviceFullError, Task
 from app.engine import Engine, checked_question
 from app.resources import Pictures
 from app.session import Session, Setting
-from app.together import answer_all
 from pruning.debris import is_debris
 from pruning.verdict import Verdict, verdict
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from app.answers.verdicts import answer, badge
 from app.batch import MOST, Batch, Item, Skipped, summary
 from app.markup import NONE, duration, notice, seconds, text, waiting
 from app.overlays import Overlay
 from app.session import Session, Setting
 from app.titles import details, share, title
-from app.verdict_views import answer, badge
 from pruning import draw
 from pruning.verdict import NO_REFERENCE
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from app import live
+from app.answers.reports import Report, reports
 from app.device import DeviceFullError, Task
 from app.engine import Engine, checked_question
 from app.offer import Offer
-from app.reports import Report, reports
 from app.session import Forced, Session, Setting
 from pruning import metrics
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.answers.reports import Report
+from app.answers.verdicts import NO_WORDS, SHORT, answer, badge
 from app.compare import LETTERS, Row, Slots, Step, overlap
 from app.markup import NONE, duration, notice, quantity, seconds, text, waiting
 from app.overlays import Overlay
-from app.reports import Report
 from app.session import Setting
 from app.titles import details, share, title
-from app.verdict_views import NO_WORDS, SHORT, answer, badge
 from pruning import draw
 from pruning.verdict import NO_REFERENCE, is_empty
 

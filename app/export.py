@@ -13,11 +13,11 @@ from importlib.metadata import version
 from typing import Any
 
 from app import facts, share, tradeoff
+from app.answers.reports import reports
 from app.device import Task
 from app.engine import Engine
 from app.export_files import figure, packed, readme, table, text
 from app.overlays import view
-from app.reports import reports
 from app.session import Session, Setting
 from app.tradeoff import Measured
 from pruning import assets, draw

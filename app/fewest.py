@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
 from app.device import Task
 from app.engine import Engine, checked_question
 from app.session import Forced, Session, Setting

@@ -12,7 +12,10 @@ from typing import Any
 
 import gradio as gr
 
-from app import card_views, live, markup, report_views, reports, tradeoff, views
+from app import card_views, live, markup, tradeoff, views
+from app.answers import reports
+from app.answers import views as answers_views
+from app.answers.reports import Report
 from app.controls import Board
 from app.device import working
 from app.engine import Engine, checked_question
@@ -20,7 +23,6 @@ from app.guard import guarded, owner
 from app.image_handlers import PICTURE
 from app.models import LOAD, Models
 from app.offer import Offer
-from app.reports import Report
 from app.session import Session, Setting
 from app.streams import Shown, stream
 from app.tradeoff import Measured, Progress
@@ -85,9 +87,9 @@ class Handlers:
 
         stopped = Report(0, 0, "", "stopped")
         shown = Shown(
-            waiting=lambda place: told(report_views.report(None, place)),
-            stopped=lambda: told(report_views.report(stopped)),
-            failed=lambda problem: told(report_views.report(None, problem=problem)),
+            waiting=lambda place: told(answers_views.report(None, place)),
+            stopped=lambda: told(answers_views.report(stopped)),
+            failed=lambda problem: told(answers_views.report(None, problem=problem)),
         )
         resources = self.models.resources
         yield from stream(resources.tasks.follow(owner(request), "draw"), resources.drawing, work, shown)
@@ -121,12 +123,12 @@ class Handlers:
             with self._at_work(request, session) as (engine, offer):
                 setting = self.setting(offer, session, settings)
                 for last in reports.reports(engine, session, setting, task):
-                    yield report_views.report(last)
+                    yield answers_views.report(last)
 
         shown = Shown(
-            waiting=lambda place: report_views.report(last, place),
-            stopped=lambda: report_views.report(replace(last, stage="stopped")),
-            failed=lambda problem: report_views.report(replace(last, stage="failed"), problem=problem),
+            waiting=lambda place: answers_views.report(last, place),
+            stopped=lambda: answers_views.report(replace(last, stage="stopped")),
+            failed=lambda problem: answers_views.report(replace(last, stage="failed"), problem=problem),
         )
         yield from stream(task, resources.answers, work, shown)
 

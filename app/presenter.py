@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import canvas, live, presenter_views, reports, tradeoff
+from app import canvas, live, presenter_views, tradeoff
+from app.answers import reports
 from app.device import Task
 from app.engine import Engine
 from app.examples import EXAMPLES

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.answers.reports import Report, Side
+from app.answers.verdicts import BADGES, NO_WORDS
 from app.markup import NONE
-from app.reports import Report, Side
 from app.tradeoff import Progress
-from app.verdict_views import BADGES, NO_WORDS
 from pruning.method import Method
 from pruning.pareto import lambda_of
 from pruning.verdict import is_empty

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app import gpu
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
 from app.device import Task
 from app.engine import Engine, checked_question
 from app.offer import Offer

@@ -7,7 +7,9 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app import address, gpu, live, looks, report_views, reports, tradeoff, views
+from app import address, gpu, live, looks, tradeoff, views
+from app.answers import reports
+from app.answers import views as answers_views
 from app.api import Api
 from app.api_page import endpoints
 from app.batch_page import wire_batch
@@ -96,11 +98,11 @@ def _start(models: Models, engine: Engine, offer: Offer, board: Board, menus: Me
         method.name,
     )
     if gpu.is_remote():
-        return Start(*common, None, None, report_views.report(None), views.chart(None, "Computing …"))
+        return Start(*common, None, None, answers_views.report(None), views.chart(None, "Computing …"))
     *_, report = reports.reports(engine, session, setting, Task())
     plane = views.chart(tradeoff.plane_chart(tradeoff.plane(engine, session, setting), PAGE))
     shown = live.payload(engine, session, setting), live.exact(engine, session, setting)
-    return Start(*common, *shown, report_views.report(report), plane)
+    return Start(*common, *shown, answers_views.report(report), plane)
 
 
 def _wire(

@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
+from app.answers.reports import reports
 from app.device import Task
 from app.engine import Engine
-from app.reports import reports
 from app.resources import Resources
 from pruning.models import KVMemory, Turn
 from tests.visits import QUESTION, keep, look

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
+from app.answers.reports import reports
 from app.device import Task
 from app.engine import Engine
 from app.overlays import overlays, views
-from app.reports import reports
 from app.resources import Resources
 from pruning import draw
 from pruning.budget import keep_count

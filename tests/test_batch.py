@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from app import batch, batch_views, gpu
-from app.answering import Asked, answers, closeness
+from app.answers.answering import Asked, answers, closeness
+from app.answers.batching import _packs, answer_all
 from app.batch import MOST, Item, Skipped, opened, run, summary
 from app.device import DeviceFullError, Task
 from app.engine import Engine
 from app.examples import EXAMPLES
 from app.resources import Resources
-from app.together import _packs, answer_all
 from pruning.models import Answer, Sample
 from tests.visits import QUESTION, keep, look, visit
 
@@ -95,13 +95,13 @@ def test_what_cannot_be_answered_together_is_answered_alone(engine, files, monke
 
 
 def test_packs_are_padded_to_at_most_what_fits(engine, files, monkeypatch):
-    monkeypatch.setattr("app.together.MOST_TOKENS", 100)  # images have 36 and 48 tokens
+    monkeypatch.setattr("app.answers.batching.MOST_TOKENS", 100)  # images have 36 and 48 tokens
     asked = [Asked(item.session, QUESTION) for item in items_of(engine, files(4))]
     packs = [[engine.encoded(one.session).tokens.n for one in pack] for pack in _packs(engine, asked)]
     assert packs == [[36, 48], [36, 48]]
-    monkeypatch.setattr("app.together.MOST_TOKENS", 72)  # the shorter is padded to the longer
+    monkeypatch.setattr("app.answers.batching.MOST_TOKENS", 72)  # the shorter is padded to the longer
     assert [len(pack) for pack in _packs(engine, [asked[1], asked[0], asked[2]])] == [1, 2]
-    monkeypatch.setattr("app.together.MOST_TOKENS", 10)
+    monkeypatch.setattr("app.answers.batching.MOST_TOKENS", 10)
     assert [len(pack) for pack in _packs(engine, asked)] == [1, 1, 1, 1]
 
 

@@ -11,12 +11,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from app import canvas, compare_views, gpu, live
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
+from app.answers.reports import Report, Side, reports
 from app.compare import EMPTY, Results, Row, Step, compare, fitting, overlap, put, remove, rows, topic
 from app.device import Task
 from app.engine import Engine
 from app.offer import Offer
-from app.reports import Report, Side, reports
 from app.resources import Resources
 from app.session import Forced, Session
 from pruning.verdict import Verdict

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from app import batch, tradeoff
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
+from app.answers.reports import reports
 from app.device import DeviceFullError, Task
 from app.engine import Engine, checked_question
 from app.offer import Offer
 from app.overlays import overlays
-from app.reports import reports
 from app.resources import Resources
 from app.session import Setting
 from pruning.budget import keep_count

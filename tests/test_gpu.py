@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from app import gpu
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
+from app.answers.reports import reports
 from app.device import Task
 from app.engine import Engine
 from app.offer import Offer
-from app.reports import reports
 from app.resources import Resources
 from app.session import Session, Setting
 from pruning.method import METHODS, make

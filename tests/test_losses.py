@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from app import gpu
+from app.answers.reports import Piece, Report, Side, reports
+from app.answers.views import report as shown
 from app.device import Task
 from app.engine import Engine
-from app.report_views import report as shown
-from app.reports import Piece, Report, Side, reports
 from app.resources import Resources
 from pruning.verdict import Verdict
 from tests.visits import keep, look

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from app import presenter, presenter_views
+from app.answers.reports import Report, Side, reports
 from app.device import Task
 from app.engine import Engine
 from app.examples import EXAMPLES
 from app.offer import Offer
 from app.presenter import Slide, Wish
-from app.reports import Report, Side, reports
 from app.resources import Resources
 from app.session import Session, Setting
 from pruning.method import make

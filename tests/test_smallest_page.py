@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app import canvas, fewest_views, live, updates
-from app.answering import Asked, answers
+from app.answers.answering import Asked, answers
 from app.device import Task
 from app.engine import Engine
 from app.fewest import Search, Try, fewest_lambda, fewest_tokens

@@ -12,26 +12,15 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import (
-    batch,
-    batch_views,
-    compare,
-    compare_views,
-    export,
-    facts,
-    fewest,
-    presenter,
-    presenter_views,
-    report_views,
-    tradeoff,
-)
-from app.answering import Asked, answers, closeness
+from app import batch, batch_views, compare, compare_views, export, facts, fewest, presenter, presenter_views, tradeoff
+from app.answers import views as answers_views
+from app.answers.answering import Asked, answers, closeness
+from app.answers.reports import Exchange, Report, reports
+from app.answers.verdicts import BADGES, SHORT
 from app.device import Task
 from app.engine import Engine
 from app.offer import Offer
-from app.reports import Exchange, Report, reports
 from app.resources import Resources
-from app.verdict_views import BADGES, SHORT
 from pruning.__main__ import main
 from pruning.commands import answer as command
 from pruning.commands.sweep import sweep as sweep_command
@@ -169,7 +158,7 @@ def test_a_report_of_two_empty_answers(engine, saved, mute, shown):
         "done", Verdict.BOTH_EMPTY, None, None, (),
     )  # fmt: skip
     assert last.speedup is not None, "what it costs is measured all the same"
-    html = report_views.report(last)
+    html = answers_views.report(last)
     assert "Same answer" not in html
     assert '<span class="fidelity"' not in html
     assert html.count("no words") == 2
@@ -182,7 +171,7 @@ def test_only_the_answer_with_all_tokens_is_empty(engine, saved, mute):
     mute(kept=False)
     *_, last = reports(engine, look(engine, saved()), SETTING, Task())
     assert (last.verdict, last.agree, last.fidelity) == (Verdict.FULL_EMPTY, None, None)
-    assert NO_REFERENCE in report_views.report(last)
+    assert NO_REFERENCE in answers_views.report(last)
 
 
 def test_only_the_answer_with_the_kept_tokens_is_empty(engine, saved, mute):
@@ -194,7 +183,7 @@ def test_only_the_answer_with_the_kept_tokens_is_empty(engine, saved, mute):
     assert (last.verdict, last.agree) == (Verdict.KEPT_EMPTY, False)
     assert last.fidelity == pytest.approx(spoken.fidelity), "measured on the words of the answer with all tokens"
     assert last.pieces
-    html = report_views.report(last)
+    html = answers_views.report(last)
     assert "≠ No words with the kept tokens" in html
     assert "keep more tokens" in html
 
@@ -215,7 +204,7 @@ def test_the_last_turn_counts_and_earlier_ones_show_that_they_are_empty(engine, 
     mute()
     *_, last = reports(engine, look(engine, saved(), questions=("one?", "two?")), SETTING, Task())
     assert (last.verdict, last.earlier) == (Verdict.BOTH_EMPTY, (Exchange("one?", "", ""),))
-    assert report_views.report(last).count("no words") == 4
+    assert answers_views.report(last).count("no words") == 4
 
 
 def test_closeness_itself_refuses(engine, saved, mute):
@@ -334,7 +323,7 @@ def test_every_verdict_has_words_and_none_says_same_but_the_one():
         assert ("ame" in BADGES[found][1], "Same" in SHORT[found]) == (found is Verdict.SAME,) * 2
         assert (BADGES[found][0] == "same") == (found is Verdict.SAME)
     stopped = Report(4, 1, "x", "stopped", verdict=Verdict.BOTH_EMPTY)
-    assert "Stopped" in report_views.report(stopped)
+    assert "Stopped" in answers_views.report(stopped)
 
 
 # The shipped model, asked what it does not know: both answers are an end token alone

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from app import gpu
-from app.answering import MAX_NEW_TOKENS, Asked, answers
+from app.answers.answering import MAX_NEW_TOKENS, Asked, answers
 from app.device import DeviceFullError, Task
 from app.engine import Engine
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.answering import Asked, answers, closeness, first_token_seconds
+from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.device import Task
 from app.engine import Engine, checked_question
 from app.session import Session, Setting

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.answers.reports import Piece, Report, Side
+from app.answers.verdicts import answer, badge
 from app.markup import NONE, notice, quantity, seconds, text, waiting
-from app.reports import Piece, Report, Side
-from app.verdict_views import answer, badge
 
 LONG = 40  # characters: a longer answer is set smaller
 FAINT = 0.005  # a loss that rounds to 0.00 is none
