@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from app.answers.answering import Asked, closeness
 from app.answers.batching import answer_all
 from app.compare import fitting
-from app.device import DeviceFullError, Task
-from app.engine import Engine, checked_question
-from app.resources import Pictures
+from app.engine.device import DeviceFullError, Task
+from app.engine.engine import Engine, checked_question
+from app.engine.resources import Pictures
 from app.session import Session, Setting
 from pruning.debris import is_debris
 from pruning.verdict import Verdict, verdict

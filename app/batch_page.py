@@ -10,11 +10,11 @@ import gradio as gr
 
 from app import batch, batch_views, overlays
 from app.compare import fitting
-from app.engine import Engine
+from app.engine.capabilities import Offer
+from app.engine.engine import Engine
 from app.guard import guarded, owner
 from app.inputs import files_input
 from app.models import Models
-from app.offer import Offer
 from app.parts import AT_ONCE, QUIET, STREAMED, html
 from app.session import Session, Setting
 from app.streams import Shown, stream

@@ -15,9 +15,9 @@ import torch
 
 from app import live
 from app.answers.reports import Report, reports
-from app.device import DeviceFullError, Task
-from app.engine import Engine, checked_question
-from app.offer import Offer
+from app.engine.capabilities import Offer
+from app.engine.device import DeviceFullError, Task
+from app.engine.engine import Engine, checked_question
 from app.session import Forced, Session, Setting
 from pruning import metrics
 

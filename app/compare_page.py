@@ -10,10 +10,10 @@ import gradio as gr
 
 from app import compare_views, overlays
 from app.compare import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, fitting, put, remove, rows, topic
-from app.engine import Engine
+from app.engine.capabilities import Offer
+from app.engine.engine import Engine
 from app.guard import guarded, owner
 from app.models import Models
-from app.offer import Offer
 from app.parts import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
 from app.session import Forced, Session, Setting
 from app.streams import Shown, stream

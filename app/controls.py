@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.offer import Offer
+from app.engine.capabilities import Offer
 from pruning.method import METHODS, Method, make
 from pruning.params import Param, params
 from pruning.weights import mmr_lambda

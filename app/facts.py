@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from app.answers.reports import Piece, Report, Side
-from app.engine import Engine
+from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.curves import FidelityPoint
 from pruning.pareto import PlanePoint, front, lambda_of

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers
-from app.device import Task
-from app.engine import Engine, checked_question
+from app.engine.device import Task
+from app.engine.engine import Engine, checked_question
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
 from pruning.pareto import LAMBDAS, lambda_of

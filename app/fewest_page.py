@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from app import fewest_views, updates
+from app.engine.capabilities import Offer
 from app.fewest import Search, fewest_lambda, fewest_tokens
 from app.guard import guarded, owner
 from app.models import Models
-from app.offer import Offer
 from app.parts import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.session import Session, Setting
 from app.streams import Shown, stream

@@ -17,7 +17,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.device import DeviceFullError, DroppedError
+from app.engine.device import DeviceFullError, DroppedError
 from pruning.text import printable
 
 LOG = logging.getLogger("idpruner.app")

@@ -17,12 +17,12 @@ from app.answers import reports
 from app.answers import views as answers_views
 from app.answers.reports import Report
 from app.controls import Board
-from app.device import working
-from app.engine import Engine, checked_question
+from app.engine.capabilities import Offer
+from app.engine.device import working
+from app.engine.engine import Engine, checked_question
 from app.guard import guarded, owner
 from app.image_handlers import PICTURE
 from app.models import LOAD, Models
-from app.offer import Offer
 from app.session import Session, Setting
 from app.streams import Shown, stream
 from app.tradeoff import Measured, Progress

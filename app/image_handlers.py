@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from app import markup, views
-from app.device import DroppedError
+from app.engine.device import DroppedError
+from app.engine.resources import checked_pictures
 from app.examples import ANY_IMAGE, EXAMPLES
 from app.guard import guarded, owner
 from app.models import Models
-from app.resources import checked_pictures
 from app.session import Session
 from app.streams import Shown, stream
 from app.updates import SUGGESTIONS, scopes, suggestions, talk_buttons

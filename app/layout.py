@@ -12,12 +12,12 @@ from app import canvas, card_views, looks, views
 from app.batch_page import BatchPage, place_batch
 from app.compare_page import ComparePage, place_compare
 from app.controls import Board
-from app.engine import Engine
+from app.engine.capabilities import Offer
+from app.engine.engine import Engine
 from app.examples import EXAMPLES
 from app.fewest_page import FewestPage, place_fewest
 from app.inputs import image_input
 from app.menus import about_model, header
-from app.offer import Offer
 from app.parts import html
 from app.session import Session
 from app.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app import canvas
-from app.engine import Engine
+from app.engine.engine import Engine
 from app.session import Forced, Session, Setting
 from pruning.importance import raw_importance, signals_for
 from pruning.inspection import Card, inspect, nearest_kept

@@ -37,10 +37,10 @@ def serve(settings: Settings) -> None:
         folder = uploads.private_folder(os.environ)
     except OSError as error:
         sys.exit(f"{name}: no folder for uploads ({error}): let {uploads.VARIABLE} name one that can be written")
-    from app import gpu  # before torch: on a ZeroGPU Space it has to find CUDA untouched
+    from app.engine import remote  # before torch: on a ZeroGPU Space it has to find CUDA untouched
+    from app.engine.resources import Resources
     from app.loader import Loader, listed
     from app.models import Models
-    from app.resources import Resources
     from app.ui import build_demo, launch_options
     from pruning import ops
     from pruning.models import hide_progress
@@ -56,7 +56,7 @@ def serve(settings: Settings) -> None:
     ops.warm_up()
     resources = Resources(int(settings.cache * 2**20), int(settings.upload_limit * 2**20))
     models = Models(allowed, first, loader, resources)
-    if gpu.is_remote():
+    if remote.is_remote():
         models.open_all()
     try:
         demo = build_demo(models)
@@ -83,7 +83,7 @@ def serve(settings: Settings) -> None:
 
 def _cause(error: Exception) -> str:
     """Expected errors carry their own words; the others are named by kind."""
-    from app.device import DeviceFullError
+    from app.engine.device import DeviceFullError
 
     expected = isinstance(error, (ValueError, DeviceFullError, TimeoutError))
     told = str(error) if expected else f"{type(error).__name__}: {error}"

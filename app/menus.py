@@ -13,7 +13,7 @@ import gradio as gr
 
 from app import looks, markup, views
 from app.controls import Board
-from app.engine import Engine
+from app.engine.engine import Engine
 from app.flights import StoppedError
 from app.guard import guarded, message_for, owner
 from app.models import LOAD, Models

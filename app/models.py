@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from traceback import format_tb
 from typing import TYPE_CHECKING
 
-from app import gpu, room
-from app.device import Task, release_memory
-from app.engine import Engine
+from app import room
+from app.engine import remote
+from app.engine.capabilities import Offer
+from app.engine.device import Task, release_memory
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.flights import Flight, Loading, StoppedError
 from app.loader import Listed, Loader
-from app.offer import Offer
 from app.residents import Residents
-from app.resources import Resources
 
 if TYPE_CHECKING:
     from pruning.models import VLM
@@ -194,7 +195,7 @@ class Models:
         key = self._residents.let_go(name)
         if key is None:
             return False
-        gpu.release(key)
+        remote.release(key)
         for cache in (self.resources.cache, self.resources.memories):
             cache.discard(lambda entry: isinstance(entry, tuple) and key in entry)
         # Behind whatever still runs on the device: an answer whose reader has gone ends with its next token.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engine import Engine
+from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning import draw
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from app import canvas, live, presenter_views, tradeoff
 from app.answers import reports
-from app.device import Task
-from app.engine import Engine
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Pictures
 from app.examples import EXAMPLES
-from app.offer import Offer
-from app.resources import Pictures
 from app.session import Session, Setting
 from pruning.charts import Chart
 from pruning.palettes import PAGE

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from app.engine import Engine
-from app.offer import Offer
+from app.engine.capabilities import Offer
+from app.engine.engine import Engine
 
 LATELY = 300.0  # seconds after which a model that somebody used counts as left
 WIND_UP = 10.0  # seconds that a visitor's own work with a model may take to end before the model goes

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
+from app.engine.capabilities import Offer
 from app.examples import EXAMPLES, Example
-from app.offer import Offer
 from app.session import Session, Setting
 from pruning.grids import Scope
 from pruning.method import METHODS

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app import looks, share, share_reading, views
-from app.engine import Engine
+from app.engine.engine import Engine
 from app.examples import EXAMPLES
 from app.guard import guarded, message_for, owner
 from app.handlers import Handlers

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
-from app.engine import checked_question
+from app.engine.engine import checked_question
 from app.examples import EXAMPLES
 from app.share import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.draw import STYLES

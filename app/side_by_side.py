@@ -9,9 +9,9 @@ from typing import Any
 from app import facts
 from app.compare import MOST, Results, compare, overlap
 from app.controls import LAMBDA, Board
-from app.device import Task
-from app.engine import Engine
-from app.offer import Offer
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.grids import SCOPES
 from pruning.pareto import lambda_of

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import Generic, TypeVar
 
-from app.device import TICK, DroppedError, Line, Task, working
+from app.engine.device import TICK, DroppedError, Line, Task, working
 from app.guard import message_for
 
 V = TypeVar("V")

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app import gpu
 from app.answers.answering import Asked, answers
-from app.device import Task
-from app.engine import Engine, checked_question
-from app.offer import Offer
+from app.engine import remote
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
 from pruning import charts
 from pruning.budget import keep_count
@@ -73,13 +73,13 @@ class OnDevice:
         self._engine = engine
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
-        return self._engine.on_device(lambda: gpu.tokens(self._engine.model, encoded, question, needs))
+        return self._engine.on_device(lambda: remote.tokens(self._engine.model, encoded, question, needs))
 
     def logprobs(
         self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
     ) -> list[Tensor]:
         values = (encoded, question, answer_ids, selections, ())
-        return self._engine.on_device(lambda: gpu.logprobs(self._engine.model, *values))
+        return self._engine.on_device(lambda: remote.logprobs(self._engine.model, *values))
 
 
 def source_of(engine: Engine, method: Method) -> str:

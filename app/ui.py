@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app import address, gpu, live, looks, tradeoff, views
+from app import address, live, looks, tradeoff, views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.api import Api
@@ -15,8 +15,10 @@ from app.api_page import endpoints
 from app.batch_page import wire_batch
 from app.compare_page import wire_compare
 from app.controls import Board
-from app.device import Task
-from app.engine import Engine
+from app.engine import remote
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
 from app.examples import EXAMPLES, FOLDER
 from app.export_page import place_export, wire_export
 from app.fewest_page import wire_fewest
@@ -26,7 +28,6 @@ from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
 from app.menus import Menus
 from app.models import Models
-from app.offer import Offer
 from app.parts import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
 from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
@@ -97,7 +98,7 @@ def _start(models: Models, engine: Engine, offer: Offer, board: Board, menus: Me
         example.questions,
         method.name,
     )
-    if gpu.is_remote():
+    if remote.is_remote():
         return Start(*common, None, None, answers_views.report(None), views.chart(None, "Computing …"))
     *_, report = reports.reports(engine, session, setting, Task())
     plane = views.chart(tradeoff.plane_chart(tradeoff.plane(engine, session, setting), PAGE))
@@ -173,7 +174,7 @@ def _wire(
     switched = [session, *heads, *page.weights, *page.knobs]
     follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
     opened = demo.load(menus.opened, session, page.model, **LIGHT_WORK, **QUIET)
-    if gpu.is_remote():
+    if remote.is_remote():
         follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
     measured = gr.State(None)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from app.engine.capabilities import REFUSED
 from app.flights import Loading
 from app.markup import duration, notice, quantity, size, text, waiting
 from app.models import Entry
-from app.offer import REFUSED
 from app.tradeoff import Progress
 from pruning import draw
 from pruning.charts import Chart

@@ -23,15 +23,15 @@ import gradio as gr
 
 from app import live, overlays, tradeoff
 from app.controls import Board
-from app.device import Task
-from app.engine import Engine
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.examples import EXAMPLES
 from app.handlers import Handlers
 from app.layout import CURVES, DIVERSITY, IMPORTANCE, RETENTION, STYLE
 from app.loader import Loader, listed
 from app.models import Models
-from app.offer import Offer
-from app.resources import Resources
 from app.session import Session, Setting
 from app.settings import Settings
 from benchmarks.report import Times, show, table

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.engine import Engine
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.loader import Listed
 from app.models import Models
-from app.resources import Resources
 from app.settings import Settings
 
 if TYPE_CHECKING:

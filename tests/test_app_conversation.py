@@ -4,9 +4,9 @@ import pytest
 
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
-from app.device import Task
-from app.engine import Engine
-from app.resources import Resources
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from pruning.models import KVMemory, Turn
 from tests.visits import QUESTION, keep, look
 

@@ -8,8 +8,8 @@ import gradio as gr
 import pytest
 
 from app.controls import Board
+from app.engine.capabilities import Offer
 from app.guard import guarded, message_for
-from app.offer import Offer
 from pruning.method import METHODS
 from pruning.params import params
 from pruning.weights import mmr_lambda

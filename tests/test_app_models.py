@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from app import gpu, room
-from app.device import Task
+from app import room
+from app.engine import remote
+from app.engine.device import Task
+from app.engine.resources import Resources
 from app.flights import StoppedError
 from app.loader import Loader, listed
 from app.models import Models
-from app.resources import Resources
 from app.session import Session
 from app.settings import Settings
 from tests.serving import Shelf, models_of
@@ -38,17 +39,17 @@ class Machine(Shelf):
         self.total = total
 
     def free(self):
-        return self.total - sum(vlm.memory for vlm in gpu._held.values())
+        return self.total - sum(vlm.memory for vlm in remote._held.values())
 
 
 @pytest.fixture(autouse=True)
 def no_models():
     """What earlier tests hold is set aside."""
-    before = dict(gpu._held)
-    gpu._held.clear()
+    before = dict(remote._held)
+    remote._held.clear()
     yield
-    gpu._held.clear()
-    gpu._held.update(before)
+    remote._held.clear()
+    remote._held.update(before)
 
 
 def load(models, name, owner="ann"):

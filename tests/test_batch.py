@@ -11,14 +11,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from app import batch, batch_views, gpu
+from app import batch, batch_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.batching import _packs, answer_all
 from app.batch import MOST, Item, Skipped, opened, run, summary
-from app.device import DeviceFullError, Task
-from app.engine import Engine
+from app.engine import remote
+from app.engine.device import DeviceFullError, Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.examples import EXAMPLES
-from app.resources import Resources
 from pruning.models import Answer, Sample
 from tests.visits import QUESTION, keep, look, visit
 
@@ -63,9 +64,9 @@ def test_every_image_is_answered_as_it_is_alone(engine, tiny_vlm, files):
 
 
 def test_groups_share_passes_and_what_is_known_is_not_asked_again(engine, files, monkeypatch):
-    sizes, batches = [], gpu.answer_batch
-    monkeypatch.setattr(gpu, "answer_batch", lambda *values: sizes.append(len(values[1])) or batches(*values))
-    monkeypatch.setattr(gpu, "generate", lambda *values: pytest.fail("one by one"))
+    sizes, batches = [], remote.answer_batch
+    monkeypatch.setattr(remote, "answer_batch", lambda *values: sizes.append(len(values[1])) or batches(*values))
+    monkeypatch.setattr(remote, "generate", lambda *values: pytest.fail("one by one"))
     items = items_of(engine, files(6))
     *_, first = run(engine, items, SETTING, Task())
     assert sizes == [4, 4, 2, 2]
@@ -75,8 +76,8 @@ def test_groups_share_passes_and_what_is_known_is_not_asked_again(engine, files,
 
 
 def test_the_same_image_twice_is_asked_once(engine, files, monkeypatch):
-    sizes, batches = [], gpu.answer_batch
-    monkeypatch.setattr(gpu, "answer_batch", lambda *values: sizes.append(len(values[1])) or batches(*values))
+    sizes, batches = [], remote.answer_batch
+    monkeypatch.setattr(remote, "answer_batch", lambda *values: sizes.append(len(values[1])) or batches(*values))
     first, second = files(2)
     *_, last = run(engine, items_of(engine, [first, second, first]), SETTING, Task())
     assert sizes == [2, 2]
@@ -88,7 +89,7 @@ def test_what_cannot_be_answered_together_is_answered_alone(engine, files, monke
     def refuse(*values):
         raise error
 
-    monkeypatch.setattr(gpu, "answer_batch", refuse)
+    monkeypatch.setattr(remote, "answer_batch", refuse)
     *_, last = run(engine, items_of(engine, files(3)), SETTING, Task())
     assert (last.stage, last.done) == ("done", 3)
     assert all(item.fidelity is not None for item in last.items)
@@ -192,13 +193,13 @@ def test_a_stop_ends_the_pass_that_is_under_way(tiny_vlm, noise, monkeypatch):
 
 
 def test_answers_that_were_stopped_are_none(engine, files, monkeypatch):
-    task, together = Task(), gpu.answer_batch
+    task, together = Task(), remote.answer_batch
 
     def stopped(*values):
         task.set()
         return together(*values)
 
-    monkeypatch.setattr(gpu, "answer_batch", stopped)
+    monkeypatch.setattr(remote, "answer_batch", stopped)
     items = items_of(engine, files(2))
     asked = [Asked(item.session, QUESTION) for item in items]
     assert all(answer.cancelled for answer in answer_all(engine, asked, task))

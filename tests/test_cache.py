@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.cache import ByteCache
+from app.engine.cache import ByteCache
 
 
 def test_least_recently_used_leaves_first():

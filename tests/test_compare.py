@@ -10,14 +10,15 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from app import canvas, compare_views, gpu, live
+from app import canvas, compare_views, live
 from app.answers.answering import Asked, answers
 from app.answers.reports import Report, Side, reports
 from app.compare import EMPTY, Results, Row, Step, compare, fitting, overlap, put, remove, rows, topic
-from app.device import Task
-from app.engine import Engine
-from app.offer import Offer
-from app.resources import Resources
+from app.engine import remote
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.session import Forced, Session
 from pruning.verdict import Verdict
 from tests.visits import QUESTION, crawling, keep, look, visit
@@ -122,14 +123,14 @@ def test_stop_does_not_wait_for_what_others_have_running(engine, offer, saved):
 
 
 def test_what_was_said_stays_when_a_slow_model_is_stopped(engine, saved, monkeypatch):
-    asked, task, go_on, generate = Asked(look(engine, saved()), QUESTION), Task(), threading.Event(), gpu.generate
+    asked, task, go_on, generate = Asked(look(engine, saved()), QUESTION), Task(), threading.Event(), remote.generate
 
     def slow(*values):
         for chunk in generate(*values):
             yield chunk
             go_on.wait()
 
-    monkeypatch.setattr(gpu, "generate", slow)
+    monkeypatch.setattr(remote, "generate", slow)
     stream = answers(engine, asked, task)
     said = next(stream)
     task.set()

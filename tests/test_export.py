@@ -15,11 +15,11 @@ from PIL import Image
 
 from app import export as exporting
 from app import export_files, export_views, tradeoff
-from app.device import Task
-from app.engine import Engine
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.examples import EXAMPLES
 from app.export import Archive, Step, Wanted, export
-from app.resources import Resources
 from app.session import Forced
 from app.tradeoff import Measured
 from pruning import draw

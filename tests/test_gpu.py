@@ -10,13 +10,13 @@ import types
 import pytest
 import torch
 
-from app import gpu
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
-from app.device import Task
-from app.engine import Engine
-from app.offer import Offer
-from app.resources import Resources
+from app.engine import remote
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.session import Session, Setting
 from pruning.method import METHODS, make
 from pruning.models import Sample, Turn
@@ -69,14 +69,14 @@ def grant(duration):
 def space(monkeypatch):
     """A process that finds the package `spaces`."""
     monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=grant))
-    monkeypatch.setattr(gpu, "_once", gpu.on_gpu(gpu.once))
-    monkeypatch.setattr(gpu, "_stream", gpu.on_gpu(gpu.stream))
-    assert gpu.is_remote()
+    monkeypatch.setattr(remote, "_once", remote.on_gpu(remote.once))
+    monkeypatch.setattr(remote, "_stream", remote.on_gpu(remote.stream))
+    assert remote.is_remote()
 
 
 @pytest.fixture
 def key(tiny_vlm):
-    return gpu.hold(tiny_vlm)
+    return remote.hold(tiny_vlm)
 
 
 def same(first, second):
@@ -85,48 +85,48 @@ def same(first, second):
 
 def test_without_the_package_functions_stay_as_they_are(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", None)
-    assert gpu.on_gpu(gpu.once) is gpu.once
-    assert not gpu.is_remote()
+    assert remote.on_gpu(remote.once) is remote.once
+    assert not remote.is_remote()
 
 
 def test_every_call_gives_what_the_model_gives(space, key, tiny_vlm, noise):
     images = [noise(224, 168), noise(112, 112, 1)]
     needs = frozenset({"vision_attention@-1"})
-    encoded, own = gpu.encode(key, images, needs), tiny_vlm.encode(images, needs)
+    encoded, own = remote.encode(key, images, needs), tiny_vlm.encode(images, needs)
     assert same(encoded.tokens, own.tokens)
     assert torch.equal(encoded.tokens.signal("vision_attention@-1"), own.tokens.signal("vision_attention@-1"))
     wanted = needs | {"scorer", "question"} & tiny_vlm.signals
-    tokens = gpu.tokens(key, encoded, QUESTION, wanted)
+    tokens = remote.tokens(key, encoded, QUESTION, wanted)
     assert torch.equal(tokens.signal("question"), tiny_vlm.tokens(own, QUESTION, wanted).signal("question"))
     kept = make("divprune").select(tokens, 20)
     history = (Turn("is there a ring?", "yes"),)
     answer = tiny_vlm.answer(own, QUESTION, kept, history=history, max_new_tokens=5)
-    chunks = list(gpu.generate(key, encoded, QUESTION, kept, history, None, 5))
+    chunks = list(remote.generate(key, encoded, QUESTION, kept, history, None, 5))
     assert tuple(chunk.token_id for chunk in chunks) == answer.ids
-    together = gpu.answer_batch(key, [Sample(encoded, QUESTION, kept, history), Sample(encoded, "why?")], 5, Task())
+    together = remote.answer_batch(key, [Sample(encoded, QUESTION, kept, history), Sample(encoded, "why?")], 5, Task())
     assert [a.ids for a in together] == [answer.ids, tiny_vlm.answer(own, "why?", max_new_tokens=5).ids]
-    (there,) = gpu.logprobs(key, encoded, QUESTION, answer.ids, [kept], history)
+    (there,) = remote.logprobs(key, encoded, QUESTION, answer.ids, [kept], history)
     assert torch.allclose(there, tiny_vlm.logprobs(own, QUESTION, answer.ids, [kept], history)[0], atol=1e-5)
-    assert 1 <= len(gpu.first_token_seconds(key, encoded, QUESTION, kept, history)) <= gpu.MEASURED
+    assert 1 <= len(remote.first_token_seconds(key, encoded, QUESTION, kept, history)) <= remote.MEASURED
 
 
 def test_merged_rows_cross_too(space, key, tiny_vlm, noise):
     (name, *_) = [name for name, cls in METHODS.items() if cls.merges]
     method = make(name)
-    encoded = gpu.encode(key, [noise(224, 168)], method.needs - {"question", "scorer"})
-    kept = method.select(gpu.tokens(key, encoded, QUESTION, method.needs), 12)
-    chunks = list(gpu.generate(key, encoded, QUESTION, kept, (), None, 4))
+    encoded = remote.encode(key, [noise(224, 168)], method.needs - {"question", "scorer"})
+    kept = method.select(remote.tokens(key, encoded, QUESTION, method.needs), 12)
+    chunks = list(remote.generate(key, encoded, QUESTION, kept, (), None, 4))
     assert tuple(c.token_id for c in chunks) == tiny_vlm.answer(encoded, QUESTION, kept, max_new_tokens=4).ids
 
 
 def test_errors_keep_their_words(space, key, noise):
-    encoded = gpu.encode(key, [noise(112, 112)], frozenset())
+    encoded = remote.encode(key, [noise(112, 112)], frozenset())
     with pytest.raises(ValueError, match="The question is empty"):
-        next(gpu.generate(key, encoded, " ", None, (), None, 4))
+        next(remote.generate(key, encoded, " ", None, (), None, 4))
     with pytest.raises(ValueError, match="cannot provide the signal 'nonsense'"):
-        gpu.tokens(key, encoded, QUESTION, frozenset({"nonsense"}))
+        remote.tokens(key, encoded, QUESTION, frozenset({"nonsense"}))
     with pytest.raises(ValueError, match="choose it again"):
-        gpu.encode("never loaded", [noise(112, 112)], frozenset())
+        remote.encode("never loaded", [noise(112, 112)], frozenset())
 
 
 class StrangeError(RuntimeError):
@@ -142,7 +142,7 @@ def test_errors_that_cannot_be_pickled_are_named(space, key, tiny_vlm, noise, mo
 
     monkeypatch.setattr(tiny_vlm, "encode", broken)
     with pytest.raises(RuntimeError, match="StrangeError: kernel failed"):
-        gpu.encode(key, [noise(112, 112)], frozenset())
+        remote.encode(key, [noise(112, 112)], frozenset())
 
 
 @pytest.fixture
@@ -193,8 +193,8 @@ def test_the_page_is_built_without_a_gpu(tiny_vlm, monkeypatch, uploads):
     def nobody(*values):
         raise AssertionError("there is no visitor yet")
 
-    monkeypatch.setattr(gpu, "_once", nobody)
-    monkeypatch.setattr(gpu, "_stream", nobody)
+    monkeypatch.setattr(remote, "_once", nobody)
+    monkeypatch.setattr(remote, "_stream", nobody)
     demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})))
     loads = [event for event in demo.fns.values() if ("load" in {name for _, name in event.targets})]
     assert len(loads) >= 2
@@ -203,9 +203,9 @@ def test_the_page_is_built_without_a_gpu(tiny_vlm, monkeypatch, uploads):
 def test_two_models_of_one_name_do_not_answer_for_each_other(tiny_vlm, noise):
     other = copy.copy(tiny_vlm)
     other.encode = lambda images, needs: "the other one"
-    one, two = gpu.hold(tiny_vlm), gpu.hold(other)
-    assert gpu.encode(two, [noise(112, 112)], frozenset()) == "the other one"
-    gpu.release(two)
-    assert gpu.encode(one, [noise(112, 112)], frozenset()).tokens.n == 16
+    one, two = remote.hold(tiny_vlm), remote.hold(other)
+    assert remote.encode(two, [noise(112, 112)], frozenset()) == "the other one"
+    remote.release(two)
+    assert remote.encode(one, [noise(112, 112)], frozenset()).tokens.n == 16
     with pytest.raises(ValueError, match="unloaded"):
-        gpu.encode(two, [noise(112, 112)], frozenset())
+        remote.encode(two, [noise(112, 112)], frozenset())

@@ -81,7 +81,7 @@ def test_imports_follow_the_layers(path):
 @pytest.mark.parametrize(
     ("where", "source"),
     [
-        ("app/engine.py", "import gradio as gr"),
+        ("app/engine/engine.py", "import gradio as gr"),
         ("pruning/draw.py", "def f():\n    from gradio import Image"),
         ("pruning/metrics.py", "def f():\n    import transformers"),
         ("pruning/models/vlm.py", "from transformers import AutoModel"),

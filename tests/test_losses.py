@@ -6,12 +6,12 @@ import re
 import pytest
 import torch
 
-from app import gpu
 from app.answers.reports import Piece, Report, Side, reports
 from app.answers.views import report as shown
-from app.device import Task
-from app.engine import Engine
-from app.resources import Resources
+from app.engine import remote
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from pruning.verdict import Verdict
 from tests.visits import keep, look
 
@@ -22,8 +22,8 @@ def engine(tiny_vlm):
 
 
 def test_losses_come_with_fidelity_in_the_same_passes(engine, saved, monkeypatch):
-    passes, logprobs = [], gpu.logprobs
-    monkeypatch.setattr(gpu, "logprobs", lambda *values: passes.append(values) or logprobs(*values))
+    passes, logprobs = [], remote.logprobs
+    monkeypatch.setattr(remote, "logprobs", lambda *values: passes.append(values) or logprobs(*values))
     session, setting = look(engine, saved()), keep("idpruner", 0.1)
     *_, last = reports(engine, session, setting, Task())
     assert len(passes) == 2  # all tokens, kept tokens

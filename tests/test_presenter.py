@@ -6,12 +6,12 @@ import pytest
 
 from app import presenter, presenter_views
 from app.answers.reports import Report, Side, reports
-from app.device import Task
-from app.engine import Engine
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.examples import EXAMPLES
-from app.offer import Offer
 from app.presenter import Slide, Wish
-from app.resources import Resources
 from app.session import Session, Setting
 from pruning.method import make
 from pruning.verdict import Verdict

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import share
-from app.engine import MAX_QUESTION
+from app.engine.capabilities import Offer
+from app.engine.engine import MAX_QUESTION
 from app.examples import EXAMPLES
-from app.offer import Offer
 from app.session import Forced, Picture, Session, Setting
 from app.share import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from app.share_reading import MOST, Rules, read

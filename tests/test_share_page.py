@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from app import share_page, ui
 from app.controls import Board
+from app.engine.capabilities import Offer
 from app.examples import EXAMPLES
 from app.handlers import Handlers
 from app.layout import layout
 from app.menus import Menus
-from app.offer import Offer
 from app.session import Setting
 from app.share import KNOB, LONGEST, NAMES
 from app.share_page import Sharing

@@ -9,10 +9,10 @@ import pytest
 
 from app import canvas, fewest_views, live, updates
 from app.answers.answering import Asked, answers
-from app.device import Task
-from app.engine import Engine
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.fewest import Search, Try, fewest_lambda, fewest_tokens
-from app.resources import Resources
 from app.session import Forced, Session, Setting
 from pruning.budget import keep_count, retention_of
 from pruning.method import make

@@ -17,10 +17,10 @@ from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
 from app.answers.verdicts import BADGES, SHORT
-from app.device import Task
-from app.engine import Engine
-from app.offer import Offer
-from app.resources import Resources
+from app.engine.capabilities import Offer
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from pruning.__main__ import main
 from pruning.commands import answer as command
 from pruning.commands.sweep import sweep as sweep_command

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlparse
 
-from app.engine import Engine
+from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.method import make
 

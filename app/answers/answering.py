@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app import gpu
-from app.device import TICK, DroppedError, Task, working
-from app.engine import Engine
+from app.engine import remote
+from app.engine.device import TICK, DroppedError, Task, working
+from app.engine.engine import Engine
 from app.session import Session
 from pruning import metrics
 from pruning.verdict import check_words
@@ -116,7 +116,7 @@ def first_token_seconds(engine: Engine, asked: Asked) -> float:
     encoded = engine.encoded(asked.session)
 
     def work() -> tuple[float, ...]:
-        return gpu.first_token_seconds(engine.model, encoded, asked.question, asked.selection, asked.history)
+        return remote.first_token_seconds(engine.model, encoded, asked.question, asked.selection, asked.history)
 
     return engine.cache.get(asked.key(engine, "ttft"), lambda: float(np.median(engine.on_device(work))), lambda _: 64)
 
@@ -143,7 +143,7 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
 
     def forced(asked: Asked) -> Tensor:
         def work() -> list[Tensor]:
-            return gpu.logprobs(engine.model, encoded, asked.question, answer.ids, [asked.selection], asked.history)
+            return remote.logprobs(engine.model, encoded, asked.question, answer.ids, [asked.selection], asked.history)
 
         return engine.on_device(work)[0]
 
@@ -168,14 +168,14 @@ def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task
 
     memories, key = engine.resources.memories, engine.key("memory", asked.session, asked.kept)
     # Taken out while in use: a memory serves one generation at a time.
-    spare = [] if gpu.is_remote() else [memories.take(key) or KVMemory()]
+    spare = [] if remote.is_remote() else [memories.take(key) or KVMemory()]
 
     def work() -> tuple[Answer, KVMemory | None]:
         # A second try, after memory ran out, begins with an empty one: who knows what the first left in it.
-        memory = spare.pop() if spare else None if gpu.is_remote() else KVMemory()
+        memory = spare.pop() if spare else None if remote.is_remote() else KVMemory()
         chunks = []
         values = (asked.question, asked.selection, asked.history, memory, MAX_NEW_TOKENS)
-        with closing(gpu.generate(engine.model, encoded, *values)) as stream:  # type: ignore[type-var]
+        with closing(remote.generate(engine.model, encoded, *values)) as stream:  # type: ignore[type-var]
             while not task.is_set() and (chunk := next(stream, None)) is not None:
                 chunks.append(chunk)
                 out.put(chunk.text_so_far)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from app import gpu
 from app.answers.answering import MAX_NEW_TOKENS, Asked, answers
-from app.device import DeviceFullError, Task
-from app.engine import Engine
+from app.engine import remote
+from app.engine.device import DeviceFullError, Task
+from app.engine.engine import Engine
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -32,7 +32,7 @@ def _answer_pack(engine: Engine, pack: Sequence[Asked], task: Task) -> None:
     encoded = [engine.encoded(one.session) for one in pack]
     samples = [Sample(e, one.question, one.selection, one.history) for e, one in zip(encoded, pack, strict=True)]
     try:
-        found = engine.on_device(lambda: gpu.answer_batch(engine.model, samples, MAX_NEW_TOKENS, task))
+        found = engine.on_device(lambda: remote.answer_batch(engine.model, samples, MAX_NEW_TOKENS, task))
     except (ValueError, DeviceFullError):
         return
     for one, answer in zip(pack, found, strict=True):

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers, closeness, first_token_seconds
-from app.device import Task
-from app.engine import Engine, checked_question
+from app.engine.device import Task
+from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
 from pruning.cost import kv_cache_bytes, prefill_flops
 from pruning.verdict import Verdict, verdict

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from app.device import CURRENT, DroppedError
+from app.engine.device import CURRENT, DroppedError
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from app.cache import ByteCache
-from app.device import Device, Line, Tasks
+from app.engine.cache import ByteCache
+from app.engine.device import Device, Line, Tasks
 from app.session import Picture
 from pruning import draw
 from pruning.images import MAX_PIXELS, open_image

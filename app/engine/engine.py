@@ -1,7 +1,7 @@
 """One loaded model at work for all visitors who chose it: encode once, select often. Knows no visitor and no Gradio.
 
 Whatever it keeps is keyed by content: model, sha256 of the pixels, question, setting. The model itself is called
-through `app.gpu` alone, one call at a time.
+through `app.engine.remote` alone, one call at a time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from app import gpu
-from app.resources import Resources
+from app.engine import remote
+from app.engine.resources import Resources
 from app.session import Forced, Session, Setting
 from pruning.allocation import select_within
 from pruning.budget import keep_count
@@ -39,7 +39,7 @@ class Engine:
 
     def __init__(self, vlm: VLM, resources: Resources, name: str = "") -> None:
         self.vlm, self.resources, self.name = vlm, resources, name
-        self.cache, self.model = resources.cache, gpu.hold(vlm)
+        self.cache, self.model = resources.cache, remote.hold(vlm)
 
     def on_device(self, work: Callable[[], T]) -> T:
         """The result of `work`, alone on the device. Raises DeviceFullError that names this model and the remedy."""
@@ -59,7 +59,7 @@ class Engine:
 
         def make() -> Encoded:
             images = [self.resources.pictures.image(picture) for picture in session.pictures]
-            encoded = self.on_device(lambda: gpu.encode(self.model, images, wanted))
+            encoded = self.on_device(lambda: remote.encode(self.model, images, wanted))
             _ = encoded.tokens.similarity
             return encoded
 
@@ -73,7 +73,7 @@ class Engine:
         question = checked_question(session.first) if "question" in needs else ""
 
         def make() -> VisualTokens:
-            return self.on_device(lambda: gpu.tokens(self.model, encoded, question, needs))
+            return self.on_device(lambda: remote.tokens(self.model, encoded, question, needs))
 
         # Weighed in full: it keeps the encoded tokens alive when their own entry has left the cache.
         return self.cache.get(self.key("tokens", session, question, needs), make, lambda _: encoded.nbytes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import gpu
+from app.engine import remote
 from pruning.importance import best_source, signals_for
 from pruning.method import METHODS, Method, make
 from pruning.params import params
@@ -82,8 +82,8 @@ class Offer:
         if missing:
             kind = missing[0].partition("@")[0]
             return f"{title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {self.title} does not provide"
-        if gpu.is_remote() and needs & gpu.FUNCTIONS:
-            return f"{title} {gpu.REFUSAL}"
+        if remote.is_remote() and needs & remote.FUNCTIONS:
+            return f"{title} {remote.REFUSAL}"
         return ""
 
 

@@ -1,0 +1,1 @@
+"""One model at work: encoding, selection, cache, device."""
