@@ -16,14 +16,14 @@ from typing import Any
 
 from app import facts, live, side_by_side, tradeoff
 from app.answers import reports
-from app.controls import Board
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.engine.resources import MAX_PICTURES, checked_pictures
-from app.guard import guarded
 from app.models import Models
 from app.session import Session, Setting
+from app.web.controls import Board
+from app.web.errors import guarded
 from pruning.grids import SCOPES
 from pruning.inspection import Card
 from pruning.verdict import NO_REFERENCE

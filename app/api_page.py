@@ -13,9 +13,9 @@ import gradio as gr
 
 from app import facts
 from app.api import ABOUT, Api
-from app.inputs import files_input, image_input
-from app.parts import PROGRAMS
 from app.side_by_side import SCHEMA
+from app.web.events import PROGRAMS
+from app.web.gradio_patches import files_input, image_input
 from pruning.grids import SCOPES
 from pruning.method import METHODS
 

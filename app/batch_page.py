@@ -12,12 +12,12 @@ from app import batch, batch_views, overlays
 from app.compare import fitting
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
-from app.guard import guarded, owner
-from app.inputs import files_input
 from app.models import Models
-from app.parts import AT_ONCE, QUIET, STREAMED, html
 from app.session import Session, Setting
-from app.streams import Shown, stream
+from app.web.errors import guarded, owner
+from app.web.events import AT_ONCE, QUIET, STREAMED, html
+from app.web.gradio_patches import files_input
+from app.web.streams import Shown, stream
 from pruning import draw
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say

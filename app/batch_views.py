@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from app.answers.verdicts import answer, badge
 from app.batch import MOST, Batch, Item, Skipped, summary
-from app.markup import NONE, duration, notice, seconds, text, waiting
 from app.overlays import Overlay
 from app.session import Session, Setting
-from app.titles import details, share, title
+from app.web.html import NONE, duration, notice, seconds, text, waiting
+from app.web.wording import details, share, title
 from pruning import draw
 from pruning.verdict import NO_REFERENCE
 

@@ -16,8 +16,8 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from app import looks
 from app.views import legends
+from app.web import theme
 from pruning import draw
 from pruning.pareto import LAMBDAS, lambda_of
 from pruning.scaling import minmax
@@ -37,8 +37,8 @@ def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.
     """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
     return gr.HTML(
         value,
-        html_template=looks.template("canvas").replace("<!-- legends -->", legends()),
-        js_on_load="\n".join(looks.script(name) for name in SCRIPTS),
+        html_template=theme.template("canvas").replace("<!-- legends -->", legends()),
+        js_on_load="\n".join(theme.script(name) for name in SCRIPTS),
         elem_id="canvas",
         apply_default_css=False,
         exact=exact,

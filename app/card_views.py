@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.markup import NONE, text
+from app.web.html import NONE, text
 from pruning.inspection import Card, ordinal
 
 EMPTY = "Click a patch, or move to one with the arrow keys and press Enter: why was it kept or dropped?"

@@ -12,11 +12,11 @@ from app import compare_views, overlays
 from app.compare import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, fitting, put, remove, rows, topic
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
-from app.guard import guarded, owner
 from app.models import Models
-from app.parts import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
 from app.session import Forced, Session, Setting
-from app.streams import Shown, stream
+from app.web.errors import guarded, owner
+from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
+from app.web.streams import Shown, stream
 from pruning import draw
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say

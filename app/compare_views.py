@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from app.answers.reports import Report
 from app.answers.verdicts import NO_WORDS, SHORT, answer, badge
 from app.compare import LETTERS, Row, Slots, Step, overlap
-from app.markup import NONE, duration, notice, quantity, seconds, text, waiting
 from app.overlays import Overlay
 from app.session import Setting
-from app.titles import details, share, title
+from app.web.html import NONE, duration, notice, quantity, seconds, text, waiting
+from app.web.wording import details, share, title
 from pruning import draw
 from pruning.verdict import NO_REFERENCE, is_empty
 

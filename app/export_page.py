@@ -13,13 +13,13 @@ import gradio as gr
 
 from app import export_views
 from app.export import NAME, Archive, Step, Wanted, export
-from app.guard import owner
 from app.handlers import Handlers
 from app.layout import Page
-from app.parts import AT_ONCE, LAST, QUIET, STREAMED, html
 from app.session import Session
-from app.streams import Shown, stream
 from app.tradeoff import Measured
+from app.web.errors import owner
+from app.web.events import AT_ONCE, LAST, QUIET, STREAMED, html
+from app.web.streams import Shown, stream
 
 KIND = "export"  # of its tasks
 HINT = "Overlays at full size, both figures, all numbers, settings and citations, in one ZIP"

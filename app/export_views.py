@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.export import Archive, Step
-from app.markup import notice, size, text, waiting
+from app.web.html import notice, size, text, waiting
 
 TITLE = "<h2>Export</h2>"
 

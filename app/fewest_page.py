@@ -8,14 +8,15 @@ from typing import Any
 
 import gradio as gr
 
-from app import fewest_views, updates
+from app import fewest_views
 from app.engine.capabilities import Offer
 from app.fewest import Search, fewest_lambda, fewest_tokens
-from app.guard import guarded, owner
 from app.models import Models
-from app.parts import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.session import Session, Setting
-from app.streams import Shown, stream
+from app.web import updates
+from app.web.errors import guarded, owner
+from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
+from app.web.streams import Shown, stream
 from pruning.pareto import lambda_of
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls say

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.fewest import Search, Try
-from app.markup import duration, notice, text, waiting
-from app.titles import share, title
+from app.web.html import duration, notice, text, waiting
+from app.web.wording import share, title
 
 
 def search(s: Search | None, place: int = 0, problem: str = "") -> str:

@@ -12,21 +12,22 @@ from typing import Any
 
 import gradio as gr
 
-from app import card_views, live, markup, tradeoff, views
+from app import card_views, live, tradeoff, views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.answers.reports import Report
-from app.controls import Board
 from app.engine.capabilities import Offer
 from app.engine.device import working
 from app.engine.engine import Engine, checked_question
-from app.guard import guarded, owner
 from app.image_handlers import PICTURE
 from app.models import LOAD, Models
 from app.session import Session, Setting
-from app.streams import Shown, stream
 from app.tradeoff import Measured, Progress
-from app.updates import talk_buttons
+from app.web import html
+from app.web.controls import Board
+from app.web.errors import guarded, owner
+from app.web.streams import Shown, stream
+from app.web.updates import talk_buttons
 from pruning.palettes import PAGE
 from pruning.text import check_text
 from pruning.verdict import NO_REFERENCE
@@ -66,7 +67,7 @@ class Handlers:
             unknown = engine.unknown_words(check_text("The question", question or ""))[:6]
         if not unknown:
             return ""
-        return markup.notice(f"Not in this model's vocabulary: {', '.join(unknown)}. It will guess.", "warn")
+        return html.notice(f"Not in this model's vocabulary: {', '.join(unknown)}. It will guess.", "warn")
 
     # Results
 
@@ -143,7 +144,7 @@ class Handlers:
             yield views.chart(tradeoff.plane_chart(points, PAGE))
 
         shown = Shown(
-            waiting=lambda place: views.chart(None, markup.waiting(place)),
+            waiting=lambda place: views.chart(None, html.waiting(place)),
             stopped=lambda: views.chart(None, "Stopped"),
             failed=lambda problem: views.chart(None, problem),
         )

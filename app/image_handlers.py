@@ -8,15 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from app import markup, views
+from app import views
 from app.engine.device import DroppedError
 from app.engine.resources import checked_pictures
 from app.examples import ANY_IMAGE, EXAMPLES
-from app.guard import guarded, owner
 from app.models import Models
 from app.session import Session
-from app.streams import Shown, stream
-from app.updates import SUGGESTIONS, scopes, suggestions, talk_buttons
+from app.web import html
+from app.web.errors import guarded, owner
+from app.web.streams import Shown, stream
+from app.web.updates import SUGGESTIONS, scopes, suggestions, talk_buttons
 from pruning.debris import is_debris
 
 PICTURE = "picture"  # kind of the tasks that take new images in
@@ -84,7 +85,7 @@ class ImageHandlers:
         """
 
         def note(words: str, kind: str = "info") -> Update:
-            return (*(gr.skip(),) * before, markup.notice(words, kind), *(gr.skip(),) * after)
+            return (*(gr.skip(),) * before, html.notice(words, kind), *(gr.skip(),) * after)
 
         taken = False
 
@@ -95,7 +96,7 @@ class ImageHandlers:
             yield update
 
         shown = Shown(
-            waiting=lambda place: note(markup.waiting(place)),
+            waiting=lambda place: note(html.waiting(place)),
             stopped=lambda: note("Stopped: the images are the ones before", "warn"),
             failed=lambda problem: note(problem, "warn"),
         )
@@ -110,7 +111,7 @@ class ImageHandlers:
         with self.models.use(session.model, owner(request)) as (engine, _):
             grids = engine.encoded(session).tokens.grids
         strip = views.strip([self.pictures.thumbnail(picture) for picture in session.pictures])
-        return session, markup.notice(" ".join(notes)), strip, scopes(grids), *talk_buttons(session)
+        return session, html.notice(" ".join(notes)), strip, scopes(grids), *talk_buttons(session)
 
 
 def _first_turn(question: str) -> tuple[str, ...]:

@@ -8,19 +8,20 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import canvas, card_views, looks, views
+from app import canvas, card_views, views
 from app.batch_page import BatchPage, place_batch
 from app.compare_page import ComparePage, place_compare
-from app.controls import Board
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
 from app.examples import EXAMPLES
 from app.fewest_page import FewestPage, place_fewest
-from app.inputs import image_input
 from app.menus import about_model, header
-from app.parts import html
 from app.session import Session
-from app.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons
+from app.web import theme
+from app.web.controls import Board
+from app.web.events import html
+from app.web.gradio_patches import image_input
+from app.web.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons
 from pruning import draw
 from pruning.images import open_image
 
@@ -93,7 +94,7 @@ def layout(board: Board, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
     made: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
-        html(looks.template("guide"), "title", "guide")
+        html(theme.template("guide"), "title", "guide")
         made["about_model"] = html(about_model(start.engine, start.note), "about-model")
         with gr.Row(elem_id="tools") as made["tools"]:
             pass
@@ -197,7 +198,7 @@ def _results(start: Start) -> dict[str, Any]:
         with gr.Tab("Trade-off plane", id="plane"):
             plane = html(start.plane, "plane", "charts")
         with gr.Tab("Fidelity curves", id="curves") as tab:
-            curves = html(views.chart(None, looks.EMPTY_CURVES), "curves", "charts")
+            curves = html(views.chart(None, theme.EMPTY_CURVES), "curves", "charts")
             with gr.Row(elem_id="measuring"):
                 progress = html(views.progress(None), "progress")
                 with gr.Accordion("Methods", open=False):

@@ -6,8 +6,9 @@ import signal
 import sys
 from dataclasses import replace
 
-from app import address, mcp, uploads
+from app import mcp
 from app.settings import NAME, Settings, parse
+from app.web import address, uploads
 from pruning import console
 from pruning.assets import AssetError
 

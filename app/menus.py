@@ -11,14 +11,15 @@ from typing import Any
 
 import gradio as gr
 
-from app import looks, markup, views
-from app.controls import Board
+from app import views
 from app.engine.engine import Engine
 from app.flights import StoppedError
-from app.guard import guarded, message_for, owner
 from app.models import LOAD, Models
 from app.session import Session
-from app.updates import scopes
+from app.web import html, theme
+from app.web.controls import Board
+from app.web.errors import guarded, message_for, owner
+from app.web.updates import scopes
 
 
 class Menus:
@@ -46,7 +47,7 @@ class Menus:
         except Exception as error:
             again = isinstance(error, StoppedError) and self.models.state(name, visitor) == "loading"
             if not again:  # else she chose it once more, and that choice tells
-                yield markup.notice(message_for(error).message, "warn")
+                yield html.notice(message_for(error).message, "warn")
         else:
             yield ""
 
@@ -98,4 +99,4 @@ def about_model(engine: Engine, note: str) -> str:
     """What the visitor has to know of the model before she uses its answers. note: its licence, where there is one."""
     from pruning.models import SHIPPED
 
-    return markup.notice(looks.SHIPPED_NOTICE if str(engine.vlm.model_id) == str(SHIPPED) else note)
+    return html.notice(theme.SHIPPED_NOTICE if str(engine.vlm.model_id) == str(SHIPPED) else note)

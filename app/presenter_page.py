@@ -9,15 +9,16 @@ from typing import Any
 
 import gradio as gr
 
-from app import looks, markup, presenter
-from app.guard import guarded, owner
+from app import presenter
 from app.handlers import Handlers
 from app.layout import Page
-from app.parts import AT_ONCE, LAST, QUIET, STREAMED
 from app.presenter import Wish
 from app.session import Session
-from app.streams import Shown, stream
 from app.views import legends
+from app.web import html, theme
+from app.web.errors import guarded, owner
+from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
+from app.web.streams import Shown, stream
 from pruning.pareto import RETENTIONS
 
 KIND = "presenter"  # of its tasks
@@ -29,8 +30,8 @@ def place_presenter(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=looks.template("presenter").replace("<!-- legends -->", legends()),
-            js_on_load="\n".join(looks.script(name) for name in SCRIPTS),
+            html_template=theme.template("presenter").replace("<!-- legends -->", legends()),
+            js_on_load="\n".join(theme.script(name) for name in SCRIPTS),
             elem_id="presenter",
             apply_default_css=False,
             padding=False,
@@ -84,7 +85,7 @@ class Presenter:
             return gr.HTML(told={"turn": asked.turn, **words})
 
         shown = Shown(
-            waiting=lambda place: told(waiting=markup.waiting(place)),
+            waiting=lambda place: told(waiting=html.waiting(place)),
             stopped=lambda: told(problem="Stopped"),
             failed=lambda problem: told(problem=problem),
         )

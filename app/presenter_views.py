@@ -6,8 +6,8 @@ from typing import Any
 
 from app.answers.reports import Report, Side
 from app.answers.verdicts import BADGES, NO_WORDS
-from app.markup import NONE
 from app.tradeoff import Progress
+from app.web.html import NONE
 from pruning.method import Method
 from pruning.pareto import lambda_of
 from pruning.verdict import is_empty

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from app import address
+from app.web import address
 from pruning import console
 from pruning.assets import version
 

@@ -8,18 +8,19 @@ from typing import Any
 
 import gradio as gr
 
-from app import looks, share, share_reading, views
+from app import share, share_reading, views
 from app.engine.engine import Engine
 from app.examples import EXAMPLES
-from app.guard import guarded, message_for, owner
 from app.handlers import Handlers
 from app.layout import Page
 from app.menus import Menus
 from app.models import LOAD
-from app.parts import AT_ONCE, LIGHT_WORK, LOADING, QUIET
 from app.session import Session
 from app.share import Link
-from app.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
+from app.web import theme
+from app.web.errors import guarded, message_for, owner
+from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
+from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 
 UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
 MISSING = "The link was made with an uploaded image, which is not part of it: choose the image to see the same."
@@ -33,8 +34,8 @@ def place_share(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=looks.template("share"),
-            js_on_load=looks.script("share"),
+            html_template=theme.template("share"),
+            js_on_load=theme.script("share"),
             elem_id="share",
             apply_default_css=False,
             padding=False,

@@ -8,11 +8,11 @@ from typing import Any
 
 from app import facts
 from app.compare import MOST, Results, compare, overlap
-from app.controls import LAMBDA, Board
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
+from app.web.controls import LAMBDA, Board
 from pruning.grids import SCOPES
 from pruning.pareto import lambda_of
 

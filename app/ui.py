@@ -7,14 +7,13 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app import address, live, looks, tradeoff, views
+from app import live, tradeoff, views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.api import Api
 from app.api_page import endpoints
 from app.batch_page import wire_batch
 from app.compare_page import wire_compare
-from app.controls import Board
 from app.engine import remote
 from app.engine.capabilities import Offer
 from app.engine.device import Task
@@ -22,17 +21,19 @@ from app.engine.engine import Engine
 from app.examples import EXAMPLES, FOLDER
 from app.export_page import place_export, wire_export
 from app.fewest_page import wire_fewest
-from app.gate import Gate
 from app.handlers import Handlers
 from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
 from app.menus import Menus
 from app.models import Models
-from app.parts import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
 from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share_page import place_share, wire_share
+from app.web import address, theme
+from app.web.controls import Board
+from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
+from app.web.request_limits import Gate
 from pruning.palettes import PAGE
 
 
@@ -53,12 +54,12 @@ def build_demo(models: Models) -> gr.Blocks:
 
 def launch_options(settings: Settings) -> dict[str, Any]:
     """What `Blocks.launch` needs: Gradio 6 takes theme and style sheet there."""
-    theme = gr.themes.Base(
+    base = gr.themes.Base(
         primary_hue=gr.themes.colors.blue,
         neutral_hue=gr.themes.colors.slate,
         spacing_size=gr.themes.sizes.spacing_sm,
-        font=list(looks.FONTS),
-        font_mono=list(looks.MONO),
+        font=list(theme.FONTS),
+        font_mono=list(theme.MONO),
     )
     largest = int(settings.upload_limit * 2**20)
     return {
@@ -71,9 +72,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "auth": settings.credentials(),
         "max_file_size": largest,
         "max_threads": THREADS,
-        "theme": theme.set(**looks.COLOURS),
-        "css": looks.stylesheet(),
-        "head": f"<script>{looks.script('sliders')}{looks.script('menus')}{looks.script('tips')}</script>",
+        "theme": base.set(**theme.COLOURS),
+        "css": theme.stylesheet(),
+        "head": f"<script>{theme.script('sliders')}{theme.script('menus')}{theme.script('tips')}</script>",
         "footer_links": ["api"],
         "enable_monitoring": False,
         "ssr_mode": False,

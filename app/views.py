@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from app.engine.capabilities import REFUSED
 from app.flights import Loading
-from app.markup import duration, notice, quantity, size, text, waiting
 from app.models import Entry
 from app.tradeoff import Progress
+from app.web.html import duration, notice, quantity, size, text, waiting
 from pruning import draw
 from pruning.charts import Chart
 

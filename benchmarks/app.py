@@ -22,7 +22,6 @@ import cv2
 import gradio as gr
 
 from app import live, overlays, tradeoff
-from app.controls import Board
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -34,6 +33,7 @@ from app.loader import Loader, listed
 from app.models import Models
 from app.session import Session, Setting
 from app.settings import Settings
+from app.web.controls import Board
 from benchmarks.report import Times, show, table
 from pruning import console, draw
 from pruning.importance import raw_importance

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from playwright.sync_api import Browser
 
-from app import canvas, looks
+from app import canvas
+from app.web import theme
 from benchmarks.report import Times, show, table
 from pruning import Grid, console, make
 from pruning.draw import STYLES
@@ -89,7 +90,7 @@ def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
         styles = [(title, key) for key, title in STYLES.items()]
         gr.Radio(styles, value="dimmed", elem_id="style", interactive=True)
         canvas.component(value, None)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=looks.stylesheet())
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=theme.stylesheet())
     context = chromium.new_context(viewport={"width": 820, "height": 1000})
     context.add_init_script(TIMED)
     page = context.new_page()

@@ -7,9 +7,9 @@ import time
 import gradio as gr
 import pytest
 
-from app.controls import Board
 from app.engine.capabilities import Offer
-from app.guard import guarded, message_for
+from app.web.controls import Board
+from app.web.errors import guarded, message_for
 from pruning.method import METHODS
 from pruning.params import params
 from pruning.weights import mmr_lambda

@@ -22,8 +22,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from app import looks
 from app.examples import EXAMPLES
+from app.web import theme
 from benchmarks.server import PATIENCE, READY
 from pruning import METHODS, assets
 from pruning.bibliography import bibtex
@@ -269,8 +269,8 @@ def test_each_asset_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(assets, "ROOT", tmp_path)
     asked = {
         "examples/crowd.png": lambda: EXAMPLES[1].path,
-        "style.css": looks.stylesheet,
-        "canvas.html": lambda: looks.template("canvas"),
+        "style.css": theme.stylesheet,
+        "canvas.html": lambda: theme.template("canvas"),
         "references.bib": lambda: bibtex([METHODS["idpruner"]]),
         "models/scenes-vlm/config.json": load,
     }

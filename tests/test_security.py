@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import gate, uploads
 from app.examples import EXAMPLES, FOLDER
 from app.settings import Settings
 from app.ui import launch_options
+from app.web import request_limits, uploads
 from tests.serving import UPLOAD_MB
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -261,7 +261,7 @@ def held() -> int:
 
 
 def test_requests_are_bounded_with_and_without_a_stated_length(web):
-    most = int(gate.BASE64 * UPLOAD_MB * 2**20) + gate.WORDS
+    most = int(request_limits.BASE64 * UPLOAD_MB * 2**20) + request_limits.WORDS
     assert web.post("gradio_api/queue/join", content=b"[" * (most + 1)).status_code == 413
     piece = b"[" * (1 << 20)
     told = {"content-type": "application/json"}
@@ -271,7 +271,7 @@ def test_requests_are_bounded_with_and_without_a_stated_length(web):
 
 
 def test_many_files_in_one_upload_are_bounded(web):
-    most = gate.FILES * int(UPLOAD_MB * 2**20) + gate.WORDS
+    most = request_limits.FILES * int(UPLOAD_MB * 2**20) + request_limits.WORDS
     connection = HTTPConnection(web.base_url.host, web.base_url.port, timeout=10)
     for length, refused in ((most + 1, True), (10, False)):
         connection.putrequest("POST", "/gradio_api/upload")

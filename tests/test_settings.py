@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import address
 from app.settings import Settings, parse
+from app.web import address
 
 
 def test_defaults_listen_on_this_machine_only():

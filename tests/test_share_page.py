@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import share_page, ui
-from app.controls import Board
 from app.engine.capabilities import Offer
 from app.examples import EXAMPLES
 from app.handlers import Handlers
@@ -23,6 +22,7 @@ from app.menus import Menus
 from app.session import Setting
 from app.share import KNOB, LONGEST, NAMES
 from app.share_page import Sharing
+from app.web.controls import Board
 from pruning.method import METHODS, make
 from tests.serving import Shelf, models_of
 from tests.test_share import NASTY, names, values

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from app import canvas, fewest_views, live, updates
+from app import canvas, fewest_views, live
 from app.answers.answering import Asked, answers
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.fewest import Search, Try, fewest_lambda, fewest_tokens
 from app.session import Forced, Session, Setting
+from app.web import updates
 from pruning.budget import keep_count, retention_of
 from pruning.method import make
 from pruning.models import Turn

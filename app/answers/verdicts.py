@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.markup import text
+from app.web.html import text
 from pruning.verdict import Verdict, is_empty
 
 NO_WORDS = "no words"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.answers.reports import Piece, Report, Side
 from app.answers.verdicts import answer, badge
-from app.markup import NONE, notice, quantity, seconds, text, waiting
+from app.web.html import NONE, notice, quantity, seconds, text, waiting
 
 LONG = 40  # characters: a longer answer is set smaller
 FAINT = 0.005  # a loss that rounds to 0.00 is none

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
-from app.guard import message_for
+from app.web.errors import message_for
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

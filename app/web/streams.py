@@ -16,7 +16,7 @@ from queue import Empty, Queue
 from typing import Generic, TypeVar
 
 from app.engine.device import TICK, DroppedError, Line, Task, working
-from app.guard import message_for
+from app.web.errors import message_for
 
 V = TypeVar("V")
 

@@ -15,8 +15,8 @@ import gradio as gr
 from gradio import processing_utils
 from gradio.blocks import Block
 
-from app.gate import uploads_only
-from app.guard import message_for
+from app.web.errors import message_for
+from app.web.request_limits import uploads_only
 
 
 def image_input(value: str | None = None, **options: Any) -> gr.Image:

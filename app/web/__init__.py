@@ -1,0 +1,1 @@
+"""What every view stands on: controls, events, markup, looks, limits of requests."""
