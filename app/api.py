@@ -20,7 +20,7 @@ from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.engine.resources import MAX_PICTURES, checked_pictures
-from app.models import Models
+from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.web.controls import Board
 from app.web.errors import guarded

@@ -12,7 +12,7 @@ from app import batch, batch_views, overlays
 from app.compare import fitting
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
-from app.models import Models
+from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, QUIET, STREAMED, html

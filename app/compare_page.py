@@ -12,7 +12,7 @@ from app import compare_views, overlays
 from app.compare import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, fitting, put, remove, rows, topic
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
-from app.models import Models
+from app.model_pool.pool import Models
 from app.session import Forced, Session, Setting
 from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html

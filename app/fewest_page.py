@@ -11,7 +11,7 @@ import gradio as gr
 from app import fewest_views
 from app.engine.capabilities import Offer
 from app.fewest import Search, fewest_lambda, fewest_tokens
-from app.models import Models
+from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.web import updates
 from app.web.errors import guarded, owner

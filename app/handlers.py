@@ -20,7 +20,7 @@ from app.engine.capabilities import Offer
 from app.engine.device import working
 from app.engine.engine import Engine, checked_question
 from app.image_handlers import PICTURE
-from app.models import LOAD, Models
+from app.model_pool.pool import LOAD, Models
 from app.session import Session, Setting
 from app.tradeoff import Measured, Progress
 from app.web import html

@@ -12,7 +12,7 @@ from app import views
 from app.engine.device import DroppedError
 from app.engine.resources import checked_pictures
 from app.examples import ANY_IMAGE, EXAMPLES
-from app.models import Models
+from app.model_pool.pool import Models
 from app.session import Session
 from app.web import html
 from app.web.errors import guarded, owner

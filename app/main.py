@@ -40,8 +40,8 @@ def serve(settings: Settings) -> None:
         sys.exit(f"{name}: no folder for uploads ({error}): let {uploads.VARIABLE} name one that can be written")
     from app.engine import remote  # before torch: on a ZeroGPU Space it has to find CUDA untouched
     from app.engine.resources import Resources
-    from app.loader import Loader, listed
-    from app.models import Models
+    from app.model_pool.loader import Loader, listed
+    from app.model_pool.pool import Models
     from app.ui import build_demo, launch_options
     from pruning import ops
     from pruning.models import hide_progress

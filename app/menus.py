@@ -13,8 +13,8 @@ import gradio as gr
 
 from app import views
 from app.engine.engine import Engine
-from app.flights import StoppedError
-from app.models import LOAD, Models
+from app.model_pool.load_job import StoppedError
+from app.model_pool.pool import LOAD, Models
 from app.session import Session
 from app.web import html, theme
 from app.web.controls import Board

@@ -14,7 +14,7 @@ from app.examples import EXAMPLES
 from app.handlers import Handlers
 from app.layout import Page
 from app.menus import Menus
-from app.models import LOAD
+from app.model_pool.pool import LOAD
 from app.session import Session
 from app.share import Link
 from app.web import theme

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engine.capabilities import REFUSED
-from app.flights import Loading
-from app.models import Entry
+from app.model_pool.load_job import Loading
+from app.model_pool.pool import Entry
 from app.tradeoff import Progress
 from app.web.html import duration, notice, quantity, size, text, waiting
 from pruning import draw

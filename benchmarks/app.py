@@ -29,8 +29,8 @@ from app.engine.resources import Resources
 from app.examples import EXAMPLES
 from app.handlers import Handlers
 from app.layout import CURVES, DIVERSITY, IMPORTANCE, RETENTION, STYLE
-from app.loader import Loader, listed
-from app.models import Models
+from app.model_pool.loader import Loader, listed
+from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.settings import Settings
 from app.web.controls import Board

@@ -25,7 +25,7 @@ import numpy as np
 from gradio_client import Client, handle_file
 from playwright.sync_api import Browser
 
-from app.loader import Loader
+from app.model_pool.loader import Loader
 from app.settings import Settings
 from benchmarks.report import Times, show, table
 from benchmarks.server import EARLY, Memory, complaints, started, watched

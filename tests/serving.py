@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from app.loader import Listed
-from app.models import Models
+from app.model_pool.loader import Listed
+from app.model_pool.pool import Models
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ UPLOAD_MB = 2.0
 
 
 class Shelf:
-    """Stands in for `app.loader.Loader`: what a test puts on it is loaded from memory, sized as the test says.
+    """Stands in for `app.model_pool.loader.Loader`: what a test puts on it is loaded from memory, sized as the test says.
 
     vlms: model id -> model, or an exception to raise. needs: model id -> bytes, None where nobody knows.
     """

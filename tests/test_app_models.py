@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from app import room
 from app.engine import remote
 from app.engine.device import Task
 from app.engine.resources import Resources
-from app.flights import StoppedError
-from app.loader import Loader, listed
-from app.models import Models
+from app.model_pool import eviction
+from app.model_pool.load_job import StoppedError
+from app.model_pool.loader import Loader, listed
+from app.model_pool.pool import Models
 from app.session import Session
 from app.settings import Settings
 from tests.serving import Shelf, models_of
@@ -224,13 +224,13 @@ def test_a_model_that_nobody_uses_any_more_makes_room(how, monkeypatch):
     elif how == "turns to another model":
         use(models, "a", "bob")
     else:
-        monkeypatch.setattr("app.residents.LATELY", 0.0)
+        monkeypatch.setattr("app.model_pool.leases.LATELY", 0.0)
     load(models, "c", "ann")
     assert "c" in loaded(models)
 
 
 def test_a_model_at_work_is_not_unloaded(monkeypatch):
-    monkeypatch.setattr("app.residents.WIND_UP", 0.05)
+    monkeypatch.setattr("app.model_pool.leases.WIND_UP", 0.05)
     shelf = Machine(9 * GB, a=GB, b=6 * GB, c=5 * GB)
     models = models_of(shelf)
     load(models, "b")
@@ -256,7 +256,9 @@ def test_work_that_ends_soon_is_waited_for():
 def test_a_model_too_large_for_the_device_is_refused_before_it_is_read():
     shelf = Machine(9 * GB, a=GB, b=30 * GB)
     models = models_of(shelf)
-    with pytest.raises(room.NoRoomError, match=r"b needs about 30.0 GB, and 9.0 GB can be had.*smaller model.*4bit"):
+    with pytest.raises(
+        eviction.NoRoomError, match=r"b needs about 30.0 GB, and 9.0 GB can be had.*smaller model.*4bit"
+    ):
         load(models, "b")
     assert shelf.loads == []
     assert loaded(models) == {"a"}
@@ -392,9 +394,9 @@ def test_real_checkpoints_are_loaded_and_asked_side_by_side(tiny_folder, tmp_pat
 )
 def test_evictions_take_no_more_than_they_must(need, free, expected):
     residents = [
-        room.Resident("new", "new", 2, used=9.0, busy=False),
-        room.Resident("first", "first", 4, used=0.0, busy=False, first=True),
-        room.Resident("busy", "busy", 100, used=1.0, busy=True),
-        room.Resident("old", "old", 2, used=1.0, busy=False),
+        eviction.Resident("new", "new", 2, used=9.0, busy=False),
+        eviction.Resident("first", "first", 4, used=0.0, busy=False, first=True),
+        eviction.Resident("busy", "busy", 100, used=1.0, busy=True),
+        eviction.Resident("old", "old", 2, used=1.0, busy=False),
     ]
-    assert room.evictions("x", need, free, residents, "cpu") == expected
+    assert eviction.evictions("x", need, free, residents, "cpu") == expected

@@ -150,7 +150,7 @@ def test_a_checkpoint_is_called_what_people_call_it(cached: Path, tmp_path: Path
 
 
 def test_the_title_is_the_name_people_know(cached: Path, monkeypatch) -> None:
-    from app.loader import listed
+    from app.model_pool.loader import listed
 
     monkeypatch.chdir(cached)
     assert load(".").title == "tiny-vl"  # as if it were named by its hub id

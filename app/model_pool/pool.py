@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from traceback import format_tb
 from typing import TYPE_CHECKING
 
-from app import room
 from app.engine import remote
 from app.engine.capabilities import Offer
 from app.engine.device import Task, release_memory
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from app.flights import Flight, Loading, StoppedError
-from app.loader import Listed, Loader
-from app.residents import Residents
+from app.model_pool import eviction
+from app.model_pool.leases import Residents
+from app.model_pool.load_job import Flight, Loading, StoppedError
+from app.model_pool.loader import Listed, Loader
 
 if TYPE_CHECKING:
     from pruning.models import VLM
@@ -101,7 +101,7 @@ class Models:
             if not loaded and need is not None and not problem:
                 try:
                     self._leaving(model, need, {owner})
-                except room.NoRoomError as error:
+                except eviction.NoRoomError as error:
                     problem = error.short
             found.append(Entry(model, need, loaded, problem))
         return found
@@ -205,10 +205,10 @@ class Models:
     def _leaving(self, model: Listed, need: int, owners: Set[str]) -> list[str]:
         """Which models have to go for `model`, as far as it is these visitors' to say. Raises NoRoomError."""
         residents = [
-            room.Resident(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
+            eviction.Resident(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
             for name, r, busy in self._residents.seen_by(owners)
         ]
-        return room.evictions(model.title, need, self._loader.free(), residents, self._loader.device)
+        return eviction.evictions(model.title, need, self._loader.free(), residents, self._loader.device)
 
 
 def _bare(error: Exception) -> Exception:

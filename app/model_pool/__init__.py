@@ -1,0 +1,1 @@
+"""Which models are loaded, for whom, and who makes room."""
