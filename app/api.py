@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app import facts, live, side_by_side, tradeoff
+from app import facts, side_by_side, tradeoff
 from app.answers import reports
+from app.canvas import state as canvas_state
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
@@ -141,7 +142,7 @@ class Api:
         """Why one visual token is kept or dropped: its place, rank among the picks, importance, most similar kept
         token, MMR score, and a sentence. Asks no language model.
         """
-        return live.card(call.engine, call.session, call.setting, token)
+        return canvas_state.card(call.engine, call.session, call.setting, token)
 
     @contextmanager
     def call(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, closeness
 from app.answers.batching import answer_all
-from app.compare import fitting
+from app.canvas.state import fitting
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine, checked_question
 from app.engine.resources import Pictures

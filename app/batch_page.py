@@ -8,8 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from app import batch, batch_views, overlays
-from app.compare import fitting
+from app import batch, batch_views
+from app.canvas import overlays
+from app.canvas.state import fitting
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
 from app.model_pool.pool import Models

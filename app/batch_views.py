@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.answers.verdicts import answer, badge
 from app.batch import MOST, Batch, Item, Skipped, summary
-from app.overlays import Overlay
+from app.canvas.overlays import Overlay
 from app.session import Session, Setting
 from app.web.html import NONE, duration, notice, seconds, text, waiting
 from app.web.wording import details, share, title

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from app import live
 from app.answers.reports import Report, reports
+from app.canvas.state import fitting
 from app.engine.capabilities import Offer
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine, checked_question
-from app.session import Forced, Session, Setting
+from app.session import Session, Setting
 from pruning import metrics
 
 MOST = 4
@@ -159,11 +159,6 @@ def overlap(first: Row, second: Row) -> Overlap | None:
     shared = len(np.intersect1d(a, b))
     iou = metrics.iou(torch.from_numpy(a), torch.from_numpy(b))
     return Overlap(iou, shared, min(len(a), len(b)) / max(len(a), len(b)))
-
-
-def fitting(session: Session, setting: Setting) -> Setting:
-    """The setting without forced patches that were meant for other images."""
-    return live.with_forced(replace(session, forced=setting.forced), replace(setting, forced=Forced()))
 
 
 def _measured(engine: Engine, offer: Offer, session: Session, setting: Setting, task: Task) -> Iterator[Row]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from app import facts, share, tradeoff
 from app.answers.reports import reports
+from app.canvas.overlays import view
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.export_files import figure, packed, readme, table, text
-from app.overlays import view
 from app.session import Session, Setting
 from app.tradeoff import Measured
 from pruning import assets, draw

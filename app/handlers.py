@@ -12,10 +12,12 @@ from typing import Any
 
 import gradio as gr
 
-from app import card_views, live, tradeoff, views
+from app import tradeoff, views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.answers.reports import Report
+from app.canvas import state as canvas_state
+from app.canvas import views as canvas_views
 from app.engine.capabilities import Offer
 from app.engine.device import working
 from app.engine.engine import Engine, checked_question
@@ -80,8 +82,10 @@ class Handlers:
         def work() -> Iterator[tuple[Any, Any, Any]]:
             with self._at_work(request, session) as (engine, offer):
                 setting = self.setting(offer, session, settings)
-                shown = gr.HTML(live.payload(engine, session, setting), exact=live.exact(engine, session, setting))
-            yield shown, card_views.card(None), gr.skip()
+                shown = gr.HTML(
+                    canvas_state.payload(engine, session, setting), exact=canvas_state.exact(engine, session, setting)
+                )
+            yield shown, canvas_views.card(None), gr.skip()
 
         def told(report: str) -> tuple[Any, Any, Any]:
             return gr.skip(), gr.skip(), report
@@ -99,19 +103,19 @@ class Handlers:
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
         """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
         with self._at_work(request, session) as (engine, offer):
-            return gr.HTML(exact=live.exact(engine, session, self.setting(offer, session, settings)))
+            return gr.HTML(exact=canvas_state.exact(engine, session, self.setting(offer, session, settings)))
 
     @guarded
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
         """Why the patch that was clicked is kept or dropped."""
         token = (event._data or {}).get("token")
         with self._at_work(request, session) as (engine, offer):
-            return card_views.card(live.card(engine, session, self.setting(offer, session, settings), token))
+            return canvas_views.card(canvas_state.card(engine, session, self.setting(offer, session, settings), token))
 
     @guarded
     def force(self, event: gr.EventData, session: Session) -> Session:
         """Patches were forced in or out, or released."""
-        return replace(session, forced=live.forced(event._data))
+        return replace(session, forced=canvas_state.forced(event._data))
 
     @guarded
     def report(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
@@ -245,7 +249,7 @@ class Handlers:
         """What the controls say."""
         name, _, scope, importance, diversity, retention, *values = settings
         method = self.board.method(offer, name, importance, diversity, values)
-        return live.with_forced(session, Setting(method, retention, scope or "sample"))
+        return canvas_state.with_forced(session, Setting(method, retention, scope or "sample"))
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""

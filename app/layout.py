@@ -8,8 +8,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import canvas, card_views, views
+from app import views
 from app.batch_page import BatchPage, place_batch
+from app.canvas import page as canvas_page
+from app.canvas import views as canvas_views
 from app.compare_page import ComparePage, place_compare
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
@@ -173,8 +175,8 @@ def _method(board: Board, start: Start) -> dict[str, Any]:
 def _stage(start: Start) -> dict[str, Any]:
     styles = [(title, key) for key, title in draw.STYLES.items()]
     style = gr.Radio(styles, value=STYLE, label="Overlay", show_label=False, container=False, elem_id="style")
-    live = canvas.component(start.canvas, start.exact)
-    card = html(card_views.card(None), "card")
+    live = canvas_page.component(start.canvas, start.exact)
+    card = html(canvas_views.card(None), "card")
     with gr.Column(elem_id="budget"):
         retention = gr.Slider(
             MIN_RETENTION, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[]

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import canvas, live, presenter_views, tradeoff
+from app import presenter_views, tradeoff
 from app.answers import reports
+from app.canvas import payload as canvas_payload
+from app.canvas import state as canvas_state
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -92,16 +94,16 @@ def news(
     `sweep` do.
     """
     session = shown.session
-    identity, selection = live.identity_of(session, setting), engine.selection(session, setting)
-    key = canvas.key_of(setting.method, identity)
+    identity, selection = canvas_state.identity_of(session, setting), engine.selection(session, setting)
+    key = canvas_payload.key_of(setting.method, identity)
     about = {
         "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
         "question": session.questions[-1] if session.questions else "", "retention": setting.retention,
         "lambda": lambda_of(setting.method), "scope": setting.scope, "method": presenter_views.method(setting.method),
     }  # fmt: skip
     yield {
-        **({} if key in asked.held else {"value": live.payload(engine, session, setting)}),
-        "exact": live.exact(engine, session, setting),
+        **({} if key in asked.held else {"value": canvas_state.payload(engine, session, setting)}),
+        "exact": canvas_state.exact(engine, session, setting),
         "told": about | presenter_views.told(None),
     }
     if not asked.curves:

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 
 from app import presenter
+from app.canvas.views import legends
 from app.handlers import Handlers
 from app.layout import Page
 from app.presenter import Wish
 from app.session import Session
-from app.views import legends
 from app.web import html, theme
 from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED

@@ -7,12 +7,13 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app import live, tradeoff, views
+from app import tradeoff, views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.api import Api
 from app.api_page import endpoints
 from app.batch_page import wire_batch
+from app.canvas import state as canvas_state
 from app.compare_page import wire_compare
 from app.engine import remote
 from app.engine.capabilities import Offer
@@ -103,7 +104,7 @@ def _start(models: Models, engine: Engine, offer: Offer, board: Board, menus: Me
         return Start(*common, None, None, answers_views.report(None), views.chart(None, "Computing …"))
     *_, report = reports.reports(engine, session, setting, Task())
     plane = views.chart(tradeoff.plane_chart(tradeoff.plane(engine, session, setting), PAGE))
-    shown = live.payload(engine, session, setting), live.exact(engine, session, setting)
+    shown = canvas_state.payload(engine, session, setting), canvas_state.exact(engine, session, setting)
     return Start(*common, *shown, answers_views.report(report), plane)
 
 

@@ -19,19 +19,6 @@ from app.web.html import duration, notice, quantity, size, text, waiting
 from pruning import draw
 from pruning.charts import Chart
 
-LEGENDS = {
-    "dimmed": '<i class="key kept"></i>kept patch <i class="key veil"></i>pruned patch',
-    "grid": '<i class="key kept"></i>kept patch <i class="key faded"></i>pruned patch',
-    "heat": 'importance: low <i class="key ramp"></i> high <i class="key white"></i>kept patch',
-    "order": 'picked last <i class="key ramp"></i> picked first · the number is the rank',
-    "merged": '<i class="key kept"></i>kept patch · one colour: merged into one token <i class="key veil"></i>dropped',
-}
-
-
-def legends() -> str:
-    """All legends as hidden pieces, of which a canvas shows the one for its style."""
-    return "".join(f'<span data-legend="{style}" hidden>{words}</span>' for style, words in LEGENDS.items())
-
 
 def strip(pictures: Sequence[NDArray[np.uint8]]) -> str:
     """The images of a question with several, each with a button that removes it."""

@@ -21,7 +21,9 @@ from pathlib import Path
 import cv2
 import gradio as gr
 
-from app import live, overlays, tradeoff
+from app import tradeoff
+from app.canvas import overlays
+from app.canvas import state as canvas_state
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -125,7 +127,7 @@ def canvas(bench: Bench, runs: int) -> dict[str, Times]:
             lambda _: engine.encoded(session, needs), runs, engine.resources.clear
         ),
         "new image: the canvas's data, orders at 21 λ": timed(
-            lambda _: live.payload(engine, session, setting), runs, bench.forget
+            lambda _: canvas_state.payload(engine, session, setting), runs, bench.forget
         ),
         "slider rests, λ of the grid": timed(lambda i: bench.settle(IMPORTANCE, (1 + i % 99) / 100), runs),
         "slider rests, a new λ beside the grid": timed(lambda i: bench.settle(0.7 + i / 1e4, RETENTION), runs),

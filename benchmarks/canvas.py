@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from playwright.sync_api import Browser
 
-from app import canvas
+from app.canvas import page as canvas_page
+from app.canvas import payload as canvas_payload
 from app.web import theme
 from benchmarks.report import Times, show, table
 from pruning import Grid, console, make
@@ -81,15 +82,15 @@ def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
     rows = torch.randn(side * side, 64, generator=torch.Generator().manual_seed(0))
     tokens = synthetic(rows, grids, method.needs)
     encoded = Encoded(tokens, token_rects(grids, [(size, size)]), ((size, size),), 0.0, ("",))
-    _, methods = canvas.orders_of(method)
+    _, methods = canvas_payload.orders_of(method)
     picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     orders = [each.select(tokens, tokens.n) for each in methods]
-    value = canvas.payload([picture], encoded, method, orders, tokens.signal("scorer"), n)
+    value = canvas_payload.payload([picture], encoded, method, orders, tokens.signal("scorer"), n)
     with gr.Blocks() as demo:
         gr.Slider(0.02, 1, 0.25, step=0.001, elem_id="retention", interactive=True)
         styles = [(title, key) for key, title in STYLES.items()]
         gr.Radio(styles, value="dimmed", elem_id="style", interactive=True)
-        canvas.component(value, None)
+        canvas_page.component(value, None)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=theme.stylesheet())
     context = chromium.new_context(viewport={"width": 820, "height": 1000})
     context.add_init_script(TIMED)

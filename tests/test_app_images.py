@@ -8,10 +8,10 @@ import torch
 
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
+from app.canvas.overlays import overlays, views
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from app.overlays import overlays, views
 from pruning import draw
 from pruning.budget import keep_count
 from pruning.draw import STYLES

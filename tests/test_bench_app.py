@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from app import canvas, live
+from app.canvas import payload as canvas_payload
+from app.canvas import state as canvas_state
 from benchmarks import app as bench
 from benchmarks.report import Times, table
 from pruning.draw import STYLES
@@ -34,8 +35,8 @@ def test_every_piece_of_work_is_timed(models) -> None:
 def test_a_new_image_is_encoded_and_nothing_more(models) -> None:
     with bench.opened(models, SIDE) as subject:
         engine, session, setting = subject.engine, subject.session, subject.setting
-        key = ("canvas", canvas.key_of(setting.method, live.identity_of(session, setting)))
-        live.payload(engine, session, setting)
+        key = ("canvas", canvas_payload.key_of(setting.method, canvas_state.identity_of(session, setting)))
+        canvas_state.payload(engine, session, setting)
         assert engine.recall(session, key) is not None
         subject.forget()
         assert engine.recall(session, key) is None

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
-from app import canvas
+from app.canvas import page as canvas_page
+from app.canvas import payload as canvas_payload
 from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
@@ -37,14 +38,16 @@ FLAT = make("uniform")
 
 
 def payload(method):
-    _, methods = canvas.orders_of(method)
+    _, methods = canvas_payload.orders_of(method)
     selections = [m.select(TOKENS, TOKENS.n) for m in methods]
-    return canvas.payload(PICTURES, ENCODED, method, selections, TOKENS.signal("scorer"), "two images")
+    return canvas_payload.payload(PICTURES, ENCODED, method, selections, TOKENS.signal("scorer"), "two images")
 
 
 def exact(method, retention: float, scope: str = "sample"):
     selection = select_within(method, TOKENS, retention, scope)
-    return canvas.exact_selection(selection, nearest_kept(TOKENS, selection), method, retention, scope, "two images")
+    return canvas_payload.exact_selection(
+        selection, nearest_kept(TOKENS, selection), method, retention, scope, "two images"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def address(uploads: None):
             gr.Slider(0, 1, 0.5, step=0.05, elem_id=name, interactive=True)
         styles = [(title, key) for key, title in STYLES.items()]
         gr.Radio(styles, value="dimmed", elem_id="style", interactive=True)
-        live = canvas.component(payload(METHOD), None)
+        live = canvas_page.component(payload(METHOD), None)
         said, change = gr.Textbox(elem_id="said"), gr.Textbox(elem_id="change")
 
         def told(event: gr.EventData) -> str:
@@ -222,10 +225,10 @@ def test_a_strip_has_pixels_to_zoom_into_and_its_rectangles_cover_it(size: tuple
     tokens = sample(360, grids=(grid,))
     encoded = Encoded(tokens, token_rects((grid,), (size,)), (size,), 0.0, ("",))
     picture = np.zeros((height, width, 3), np.uint8)
-    told = canvas.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360)], None, "strip")
+    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360)], None, "strip")
     (image,) = told["images"]
     assert min(image["width"], image["height"]) > 200
-    assert image["width"] * image["height"] <= canvas.DISPLAY**2
+    assert image["width"] * image["height"] <= canvas_payload.DISPLAY**2
     rects = np.frombuffer(base64.b64decode(told["rects"]), "<f4").reshape(-1, 4)
     np.testing.assert_allclose(rects.max(0)[2:], [image["width"], image["height"]], rtol=1e-5)
     assert rects.min(0).tolist()[:2] == [0, 0]

@@ -10,10 +10,13 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from app import canvas, compare_views, live
+from app import compare_views
 from app.answers.answering import Asked, answers
 from app.answers.reports import Report, Side, reports
-from app.compare import EMPTY, Results, Row, Step, compare, fitting, overlap, put, remove, rows, topic
+from app.canvas import payload as canvas_payload
+from app.canvas import state as canvas_state
+from app.canvas.state import fitting
+from app.compare import EMPTY, Results, Row, Step, compare, overlap, put, remove, rows, topic
 from app.engine import remote
 from app.engine.capabilities import Offer
 from app.engine.device import Task
@@ -174,7 +177,7 @@ def test_overlap_against_sets():
 
 def test_patches_forced_on_one_image_are_not_forced_on_another(engine, offer, saved):
     here, there = look(engine, saved()), look(engine, saved(1))
-    key = canvas.key_of(THREE[0].method, live.identity_of(here, THREE[0]))
+    key = canvas_payload.key_of(THREE[0].method, canvas_state.identity_of(here, THREE[0]))
     setting = replace(THREE[0], forced=Forced(key, (0,)))
     assert fitting(here, setting) == setting
     assert fitting(there, setting) == THREE[0]

@@ -12,11 +12,11 @@ from PIL import Image
 from app import batch, tradeoff
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
+from app.canvas.overlays import overlays
 from app.engine.capabilities import Offer
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine, checked_question
 from app.engine.resources import Resources
-from app.overlays import overlays
 from app.session import Setting
 from pruning.budget import keep_count
 from pruning.draw import STYLES

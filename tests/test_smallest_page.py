@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from app import canvas, fewest_views, live
+from app import fewest_views
 from app.answers.answering import Asked, answers
+from app.canvas import payload as canvas_payload
+from app.canvas import state as canvas_state
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
@@ -157,7 +159,7 @@ def test_history_is_what_was_answered_with_all_tokens(engine, saved, monkeypatch
 
 def forcing(session: Session, ins=(), outs=()) -> Setting:
     setting = keep("idpruner", 0.5)
-    key = canvas.key_of(setting.method, live.identity_of(session, setting))
+    key = canvas_payload.key_of(setting.method, canvas_state.identity_of(session, setting))
     return replace(setting, forced=Forced(key, ins, outs))
 
 

@@ -26,3 +26,17 @@ def card(found: Card | None) -> str:
     place = f"{where}patch ({found.row + 1}, {found.column + 1})"
     told = f"<p><b>{place}</b> {text(found.why)}</p><dl>{shown}</dl>"
     return f'<section class="card {sign}" aria-label="Patch">{told}</section>'
+
+
+LEGENDS = {
+    "dimmed": '<i class="key kept"></i>kept patch <i class="key veil"></i>pruned patch',
+    "grid": '<i class="key kept"></i>kept patch <i class="key faded"></i>pruned patch',
+    "heat": 'importance: low <i class="key ramp"></i> high <i class="key white"></i>kept patch',
+    "order": 'picked last <i class="key ramp"></i> picked first · the number is the rank',
+    "merged": '<i class="key kept"></i>kept patch · one colour: merged into one token <i class="key veil"></i>dropped',
+}
+
+
+def legends() -> str:
+    """All legends as hidden pieces, of which a canvas shows the one for its style."""
+    return "".join(f'<span data-legend="{style}" hidden>{words}</span>' for style, words in LEGENDS.items())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app import canvas
+from app.canvas import payload as canvas_payload
 from app.engine.engine import Engine
 from app.session import Forced, Session, Setting
 from pruning.importance import raw_importance, signals_for
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     """Everything that the canvas needs to draw every retention and λ of the setting's method."""
     identity = identity_of(session, setting)
-    key = canvas.key_of(setting.method, identity)
+    key = canvas_payload.key_of(setting.method, identity)
 
     def make() -> dict[str, Any]:
-        _, methods = canvas.orders_of(setting.method)
+        _, methods = canvas_payload.orders_of(setting.method)
         whole = [engine.selection(session, Setting(method, 1.0)) for method in methods]
         pictures = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
         encoded = engine.encoded(session, setting.method.needs)
         scores = whole[0].scores if whole[0].scores is not None else engine.importance(session)
-        return canvas.payload(pictures, encoded, setting.method, whole, scores, identity)
+        return canvas_payload.payload(pictures, encoded, setting.method, whole, scores, identity)
 
     return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))
 
@@ -42,7 +42,7 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     free = replace(setting, forced=Forced())
     selection = engine.selection(session, free)
     nearest = nearest_kept(engine.tokens(session, setting.method.needs), selection)
-    return canvas.exact_selection(
+    return canvas_payload.exact_selection(
         selection, nearest, setting.method, setting.retention, setting.scope, identity_of(session, setting)
     )
 
@@ -73,7 +73,7 @@ def importance_of(engine: Engine, session: Session, setting: Setting) -> Tensor:
 
 def with_forced(session: Session, setting: Setting) -> Setting:
     """The setting with what the visitor forced, if that was meant for these images and this method."""
-    meant = session.forced.key == canvas.key_of(setting.method, identity_of(session, setting))
+    meant = session.forced.key == canvas_payload.key_of(setting.method, identity_of(session, setting))
     return replace(setting, forced=session.forced) if session.forced and meant else setting
 
 
@@ -90,3 +90,8 @@ def forced(told: object) -> Forced:
 def identity_of(session: Session, setting: Setting) -> Hashable:
     """What the orders of a method depend on beside its knobs."""
     return (session.model, session.keys, session.first if "question" in setting.method.needs else "")
+
+
+def fitting(session: Session, setting: Setting) -> Setting:
+    """The setting without forced patches that were meant for other images."""
+    return with_forced(replace(session, forced=setting.forced), replace(setting, forced=Forced()))

@@ -12,12 +12,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from app.views import legends
-from app.web import theme
 from pruning import draw
 from pruning.pareto import LAMBDAS, lambda_of
 from pruning.scaling import minmax
@@ -30,19 +27,6 @@ if TYPE_CHECKING:
     from pruning.tokens import Selection
 
 DISPLAY = 1280  # longest side of a picture as the page gets it, pixels (strips have more); zooming in shows no more
-SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
-
-
-def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:
-    """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
-    return gr.HTML(
-        value,
-        html_template=theme.template("canvas").replace("<!-- legends -->", legends()),
-        js_on_load="\n".join(theme.script(name) for name in SCRIPTS),
-        elem_id="canvas",
-        apply_default_css=False,
-        exact=exact,
-    )
 
 
 def orders_of(method: Method) -> tuple[tuple[float, ...] | None, list[Method]]:

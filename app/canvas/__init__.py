@@ -1,0 +1,1 @@
+"""The live canvas: its data, exact selections, cards, forced patches, overlays."""

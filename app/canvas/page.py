@@ -1,0 +1,28 @@
+"""The live canvas's component."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from app.canvas.views import legends
+from app.web import theme
+
+if TYPE_CHECKING:
+    pass
+
+
+SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
+
+
+def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:
+    """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
+    return gr.HTML(
+        value,
+        html_template=theme.template("canvas").replace("<!-- legends -->", legends()),
+        js_on_load="\n".join(theme.script(name) for name in SCRIPTS),
+        elem_id="canvas",
+        apply_default_css=False,
+        exact=exact,
+    )
