@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app import facts, side_by_side, tradeoff
+from app import facts, side_by_side
 from app.answers import reports
 from app.canvas import state as canvas_state
 from app.engine.capabilities import Offer
@@ -23,6 +23,7 @@ from app.engine.engine import Engine, checked_question
 from app.engine.resources import MAX_PICTURES, checked_pictures
 from app.model_pool.pool import Models
 from app.session import Session, Setting
+from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Board
 from app.web.errors import guarded
 from pruning.grids import SCOPES
@@ -118,12 +119,12 @@ class Api:
         the fidelity curves (fidelity 0 to 1 at nine retention ratios) of the methods that are named.
         """
         checked_question(call.session.first)
-        points = tradeoff.plane(call.engine, call.session, call.setting)
+        points = tradeoff_measure.plane(call.engine, call.session, call.setting)
         curves: tuple[Any, ...] | None = ()
         left_out: list[str] = []
         if methods:
-            chosen, left_out = tradeoff.sweep_methods(call.offer, methods, call.setting.method)
-            for progress in tradeoff.sweep(call.engine, call.session, chosen, Task()):
+            chosen, left_out = tradeoff_measure.sweep_methods(call.offer, methods, call.setting.method)
+            for progress in tradeoff_measure.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
             if progress.stage == "empty":
                 curves, left_out = None, [*left_out, NO_REFERENCE]

@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from app import facts, share, tradeoff
+from app import facts, share
 from app.answers.reports import reports
 from app.canvas.overlays import view
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.export_files import figure, packed, readme, table, text
 from app.session import Session, Setting
-from app.tradeoff import Measured
+from app.tradeoff import measure as tradeoff_measure
+from app.tradeoff.measure import Measured
 from pruning import assets, draw
 from pruning.bibliography import bibtex
 from pruning.method import METHODS
@@ -97,7 +98,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         if task.is_set():
             return
     yield Step("figures", 2 + pieces, total)
-    points = tradeoff.plane(engine, session, setting)
+    points = tradeoff_measure.plane(engine, session, setting)
     files |= _plane(points)
     if task.is_set():
         return
@@ -136,7 +137,7 @@ def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:
     *swept, here = points
     best = {id(point) for point in front(swept)}
     rows = [asdict(facts.point(p)) | {"on_front": id(p) in best, "here": p is here} for p in points]
-    return figure("plane", tradeoff.plane_chart(points, LIGHT)) | {"plane.csv": table(rows)}
+    return figure("plane", tradeoff_measure.plane_chart(points, LIGHT)) | {"plane.csv": table(rows)}
 
 
 def _fidelity(engine: Engine, wanted: Wanted, notes: list[str], first: str | None) -> dict[str, bytes]:
@@ -153,7 +154,7 @@ def _fidelity(engine: Engine, wanted: Wanted, notes: list[str], first: str | Non
     if len(curves.points) < curves.total:
         notes.append(f"The fidelity curves were stopped: {len(curves.points)} of {curves.total} points are there.")
     selection = engine.selection(wanted.session, wanted.setting)
-    chart = tradeoff.fidelity_chart(curves.points, selection.n, selection.k, LIGHT)
+    chart = tradeoff_measure.fidelity_chart(curves.points, selection.n, selection.k, LIGHT)
     return figure("fidelity", chart) | {"fidelity.csv": table([asdict(point) for point in curves.points])}
 
 

@@ -16,7 +16,7 @@ from app.export import NAME, Archive, Step, Wanted, export
 from app.handlers import Handlers
 from app.layout import Page
 from app.session import Session
-from app.tradeoff import Measured
+from app.tradeoff.measure import Measured
 from app.web.errors import owner
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED, html
 from app.web.streams import Shown, stream

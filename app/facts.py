@@ -165,7 +165,7 @@ def answered(session: Session, setting: Setting, report: Report) -> Answered:
 
 
 def tradeoff(points: Sequence[PlanePoint], curves: Sequence[FidelityPoint] | None, left_out: Sequence[str]) -> Tradeoff:
-    """points: of `app.tradeoff.plane`, the present setting last. curves: None where there can be none."""
+    """points: of `app.tradeoff.measure.plane`, the present setting last. curves: None where there can be none."""
     *swept, here = points
     measured = None if curves is None else list(curves)
     return Tradeoff([point(p) for p in swept], point(here), [point(p) for p in front(swept)], measured, list(left_out))

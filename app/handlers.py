@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import tradeoff, views
+from app import views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.answers.reports import Report
@@ -24,7 +24,9 @@ from app.engine.engine import Engine, checked_question
 from app.image_handlers import PICTURE
 from app.model_pool.pool import LOAD, Models
 from app.session import Session, Setting
-from app.tradeoff import Measured, Progress
+from app.tradeoff import measure as tradeoff_measure
+from app.tradeoff import views as tradeoff_views
+from app.tradeoff.measure import Measured, Progress
 from app.web import html
 from app.web.controls import Board
 from app.web.errors import guarded, owner
@@ -144,13 +146,13 @@ class Handlers:
         def work() -> Iterator[str]:
             with self._at_work(request, session) as (engine, offer):
                 setting = self.setting(offer, session, settings)
-                points = tradeoff.plane(engine, session, setting)
-            yield views.chart(tradeoff.plane_chart(points, PAGE))
+                points = tradeoff_measure.plane(engine, session, setting)
+            yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE))
 
         shown = Shown(
-            waiting=lambda place: views.chart(None, html.waiting(place)),
-            stopped=lambda: views.chart(None, "Stopped"),
-            failed=lambda problem: views.chart(None, problem),
+            waiting=lambda place: tradeoff_views.chart(None, html.waiting(place)),
+            stopped=lambda: tradeoff_views.chart(None, "Stopped"),
+            failed=lambda problem: tradeoff_views.chart(None, problem),
         )
         resources = self.models.resources
         yield from stream(resources.tasks.follow(owner(request), "plane"), resources.drawing, work, shown)
@@ -169,27 +171,29 @@ class Handlers:
             with self._at_work(request, session) as (engine, offer):
                 setting = self.setting(offer, session, settings)
                 drawing = [*names, setting.method.name]  # "you are here" lies on a curve
-                methods, left_out = tradeoff.sweep_methods(offer, drawing, setting.method)
+                methods, left_out = tradeoff_measure.sweep_methods(offer, drawing, setting.method)
                 selection = engine.selection(session, setting)
-                for last in tradeoff.sweep(engine, session, methods, task):
+                for last in tradeoff_measure.sweep(engine, session, methods, task):
                     points = last.points
-                    drawn = tradeoff.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
+                    drawn = tradeoff_measure.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
                     measured = Measured(session, tuple(methods), points, last.total)
                     waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
                     empty = NO_REFERENCE if last.stage == "empty" else waits
-                    yield views.chart(drawn, empty), views.progress(last, left_out), measured
+                    yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
 
         def told(empty: str, words: str) -> tuple[Any, str, Any]:
             there = last is not None and last.points
-            return gr.skip() if there else views.chart(None, empty), words, gr.skip()
+            return gr.skip() if there else tradeoff_views.chart(None, empty), words, gr.skip()
 
         def stopped() -> tuple[Any, str, Any]:
-            return told("Nothing measured", views.progress(replace(last or Progress((), 1, 0, ""), stage="stopped")))
+            return told(
+                "Nothing measured", tradeoff_views.progress(replace(last or Progress((), 1, 0, ""), stage="stopped"))
+            )
 
         shown = Shown(
-            waiting=lambda place: told("Measuring …", views.progress(last, place=place)),
+            waiting=lambda place: told("Measuring …", tradeoff_views.progress(last, place=place)),
             stopped=stopped,
-            failed=lambda problem: told("Nothing measured", views.progress(last, problem=problem)),
+            failed=lambda problem: told("Nothing measured", tradeoff_views.progress(last, problem=problem)),
         )
         yield from stream(task, resources.answers, work, shown)
 

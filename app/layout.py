@@ -19,6 +19,7 @@ from app.examples import EXAMPLES
 from app.fewest_page import FewestPage, place_fewest
 from app.menus import about_model, header
 from app.session import Session
+from app.tradeoff import views as tradeoff_views
 from app.web import theme
 from app.web.controls import Board
 from app.web.events import html
@@ -200,9 +201,9 @@ def _results(start: Start) -> dict[str, Any]:
         with gr.Tab("Trade-off plane", id="plane"):
             plane = html(start.plane, "plane", "charts")
         with gr.Tab("Fidelity curves", id="curves") as tab:
-            curves = html(views.chart(None, theme.EMPTY_CURVES), "curves", "charts")
+            curves = html(tradeoff_views.chart(None, theme.EMPTY_CURVES), "curves", "charts")
             with gr.Row(elem_id="measuring"):
-                progress = html(views.progress(None), "progress")
+                progress = html(tradeoff_views.progress(None), "progress")
                 with gr.Accordion("Methods", open=False):
                     ticked = [name for name in CURVES if name in start.offer.methods]
                     names = gr.CheckboxGroup(

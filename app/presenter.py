@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import presenter_views, tradeoff
+from app import presenter_views
 from app.answers import reports
 from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
@@ -20,6 +20,7 @@ from app.engine.engine import Engine
 from app.engine.resources import Pictures
 from app.examples import EXAMPLES
 from app.session import Session, Setting
+from app.tradeoff import measure as tradeoff_measure
 from pruning.charts import Chart
 from pruning.palettes import PAGE
 from pruning.pareto import lambda_of
@@ -107,16 +108,16 @@ def news(
         "told": about | presenter_views.told(None),
     }
     if not asked.curves:
-        drawn = tradeoff.plane_chart(tradeoff.plane(engine, session, setting), PAGE)
+        drawn = tradeoff_measure.plane_chart(tradeoff_measure.plane(engine, session, setting), PAGE)
         yield {"chart": _told(asked, drawn, "")}
     for report in reports.reports(engine, session, setting, task):
         yield {"told": about | presenter_views.told(report)}
     if not asked.curves or task.is_set():
         return
-    methods, _ = tradeoff.sweep_methods(offer, [*names, setting.method.name], setting.method)
-    for progress in tradeoff.sweep(engine, session, methods, task):
+    methods, _ = tradeoff_measure.sweep_methods(offer, [*names, setting.method.name], setting.method)
+    for progress in tradeoff_measure.sweep(engine, session, methods, task):
         if progress.points:
-            drawn = tradeoff.fidelity_chart(progress.points, selection.n, selection.k, PAGE)
+            drawn = tradeoff_measure.fidelity_chart(progress.points, selection.n, selection.k, PAGE)
             yield {"chart": _told(asked, drawn, presenter_views.measured(progress))}
         if progress.stage == "empty":
             yield {"chart": {"turn": asked.turn, "svg": "", "summary": NO_REFERENCE, "status": ""}}

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.answers.reports import Report, Side
 from app.answers.verdicts import BADGES, NO_WORDS
-from app.tradeoff import Progress
+from app.tradeoff.measure import Progress
 from app.web.html import NONE
 from pruning.method import Method
 from pruning.pareto import lambda_of

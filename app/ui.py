@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app import tradeoff, views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.api import Api
@@ -31,6 +30,8 @@ from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share_page import place_share, wire_share
+from app.tradeoff import measure as tradeoff_measure
+from app.tradeoff import views as tradeoff_views
 from app.web import address, theme
 from app.web.controls import Board
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
@@ -101,9 +102,9 @@ def _start(models: Models, engine: Engine, offer: Offer, board: Board, menus: Me
         method.name,
     )
     if remote.is_remote():
-        return Start(*common, None, None, answers_views.report(None), views.chart(None, "Computing …"))
+        return Start(*common, None, None, answers_views.report(None), tradeoff_views.chart(None, "Computing …"))
     *_, report = reports.reports(engine, session, setting, Task())
-    plane = views.chart(tradeoff.plane_chart(tradeoff.plane(engine, session, setting), PAGE))
+    plane = tradeoff_views.chart(tradeoff_measure.plane_chart(tradeoff_measure.plane(engine, session, setting), PAGE))
     shown = canvas_state.payload(engine, session, setting), canvas_state.exact(engine, session, setting)
     return Start(*common, *shown, answers_views.report(report), plane)
 

@@ -21,7 +21,6 @@ from pathlib import Path
 import cv2
 import gradio as gr
 
-from app import tradeoff
 from app.canvas import overlays
 from app.canvas import state as canvas_state
 from app.engine.capabilities import Offer
@@ -35,6 +34,7 @@ from app.model_pool.loader import Loader, listed
 from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.settings import Settings
+from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Board
 from benchmarks.report import Times, show, table
 from pruning import console, draw
@@ -153,14 +153,14 @@ def planes(bench: Bench, runs: int) -> dict[str, Times]:
     engine, session, setting = bench.engine, bench.session, bench.setting
     source, tokens = engine.default_source, engine.tokens(session, setting.method.needs)
     importance, methods = raw_importance(tokens, source, "benchmark"), plane_methods(source)
-    points = tradeoff.plane(engine, session, setting)
+    points = tradeoff_measure.plane(engine, session, setting)
     every = len(plane_sweep(tokens, importance, methods, retentions=RETENTIONS))
     return {
         f"plane at one budget, {len(points)} points: sweep": timed(
-            lambda _: tradeoff.plane(engine, session, setting), runs, bench.forget
+            lambda _: tradeoff_measure.plane(engine, session, setting), runs, bench.forget
         ),
         f"plane at one budget, {len(points)} points: drawing": timed(
-            lambda _: tradeoff.plane_chart(points, PAGE).svg(), runs
+            lambda _: tradeoff_measure.plane_chart(points, PAGE).svg(), runs
         ),
         f"plane at {len(RETENTIONS)} budgets, {every} points: sweep": timed(
             lambda _: plane_sweep(tokens, importance, methods, retentions=RETENTIONS), runs
@@ -171,14 +171,14 @@ def planes(bench: Bench, runs: int) -> dict[str, Times]:
 def curves(bench: Bench, runs: int) -> dict[str, Times]:
     """The fidelity curves that the page opens with, from the click on: the all-token answer is part of it."""
     names = [name for name in CURVES if name in bench.offer.methods]
-    methods, _ = tradeoff.sweep_methods(bench.offer, names, bench.setting.method)
+    methods, _ = tradeoff_measure.sweep_methods(bench.offer, names, bench.setting.method)
     first, last = [], []
     for _ in range(runs + 1):
         bench.forget()
         start = time.perf_counter()
         seen = [
             time.perf_counter() - start
-            for progress in tradeoff.sweep(bench.engine, bench.session, methods, Task())
+            for progress in tradeoff_measure.sweep(bench.engine, bench.session, methods, Task())
             if progress.points
         ]
         first.append(seen[0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app import batch, tradeoff
+from app import batch
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
 from app.canvas.overlays import overlays
@@ -18,6 +18,7 @@ from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine, checked_question
 from app.engine.resources import Resources
 from app.session import Setting
+from app.tradeoff import measure as tradeoff_measure
 from pruning.budget import keep_count
 from pruning.draw import STYLES
 from pruning.images import ImageError
@@ -266,7 +267,7 @@ def test_out_of_memory_drops_the_cache_and_tries_again(engine, saved, monkeypatc
 
 def test_plane_holds_sweep_references_and_the_present_setting(engine, saved):
     session, method = look(engine, saved()), make("idpruner", mmr_lambda=0.35)
-    points = tradeoff.plane(engine, session, Setting(method, 0.25))
+    points = tradeoff_measure.plane(engine, session, Setting(method, 0.25))
     assert {p.budget for p in points} == {engine.selection(session, Setting(method, 0.25)).k}
     assert (points[-1].method, points[-1].mmr_lambda) == ("idpruner", 0.35)
     assert {"random", "uniform", "divprune"} <= {p.method for p in points}
@@ -275,20 +276,20 @@ def test_plane_holds_sweep_references_and_the_present_setting(engine, saved):
 
 def test_sweep_streams_finishes_and_is_remembered(engine, saved):
     session, method = look(engine, saved()), make("idpruner", mmr_lambda=0.3)
-    methods = tradeoff.sweep_methods(Offer(engine.vlm), ["idpruner", "random"], method)[0]
-    stages = list(tradeoff.sweep(engine, session, methods, Task(), (0.25, 0.5, 1.0)))
+    methods = tradeoff_measure.sweep_methods(Offer(engine.vlm), ["idpruner", "random"], method)[0]
+    stages = list(tradeoff_measure.sweep(engine, session, methods, Task(), (0.25, 0.5, 1.0)))
     counts = [len(p.points) for p in stages]
     assert counts == sorted(counts)
     assert counts[-1] == 6
     assert stages[-1].stage == "done"
     assert {p.mmr_lambda for p in stages[-1].points if p.method == "idpruner"} == {0.3}
-    assert len(list(tradeoff.sweep(engine, session, methods, Task(), (0.25, 0.5, 1.0)))) == 1
+    assert len(list(tradeoff_measure.sweep(engine, session, methods, Task(), (0.25, 0.5, 1.0)))) == 1
 
 
 def test_a_stopped_sweep_keeps_its_points_on_the_page_and_frees_the_device(engine, saved):
     session, task = look(engine, saved()), Task()
-    methods = tradeoff.sweep_methods(Offer(engine.vlm), ["random", "uniform"], make("random"))[0]
-    for progress in tradeoff.sweep(engine, session, methods, task):
+    methods = tradeoff_measure.sweep_methods(Offer(engine.vlm), ["random", "uniform"], make("random"))[0]
+    for progress in tradeoff_measure.sweep(engine, session, methods, task):
         if progress.points:
             task.set()
     assert progress.stage == "stopped"
@@ -332,16 +333,16 @@ def test_overlay_of_every_style_for_methods_with_and_without_scores(engine, save
 def test_methods_that_cannot_run_are_left_out_of_the_curves_with_the_reason(tiny_vlm):
     offer = Offer(tiny_vlm)
     offer.refused["divprune"] = "DivPrune needs a picture of a cat"
-    chosen, left_out = tradeoff.sweep_methods(offer, ["random", "divprune"], make("random"))
+    chosen, left_out = tradeoff_measure.sweep_methods(offer, ["random", "divprune"], make("random"))
     assert [method.name for method in chosen] == ["random"]
     assert left_out == ["DivPrune needs a picture of a cat"]
     with pytest.raises(ValueError, match=r"None of the ticked.*cat"):
-        tradeoff.sweep_methods(offer, ["divprune"], make("random"))
+        tradeoff_measure.sweep_methods(offer, ["divprune"], make("random"))
 
 
 def test_every_method_runs_in_one_sweep(engine, saved):
     session, method = look(engine, saved()), make("idpruner")
-    methods, left_out = tradeoff.sweep_methods(Offer(engine.vlm), list(METHODS), method)
-    *_, last = tradeoff.sweep(engine, session, methods, Task(), (0.25,))
+    methods, left_out = tradeoff_measure.sweep_methods(Offer(engine.vlm), list(METHODS), method)
+    *_, last = tradeoff_measure.sweep(engine, session, methods, Task(), (0.25,))
     assert last.stage == "done"
     assert {point.method for point in last.points} | set(left_out) >= set(METHODS)

@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 from app import export as exporting
-from app import export_files, export_views, tradeoff
+from app import export_files, export_views
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.examples import EXAMPLES
 from app.export import Archive, Step, Wanted, export
 from app.session import Forced
-from app.tradeoff import Measured
+from app.tradeoff import measure as tradeoff_measure
+from app.tradeoff.measure import Measured
 from pruning import draw
 from pruning.draw import STYLES
 from pruning.method import make
@@ -147,7 +148,7 @@ def test_figures_are_files_of_their_own_with_their_numbers(engine, saved):
     assert b"var(--" not in found["plane.svg"]  # colours of a file, not of a page
     assert "Hopkins" in "".join(root.itertext())
     assert Image.open(io.BytesIO(found["plane.png"])).size[0] >= 900
-    points, table = tradeoff.plane(engine, session, setting), rows(found["plane.csv"])
+    points, table = tradeoff_measure.plane(engine, session, setting), rows(found["plane.csv"])
     assert len(table) == len(points)
     for row, point in zip(table, points, strict=True):
         assert row["method"] == point.method
@@ -165,7 +166,7 @@ def test_a_statistic_that_is_not_defined_is_an_empty_field(engine, saved):
 def test_fidelity_curves_are_there_when_they_were_measured(engine, saved):
     session, setting = look(engine, saved()), keep("idpruner")
     methods = (setting.method, make("random"))
-    *_, swept = tradeoff.sweep(engine, session, methods, Task())
+    *_, swept = tradeoff_measure.sweep(engine, session, methods, Task())
     measured = Measured(session, methods, swept.points, swept.total)
     found = files(engine, wanted(session, setting, measured=measured))
     assert set(found) >= CURVES
@@ -186,7 +187,7 @@ def test_what_was_not_measured_is_left_out_and_said(engine, saved):
     assert not CURVES & set(none)
     assert "were not measured" in none["README.txt"].decode()
     other = replace(session, questions=("is there a circle?",))
-    *_, swept = tradeoff.sweep(engine, other, (setting.method,), Task())
+    *_, swept = tradeoff_measure.sweep(engine, other, (setting.method,), Task())
     stale = Measured(other, (setting.method,), swept.points, swept.total)
     found = files(engine, wanted(session, setting, measured=stale))
     assert not CURVES & set(found)

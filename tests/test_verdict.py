@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import batch, batch_views, compare, compare_views, export, facts, fewest, presenter, presenter_views, tradeoff
+from app import batch, batch_views, compare, compare_views, export, facts, fewest, presenter, presenter_views
 from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
@@ -21,6 +21,7 @@ from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.tradeoff import measure as tradeoff_measure
 from pruning.__main__ import main
 from pruning.commands import answer as command
 from pruning.commands.sweep import sweep as sweep_command
@@ -277,15 +278,15 @@ def test_an_empty_answer_does_not_keep_one_with_words(engine, saved, mute):
 def test_there_is_no_curve_of_nothing(engine, saved, mute):
     mute()
     session = look(engine, saved())
-    *_, last = tradeoff.sweep(engine, session, [make("random")], Task())
+    *_, last = tradeoff_measure.sweep(engine, session, [make("random")], Task())
     assert (last.stage, last.points) == ("empty", ())
-    points = tradeoff.plane(engine, session, SETTING)
+    points = tradeoff_measure.plane(engine, session, SETTING)
     assert facts.tradeoff(points, None, [NO_REFERENCE]).fidelity is None
     assert facts.tradeoff(points, (), []).fidelity == []
     stopped = Task()
     stopped.set()
     engine.cache.clear()
-    *_, last = tradeoff.sweep(engine, session, [make("random")], stopped)
+    *_, last = tradeoff_measure.sweep(engine, session, [make("random")], stopped)
     assert last.stage == "stopped", "nothing is known of the answer"
 
 

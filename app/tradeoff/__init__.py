@@ -1,0 +1,1 @@
+"""The trade-off: the plane and the fidelity curves."""
