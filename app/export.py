@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from app import facts, share
+from app import share
 from app.answers.reports import reports
+from app.api import results as api_results
 from app.canvas.overlays import view
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -76,7 +77,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     total = pieces + 4
     yield Step("settings and selection", 0, total)
     files["settings.json"] = text(_settings(engine, wanted))
-    files["selection.json"] = text(asdict(facts.selected(engine, session, setting)))
+    files["selection.json"] = text(asdict(api_results.selected(engine, session, setting)))
     if task.is_set():
         return
     yield Step("answers", 1, total)
@@ -85,7 +86,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         *_, last = reports(engine, session, setting, task)
         if last.stage == "stopped":
             return
-        told = asdict(facts.answered(session, setting, last))
+        told = asdict(api_results.answered(session, setting, last))
         files["answers.json"] = text(told | {"earlier": [asdict(turn) for turn in last.earlier]})
         first = (*(turn.full for turn in last.earlier), last.full.text)[0]
         if last.verdict is not None and last.verdict.why:
@@ -136,7 +137,7 @@ def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task
 def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:
     *swept, here = points
     best = {id(point) for point in front(swept)}
-    rows = [asdict(facts.point(p)) | {"on_front": id(p) in best, "here": p is here} for p in points]
+    rows = [asdict(api_results.point(p)) | {"on_front": id(p) in best, "here": p is here} for p in points]
     return figure("plane", tradeoff_measure.plane_chart(points, LIGHT)) | {"plane.csv": table(rows)}
 
 
@@ -168,12 +169,12 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]
     curves = wanted.curves
     return {
-        "method": setting.method.name, "knobs": facts.knobs(setting.method), "retention": setting.retention,
+        "method": setting.method.name, "knobs": api_results.knobs(setting.method), "retention": setting.retention,
         "per": setting.scope, "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
         "importance_weight": wanted.weights[0], "diversity_weight": wanted.weights[1], "overlay": wanted.style,
         "questions": list(session.questions), "example": example.name if example else None, "images": images,
         "link": link,
-        "curves": [{"method": m.name, "knobs": facts.knobs(m)} for m in curves.methods] if curves else [],
+        "curves": [{"method": m.name, "knobs": api_results.knobs(m)} for m in curves.methods] if curves else [],
         "model": {"id": engine.name, "title": vlm.title, "dtype": str(vlm.dtype).removeprefix("torch."),
                   "device": str(vlm.device), "parameters": vlm.model.num_parameters()},
         "versions": {assets.PROJECT: assets.version(),

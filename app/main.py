@@ -6,7 +6,7 @@ import signal
 import sys
 from dataclasses import replace
 
-from app import mcp
+from app.api import mcp
 from app.settings import NAME, Settings, parse
 from app.web import address, uploads
 from pruning import console

@@ -9,8 +9,8 @@ from starlette.middleware import Middleware
 
 from app.answers import reports
 from app.answers import views as answers_views
-from app.api import Api
-from app.api_page import endpoints
+from app.api.endpoints import Api
+from app.api.page import endpoints
 from app.batch_page import wire_batch
 from app.canvas import state as canvas_state
 from app.compare_page import wire_compare

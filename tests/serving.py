@@ -88,7 +88,7 @@ def models_of(shelf: Shelf, resources: Resources | None = None) -> Models:
 @contextmanager
 def serve(*vlms: Any, shelf: Shelf | None = None, **settings: Any) -> Iterator[Served]:
     """The page on a free port; `settings` beside what a test run needs."""
-    from app import mcp
+    from app.api import mcp
     from app.ui import build_demo, launch_options
 
     shelf = shelf or Shelf({vlm.model_id: vlm for vlm in vlms})

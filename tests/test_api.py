@@ -16,18 +16,18 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from pydantic import TypeAdapter
 
-from app import facts
-from app.api import ABOUT, COMMON, LATE, Api
+from app.api import results as api_results
+from app.api.endpoints import ABOUT, COMMON, LATE, Api
 from app.session import Session
 from pruning.inspection import Card
 from pruning.method import METHODS, make
 
 QUESTION = "what color is the star?"
 RESULTS = {
-    "/select": facts.Selected,
-    "/answer": facts.Answered,
-    "/pareto": facts.Tradeoff,
-    "/compare": facts.Compared,
+    "/select": api_results.Selected,
+    "/answer": api_results.Answered,
+    "/pareto": api_results.Tradeoff,
+    "/compare": api_results.Compared,
     "/inspect": Card,
 }
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,7 +73,7 @@ def test_endpoints_have_names_types_and_descriptions(client):
             assert parameter["type"] != {}, parameter["parameter_name"]
             assert parameter["python_type"]["description"] == ABOUT[parameter["parameter_name"]]
         (result,) = endpoint["returns"]
-        assert result["type"] == facts.schema(RESULTS[name])
+        assert result["type"] == api_results.schema(RESULTS[name])
         assert result["python_type"]["type"].startswith("dict(")
 
 

@@ -12,8 +12,8 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from app import mcp
-from app.api import ABOUT, Api
+from app.api import mcp
+from app.api.endpoints import ABOUT, Api
 from app.settings import Settings, parse
 from tests.serving import serve
 from tests.test_api import RESULTS

@@ -12,11 +12,12 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import batch, batch_views, compare, compare_views, export, facts, fewest, presenter, presenter_views
+from app import batch, batch_views, compare, compare_views, export, fewest, presenter, presenter_views
 from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
 from app.answers.verdicts import BADGES, SHORT
+from app.api import results as api_results
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -164,7 +165,7 @@ def test_a_report_of_two_empty_answers(engine, saved, mute, shown):
     assert '<span class="fidelity"' not in html
     assert html.count("no words") == 2
     assert "nothing to compare: ask another question" in html
-    told = asdict(facts.answered(session, SETTING, last))
+    told = asdict(api_results.answered(session, SETTING, last))
     assert (told["verdict"], told["agree"], told["fidelity"], told["pieces"]) == ("both_empty", None, None, [])
 
 
@@ -281,8 +282,8 @@ def test_there_is_no_curve_of_nothing(engine, saved, mute):
     *_, last = tradeoff_measure.sweep(engine, session, [make("random")], Task())
     assert (last.stage, last.points) == ("empty", ())
     points = tradeoff_measure.plane(engine, session, SETTING)
-    assert facts.tradeoff(points, None, [NO_REFERENCE]).fidelity is None
-    assert facts.tradeoff(points, (), []).fidelity == []
+    assert api_results.tradeoff(points, None, [NO_REFERENCE]).fidelity is None
+    assert api_results.tradeoff(points, (), []).fidelity == []
     stopped = Task()
     stopped.set()
     engine.cache.clear()

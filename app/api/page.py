@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from app import facts
-from app.api import ABOUT, Api
-from app.side_by_side import SCHEMA
+from app.api import results as api_results
+from app.api.compare import SCHEMA
+from app.api.endpoints import ABOUT, Api
 from app.web.events import PROGRAMS
 from app.web.gradio_patches import files_input, image_input
 from pruning.grids import SCOPES
@@ -57,7 +57,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             if name in EXAMPLES:
                 component.example_payload = functools.partial(EXAMPLES.get, name)
         for endpoint in (api.select, api.answer, api.pareto, api.compare, api.inspect):
-            result = _typed(gr.JSON(label="result"), facts.schema(endpoint.result))
+            result = _typed(gr.JSON(label="result"), api_results.schema(endpoint.result))
             about = {"api_name": endpoint.__name__, "api_description": endpoint.about}
             gr.Button().click(endpoint, [inputs[name] for name in endpoint.names], result, **about, **PROGRAMS)
 

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app import facts, side_by_side
 from app.answers import reports
+from app.api import compare as api_compare
+from app.api import results as api_results
 from app.canvas import state as canvas_state
 from app.engine.capabilities import Offer
 from app.engine.device import Task
@@ -98,23 +99,23 @@ class Api:
     def __init__(self, models: Models, board: Board) -> None:
         self.models, self.board = models, board
 
-    @endpoint(facts.Selected)
-    def select(self, call: Call) -> facts.Selected:
+    @endpoint(api_results.Selected)
+    def select(self, call: Call) -> api_results.Selected:
         """Which K of N visual tokens a pruning method keeps: pick order, ascending indices, merges, rectangles in
         pixels. Asks no language model.
         """
-        return facts.selected(call.engine, call.session, call.setting)
+        return api_results.selected(call.engine, call.session, call.setting)
 
-    @endpoint(facts.Answered)
-    def answer(self, call: Call) -> facts.Answered:
+    @endpoint(api_results.Answered)
+    def answer(self, call: Call) -> api_results.Answered:
         """The greedy answers with all N and with the K kept visual tokens, whether they agree, fidelity (0 to 1),
         prefill FLOPs, KV-cache bytes, and measured seconds to the first token.
         """
         *_, last = reports.reports(call.engine, call.session, call.setting, Task())
-        return facts.answered(call.session, call.setting, last)
+        return api_results.answered(call.session, call.setting, last)
 
-    @endpoint(facts.Tradeoff, "methods")
-    def pareto(self, call: Call, methods: Sequence[str] | None) -> facts.Tradeoff:
+    @endpoint(api_results.Tradeoff, "methods")
+    def pareto(self, call: Call, methods: Sequence[str] | None) -> api_results.Tradeoff:
         """The plane of importance retention I(S) against the Hopkins statistic H(S) at this budget with its front, and
         the fidelity curves (fidelity 0 to 1 at nine retention ratios) of the methods that are named.
         """
@@ -128,15 +129,15 @@ class Api:
                 curves = progress.points
             if progress.stage == "empty":
                 curves, left_out = None, [*left_out, NO_REFERENCE]
-        return facts.tradeoff(points, curves, left_out)
+        return api_results.tradeoff(points, curves, left_out)
 
-    @endpoint(facts.Compared, "others")
-    def compare(self, call: Call, others: Any) -> facts.Compared:
+    @endpoint(api_results.Compared, "others")
+    def compare(self, call: Call, others: Any) -> api_results.Compared:
         """Up to four settings on the same images and question: of each both answers, agreement, fidelity (0 to 1),
         costs and times as `answer` gives them; and the overlap (IoU, 0 to 1) of every two kept sets.
         """
-        settings = [call.setting, *side_by_side.others(self.board, call.offer, call.setting, others)]
-        return side_by_side.compared(call.engine, call.offer, call.session, settings)
+        settings = [call.setting, *api_compare.others(self.board, call.offer, call.setting, others)]
+        return api_compare.compared(call.engine, call.offer, call.session, settings)
 
     @endpoint(Card, "token")
     def inspect(self, call: Call, token: object) -> Card:

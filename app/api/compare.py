@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from app import facts
+from app.api import results as api_results
 from app.compare import MOST, Results, compare, overlap
 from app.engine.capabilities import Offer
 from app.engine.device import Task
@@ -52,7 +52,7 @@ def others(board: Board, offer: Offer, first: Setting, given: Any) -> list[Setti
     return found
 
 
-def compared(engine: Engine, offer: Offer, session: Session, settings: Sequence[Setting]) -> facts.Compared:
+def compared(engine: Engine, offer: Offer, session: Session, settings: Sequence[Setting]) -> api_results.Compared:
     """Raises ValueError that names the first setting which cannot be measured, and why."""
     *_, last = compare(engine, offer, session, settings, Results(), Task())
     rows = [row for setting in settings if (row := last.results.of(setting)) is not None]
@@ -60,9 +60,11 @@ def compared(engine: Engine, offer: Offer, session: Session, settings: Sequence[
     for place, row in enumerate(rows):
         if row.report is None:
             raise ValueError(f"{'the first setting' if not place else f'others[{place - 1}]'}: {row.problem}")
-        answered.append(facts.answered(session, row.setting, row.report))
+        answered.append(api_results.answered(session, row.setting, row.report))
     overlaps = [[overlap(row, other) for other in rows] for row in rows]
-    return facts.Compared(answered, [[0.0 if found is None else found.iou for found in line] for line in overlaps])
+    return api_results.Compared(
+        answered, [[0.0 if found is None else found.iou for found in line] for line in overlaps]
+    )
 
 
 def _other(board: Board, offer: Offer, first: Setting, entry: Any) -> Setting:

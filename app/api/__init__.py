@@ -1,0 +1,1 @@
+"""The named endpoints: what programs and MCP clients call."""
