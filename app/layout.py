@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from app import views
-from app.batch_page import BatchPage, place_batch
+from app.batch.page import BatchPage, place_batch
 from app.canvas import page as canvas_page
 from app.canvas import views as canvas_views
 from app.compare_page import ComparePage, place_compare

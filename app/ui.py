@@ -11,7 +11,7 @@ from app.answers import reports
 from app.answers import views as answers_views
 from app.api.endpoints import Api
 from app.api.page import endpoints
-from app.batch_page import wire_batch
+from app.batch.page import wire_batch
 from app.canvas import state as canvas_state
 from app.compare_page import wire_compare
 from app.engine import remote

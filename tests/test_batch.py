@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from app import batch, batch_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.batching import _packs, answer_all
-from app.batch import MOST, Item, Skipped, opened, run, summary
+from app.batch import run as batch_run
+from app.batch import views as batch_views
+from app.batch.run import MOST, Item, Skipped, opened, run, summary
 from app.engine import remote
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine
@@ -240,7 +241,7 @@ def test_the_summary_by_hand(engine, saved):
 
 def test_remaining_time_follows_the_pace(engine, saved):
     items = (*measured(engine, saved)[:2], *(Item("x", look(engine, saved())) for _ in range(4)))
-    running = batch.Batch(items, (), 3.0)
+    running = batch_run.Batch(items, (), 3.0)
     assert running.remaining_s == pytest.approx(6.0)
     assert "about 6 s left" in batch_views.progress(running)
     assert replace(running, items=items[2:]).remaining_s is None
@@ -249,7 +250,7 @@ def test_remaining_time_follows_the_pace(engine, saved):
 
 def test_names_of_files_are_never_markup(engine, saved):
     item = replace(measured(engine, saved)[0], name='<img src=x>"${1}.png')
-    running = batch.Batch((replace(item, problem="<b>bad</b>"),), (), 1.0)
+    running = batch_run.Batch((replace(item, problem="<b>bad</b>"),), (), 1.0)
     html = batch_views.card(item, None) + batch_views.totals([item])
     html += batch_views.progress(running, [Skipped(item.name, "<i>no</i>")])
     assert "<img" not in html

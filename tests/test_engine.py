@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from app import batch
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
+from app.batch import run as batch_run
 from app.canvas.overlays import overlays
 from app.engine.capabilities import Offer
 from app.engine.device import DeviceFullError, Task
@@ -221,7 +221,7 @@ def test_a_model_that_gives_no_numbers_gets_no_verdict(engine, saved, monkeypatc
     assert seen
     assert all(report.agree is None and report.fidelity is None for report in seen)
     assert bool(seen[-1].full.text) == bool(after)
-    *_, last = batch.run(engine, [batch.Item("one", session)], setting, Task())
+    *_, last = batch_run.run(engine, [batch_run.Item("one", session)], setting, Task())
     assert (last.stage, last.items[0].verdict, last.items[0].fidelity) == ("done", None, None)
     assert "NaN or infinite" in last.items[0].problem
 

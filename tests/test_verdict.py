@@ -12,12 +12,14 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import batch, batch_views, compare, compare_views, export, fewest, presenter, presenter_views
+from app import compare, compare_views, export, fewest, presenter, presenter_views
 from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
 from app.answers.verdicts import BADGES, SHORT
 from app.api import results as api_results
+from app.batch import run as batch_run
+from app.batch import views as batch_views
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -235,28 +237,28 @@ def test_compared_settings_have_no_verdict(engine, saved, mute):
 
 def test_a_batch_counts_only_what_can_be_compared(engine, saved, mute):
     paths = [saved(seed) for seed in range(3)]
-    items, _ = batch.opened(engine.resources.pictures, paths, look(engine, paths[0]))
-    *_, spoken = batch.run(engine, items[:1], SETTING, Task())
+    items, _ = batch_run.opened(engine.resources.pictures, paths, look(engine, paths[0]))
+    *_, spoken = batch_run.run(engine, items[:1], SETTING, Task())
     mute()
-    *_, last = batch.run(engine, items, SETTING, Task())
+    *_, last = batch_run.run(engine, items, SETTING, Task())
     assert (last.stage, last.done) == ("done", 3)
     assert [item.empty for item in last.items] == [False, True, True]
-    assert batch.summary(last.items) == batch.summary(spoken.items)
+    assert batch_run.summary(last.items) == batch_run.summary(spoken.items)
     told = batch_views.totals(last.items)
     assert "of 1 <small>" in told
     assert f"Not counted: 2 of 3 images. {NO_REFERENCE}" in told
     assert "∅ No words" in batch_views.card(last.items[1], None)
     assert "fidelity" not in batch_views.card(last.items[1], None)
-    assert batch.summary(last.items[1:]) is None
+    assert batch_run.summary(last.items[1:]) is None
     assert "<dl" not in batch_views.totals(last.items[1:])
     assert "Not counted: 2 of 2 images" in batch_views.totals(last.items[1:])
 
 
 def test_a_batch_counts_what_pruning_silenced(engine, saved, mute):
     mute(full=False)
-    items, _ = batch.opened(engine.resources.pictures, [saved()], look(engine, saved()))
-    *_, last = batch.run(engine, items, SETTING, Task())
-    found = batch.summary(last.items)
+    items, _ = batch_run.opened(engine.resources.pictures, [saved()], look(engine, saved()))
+    *_, last = batch_run.run(engine, items, SETTING, Task())
+    found = batch_run.summary(last.items)
     assert (found.images, found.agree) == (1, 0)
     assert "≠ No words" in batch_views.card(last.items[0], None)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.answers.verdicts import answer, badge
-from app.batch import MOST, Batch, Item, Skipped, summary
+from app.batch.run import MOST, Batch, Item, Skipped, summary
 from app.canvas.overlays import Overlay
 from app.session import Session, Setting
 from app.web.html import NONE, duration, notice, seconds, text, waiting

@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from app import batch, batch_views
+from app.batch import run as batch_run
+from app.batch import views as batch_views
 from app.canvas import overlays
 from app.canvas.state import fitting
 from app.engine.capabilities import Offer
@@ -42,14 +43,14 @@ def place_batch() -> BatchPage:
     """The tab with all of it, inside the tabs that are open."""
     small: dict[str, Any] = {"size": "sm", "min_width": 0}
     with gr.Tab("Many images", id="batch"), gr.Column(elem_id="batch"):
-        files = files_input(label=f"Images, up to {batch.MOST}", height=150, elem_id="batch-files")
+        files = files_input(label=f"Images, up to {batch_run.MOST}", height=150, elem_id="batch-files")
         with gr.Row(elem_classes="view-tools"):
             run = gr.Button("Run present setting on all", variant="primary", **small, elem_id="batch-run")
             stop = gr.Button("Stop", **small, elem_id="batch-stop")
         about, progress = html("", "batch-about"), html(batch_views.progress(None), "batch-progress")
         totals = html("", "batch-totals")
         with gr.Row(elem_id="batch-cards"):
-            cards = [html("", f"batch-card-{place}") for place in range(batch.MOST)]
+            cards = [html("", f"batch-card-{place}") for place in range(batch_run.MOST)]
     return BatchPage(files, run, stop, about, progress, totals, cards)
 
 
@@ -73,24 +74,24 @@ class BatchEvents:
         """Ask the present question about every image, under the present setting."""
         resources, page = self.models.resources, self.page
         task = resources.tasks.begin(owner(request), TASK)
-        last: batch.Batch | None = None
-        skipped: Sequence[batch.Skipped] = ()
+        last: batch_run.Batch | None = None
+        skipped: Sequence[batch_run.Skipped] = ()
         shots: dict[int, overlays.Overlay | None] = {}
 
         def work() -> Iterator[Updates]:
             nonlocal last, skipped
             with self.models.use(session.model, owner(request)) as (engine, offer):
                 setting = self.present(offer, session, settings)
-                items, skipped = batch.opened(resources.pictures, paths, session)
+                items, skipped = batch_run.opened(resources.pictures, paths, session)
                 cleared = {card: "" for card in page.cards}
                 yield {page.about: batch_views.about(session, setting), page.totals: "", **cleared}
-                for last in batch.run(engine, items, setting, task):
+                for last in batch_run.run(engine, items, setting, task):
                     for place in last.fresh:
                         shots[place] = _painted(engine, last.items[place], setting)
                     running = last.stage == "running"
                     yield news(last, last.fresh) if running else ended(batch_views.progress(last, skipped))
 
-        def news(step: batch.Batch, places: Iterable[int], over: bool = False) -> Updates:
+        def news(step: batch_run.Batch, places: Iterable[int], over: bool = False) -> Updates:
             cards = {page.cards[at]: batch_views.card(step.items[at], shots.get(at), over) for at in places}
             progress, totals = batch_views.progress(step, skipped), batch_views.totals(step.items)
             return {page.progress: progress, **cards, page.totals: totals}
@@ -112,7 +113,7 @@ class BatchEvents:
         self.models.resources.tasks.stop(owner(request), TASK)
 
 
-def _painted(engine: Engine, item: batch.Item, setting: Setting) -> overlays.Overlay | None:
+def _painted(engine: Engine, item: batch_run.Item, setting: Setting) -> overlays.Overlay | None:
     if item.problem or not item.n:
         return None
     (painted,) = overlays.overlays(engine, item.session, fitting(item.session, setting), "dimmed")

@@ -1,0 +1,1 @@
+"""Many images: one setting over all of them."""
