@@ -12,7 +12,7 @@ from app import views
 from app.batch.page import BatchPage, place_batch
 from app.canvas import page as canvas_page
 from app.canvas import views as canvas_views
-from app.compare_page import ComparePage, place_compare
+from app.compare.page import ComparePage, place_compare
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
 from app.examples import EXAMPLES

@@ -13,7 +13,7 @@ from app.api.endpoints import Api
 from app.api.page import endpoints
 from app.batch.page import wire_batch
 from app.canvas import state as canvas_state
-from app.compare_page import wire_compare
+from app.compare.page import wire_compare
 from app.engine import remote
 from app.engine.capabilities import Offer
 from app.engine.device import Task

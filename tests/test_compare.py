@@ -10,13 +10,13 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from app import compare_views
 from app.answers.answering import Asked, answers
 from app.answers.reports import Report, Side, reports
 from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
 from app.canvas.state import fitting
-from app.compare import EMPTY, Results, Row, Step, compare, overlap, put, remove, rows, topic
+from app.compare import views as compare_views
+from app.compare.run import EMPTY, Results, Row, Step, compare, overlap, put, remove, rows, topic
 from app.engine import remote
 from app.engine.capabilities import Offer
 from app.engine.device import Task

@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import compare, compare_views, export, fewest, presenter, presenter_views
+from app import export, fewest, presenter, presenter_views
 from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
@@ -20,6 +20,8 @@ from app.answers.verdicts import BADGES, SHORT
 from app.api import results as api_results
 from app.batch import run as batch_run
 from app.batch import views as batch_views
+from app.compare import run as compare_run
+from app.compare import views as compare_views
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -222,7 +224,7 @@ def test_closeness_itself_refuses(engine, saved, mute):
 def test_compared_settings_have_no_verdict(engine, saved, mute):
     mute()
     session, others = look(engine, saved()), [SETTING, keep("random", 0.25)]
-    *_, last = compare.compare(engine, Offer(engine.vlm), session, others, compare.Results(), Task())
+    *_, last = compare_run.compare(engine, Offer(engine.vlm), session, others, compare_run.Results(), Task())
     assert last.stage == "done"
     rows = [last.results.of(setting) for setting in others]
     html = "".join(map(compare_views.body, rows)) + compare_views.table(rows)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.api import results as api_results
-from app.compare import MOST, Results, compare, overlap
+from app.compare.run import MOST, Results, compare, overlap
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine

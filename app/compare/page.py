@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from app import compare_views
 from app.canvas import overlays
 from app.canvas.state import fitting
-from app.compare import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, put, remove, rows, topic
+from app.compare import views as compare_views
+from app.compare.run import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, put, remove, rows, topic
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
 from app.model_pool.pool import Models

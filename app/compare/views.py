@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from app.answers.reports import Report
 from app.answers.verdicts import NO_WORDS, SHORT, answer, badge
 from app.canvas.overlays import Overlay
-from app.compare import LETTERS, Row, Slots, Step, overlap
+from app.compare.run import LETTERS, Row, Slots, Step, overlap
 from app.session import Setting
 from app.web.html import NONE, duration, notice, quantity, seconds, text, waiting
 from app.web.wording import details, share, title

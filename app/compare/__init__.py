@@ -1,0 +1,1 @@
+"""Compare: up to four settings side by side."""
