@@ -16,9 +16,9 @@ from app.compare.page import ComparePage, place_compare
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
 from app.examples import EXAMPLES
-from app.fewest_page import FewestPage, place_fewest
 from app.menus import about_model, header
 from app.session import Session
+from app.smallest_budget.page import FewestPage, place_fewest
 from app.tradeoff import views as tradeoff_views
 from app.web import theme
 from app.web.controls import Board

@@ -20,7 +20,6 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.examples import EXAMPLES, FOLDER
 from app.export_page import place_export, wire_export
-from app.fewest_page import wire_fewest
 from app.handlers import Handlers
 from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
@@ -30,6 +29,7 @@ from app.presenter_page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share_page import place_share, wire_share
+from app.smallest_budget.page import wire_fewest
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.web import address, theme

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from app import fewest_views
 from app.answers.answering import Asked, answers
 from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from app.fewest import Search, Try, fewest_lambda, fewest_tokens
 from app.session import Forced, Session, Setting
+from app.smallest_budget import views as smallest_budget_views
+from app.smallest_budget.search import Search, Try, fewest_lambda, fewest_tokens
 from app.web import updates
 from pruning.budget import keep_count, retention_of
 from pruning.method import make
@@ -34,7 +34,7 @@ def threshold(monkeypatch):
 
     A method without λ counts as λ None. Returns the list of (tokens, question) that are asked.
     """
-    from app import fewest
+    from app.smallest_budget import search as smallest_budget_search
     from pruning.models import Answer
 
     def set_to(needs):
@@ -49,7 +49,7 @@ def threshold(monkeypatch):
             least = 0 if what.selection is None else needs(what)
             yield Answer("same" if kept >= least else "other", (1,) if kept >= least else (2,), 0, 0, 9, True, False)
 
-        monkeypatch.setattr(fewest, "answers", answer)
+        monkeypatch.setattr(smallest_budget_search, "answers", answer)
         return asked
 
     return set_to
@@ -133,7 +133,7 @@ def test_stopped_before_anything_is_known(engine, saved):
     task.set()
     *_, last = fewest_tokens(engine, look(engine, saved()), keep("random"), task)
     assert (last.stage, last.best) == ("stopped", None)
-    assert "Nothing is known" in fewest_views.search(last)
+    assert "Nothing is known" in smallest_budget_views.search(last)
 
 
 def test_every_turn_of_a_conversation_has_to_stay(engine, saved, threshold):
@@ -146,11 +146,13 @@ def test_every_turn_of_a_conversation_has_to_stay(engine, saved, threshold):
 
 
 def test_history_is_what_was_answered_with_all_tokens(engine, saved, monkeypatch):
-    from app import fewest
+    from app.smallest_budget import search as smallest_budget_search
 
     seen = []
-    real = fewest.answers
-    monkeypatch.setattr(fewest, "answers", lambda engine, what, task: seen.append(what) or real(engine, what, task))
+    real = smallest_budget_search.answers
+    monkeypatch.setattr(
+        smallest_budget_search, "answers", lambda engine, what, task: seen.append(what) or real(engine, what, task)
+    )
     session = look(engine, saved(), questions=("what is it?", "and now?"))
     next(step for step in fewest_tokens(engine, session, keep("random"), Task()) if step.tried)
     *_, first = real(engine, seen[0], Task())
@@ -186,16 +188,16 @@ def test_patches_forced_out_may_leave_nothing_that_keeps_the_answer(engine, save
 def test_the_line_names_tokens_share_answer_and_every_try():
     tried = (Try(0.5, 64, True), Try(0.5, 8, True), Try(0.5, 3, False))
     found = Search(keep("idpruner"), 8, 64, 7, tried, 3, 0, 1.0, 0, "<b>red</b>", "done")
-    html = fewest_views.search(found)
+    html = smallest_budget_views.search(found)
     words = re.sub("<[^>]*>", "", html)
     assert "8 of 64 tokens (12.5 %) keep “&lt;b&gt;red&lt;/b&gt;”, 7 do not" in words
     assert "64 ✓8 ✓3 ✗" in words
     assert 'title="3 tokens: another answer"' in html
     assert "<b>red" not in html
-    over = fewest_views.search(replace(found, lambdas=21, done=9, stage="stopped"))
+    over = smallest_budget_views.search(replace(found, lambdas=21, done=9, stage="stopped"))
     assert "Stopped" in over
     assert "9 of 21 values of λ" in over
-    assert fewest_views.search(None) == ""
+    assert smallest_budget_views.search(None) == ""
 
 
 @pytest.mark.parametrize(

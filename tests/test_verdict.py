@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import export, fewest, presenter, presenter_views
+from app import export, presenter, presenter_views
 from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
@@ -26,6 +26,7 @@ from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.smallest_budget import search as smallest_budget_search
 from app.tradeoff import measure as tradeoff_measure
 from pruning.__main__ import main
 from pruning.commands import answer as command
@@ -265,7 +266,7 @@ def test_a_batch_counts_what_pruning_silenced(engine, saved, mute):
     assert "≠ No words" in batch_views.card(last.items[0], None)
 
 
-@pytest.mark.parametrize("search", [fewest.fewest_tokens, fewest.fewest_lambda])
+@pytest.mark.parametrize("search", [smallest_budget_search.fewest_tokens, smallest_budget_search.fewest_lambda])
 def test_no_number_of_tokens_keeps_an_answer_that_is_none(engine, saved, mute, search):
     mute()
     with pytest.raises(ValueError, match=f"^{NO_REFERENCE}$"):
@@ -276,7 +277,7 @@ def test_no_number_of_tokens_keeps_an_answer_that_is_none(engine, saved, mute, s
 
 def test_an_empty_answer_does_not_keep_one_with_words(engine, saved, mute):
     mute(full=False)
-    *_, last = fewest.fewest_tokens(engine, look(engine, saved()), SETTING, Task())
+    *_, last = smallest_budget_search.fewest_tokens(engine, look(engine, saved()), SETTING, Task())
     assert last.tokens == last.n
 
 

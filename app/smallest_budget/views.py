@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.fewest import Search, Try
+from app.smallest_budget.search import Search, Try
 from app.web.html import duration, notice, text, waiting
 from app.web.wording import share, title
 

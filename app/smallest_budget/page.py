@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from app import fewest_views
 from app.engine.capabilities import Offer
-from app.fewest import Search, fewest_lambda, fewest_tokens
 from app.model_pool.pool import Models
 from app.session import Session, Setting
+from app.smallest_budget import views as smallest_budget_views
+from app.smallest_budget.search import Search, fewest_lambda, fewest_tokens
 from app.web import updates
 from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
@@ -93,7 +93,7 @@ class FewestEvents:
             with self.models.use(session.model, owner(request)) as (engine, offer):
                 setting = self.present(offer, session, settings)
                 for last in find(engine, session, setting, task):
-                    yield fewest_views.search(last), *STILL
+                    yield smallest_budget_views.search(last), *STILL
             if last is not None and last.best is not None:
                 yield found(last, last.best, setting)
 
@@ -101,11 +101,11 @@ class FewestEvents:
             value, weights = lambda_of(best.method), STILL[1:]
             if value is not None and value != lambda_of(setting.method):
                 weights = (round(value, 6), round(1 - value, 6))
-            return fewest_views.search(search), updates.retention(best.retention), *weights
+            return smallest_budget_views.search(search), updates.retention(best.retention), *weights
 
         shown = Shown(
-            waiting=lambda place: (fewest_views.search(last, place), *STILL),
-            stopped=lambda: (fewest_views.stopped(last), *STILL),
-            failed=lambda problem: (fewest_views.search(last, problem=problem), *STILL),
+            waiting=lambda place: (smallest_budget_views.search(last, place), *STILL),
+            stopped=lambda: (smallest_budget_views.stopped(last), *STILL),
+            failed=lambda problem: (smallest_budget_views.search(last, problem=problem), *STILL),
         )
         yield from stream(task, resources.long_work, work, shown)

@@ -1,0 +1,1 @@
+"""The fewest tokens that keep an answer."""
