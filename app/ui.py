@@ -19,7 +19,7 @@ from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.examples import EXAMPLES, FOLDER
-from app.export_page import place_export, wire_export
+from app.export.page import place_export, wire_export
 from app.handlers import Handlers
 from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout

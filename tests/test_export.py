@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import export as exporting
-from app import export_files, export_views
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.examples import EXAMPLES
-from app.export import Archive, Step, Wanted, export
+from app.export import archive as exporting
+from app.export import files as export_files
+from app.export import page as export_page
+from app.export.archive import Archive, Step, Wanted, export
 from app.session import Forced
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
@@ -269,9 +270,9 @@ def test_numbers_that_json_lacks_are_refused():
 
 
 def test_the_panel_escapes_what_it_shows():
-    assert "&lt;b&gt;" in export_views.progress(Step("<b>", 1, 3))
-    assert "&lt;b&gt;" in export_views.stopped("<b>")
-    told = export_views.done(Archive(b"12345", ("README.txt", "a<b.png")))
+    assert "&lt;b&gt;" in export_page.progress(Step("<b>", 1, 3))
+    assert "&lt;b&gt;" in export_page.stopped("<b>")
+    told = export_page.done(Archive(b"12345", ("README.txt", "a<b.png")))
     assert "2 files, 5 B" in told
     assert "a&lt;b.png" in told
 

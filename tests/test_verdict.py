@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import export, presenter, presenter_views
+from app import presenter, presenter_views
 from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
@@ -26,6 +26,7 @@ from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.export import archive as export_archive
 from app.smallest_budget import search as smallest_budget_search
 from app.tradeoff import measure as tradeoff_measure
 from pruning.__main__ import main
@@ -313,8 +314,8 @@ def test_the_presenter_says_it_and_why_there_is_no_curve(engine, saved, mute):
 @pytest.mark.parametrize("questions", [("what?",), ("what?", "and then?")])
 def test_the_export_says_why_figures_are_missing(engine, saved, mute, questions):
     mute()
-    wanted = export.Wanted(look(engine, saved(), questions=questions), SETTING, (0.5, 0.5), "dimmed")
-    *_, archive = export.export(engine, wanted, Task())
+    wanted = export_archive.Wanted(look(engine, saved(), questions=questions), SETTING, (0.5, 0.5), "dimmed")
+    *_, archive = export_archive.export(engine, wanted, Task())
     with zipfile.ZipFile(io.BytesIO(archive.data)) as packed:
         told = json.loads(packed.read("answers.json"))
         readme = packed.read("README.txt").decode()

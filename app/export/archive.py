@@ -18,7 +18,7 @@ from app.api import results as api_results
 from app.canvas.overlays import view
 from app.engine.device import Task
 from app.engine.engine import Engine
-from app.export_files import figure, packed, readme, table, text
+from app.export.files import figure, packed, readme, table, text
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured

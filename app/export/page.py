@@ -11,14 +11,14 @@ from typing import Any
 
 import gradio as gr
 
-from app import export_views
-from app.export import NAME, Archive, Step, Wanted, export
+from app.export.archive import NAME, Archive, Step, Wanted, export
 from app.handlers import Handlers
 from app.layout import Page
 from app.session import Session
 from app.tradeoff.measure import Measured
 from app.web.errors import owner
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED, html
+from app.web.html import notice, size, text, waiting
 from app.web.streams import Shown, stream
 
 KIND = "export"  # of its tasks
@@ -79,16 +79,16 @@ class Exporting:
                 wanted = Wanted(session, setting, (importance, diversity), style, measured)
                 for item in export(engine, wanted, task):
                     if isinstance(item, Archive):
-                        yield export_views.done(item), gone, gr.update(value=self._kept(item), visible=True)
+                        yield done(item), gone, gr.update(value=self._kept(item), visible=True)
                         return
                     last = item
-                    yield export_views.progress(item), stopping, gone
-            yield export_views.stopped(), gone, gone
+                    yield progress(item), stopping, gone
+            yield stopped(), gone, gone
 
         shown = Shown(
-            waiting=lambda place: (export_views.progress(last, place), stopping, gone),
-            stopped=lambda: (export_views.stopped(), gone, gone),
-            failed=lambda problem: (export_views.stopped(problem), gone, gone),
+            waiting=lambda place: (progress(last, place), stopping, gone),
+            stopped=lambda: (stopped(), gone, gone),
+            failed=lambda problem: (stopped(problem), gone, gone),
         )
         with suppress(gr.Error):  # the panel tells
             yield from stream(task, models.resources.long_work, work, shown)
@@ -102,3 +102,27 @@ class Exporting:
         place.mkdir(parents=True)
         (place / NAME).write_bytes(archive.data)
         return str(place / NAME)
+
+
+TITLE = "<h2>Export</h2>"
+
+
+def progress(step: Step | None, place: int = 0) -> str:
+    """A bar and what is made now. place: in the line where it waits now, 0 = it does not."""
+    if step is None:
+        return f'{TITLE}<p class="progress" role="status">{waiting(place)}</p>'
+    bar = f'<progress max="{step.total}" value="{step.done}" aria-label="Pieces of the export"></progress>'
+    words = waiting(place) if place else f"{text(step.doing)} …"
+    return f'{TITLE}<p class="progress" role="status">{bar}<span>{words}</span></p>'
+
+
+def done(archive: Archive) -> str:
+    """How many files in how many bytes, and which."""
+    names = "".join(f"<li>{text(name)}</li>" for name in archive.names)
+    told = f"{len(archive.names)} files, {size(len(archive.data))}. The server keeps it for about an hour."
+    return f'{TITLE}<p role="status">{text(told)}</p><ul>{names}</ul>'
+
+
+def stopped(why: str = "") -> str:
+    """Nothing is there to download; why, where it was not the visitor's own wish."""
+    return TITLE + (notice(why, "warn") if why else '<p role="status">Stopped.</p>')

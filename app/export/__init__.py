@@ -1,0 +1,1 @@
+"""Everything that a visitor sees, as one ZIP."""
