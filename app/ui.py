@@ -25,7 +25,7 @@ from app.image_handlers import ImageHandlers
 from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
 from app.menus import Menus
 from app.model_pool.pool import Models
-from app.presenter_page import place_presenter, wire_presenter
+from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share_page import place_share, wire_share

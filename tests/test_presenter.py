@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from app import presenter, presenter_views
 from app.answers.reports import Report, Side, reports
 from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.examples import EXAMPLES
-from app.presenter import Slide, Wish
+from app.presenter import slides as presenter_slides
+from app.presenter import views as presenter_views
+from app.presenter.slides import Slide, Wish
 from app.session import Session, Setting
 from pruning.method import make
 from pruning.verdict import Verdict
@@ -32,22 +33,22 @@ def engine(tiny_vlm):
 )  # fmt: skip
 def test_a_wish_of_the_wrong_kind_is_refused(told):
     with pytest.raises(ValueError, match="whole numbers"):
-        presenter.wish(told)
+        presenter_slides.wish(told)
 
 
 def test_a_wish_is_what_the_view_said():
     told = {"turn": 3, "place": 2, "retention": 0.1, "curves": True, "held": ["a"]}
-    assert presenter.wish(told) == Wish(3, 2, 0.1, True, ("a",))
-    assert presenter.wish({"turn": 1, "place": None, "retention": None, "curves": False}) == Wish(1)
+    assert presenter_slides.wish(told) == Wish(3, 2, 0.1, True, ("a",))
+    assert presenter_slides.wish({"turn": 1, "place": None, "retention": None, "curves": False}) == Wish(1)
 
 
 def test_slides_go_round_the_examples_and_keep_what_was_asked(engine):
     pictures = engine.resources.pictures
     session = look(engine, EXAMPLES[2].path, questions=("is there a ring?", "which one?"))
-    slides = [presenter.slide(pictures, session, place) for place in range(-1, 7)]
+    slides = [presenter_slides.slide(pictures, session, place) for place in range(-1, 7)]
     assert [slide.place for slide in slides] == [5, 0, 1, 2, 3, 4, 5, 0]
     assert [slide.title for slide in slides[1:7]] == [example.title for example in EXAMPLES]
-    assert presenter.slide(pictures, session, None) == slides[3]
+    assert presenter_slides.slide(pictures, session, None) == slides[3]
     assert slides[3].session is session
     others = [slide.session for slide in (*slides[1:3], *slides[4:7])]
     wanted = [example for i, example in enumerate(EXAMPLES) if i != 2]
@@ -58,16 +59,16 @@ def test_slides_go_round_the_examples_and_keep_what_was_asked(engine):
 
 def test_an_image_of_her_own_is_a_slide_before_the_examples(engine, saved):
     session = look(engine, saved(1), EXAMPLES[0].path)
-    first = presenter.slide(engine.resources.pictures, session, None)
-    assert first == Slide(presenter.OWN, 0, len(EXAMPLES) + 1, session)
-    assert presenter.slide(engine.resources.pictures, session, 1).title == EXAMPLES[0].title
-    assert presenter.slide(engine.resources.pictures, session, len(EXAMPLES)).title == EXAMPLES[-1].title
-    assert presenter.slide(engine.resources.pictures, session, len(EXAMPLES) + 1) == first
+    first = presenter_slides.slide(engine.resources.pictures, session, None)
+    assert first == Slide(presenter_slides.OWN, 0, len(EXAMPLES) + 1, session)
+    assert presenter_slides.slide(engine.resources.pictures, session, 1).title == EXAMPLES[0].title
+    assert presenter_slides.slide(engine.resources.pictures, session, len(EXAMPLES)).title == EXAMPLES[-1].title
+    assert presenter_slides.slide(engine.resources.pictures, session, len(EXAMPLES) + 1) == first
 
 
 def told_of(engine: Engine, session: Session, setting: Setting, wish: Wish, task: Task) -> list[dict]:
-    slide = presenter.slide(engine.resources.pictures, session, wish.place)
-    return list(presenter.news(engine, Offer(engine.vlm), slide, setting, wish, ("idpruner", "random"), task))
+    slide = presenter_slides.slide(engine.resources.pictures, session, wish.place)
+    return list(presenter_slides.news(engine, Offer(engine.vlm), slide, setting, wish, ("idpruner", "random"), task))
 
 
 def test_news_are_the_pages_own_results(engine, saved):
@@ -98,8 +99,10 @@ def test_news_with_curves_end_with_them(engine, saved):
 
 def test_a_stopped_slide_ends_at_once(engine, saved):
     session, task = look(engine, saved(3)), Task()
-    slide = presenter.slide(engine.resources.pictures, session, None)
-    news = presenter.news(engine, Offer(engine.vlm), slide, keep("random"), Wish(1, curves=True), ("random",), task)
+    slide = presenter_slides.slide(engine.resources.pictures, session, None)
+    news = presenter_slides.news(
+        engine, Offer(engine.vlm), slide, keep("random"), Wish(1, curves=True), ("random",), task
+    )
     next(news)
     task.set()
     left = list(news)

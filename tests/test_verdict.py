@@ -12,7 +12,6 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from app import presenter, presenter_views
 from app.answers import views as answers_views
 from app.answers.answering import Asked, answers, closeness
 from app.answers.reports import Exchange, Report, reports
@@ -27,6 +26,8 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.export import archive as export_archive
+from app.presenter import slides as presenter_slides
+from app.presenter import views as presenter_views
 from app.smallest_budget import search as smallest_budget_search
 from app.tradeoff import measure as tradeoff_measure
 from pruning.__main__ import main
@@ -300,9 +301,9 @@ def test_there_is_no_curve_of_nothing(engine, saved, mute):
 def test_the_presenter_says_it_and_why_there_is_no_curve(engine, saved, mute):
     mute()
     session = look(engine, saved())
-    slide = presenter.slide(engine.resources.pictures, session, None)
-    offer, wish = Offer(engine.vlm), presenter.Wish(1, curves=True)
-    news = list(presenter.news(engine, offer, slide, SETTING, wish, ("random",), Task()))
+    slide = presenter_slides.slide(engine.resources.pictures, session, None)
+    offer, wish = Offer(engine.vlm), presenter_slides.Wish(1, curves=True)
+    news = list(presenter_slides.news(engine, offer, slide, SETTING, wish, ("random",), Task()))
     told = [piece["told"] for piece in news if "told" in piece][-1]
     assert (told["verdict"], told["verdict_words"]) == BADGES[Verdict.BOTH_EMPTY]
     assert told["verdict_why"] == Verdict.BOTH_EMPTY.why

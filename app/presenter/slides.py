@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import presenter_views
 from app.answers import reports
 from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
@@ -19,6 +18,7 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Pictures
 from app.examples import EXAMPLES
+from app.presenter import views as presenter_views
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from pruning.charts import Chart

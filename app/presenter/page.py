@@ -9,11 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from app import presenter
 from app.canvas.views import legends
 from app.handlers import Handlers
 from app.layout import Page
-from app.presenter import Wish
+from app.presenter import slides as presenter_slides
+from app.presenter.slides import Wish
 from app.session import Session
 from app.web import html, theme
 from app.web.errors import guarded, owner
@@ -62,7 +62,7 @@ class Presenter:
     def turn(self, request: gr.Request, event: gr.EventData, before: Wish | None) -> Wish:
         """What the view wants to see next. Two wishes may overtake each other: the later one stands."""
         self.leave(request)
-        asked = presenter.wish(event._data)
+        asked = presenter_slides.wish(event._data)
         return asked if before is None or asked.turn >= before.turn else before
 
     def show(
@@ -74,11 +74,11 @@ class Presenter:
 
         def work() -> Iterator[Any]:
             with models.use(session.model, visitor) as (engine, offer):
-                slide = presenter.slide(models.resources.pictures, session, asked.place)
+                slide = presenter_slides.slide(models.resources.pictures, session, asked.place)
                 setting = self.page.setting(offer, slide.session, settings)
                 if asked.retention is not None:
                     setting = replace(setting, retention=asked.retention)
-                for news in presenter.news(engine, offer, slide, setting, asked, names, task):
+                for news in presenter_slides.news(engine, offer, slide, setting, asked, names, task):
                     yield gr.HTML(**news)
 
         def told(**words: str) -> Any:

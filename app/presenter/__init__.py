@@ -1,0 +1,1 @@
+"""The view for an audience."""
