@@ -28,7 +28,7 @@ from app.model_pool.pool import Models
 from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
-from app.share_page import place_share, wire_share
+from app.share.page import place_share, wire_share
 from app.smallest_budget.page import wire_fewest
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views

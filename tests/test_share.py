@@ -7,13 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import share
 from app.engine.capabilities import Offer
 from app.engine.engine import MAX_QUESTION
 from app.examples import EXAMPLES
 from app.session import Forced, Picture, Session, Setting
-from app.share import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
-from app.share_reading import MOST, Rules, read
+from app.share import link as share_link
+from app.share.link import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
+from app.share.reading import MOST, Rules, read
 from pruning.draw import STYLES
 from pruning.grids import SCOPES
 from pruning.method import METHODS, make
@@ -55,14 +55,14 @@ def links(draw):
 @patient
 @given(links())
 def test_what_is_written_is_read_again(link):
-    assert read(share.write(link), RULES) == (link, [])
+    assert read(share_link.write(link), RULES) == (link, [])
 
 
 def test_names_in_a_link_can_be_read():
     link = Link(
         "scenes-vlm", "crowd", ("what color is the star?",), "random", 0.5, 0.25, 0.1, "grid", "sample", {"seed": 3}
     )
-    assert share.write(link) == (
+    assert share_link.write(link) == (
         "model=scenes-vlm&example=crowd&question=what+color+is+the+star%3F&method=random&importance=0.5&diversity=0.25"
         "&retention=0.1&overlay=grid&per=sample&knob.seed=3"
     )
@@ -162,29 +162,29 @@ def test_a_link_is_about_what_the_page_shows():
     picture = Picture("key", example.path, 448, 448)
     session = Session("scenes-vlm", (picture,), ("how many crosses are there?", "and stars?"))
     setting = Setting(make("random", seed=7), 0.3, "image", Forced("key", (1,)))
-    link = share.of(session, setting, (0.25, 0.75), "heat")
+    link = share_link.of(session, setting, (0.25, 0.75), "heat")
     assert (link.example, link.questions) == ("crowd", session.questions)
     assert (link.importance, link.diversity, link.retention, link.overlay) == (0.25, 0.75, 0.3, "heat")
     assert (link.method, link.per, link.knobs) == ("random", "image", {"seed": 7})
-    own = share.of(replace(session, pictures=(replace(picture, path="/tmp/x.png"),)), setting, (1, 1), "heat")
-    two = share.of(replace(session, pictures=(picture, picture)), setting, (1, 1), "heat")
+    own = share_link.of(replace(session, pictures=(replace(picture, path="/tmp/x.png"),)), setting, (1, 1), "heat")
+    two = share_link.of(replace(session, pictures=(picture, picture)), setting, (1, 1), "heat")
     assert own.example == two.example == UPLOAD
-    assert "/tmp" not in share.write(own)
+    assert "/tmp" not in share_link.write(own)
 
 
 def test_questions_too_long_for_a_link_are_said_to_be():
     with pytest.raises(ValueError, match="shorten the question"):
-        share.write(Link(questions=("星" * 1000,) * 2))
+        share_link.write(Link(questions=("星" * 1000,) * 2))
 
 
 def test_methods_and_sources_that_the_model_lacks_are_named(tiny_vlm):
     offer = Offer(tiny_vlm)
     offer.refused, offer.methods = {"random": "Random needs luck"}, tuple(m for m in offer.methods if m != "random")
-    link, refused = share.settle(Link(method="random", knobs={"seed": 1}), offer, "idpruner")
+    link, refused = share_link.settle(Link(method="random", knobs={"seed": 1}), offer, "idpruner")
     assert (link.method, link.knobs) == ("idpruner", {})
     assert "Random needs luck" in refused[0]
     offer.sources = lambda: ["feature_norm"]
-    link, refused = share.settle(Link(knobs={"importance": "scorer"}, method="idpruner"), offer, "random")
+    link, refused = share_link.settle(Link(knobs={"importance": "scorer"}, method="idpruner"), offer, "random")
     assert link.knobs == {}
     assert refused == [f"knob.importance = 'scorer' ({offer.title} has feature_norm)"]
-    assert share.settle(Link(), offer, "random")[0].method == "idpruner"  # a default that cannot run here
+    assert share_link.settle(Link(), offer, "random")[0].method == "idpruner"  # a default that cannot run here

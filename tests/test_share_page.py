@@ -13,15 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import share_page, ui
+from app import ui
 from app.engine.capabilities import Offer
 from app.examples import EXAMPLES
 from app.handlers import Handlers
 from app.layout import layout
 from app.menus import Menus
 from app.session import Setting
-from app.share import KNOB, LONGEST, NAMES
-from app.share_page import Sharing
+from app.share import page as share_page
+from app.share.link import KNOB, LONGEST, NAMES
+from app.share.page import Sharing
 from app.web.controls import Board
 from pruning.method import METHODS, make
 from tests.serving import Shelf, models_of

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from app import share
 from app.answers.reports import reports
 from app.api import results as api_results
 from app.canvas.overlays import view
@@ -20,6 +19,7 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.export.files import figure, packed, readme, table, text
 from app.session import Session, Setting
+from app.share import link as share_link
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
 from pruning import assets, draw
@@ -161,9 +161,9 @@ def _fidelity(engine: Engine, wanted: Wanted, notes: list[str], first: str | Non
 
 def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     session, setting, vlm = wanted.session, wanted.setting, engine.vlm
-    example = share.example_of(session)
+    example = share_link.example_of(session)
     try:
-        link = "?" + share.write(share.of(session, setting, wanted.weights, wanted.style))
+        link = "?" + share_link.write(share_link.of(session, setting, wanted.weights, wanted.style))
     except ValueError:  # its questions are too long for a link
         link = None
     images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]

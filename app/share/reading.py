@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from app.engine.engine import checked_question
 from app.examples import EXAMPLES
-from app.share import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
+from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.draw import STYLES
 from pruning.grids import SCOPES, Scope
 from pruning.method import METHODS

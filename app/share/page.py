@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import share, share_reading, views
+from app import views
 from app.engine.engine import Engine
 from app.examples import EXAMPLES
 from app.handlers import Handlers
@@ -16,7 +16,9 @@ from app.layout import Page
 from app.menus import Menus
 from app.model_pool.pool import LOAD
 from app.session import Session
-from app.share import Link
+from app.share import link as share_link
+from app.share import reading
+from app.share.link import Link
 from app.web import theme
 from app.web.errors import guarded, message_for, owner
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
@@ -25,7 +27,7 @@ from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, tal
 UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
 MISSING = "The link was made with an uploaded image, which is not part of it: choose the image to see the same."
 REFUSED = "Not taken from it; the page's own values stand instead:"
-LONG = f"Of this conversation, the first {share.TURNS} questions are part of the link."
+LONG = f"Of this conversation, the first {share_link.TURNS} questions are part of the link."
 FORCED = "Patches that you forced are not part of the link."
 
 
@@ -79,9 +81,9 @@ class Sharing:
     menus: Menus
 
     @property
-    def rules(self) -> share_reading.Rules:
+    def rules(self) -> reading.Rules:
         weight, most = self.page.weights[0], self.page.retention.maximum
-        return share_reading.Rules(
+        return reading.Rules(
             tuple(self.menus.models.allowed), (weight.minimum, weight.maximum), (LEAST_RETENTION, most)
         )
 
@@ -91,16 +93,16 @@ class Sharing:
         _, style, _, importance, diversity, *_ = settings
         with self.menus.models.use(session.model, owner(request)) as (_, offer):
             setting = self.handlers.setting(offer, session, settings)
-        link = share.of(session, setting, (importance, diversity), style)
-        notes = [UPLOADED] * (link.example == share.UPLOAD) + [FORCED] * bool(setting.forced)
-        notes += [LONG] * (len(session.questions) > share.TURNS)
+        link = share_link.of(session, setting, (importance, diversity), style)
+        notes = [UPLOADED] * (link.example == share_link.UPLOAD) + [FORCED] * bool(setting.forced)
+        notes += [LONG] * (len(session.questions) > share_link.TURNS)
         turn, title = (event._data or {}).get("turn"), "Link to what the page shows"
-        return gr.HTML(told={"turn": turn, "title": title, "lead": "", "notes": notes, "query": share.write(link)})
+        return gr.HTML(told={"turn": turn, "title": title, "lead": "", "notes": notes, "query": share_link.write(link)})
 
     def open(self, request: gr.Request, session: Session, method: str) -> Iterator[dict[Any, Any]]:
         """Put what the address says into the controls; the page stays as it is where it says nothing."""
         query = str(request.query_params or "")
-        link, refused = share_reading.read(query, self.rules)
+        link, refused = reading.read(query, self.rules)
         if link is None:
             yield {self.view: gr.skip()}
             return
@@ -117,7 +119,7 @@ class Sharing:
         except Exception as error:
             changed, more = {}, [message_for(error).message]
         refused += more
-        lead = " ".join([MISSING] * (link.example == share.UPLOAD) + [REFUSED] * bool(refused))
+        lead = " ".join([MISSING] * (link.example == share_link.UPLOAD) + [REFUSED] * bool(refused))
         told = {"turn": 0, "title": "Opened with a link", "lead": lead, "notes": refused, "query": None}
         yield {self.restored: query, **changed, **({self.view: gr.HTML(told=told)} if lead else {})}
 
@@ -126,11 +128,11 @@ class Sharing:
     ) -> tuple[dict[Any, Any], list[str]]:
         """Component -> its value, for a link and a model that is loaded; and words on what is not taken."""
         page, models = self.page, self.menus.models
-        example = next((e for e in EXAMPLES if e.name == link.example), None) or share.example_of(session)
+        example = next((e for e in EXAMPLES if e.name == link.example), None) or share_link.example_of(session)
         if example is not None:
             session = Session(session.model, (models.resources.pictures.open(example.path)[0],), example.questions[:1])
         with models.use(session.model, owner(request)) as (engine, offer):
-            link, refused = share.settle(link, offer, method)
+            link, refused = share_link.settle(link, offer, method)
             session, more = _asked(engine, session, link)
             parts = scopes(engine.encoded(session).tokens.grids)
         refused += more

@@ -1,0 +1,1 @@
+"""The link that restores what a visitor sees."""
