@@ -19,11 +19,11 @@ from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.examples import EXAMPLES, FOLDER
+from app.explore.handlers import Handlers
+from app.explore.image_handlers import ImageHandlers
+from app.explore.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
+from app.explore.menus import Menus
 from app.export.page import place_export, wire_export
-from app.handlers import Handlers
-from app.image_handlers import ImageHandlers
-from app.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
-from app.menus import Menus
 from app.model_pool.pool import Models
 from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting

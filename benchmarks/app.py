@@ -28,8 +28,8 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.examples import EXAMPLES
-from app.handlers import Handlers
-from app.layout import CURVES, DIVERSITY, IMPORTANCE, RETENTION, STYLE
+from app.explore.handlers import Handlers
+from app.explore.layout import CURVES, DIVERSITY, IMPORTANCE, RETENTION, STYLE
 from app.model_pool.loader import Loader, listed
 from app.model_pool.pool import Models
 from app.session import Session, Setting

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from app import ui
 from app.engine.capabilities import Offer
 from app.examples import EXAMPLES
-from app.handlers import Handlers
-from app.layout import layout
-from app.menus import Menus
+from app.explore.handlers import Handlers
+from app.explore.layout import layout
+from app.explore.menus import Menus
 from app.session import Setting
 from app.share import page as share_page
 from app.share.link import KNOB, LONGEST, NAMES

@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
+from app.explore.handlers import Handlers
+from app.explore.layout import Page
 from app.export.archive import NAME, Archive, Step, Wanted, export
-from app.handlers import Handlers
-from app.layout import Page
 from app.session import Session
 from app.tradeoff.measure import Measured
 from app.web.errors import owner

@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 
 from app.canvas.views import legends
-from app.handlers import Handlers
-from app.layout import Page
+from app.explore.handlers import Handlers
+from app.explore.layout import Page
 from app.presenter import slides as presenter_slides
 from app.presenter.slides import Wish
 from app.session import Session

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from app import views
 from app.engine.engine import Engine
 from app.examples import EXAMPLES
-from app.handlers import Handlers
-from app.layout import Page
-from app.menus import Menus
+from app.explore import views as explore_views
+from app.explore.handlers import Handlers
+from app.explore.layout import Page
+from app.explore.menus import Menus
 from app.model_pool.pool import LOAD
 from app.session import Session
 from app.share import link as share_link
@@ -109,7 +109,7 @@ class Sharing:
         models, visitor, wanted = self.menus.models, owner(request), link.model or session.model
         try:
             for loading in models.open(wanted, visitor, models.resources.tasks.begin(visitor, LOAD)):
-                yield {self.page.loading: views.loading(loading)}
+                yield {self.page.loading: explore_views.loading(loading)}
         except Exception as error:
             refused.append(f"model = {wanted!r} ({message_for(error).message})")
             wanted = session.model

@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from app import views
 from app.engine.engine import Engine
+from app.explore import views as explore_views
 from app.model_pool.load_job import StoppedError
 from app.model_pool.pool import LOAD, Models
 from app.session import Session
@@ -32,7 +32,7 @@ class Menus:
     def method(self, request: gr.Request, session: Session, name: str) -> tuple[Any, ...]:
         """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ."""
         with self.models.use(session.model, owner(request)) as (_, offer):
-            about = views.about(offer.about(name), refused=name in offer.refused)
+            about = explore_views.about(offer.about(name), refused=name in offer.refused)
         active = gr.update(interactive=self.board.has_lambda(name))
         return about, active, active, *self.board.visibility(name)
 
@@ -43,7 +43,7 @@ class Menus:
         task = self.models.resources.tasks.begin(visitor, LOAD)
         try:
             for loading in self.models.open(name, visitor, task):
-                yield views.loading(loading)
+                yield explore_views.loading(loading)
         except Exception as error:
             again = isinstance(error, StoppedError) and self.models.state(name, visitor) == "loading"
             if not again:  # else she chose it once more, and that choice tells
@@ -73,7 +73,7 @@ class Menus:
                 header(engine),
                 about_model(engine, self.models.allowed[chosen.model].note),
                 gr.update(choices=offer.menu(), value=method),
-                views.about(offer.about(method)),
+                explore_views.about(offer.about(method)),
                 scopes(grids),
                 active,
                 active,
@@ -86,13 +86,15 @@ class Menus:
 
     def choices(self, visitor: str) -> list[tuple[str, str]]:
         """(line, name) of every model that the operator allows."""
-        return [(views.model_line(entry), entry.listed.name) for entry in self.models.entries(visitor)]
+        return [(explore_views.model_line(entry), entry.listed.name) for entry in self.models.entries(visitor)]
 
 
 def header(engine: Engine) -> str:
     """Which model runs where, and what it holds."""
     vlm = engine.vlm
-    return views.header(vlm.title, str(vlm.device), str(vlm.dtype).removeprefix("torch."), vlm.memory, engine.name)
+    return explore_views.header(
+        vlm.title, str(vlm.device), str(vlm.dtype).removeprefix("torch."), vlm.memory, engine.name
+    )
 
 
 def about_model(engine: Engine, note: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 
-from app import views
 from app.answers import reports
 from app.answers import views as answers_views
 from app.answers.reports import Report
@@ -21,7 +20,8 @@ from app.canvas import views as canvas_views
 from app.engine.capabilities import Offer
 from app.engine.device import working
 from app.engine.engine import Engine, checked_question
-from app.image_handlers import PICTURE
+from app.explore import views as explore_views
+from app.explore.image_handlers import PICTURE
 from app.model_pool.pool import LOAD, Models
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
@@ -213,7 +213,7 @@ class Handlers:
         with self._at_work(request, session) as (_, offer):
             clicked = setting.get("method")
             name = clicked if clicked in offer.methods else name
-            about = views.about(offer.about(name))
+            about = explore_views.about(offer.about(name))
         value = setting.get("mmr_lambda")
         if isinstance(value, (int, float)) and 0 <= value <= 1:
             importance, diversity = round(value, 2), round(1 - value, 2)

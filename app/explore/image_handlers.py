@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from app import views
 from app.engine.device import DroppedError
 from app.engine.resources import checked_pictures
 from app.examples import ANY_IMAGE, EXAMPLES
+from app.explore import views as explore_views
 from app.model_pool.pool import Models
 from app.session import Session
 from app.web import html
@@ -110,7 +110,7 @@ class ImageHandlers:
         """Session, note, strip of images, scopes and conversation buttons, for new images that the model can take."""
         with self.models.use(session.model, owner(request)) as (engine, _):
             grids = engine.encoded(session).tokens.grids
-        strip = views.strip([self.pictures.thumbnail(picture) for picture in session.pictures])
+        strip = explore_views.strip([self.pictures.thumbnail(picture) for picture in session.pictures])
         return session, html.notice(" ".join(notes)), strip, scopes(grids), *talk_buttons(session)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import views
 from app.batch.page import BatchPage, place_batch
 from app.canvas import page as canvas_page
 from app.canvas import views as canvas_views
@@ -16,7 +15,8 @@ from app.compare.page import ComparePage, place_compare
 from app.engine.capabilities import Offer
 from app.engine.engine import Engine
 from app.examples import EXAMPLES
-from app.menus import about_model, header
+from app.explore import views as explore_views
+from app.explore.menus import about_model, header
 from app.session import Session
 from app.smallest_budget.page import FewestPage, place_fewest
 from app.tradeoff import views as tradeoff_views
@@ -137,7 +137,7 @@ def _images(start: Start) -> dict[str, Any]:
         add = gr.UploadButton("+ image", file_count="multiple", size="sm", min_width=0, elem_id="add-image")
     strip = html("", "strip", "examples")
     thumbnails = [(e.title, draw.fit(np.asarray(open_image(e.path)), 120)[0]) for e in EXAMPLES]
-    examples = html(views.thumbnails(thumbnails), "examples", "examples")
+    examples = html(explore_views.thumbnails(thumbnails), "examples", "examples")
     return {"image": image, "add": add, "strip": strip, "examples": examples, "note": html("", "note")}
 
 
@@ -167,7 +167,7 @@ def _question(start: Start) -> dict[str, Any]:
 
 def _method(board: Board, start: Start) -> dict[str, Any]:
     method = gr.Dropdown(start.offer.menu(), value=start.method, label="Method", elem_id="method")
-    about = html(views.about(start.offer.about(start.method)), "about-method")
+    about = html(explore_views.about(start.offer.about(start.method)), "about-method")
     with gr.Row(elem_id="knobs"):
         knobs = board.components(start.method, start.offer)
     return {"method": method, "about_method": about, "knobs": knobs}

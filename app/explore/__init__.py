@@ -1,0 +1,1 @@
+"""Explore, the first view: where things stand and what their events do."""
