@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pruning import console, ops, scaling
+from pruning import console, ops
+from pruning.ops import scaling
 from pruning.pareto import LAMBDAS
 from pruning.timing import Timing, machine, measure
 

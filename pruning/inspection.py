@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pruning.grids import place_of
 from pruning.method import Method, ScoreMethod
+from pruning.ops.scaling import minmax
 from pruning.pareto import lambda_of
-from pruning.scaling import minmax
 from pruning.tokens import Selection, VisualTokens
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruning import kernels
 from pruning.budget import check_budget
-from pruning.scaling import minmax
+from pruning.ops import kernels
+from pruning.ops.scaling import minmax
 
 
 def importance_retention(importance: Tensor, order: Tensor) -> float:

@@ -24,7 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pruning.scaling import all_finite
+from pruning.ops.scaling import all_finite
 
 SHAPES: dict[str, str] = {
     "scorer": "(N,)",

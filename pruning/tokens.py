@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pruning.grids import SCOPES, Grid, parts
-from pruning.scaling import all_finite, cosine_similarity
+from pruning.ops.scaling import all_finite, cosine_similarity
 from pruning.signals import COMPARED, part_of_signal
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pruning import synthetic
 from pruning.grids import Grid
-from pruning.scaling import cosine_similarity
+from pruning.ops.scaling import cosine_similarity
 from pruning.signals import SHAPES
 from pruning.tokens import VisualTokens
 

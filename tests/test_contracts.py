@@ -279,7 +279,7 @@ def test_compares_its_tokens_once_for_all_budgets(method, monkeypatch):
     def again(features):
         raise RuntimeError("an (N, N) matrix is computed that is there")
 
-    monkeypatch.setattr("pruning.scaling.cosine_similarity", again)
+    monkeypatch.setattr("pruning.ops.scaling.cosine_similarity", again)
     monkeypatch.setattr("pruning.tokens.cosine_similarity", again)
     assert torch.equal(method.select(tokens, 13).order, first.order)
     method.select(tokens, 7)

@@ -9,7 +9,7 @@ import torch
 from pruning import Grid, Selection, VisualTokens, make
 from pruning.grids import place_of
 from pruning.inspection import inspect, nearest_kept, ordinal
-from pruning.scaling import minmax
+from pruning.ops.scaling import minmax
 from tests.samples import sample
 
 GRID = (Grid(1, 5, 8),)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import merging
-from pruning.outliers import local_outliers
+from pruning.ops import merging
+from pruning.ops.outliers import local_outliers
 from tests.samples import features, scores
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pruning import METHODS, Grid, VisualTokens, make
+from pruning.ops.quotas import share_out
 from pruning.params import params
-from pruning.quotas import share_out
 from tests.samples import sample, tiles
 from tests.test_merging import brute_bipartite, brute_outliers
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import METHODS, Grid, VisualTokens, make, ops, scaling
+from pruning import METHODS, Grid, VisualTokens, make, ops
+from pruning.ops import scaling
 from pruning.params import params
 from tests import oracles
 from tests.samples import sample

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pruning import device_loops, ops, scaling
+from pruning import ops
+from pruning.ops import device_loops, scaling
 from tests import oracles
 from tests.samples import features, scores, similarity
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pruning import device_loops, kernels, ops, scaling
+from pruning import ops
+from pruning.ops import device_loops, kernels, scaling
 from tests.samples import scores, similarity
 
 coarse = st.integers(-2, 4).map(lambda v: v / 4)  # few values, exact in every sum, so that ties are the rule

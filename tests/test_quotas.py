@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruning.quotas import share_out, topk_per_part
+from pruning.ops.quotas import share_out, topk_per_part
 
 
 def shared(wanted, room, k):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pruning.grids import Grid
-from pruning.scaling import cosine_similarity
+from pruning.ops.scaling import cosine_similarity
 from pruning.tokens import Selection, VisualTokens
 from tests.samples import features, sample
 

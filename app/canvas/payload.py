@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning import draw
+from pruning.ops.scaling import minmax
 from pruning.pareto import LAMBDAS, lambda_of
-from pruning.scaling import minmax
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from pruning import scaling, synthetic
+from pruning import synthetic
 from pruning.budget import keep_count
 from pruning.grids import Grid
 from pruning.method import Method
+from pruning.ops import scaling
 from pruning.timing import Stopwatch, Timing, machine, measure
 from pruning.tokens import VisualTokens
 

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 
-from pruning import merging
 from pruning.method import Method, register
+from pruning.ops import merging
 from pruning.params import Choice
 from pruning.tokens import Selection, VisualTokens
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pruning import ops, scaling
+from pruning import ops
 from pruning.importance import raw_importance, signals_for
 from pruning.method import Method, register
+from pruning.ops import scaling
 from pruning.params import Choice
 from pruning.tokens import Selection, VisualTokens
 

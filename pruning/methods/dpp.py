@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning import ops, scaling
+from pruning import ops
 from pruning.importance import ImportanceMethod
 from pruning.method import register
+from pruning.ops import scaling
 from pruning.tokens import Selection, VisualTokens
 
 

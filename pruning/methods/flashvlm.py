@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops, scaling
+from pruning import ops
 from pruning.method import Method, register
+from pruning.ops import scaling
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
 

@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pruning import ops, scaling
+from pruning import ops
 from pruning.method import Method, register
+from pruning.ops import scaling
 from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pruning import scaling
 from pruning.grids import covered, resampled
 from pruning.method import Method, register
+from pruning.ops import scaling
+from pruning.ops.quotas import share_out, topk_per_part
 from pruning.params import Choice, Range
-from pruning.quotas import share_out, topk_per_part
 from pruning.tokens import Selection, VisualTokens
 
 ATTENTION = "vision_attention@-1"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pruning.method import Method, register
+from pruning.ops.quotas import share_out, topk_per_part
 from pruning.params import Choice, Range
-from pruning.quotas import share_out, topk_per_part
 from pruning.tokens import Selection, VisualTokens
 
 ATTENTION = "vision_attention@-1"

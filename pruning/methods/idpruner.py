@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pruning import ops, scaling
+from pruning import ops
 from pruning.budget import keep_count
 from pruning.importance import ImportanceMethod
 from pruning.method import register
+from pruning.ops import scaling
 from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
 

@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from pruning import ops, scaling
+from pruning import ops
 from pruning.importance import ImportanceMethod
 from pruning.method import register
+from pruning.ops import scaling
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
 

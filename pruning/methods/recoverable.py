@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import merging
 from pruning.importance import raw_importance
 from pruning.method import Method, register
-from pruning.outliers import local_outliers
+from pruning.ops import merging
+from pruning.ops.outliers import local_outliers
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from pruning import ops, scaling
+from pruning import ops
 from pruning.method import Method, register
+from pruning.ops import scaling
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
 

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from pruning import merging
 from pruning.method import Method, register
+from pruning.ops import merging
+from pruning.ops.quotas import share_out, topk_per_part
 from pruning.params import Range
-from pruning.quotas import share_out, topk_per_part
 from pruning.tokens import Selection, VisualTokens
 
 DEEP, SHALLOW = "vision_attention@-1", "vision_attention@-3"

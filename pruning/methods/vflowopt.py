@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pruning import merging
 from pruning.method import Method, register
+from pruning.ops import merging
 from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
 

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 
-from pruning import merging, ops, scaling
+from pruning import ops
 from pruning.method import Method, register
+from pruning.ops import merging, scaling
 from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
 

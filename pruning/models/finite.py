@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pruning.models.values import ModelError
-from pruning.scaling import all_finite
+from pruning.ops.scaling import all_finite
 
 AGAIN = "download the checkpoint again"
 

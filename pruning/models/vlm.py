@@ -26,8 +26,8 @@ from pruning.models.kv_memory import KVMemory
 from pruning.models.question import checked_question, content_token_ids
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
+from pruning.ops.scaling import all_finite
 from pruning.rgb import as_rgb
-from pruning.scaling import all_finite
 from pruning.tokens import VisualTokens
 
 BATCH_ELEMENTS = 1 << 26  # logits formed at once by `logprobs`: 256 MB of float32

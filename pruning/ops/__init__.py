@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pruning import device_loops, kernels, set_kernels
 from pruning.budget import check_budget
-from pruning.scaling import all_finite
+from pruning.ops import device_loops, kernels, set_kernels
+from pruning.ops.scaling import all_finite
 
 
 def topk(scores: Tensor, k: int) -> Tensor:

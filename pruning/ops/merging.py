@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pruning.budget import check_budget
-from pruning.scaling import unit_rows
+from pruning.ops.scaling import unit_rows
 
 
 def attention_shares(attention: Tensor, pictures: Tensor) -> Tensor:

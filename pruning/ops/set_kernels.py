@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pruning.kernels import LANES, compiled
+from pruning.ops.kernels import LANES, compiled
 
 RESIDUAL_FLOOR = 1e-6  # a squared length below this is float32 noise of the similarity, not a direction of its own
 
