@@ -36,7 +36,7 @@ from app.web import address, theme
 from app.web.controls import Board
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
 from app.web.request_limits import Gate
-from pruning.palettes import PAGE
+from pruning.drawing.palettes import PAGE
 
 
 def build_demo(models: Models) -> gr.Blocks:

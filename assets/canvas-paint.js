@@ -1,5 +1,5 @@
 // Painting: a selection on the pictures, in one of the overlay styles. Knows pixels, not sliders or events.
-// Colours are Okabe and Ito's and viridis, as in the overlays that the server draws (pruning/draw.py).
+// Colours are Okabe and Ito's and viridis, as in the overlays that the server draws (pruning/drawing/overlays.py).
 
 const KEPT = "rgb(240, 228, 66)";
 const SEAM = "rgb(20, 24, 32)";

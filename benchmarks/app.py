@@ -37,11 +37,12 @@ from app.settings import Settings
 from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Board
 from benchmarks.report import Times, show, table
-from pruning import console, draw
+from pruning import console
+from pruning.drawing import overlays as draw
+from pruning.drawing.palettes import PAGE
 from pruning.importance import raw_importance
 from pruning.method import make
 from pruning.models import hide_progress
-from pruning.palettes import PAGE
 from pruning.pareto import RETENTIONS, plane_methods, plane_sweep
 
 SIDES = (448, 1008)

@@ -21,7 +21,7 @@ from app.canvas import payload as canvas_payload
 from app.web import theme
 from benchmarks.report import Times, show, table
 from pruning import Grid, console, make
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 from pruning.models import Encoded
 from pruning.models.geometry import token_rects
 from pruning.synthetic import tokens as synthetic

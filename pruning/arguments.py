@@ -8,7 +8,7 @@ from typing import Any
 from pruning import console
 from pruning.assets import version
 from pruning.commands import knobs
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES
 from pruning.method import METHODS
 from pruning.models import SHIPPED

@@ -12,9 +12,9 @@ from app.canvas.overlays import overlays, views
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from pruning import draw
 from pruning.budget import keep_count
-from pruning.draw import STYLES
+from pruning.drawing import overlays as draw
+from pruning.drawing.overlays import STYLES
 from pruning.tokens import Selection
 from tests.visits import QUESTION, keep, look
 

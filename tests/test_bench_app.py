@@ -10,7 +10,7 @@ from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
 from benchmarks import app as bench
 from benchmarks.report import Times, table
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 from pruning.models import load
 from tests.serving import Shelf, models_of
 

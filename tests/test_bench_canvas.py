@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.canvas import measured
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 
 
 @pytest.mark.browser

@@ -15,7 +15,7 @@ from app.canvas import payload as canvas_payload
 from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 from pruning.inspection import nearest_kept
 from pruning.models import Encoded
 from pruning.models.geometry import token_rects

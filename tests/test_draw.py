@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import charts, draw, paint
-from pruning.palettes import LIGHT, PAGE
+from pruning.drawing import charts, paint
+from pruning.drawing import overlays as draw
+from pruning.drawing.palettes import LIGHT, PAGE
 from pruning.pareto import PlanePoint
 from pruning.tokens import Selection
 
@@ -108,7 +109,7 @@ def test_merged_leaves_what_is_kept_as_it_is_but_for_the_number_of_what_absorbed
 def test_merged_numbers_are_those_of_the_pick_order_once_per_stretch(monkeypatch):
     written = {}
     monkeypatch.setattr(
-        "pruning.draw_merged.write",
+        "pruning.drawing.merged.write",
         lambda _image, box, text, *_: written.update({(box[0] // CELL, box[1] // CELL): text}),
     )
     draw.overlay(SCENE, RECTS, merging(), "merged")

@@ -20,7 +20,7 @@ from app.engine.resources import Resources
 from app.session import Setting
 from app.tradeoff import measure as tradeoff_measure
 from pruning.budget import keep_count
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 from pruning.images import ImageError
 from pruning.method import METHODS, make
 from pruning.models import ModelError

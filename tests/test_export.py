@@ -24,8 +24,8 @@ from app.export.archive import Archive, Step, Wanted, export
 from app.session import Forced
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
-from pruning import draw
-from pruning.draw import STYLES
+from pruning.drawing import overlays as draw
+from pruning.drawing.overlays import STYLES
 from pruning.method import make
 from tests.visits import keep, look, seconds_to_stop
 

@@ -82,7 +82,7 @@ def test_imports_follow_the_layers(path):
     ("where", "source"),
     [
         ("app/engine/engine.py", "import gradio as gr"),
-        ("pruning/draw.py", "def f():\n    from gradio import Image"),
+        ("pruning/drawing/overlays.py", "def f():\n    from gradio import Image"),
         ("pruning/metrics.py", "def f():\n    import transformers"),
         ("pruning/models/vlm.py", "from transformers import AutoModel"),
         ("pruning/models/vlm.py", "class A:\n    import transformers.utils"),
@@ -91,7 +91,7 @@ def test_imports_follow_the_layers(path):
         ("pruning/methods/x.py", "from pruning.models.vlm import VLM"),
         ("pruning/models/x.py", "def f():\n    import pruning.methods.dpp"),
         ("pruning/cost.py", "from app.settings import Settings"),
-        ("pruning/charts.py", "from matplotlib import pyplot as plt"),
+        ("pruning/drawing/charts.py", "from matplotlib import pyplot as plt"),
     ],
 )
 def test_the_check_sees_each_breach(where, source):

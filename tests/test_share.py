@@ -14,7 +14,7 @@ from app.session import Forced, Picture, Session, Setting
 from app.share import link as share_link
 from app.share.link import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from app.share.reading import MOST, Rules, read
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES
 from pruning.method import METHODS, make
 

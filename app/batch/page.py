@@ -20,7 +20,7 @@ from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, QUIET, STREAMED, html
 from app.web.gradio_patches import files_input
 from app.web.streams import Shown, stream
-from pruning import draw
+from pruning.drawing import overlays as draw
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
 Updates = dict[Any, Any]  # component -> its new value

@@ -12,7 +12,7 @@ from app.canvas.overlays import Overlay
 from app.session import Session, Setting
 from app.web.html import NONE, duration, notice, seconds, text, waiting
 from app.web.wording import details, share, title
-from pruning import draw
+from pruning.drawing import overlays as draw
 from pruning.verdict import NO_REFERENCE
 
 if TYPE_CHECKING:

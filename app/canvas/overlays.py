@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning import draw
+from pruning.drawing import overlays as draw
 
 if TYPE_CHECKING:
     from pruning.models import Encoded

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning import draw
+from pruning.drawing import overlays as draw
 from pruning.ops.scaling import minmax
 from pruning.pareto import LAMBDAS, lambda_of
 

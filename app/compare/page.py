@@ -19,7 +19,7 @@ from app.session import Forced, Session, Setting
 from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown, stream
-from pruning import draw
+from pruning.drawing import overlays as draw
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
 Updates = dict[Any, Any]  # component -> its new value

@@ -11,7 +11,7 @@ from app.compare.run import LETTERS, Row, Slots, Step, overlap
 from app.session import Setting
 from app.web.html import NONE, duration, notice, quantity, seconds, text, waiting
 from app.web.wording import details, share, title
-from pruning import draw
+from pruning.drawing import overlays as draw
 from pruning.verdict import NO_REFERENCE, is_empty
 
 FLOPS, BYTES = ("F", "kF", "MF", "GF", "TF", "PF"), ("B", "KiB", "MiB", "GiB")

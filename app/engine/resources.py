@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.engine.cache import ByteCache
 from app.engine.device import Device, Line, Tasks
 from app.session import Picture
-from pruning import draw
+from pruning.drawing import overlays as draw
 from pruning.images import MAX_PIXELS, open_image
 
 if TYPE_CHECKING:

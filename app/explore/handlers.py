@@ -32,7 +32,7 @@ from app.web.controls import Board
 from app.web.errors import guarded, owner
 from app.web.streams import Shown, stream
 from app.web.updates import talk_buttons
-from pruning.palettes import PAGE
+from pruning.drawing.palettes import PAGE
 from pruning.text import check_text
 from pruning.verdict import NO_REFERENCE
 

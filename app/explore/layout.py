@@ -25,7 +25,7 @@ from app.web.controls import Board
 from app.web.events import html
 from app.web.gradio_patches import image_input
 from app.web.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons
-from pruning import draw
+from pruning.drawing import overlays as draw
 from pruning.images import open_image
 
 IMPORTANCE, DIVERSITY, RETENTION, STYLE = 0.5, 0.5, 0.25, "dimmed"

@@ -14,7 +14,7 @@ from app.engine.capabilities import REFUSED
 from app.model_pool.load_job import Loading
 from app.model_pool.pool import Entry
 from app.web.html import duration, quantity, size, text
-from pruning import draw
+from pruning.drawing import overlays as draw
 
 
 def strip(pictures: Sequence[NDArray[np.uint8]]) -> str:

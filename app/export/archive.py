@@ -22,10 +22,11 @@ from app.session import Session, Setting
 from app.share import link as share_link
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
-from pruning import assets, draw
+from pruning import assets
 from pruning.bibliography import bibtex
+from pruning.drawing import overlays as draw
+from pruning.drawing.palettes import LIGHT
 from pruning.method import METHODS
-from pruning.palettes import LIGHT
 from pruning.pareto import PlanePoint, front
 from pruning.verdict import is_empty
 

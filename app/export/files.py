@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pruning.charts import Chart
+from pruning.drawing.charts import Chart
 
 ABOUT: Mapping[str, str] = {
     "settings.json": "method, knobs, retention ratio, images, model, and the versions of everything that took part",

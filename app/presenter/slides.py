@@ -21,8 +21,8 @@ from app.examples import EXAMPLES
 from app.presenter import views as presenter_views
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
-from pruning.charts import Chart
-from pruning.palettes import PAGE
+from pruning.drawing.charts import Chart
+from pruning.drawing.palettes import PAGE
 from pruning.pareto import lambda_of
 from pruning.verdict import NO_REFERENCE
 

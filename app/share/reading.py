@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from app.engine.engine import checked_question
 from app.examples import EXAMPLES
 from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
-from pruning.draw import STYLES
+from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES, Scope
 from pruning.method import METHODS
 from pruning.params import Param, Value

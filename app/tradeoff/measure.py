@@ -18,12 +18,12 @@ from app.engine.capabilities import Offer
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
-from pruning import charts
 from pruning.budget import keep_count
 from pruning.curves import FidelityPoint, fidelity_sweep
+from pruning.drawing import charts
+from pruning.drawing.palettes import Palette
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import METHODS, make
-from pruning.palettes import Palette
 from pruning.pareto import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
 from pruning.verdict import is_empty
 

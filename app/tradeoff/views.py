@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from app.tradeoff.measure import Progress
 from app.web.html import notice, text, waiting
-from pruning.charts import Chart
+from pruning.drawing.charts import Chart
 
 
 def chart(c: Chart | None, empty: str = "") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from pruning import assets
-from pruning.palettes import DARK, LIGHT, Palette
+from pruning.drawing.palettes import DARK, LIGHT, Palette
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Helvetica", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pruning import draw
 from pruning.allocation import select_within
 from pruning.budget import check_retention
 from pruning.commands.files import write_picture
 from pruning.cost import kv_cache_bytes, prefill_flops
+from pruning.drawing import overlays as draw
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import raw_importance, signals_for

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from pruning import draw
+from pruning.drawing import overlays as draw
 
 PICTURES = (".png", ".jpg", ".jpeg")
 

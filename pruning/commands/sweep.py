@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pruning import charts, draw
 from pruning.budget import keep_count
 from pruning.commands.files import write_picture
 from pruning.curves import FidelityPoint, fidelity_sweep
+from pruning.drawing import charts
+from pruning.drawing import overlays as draw
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import best_source, raw_importance, signals_for

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.paint import GROUPS, SEAM, Boxes, Image, cover, frames, outline, veiled, write
+from pruning.drawing.paint import GROUPS, SEAM, Boxes, Image, cover, frames, outline, veiled, write
 
 WHITE = (255, 255, 255)
 

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.draw_merged import merged
-from pruning.paint import KEPT, PRUNED, SEAM, Floats, cover, frames, outline, veiled, write
-from pruning.paint import Image as Image
+from pruning.drawing.merged import merged
+from pruning.drawing.paint import KEPT, PRUNED, SEAM, Floats, cover, frames, outline, veiled, write
+from pruning.drawing.paint import Image as Image
 
 if TYPE_CHECKING:
     from pruning.tokens import Selection

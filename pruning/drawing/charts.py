@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from pruning.chart_labels import SMALL, Labels, between
-from pruning.palettes import LIGHT, Palette
+from pruning.drawing.labels import SMALL, Labels, between
+from pruning.drawing.palettes import LIGHT, Palette
 
 SIZE = (4.8, 3.5)  # inches at 100 dpi: 480 x 350 units, in which the font sizes below are pixels x 0.72
 _TEXT = 9.2

@@ -1,0 +1,1 @@
+"""Overlays (OpenCV) and figures (matplotlib)."""
