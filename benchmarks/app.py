@@ -40,10 +40,10 @@ from benchmarks.report import Times, show, table
 from pruning import console
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import PAGE
+from pruning.evaluation.plane import RETENTIONS, plane_methods, plane_sweep
 from pruning.importance import raw_importance
 from pruning.method import make
 from pruning.models import hide_progress
-from pruning.pareto import RETENTIONS, plane_methods, plane_sweep
 
 SIDES = (448, 1008)
 MERGES = "visionzip"  # a method whose groups the style "merged" shows

@@ -22,9 +22,9 @@ from app.web import theme
 from benchmarks.report import Times, show, table
 from pruning import Grid, console, make
 from pruning.drawing.overlays import STYLES
+from pruning.evaluation.synthetic import tokens as synthetic
 from pruning.models import Encoded
 from pruning.models.geometry import token_rects
-from pruning.synthetic import tokens as synthetic
 from tests.serving import browser
 
 # The drawing happens in an animation frame: every callback's length is noted.

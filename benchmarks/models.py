@@ -25,7 +25,7 @@ import torch
 from benchmarks.shapes import SHAPES, build_model, picture
 from pruning import console
 from pruning.budget import keep_count
-from pruning.cost import prefill_flops
+from pruning.evaluation.cost import prefill_flops
 from pruning.method import Method, make
 from pruning.models import VLM, Encoded, KVMemory
 from pruning.models.devices import DTYPES, choose_device

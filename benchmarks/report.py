@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pruning import console
-from pruning.timing import machine
+from pruning.evaluation.timing import machine
 
 
 @dataclass(frozen=True)

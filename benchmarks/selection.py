@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from pruning import console, ops
+from pruning.evaluation.plane import LAMBDAS
+from pruning.evaluation.timing import Timing, machine, measure
 from pruning.ops import scaling
-from pruning.pareto import LAMBDAS
-from pruning.timing import Timing, machine, measure
 
 SIZES = (256, 1296, 4096)
 

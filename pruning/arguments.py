@@ -9,12 +9,12 @@ from pruning import console
 from pruning.assets import version
 from pruning.commands import knobs
 from pruning.drawing.overlays import STYLES
+from pruning.evaluation.plane import RETENTIONS
 from pruning.grids import SCOPES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
 from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.params import Param, params
-from pruning.pareto import RETENTIONS
 
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pruning import synthetic
+from pruning.evaluation import synthetic
 from pruning.grids import Grid
 from pruning.ops.scaling import cosine_similarity
 from pruning.signals import SHAPES

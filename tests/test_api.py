@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from app.api import results as api_results
 from app.api.endpoints import ABOUT, COMMON, LATE, Api
 from app.session import Session
-from pruning.inspection import Card
+from pruning.evaluation.inspection import Card
 from pruning.method import METHODS, make
 
 QUESTION = "what color is the star?"

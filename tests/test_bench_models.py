@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.models import Row, main, markdown, measure
 from benchmarks.shapes import SHAPES, build_model, picture
-from pruning.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
 from pruning.models.footprint import Shape
 from pruning.models.presets import PRESETS
 

@@ -16,7 +16,7 @@ from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.drawing.overlays import STYLES
-from pruning.inspection import nearest_kept
+from pruning.evaluation.inspection import nearest_kept
 from pruning.models import Encoded
 from pruning.models.geometry import token_rects
 from pruning.overrides import with_overrides

@@ -23,7 +23,7 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.session import Forced, Session
-from pruning.verdict import Verdict
+from pruning.evaluation.verdict import Verdict
 from tests.visits import QUESTION, crawling, keep, look, visit
 
 THREE = [keep("idpruner", 0.25), keep("random", 0.25), keep("uniform", 0.5)]

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pruning import METHODS, Grid, Method, VisualTokens, make
+from pruning.evaluation.synthetic import Projector
 from pruning.params import params
 from pruning.signals import COMPARED, SHAPES
-from pruning.synthetic import Projector
 from tests.samples import EVERY, LAYERED, features, moved, sample, tiles
 
 # Methods whose picks follow a token's place and not only the token. Everybody else is checked; these say why.

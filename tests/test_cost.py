@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pruning.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
 from pruning.models.forward import cache_name
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pruning import Method, Selection, make
-from pruning.curves import fidelity_sweep
-from pruning.metrics import fidelity
+from pruning.evaluation.fidelity import fidelity_sweep
+from pruning.evaluation.metrics import fidelity
 from tests.samples import features, sample, tiles
 
 RETENTIONS = (0.1, 0.25, 0.5, 1.0)

@@ -9,7 +9,7 @@ import torch
 from pruning.drawing import charts, paint
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import LIGHT, PAGE
-from pruning.pareto import PlanePoint
+from pruning.evaluation.plane import PlanePoint
 from pruning.tokens import Selection
 
 SIZE, CELL = 80, 20  # 4 x 4 tokens

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pruning import Grid, Selection, VisualTokens, make
+from pruning.evaluation.inspection import inspect, nearest_kept, ordinal
 from pruning.grids import place_of
-from pruning.inspection import inspect, nearest_kept, ordinal
 from pruning.ops.scaling import minmax
 from tests.samples import sample
 

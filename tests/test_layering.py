@@ -66,7 +66,7 @@ def breaches(where: str, source: str) -> list[str]:
         found.append("methods import models")
     if reaches(names, "pruning.methods") and where.startswith("pruning/models/"):
         found.append("models import methods")
-    if reaches(names, "pruning.models") and where in ("pruning/pareto.py", "pruning/curves.py"):
+    if reaches(names, "pruning.models") and where in ("pruning/evaluation/plane.py", "pruning/evaluation/fidelity.py"):
         found.append("the sweeps import models")
     if reaches(names, "matplotlib.pyplot"):
         found.append("pyplot keeps global state")
@@ -83,14 +83,14 @@ def test_imports_follow_the_layers(path):
     [
         ("app/engine/engine.py", "import gradio as gr"),
         ("pruning/drawing/overlays.py", "def f():\n    from gradio import Image"),
-        ("pruning/metrics.py", "def f():\n    import transformers"),
+        ("pruning/evaluation/metrics.py", "def f():\n    import transformers"),
         ("pruning/models/vlm.py", "from transformers import AutoModel"),
         ("pruning/models/vlm.py", "class A:\n    import transformers.utils"),
-        ("pruning/pareto.py", "from pruning import models"),
-        ("pruning/curves.py", "from pruning.models import VLM"),
+        ("pruning/evaluation/plane.py", "from pruning import models"),
+        ("pruning/evaluation/fidelity.py", "from pruning.models import VLM"),
         ("pruning/methods/x.py", "from pruning.models.vlm import VLM"),
         ("pruning/models/x.py", "def f():\n    import pruning.methods.dpp"),
-        ("pruning/cost.py", "from app.settings import Settings"),
+        ("pruning/evaluation/cost.py", "from app.settings import Settings"),
         ("pruning/drawing/charts.py", "from matplotlib import pyplot as plt"),
     ],
 )

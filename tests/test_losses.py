@@ -12,7 +12,7 @@ from app.engine import remote
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from pruning.verdict import Verdict
+from pruning.evaluation.verdict import Verdict
 from tests.visits import keep, look
 
 

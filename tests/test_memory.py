@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.cost import kv_cache_bytes
+from pruning.evaluation.cost import kv_cache_bytes
 from pruning.models import ModelError, load, memory, prequantized, sources
 from pruning.models.footprint import QUANTIZED_BITS, Footprint, Shape, Weights
 from pruning.models.memory import estimate, footprint, free_bytes, require

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import make, metrics, ops
+from pruning import make, ops
+from pruning.evaluation import metrics
 from pruning.ops import scaling
 from tests import oracles
 from tests.samples import features, sample, scores, similarity

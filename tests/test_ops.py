@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pruning import metrics, ops
+from pruning import ops
+from pruning.evaluation import metrics
 from pruning.ops import device_loops, kernels, scaling, set_kernels
 from tests import oracles
 from tests.samples import features, scores, similarity

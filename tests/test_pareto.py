@@ -9,8 +9,8 @@ import torch
 
 from pruning import METHODS, make
 from pruning.allocation import select_within
-from pruning.metrics import hopkins, importance_retention
-from pruning.pareto import PlanePoint, front, plane_methods, plane_sweep, slots
+from pruning.evaluation.metrics import hopkins, importance_retention
+from pruning.evaluation.plane import PlanePoint, front, plane_methods, plane_sweep, slots
 from tests import oracles
 from tests.samples import sample, tiles
 

@@ -14,8 +14,8 @@ from app.presenter import slides as presenter_slides
 from app.presenter import views as presenter_views
 from app.presenter.slides import Slide, Wish
 from app.session import Session, Setting
+from pruning.evaluation.verdict import Verdict
 from pruning.method import make
-from pruning.verdict import Verdict
 from tests.visits import keep, look
 
 DONE = ".presenter[data-stage=done][data-waits=no]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pruning.smallest import Bracket, Fewest, fewest_over_lambda, smallest_budget
+from pruning.evaluation.smallest_budget import Bracket, Fewest, fewest_over_lambda, smallest_budget
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000])

@@ -33,8 +33,8 @@ from app.tradeoff import measure as tradeoff_measure
 from pruning.__main__ import main
 from pruning.commands import answer as command
 from pruning.commands.sweep import sweep as sweep_command
+from pruning.evaluation.verdict import NO_REFERENCE, Verdict, check_words, is_empty, verdict
 from pruning.method import make
-from pruning.verdict import NO_REFERENCE, Verdict, check_words, is_empty, verdict
 from tests.visits import keep, look, visit
 
 SETTING = keep("idpruner", 0.25)

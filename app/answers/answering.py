@@ -18,8 +18,8 @@ from app.engine import remote
 from app.engine.device import TICK, DroppedError, Task, working
 from app.engine.engine import Engine
 from app.session import Session
-from pruning import metrics
-from pruning.verdict import check_words
+from pruning.evaluation import metrics
+from pruning.evaluation.verdict import check_words
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,8 @@ from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
-from pruning.cost import kv_cache_bytes, prefill_flops
-from pruning.verdict import Verdict, verdict
+from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.web.html import text
-from pruning.verdict import Verdict, is_empty
+from pruning.evaluation.verdict import Verdict, is_empty
 
 NO_WORDS = "no words"
 BADGES: Mapping[Verdict, tuple[str, str]] = {  # kind, which the style sheet colours, and words

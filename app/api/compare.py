@@ -13,8 +13,8 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
 from app.web.controls import LAMBDA, Board
+from pruning.evaluation.plane import lambda_of
 from pruning.grids import SCOPES
-from pruning.pareto import lambda_of
 
 BASELINES = ({"method": "random"}, {"method": "uniform"})
 NAMES = ("method", "importance", "diversity", "retention", "knobs", "per")

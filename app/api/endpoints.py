@@ -27,9 +27,9 @@ from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Board
 from app.web.errors import guarded
+from pruning.evaluation.inspection import Card
+from pruning.evaluation.verdict import NO_REFERENCE
 from pruning.grids import SCOPES
-from pruning.inspection import Card
-from pruning.verdict import NO_REFERENCE
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")

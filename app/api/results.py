@@ -13,9 +13,9 @@ from pydantic import Field, TypeAdapter
 from app.answers.reports import Piece, Report, Side
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning.curves import FidelityPoint
-from pruning.pareto import PlanePoint, front, lambda_of
-from pruning.verdict import Verdict
+from pruning.evaluation.fidelity import FidelityPoint
+from pruning.evaluation.plane import PlanePoint, front, lambda_of
+from pruning.evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
     from pruning.method import Method

@@ -21,7 +21,7 @@ from app.engine.engine import Engine, checked_question
 from app.engine.resources import Pictures
 from app.session import Session, Setting
 from pruning.debris import is_debris
-from pruning.verdict import Verdict, verdict
+from pruning.evaluation.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer

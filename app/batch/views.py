@@ -13,7 +13,7 @@ from app.session import Session, Setting
 from app.web.html import NONE, duration, notice, seconds, text, waiting
 from app.web.wording import details, share, title
 from pruning.drawing import overlays as draw
-from pruning.verdict import NO_REFERENCE
+from pruning.evaluation.verdict import NO_REFERENCE
 
 if TYPE_CHECKING:
     from pruning.models import Answer

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning.drawing import overlays as draw
+from pruning.evaluation.plane import LAMBDAS, lambda_of
 from pruning.ops.scaling import minmax
-from pruning.pareto import LAMBDAS, lambda_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ import numpy as np
 from app.canvas import payload as canvas_payload
 from app.engine.engine import Engine
 from app.session import Forced, Session, Setting
+from pruning.evaluation.inspection import Card, inspect, nearest_kept
 from pruning.importance import raw_importance, signals_for
-from pruning.inspection import Card, inspect, nearest_kept
 
 if TYPE_CHECKING:
     from torch import Tensor

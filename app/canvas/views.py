@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.web.html import NONE, text
-from pruning.inspection import Card, ordinal
+from pruning.evaluation.inspection import Card, ordinal
 
 EMPTY = "Click a patch, or move to one with the arrow keys and press Enter: why was it kept or dropped?"
 

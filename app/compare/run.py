@@ -19,7 +19,7 @@ from app.engine.capabilities import Offer
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
-from pruning import metrics
+from pruning.evaluation import metrics
 
 MOST = 4
 LETTERS = "ABCD"

@@ -12,7 +12,7 @@ from app.session import Setting
 from app.web.html import NONE, duration, notice, quantity, seconds, text, waiting
 from app.web.wording import details, share, title
 from pruning.drawing import overlays as draw
-from pruning.verdict import NO_REFERENCE, is_empty
+from pruning.evaluation.verdict import NO_REFERENCE, is_empty
 
 FLOPS, BYTES = ("F", "kF", "MF", "GF", "TF", "PF"), ("B", "KiB", "MiB", "GiB")
 WIDE = '<div class="wide" tabindex="0">'  # scrolls by itself where the page is narrow

@@ -33,8 +33,8 @@ from app.web.errors import guarded, owner
 from app.web.streams import Shown, stream
 from app.web.updates import talk_buttons
 from pruning.drawing.palettes import PAGE
+from pruning.evaluation.verdict import NO_REFERENCE
 from pruning.text import check_text
-from pruning.verdict import NO_REFERENCE
 
 
 class Handlers:

@@ -26,9 +26,9 @@ from pruning import assets
 from pruning.bibliography import bibtex
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import LIGHT
+from pruning.evaluation.plane import PlanePoint, front
+from pruning.evaluation.verdict import is_empty
 from pruning.method import METHODS
-from pruning.pareto import PlanePoint, front
-from pruning.verdict import is_empty
 
 NAME = "idpruner-export.zip"
 PIXELS = 24_000_000  # of all pictures together: what bounds an export, as everything else in it is small

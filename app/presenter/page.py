@@ -19,7 +19,7 @@ from app.web import html, theme
 from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
 from app.web.streams import Shown, stream
-from pruning.pareto import RETENTIONS
+from pruning.evaluation.plane import RETENTIONS
 
 KIND = "presenter"  # of its tasks
 SCRIPTS = ("canvas-model", "canvas-paint", "presenter")

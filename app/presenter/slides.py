@@ -23,8 +23,8 @@ from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from pruning.drawing.charts import Chart
 from pruning.drawing.palettes import PAGE
-from pruning.pareto import lambda_of
-from pruning.verdict import NO_REFERENCE
+from pruning.evaluation.plane import lambda_of
+from pruning.evaluation.verdict import NO_REFERENCE
 
 OWN = "Your image"
 

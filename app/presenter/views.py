@@ -8,9 +8,9 @@ from app.answers.reports import Report, Side
 from app.answers.verdicts import BADGES, NO_WORDS
 from app.tradeoff.measure import Progress
 from app.web.html import NONE
+from pruning.evaluation.plane import lambda_of
+from pruning.evaluation.verdict import is_empty
 from pruning.method import Method
-from pruning.pareto import lambda_of
-from pruning.verdict import is_empty
 
 LONG = 24  # characters: a longer answer is set smaller
 WAITING = {

@@ -17,7 +17,7 @@ from app.web import updates
 from app.web.errors import guarded, owner
 from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown, stream
-from pruning.pareto import lambda_of
+from pruning.evaluation.plane import lambda_of
 
 Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls say
 TASK = "fewest"

@@ -16,9 +16,9 @@ from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
-from pruning.pareto import LAMBDAS, lambda_of
-from pruning.smallest import Bracket, fewest_over_lambda, smallest_budget
-from pruning.verdict import Verdict, check_words, verdict
+from pruning.evaluation.plane import LAMBDAS, lambda_of
+from pruning.evaluation.smallest_budget import Bracket, fewest_over_lambda, smallest_budget
+from pruning.evaluation.verdict import Verdict, check_words, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer

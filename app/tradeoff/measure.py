@@ -19,13 +19,13 @@ from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
 from pruning.budget import keep_count
-from pruning.curves import FidelityPoint, fidelity_sweep
 from pruning.drawing import charts
 from pruning.drawing.palettes import Palette
+from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
+from pruning.evaluation.plane import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
+from pruning.evaluation.verdict import is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import METHODS, make
-from pruning.pareto import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
-from pruning.verdict import is_empty
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app.session import Setting
+from pruning.evaluation.plane import lambda_of
 from pruning.params import params
-from pruning.pareto import lambda_of
 
 PLACES = {"sample": "", "image": "per image", "tile": "per tile"}
 

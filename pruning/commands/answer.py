@@ -11,16 +11,16 @@ import numpy as np
 from pruning.allocation import select_within
 from pruning.budget import check_retention
 from pruning.commands.files import write_picture
-from pruning.cost import kv_cache_bytes, prefill_flops
 from pruning.drawing import overlays as draw
+from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.metrics import fidelity
+from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import raw_importance, signals_for
 from pruning.method import Method
-from pruning.metrics import fidelity
 from pruning.models import VLM, Answer, Encoded
 from pruning.tokens import VisualTokens
-from pruning.verdict import Verdict, is_empty, verdict
 
 TIMINGS = 5  # repetitions behind a median
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from pruning import synthetic
 from pruning.budget import keep_count
+from pruning.evaluation import synthetic
+from pruning.evaluation.timing import Stopwatch, Timing, machine, measure
 from pruning.grids import Grid
 from pruning.method import Method
 from pruning.ops import scaling
-from pruning.timing import Stopwatch, Timing, machine, measure
 from pruning.tokens import VisualTokens
 
 WIDTH = 2048  # D of Qwen2.5-VL-3B

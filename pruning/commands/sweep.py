@@ -10,15 +10,15 @@ from PIL import Image
 
 from pruning.budget import keep_count
 from pruning.commands.files import write_picture
-from pruning.curves import FidelityPoint, fidelity_sweep
 from pruning.drawing import charts
 from pruning.drawing import overlays as draw
+from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
+from pruning.evaluation.plane import front, plane_methods, plane_sweep, slots
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import best_source, raw_importance, signals_for
 from pruning.method import Method
 from pruning.models import VLM
-from pruning.pareto import front, plane_methods, plane_sweep, slots
 
 
 @dataclass(frozen=True)

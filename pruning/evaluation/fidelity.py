@@ -14,12 +14,12 @@ from torch import Tensor
 
 from pruning.allocation import selector
 from pruning.budget import check_retention
+from pruning.evaluation.metrics import fidelity
+from pruning.evaluation.plane import RETENTIONS, lambda_of
+from pruning.evaluation.verdict import Reply, check_words
 from pruning.grids import Scope
 from pruning.method import Method
-from pruning.metrics import fidelity
-from pruning.pareto import RETENTIONS, lambda_of
 from pruning.tokens import Selection, VisualTokens
-from pruning.verdict import Reply, check_words
 
 
 class LanguageModel(Protocol):

@@ -1,7 +1,7 @@
 """What is measured of a kept set and of the answer it leads to. Formulas: IDPruner, arXiv 2602.13315.
 
 Importance retention and Hopkins span the paper's plane; fidelity and IoU compare two answers or two sets. Whether two
-answers can be compared, and are the same, is for `pruning.verdict` to say.
+answers can be compared, and are the same, is for `pruning.evaluation.verdict` to say.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.evaluation.plane import lambda_of
 from pruning.grids import place_of
 from pruning.method import Method, ScoreMethod
 from pruning.ops.scaling import minmax
-from pruning.pareto import lambda_of
 from pruning.tokens import Selection, VisualTokens
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from pruning.allocation import select_within
 from pruning.budget import keep_count
+from pruning.evaluation.metrics import hopkins_prefixes, importance_retention_prefixes
 from pruning.grids import Scope, parts
 from pruning.method import METHODS, Method, make
-from pruning.metrics import hopkins_prefixes, importance_retention_prefixes
 from pruning.tokens import VisualTokens
 
 LAMBDAS = tuple(step / 20 for step in range(21))

@@ -1,0 +1,1 @@
+"""What is measured: metrics, cost, the plane, fidelity, inspection, time."""
