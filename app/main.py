@@ -9,8 +9,8 @@ from dataclasses import replace
 from app.api import mcp
 from app.settings import NAME, Settings, parse
 from app.web import address, uploads
-from pruning import console
 from pruning.assets import AssetError
+from pruning.cli import console
 
 
 @console.command

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.web import address
-from pruning import console
 from pruning.assets import version
+from pruning.cli import console
 
 PREFIX = "IDPRUNER_"
 NAME = "idpruner-lab"  # of the installed script

@@ -37,7 +37,7 @@ from app.settings import Settings
 from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Board
 from benchmarks.report import Times, show, table
-from pruning import console
+from pruning.cli import console
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import PAGE
 from pruning.evaluation.plane import RETENTIONS, plane_methods, plane_sweep

@@ -20,7 +20,8 @@ from app.canvas import page as canvas_page
 from app.canvas import payload as canvas_payload
 from app.web import theme
 from benchmarks.report import Times, show, table
-from pruning import Grid, console, make
+from pruning import Grid, make
+from pruning.cli import console
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.synthetic import tokens as synthetic
 from pruning.models import Encoded

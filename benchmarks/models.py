@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from benchmarks.shapes import SHAPES, build_model, picture
-from pruning import console
 from pruning.budget import keep_count
+from pruning.cli import console
 from pruning.evaluation.cost import prefill_flops
 from pruning.method import Method, make
 from pruning.models import VLM, Encoded, KVMemory

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pruning import console
+from pruning.cli import console
 from pruning.evaluation.timing import machine
 
 

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pruning import console, ops
+from pruning import ops
+from pruning.cli import console
 from pruning.evaluation.plane import LAMBDAS
 from pruning.evaluation.timing import Timing, machine, measure
 from pruning.ops import scaling

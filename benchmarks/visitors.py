@@ -31,7 +31,7 @@ from benchmarks.report import Times, show, table
 from benchmarks.server import EARLY, Memory, complaints, started, watched
 from benchmarks.visitor_cases import Call, Case, Visitor, invite
 from benchmarks.visitor_page import ANSWER, EXACT, PAINTED, SCRIPT, WORK, PageVisitor, orders
-from pruning import console
+from pruning.cli import console
 from pruning.models import SHIPPED, VLM, hide_progress
 from tests.serving import browser
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pruning.__main__ import main
 from pruning.allocation import selector
-from pruning.arguments import build_parser
+from pruning.cli.arguments import build_parser
+from pruning.cli.main import main
 from pruning.method import METHODS, make
 from pruning.params import params
 from pruning.scenes import benchmark

@@ -14,8 +14,9 @@ from contextlib import suppress
 import pytest
 
 from app import main as page
-from pruning import __main__ as commands
-from pruning import assets, console
+from pruning import assets
+from pruning.cli import console
+from pruning.cli import main as commands
 from pruning.training import __main__ as training
 
 ENCODINGS = ("cp1252", "cp437", "ascii", "utf-8")

@@ -631,7 +631,7 @@ def test_sizes_read_well(size: int, words: str) -> None:
 
 
 def test_the_command_line_hands_its_options_on(tiny_folder: Path, tmp_path: Path, noise, monkeypatch, capsys) -> None:
-    from pruning.__main__ import main
+    from pruning.cli.main import main
 
     given: dict[str, Any] = {}
 
@@ -639,7 +639,7 @@ def test_the_command_line_hands_its_options_on(tiny_folder: Path, tmp_path: Path
         given.update(options)
         raise ModelError("seen")
 
-    monkeypatch.setattr("pruning.__main__.load", spy)
+    monkeypatch.setattr("pruning.cli.main.load", spy)
     noise(60, 60).save(tmp_path / "picture.png")
     options = ["--quantization", "4bit", "--attention", "eager", "--device-map", "auto", "--scorer", "some/where"]
     assert main(["answer", str(tmp_path / "picture.png"), "what", "--model", str(tiny_folder), *options]) == 2

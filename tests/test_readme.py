@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pruning import __main__ as command_line
+from pruning.cli import main as command_line
 from pruning.method import METHODS
 from pruning.params import params
 

@@ -30,9 +30,9 @@ from app.presenter import slides as presenter_slides
 from app.presenter import views as presenter_views
 from app.smallest_budget import search as smallest_budget_search
 from app.tradeoff import measure as tradeoff_measure
-from pruning.__main__ import main
-from pruning.commands import answer as command
-from pruning.commands.sweep import sweep as sweep_command
+from pruning.cli import answer as command
+from pruning.cli.main import main
+from pruning.cli.sweep import sweep as sweep_command
 from pruning.evaluation.verdict import NO_REFERENCE, Verdict, check_words, is_empty, verdict
 from pruning.method import make
 from tests.visits import keep, look, visit

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from pruning import console
+from pruning.cli import console
 from pruning.models import hide_progress, limit_threads, load
 from pruning.models.devices import DTYPES, QUANTIZATIONS
 from pruning.training import export, fit, language, scorer, vision

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pruning import console
 from pruning.assets import version
-from pruning.commands import knobs
+from pruning.cli import console, knobs
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.plane import RETENTIONS
 from pruning.grids import SCOPES

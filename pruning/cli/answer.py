@@ -10,7 +10,7 @@ import numpy as np
 
 from pruning.allocation import select_within
 from pruning.budget import check_retention
-from pruning.commands.files import write_picture
+from pruning.cli.files import write_picture
 from pruning.drawing import overlays as draw
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
 from pruning.evaluation.metrics import fidelity

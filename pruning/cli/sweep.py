@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pruning.budget import keep_count
-from pruning.commands.files import write_picture
+from pruning.cli.files import write_picture
 from pruning.drawing import charts
 from pruning.drawing import overlays as draw
 from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep

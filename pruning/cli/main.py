@@ -1,0 +1,186 @@
+"""The same work without a browser: `python -m pruning answer | sweep | scenes | methods | bench`, each with `--help`.
+
+Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted, 141 nobody reads
+what it writes any more.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pruning.cli import console
+from pruning.cli import methods as cli_methods
+from pruning.cli.answer import answer, text
+from pruning.cli.arguments import build_parser
+from pruning.cli.bench import bench, table
+from pruning.cli.files import PICTURES, check_path, write_table
+from pruning.cli.method_table import method_table
+from pruning.cli.scenes import scenes
+from pruning.cli.sweep import sweep
+from pruning.importance import best_source
+from pruning.method import Method, make
+from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.weights import mmr_lambda
+
+LAMBDA = "mmr_lambda"
+
+
+@console.command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Results go to stdout, everything else to stderr."""
+    options = build_parser().parse_args(arguments)
+    try:
+        COMMANDS[options.command](options)
+    except ValueError as error:
+        return _fail(2, str(error))
+    except BrokenPipeError:  # an OSError, and no fault
+        raise
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted")
+    except (RuntimeError, OSError, MemoryError) as error:
+        return _fail(1, f"{type(error).__name__}: {error}")
+    return 0
+
+
+def _knobs(options: argparse.Namespace) -> dict[str, Any]:
+    """Knobs that were given, λ from the weights included."""
+    given = {name: value for name in options.knobs if (value := getattr(options, name)) is not None}
+    weights = (options.importance_weight, options.diversity_weight)
+    if weights != (None, None):
+        if LAMBDA in given:
+            raise ValueError("--mmr-lambda and the two weights say the same thing: give one or the other")
+        given[LAMBDA] = mmr_lambda(*(1.0 if weight is None else weight for weight in weights))
+    return given
+
+
+def _model(options: argparse.Namespace) -> VLM:
+    hide_progress()
+    vlm = load(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        attention=options.attention,
+        device_map=options.device_map,
+        scorer=options.scorer,
+    )
+    limit_threads(vlm)
+    if "scorer" not in vlm.signals and options.importance is None:
+        _note(f"{vlm.title} has no trained scorer: importance comes from {best_source(vlm.signals)}")
+    return vlm
+
+
+def _answer(options: argparse.Namespace) -> None:
+    check_path(options.overlay, *PICTURES)
+    knobs = _knobs(options)
+    if options.mmr_lambda is None and LAMBDA in knobs and LAMBDA not in cli_methods.own(options.method, knobs):
+        _note(f"{options.method} has no λ: the two weights change nothing")
+        del knobs[LAMBDA]
+    vlm = _model(options)
+    result = answer(
+        vlm,
+        options.image,
+        options.question,
+        cli_methods.build_method(vlm, options.method, knobs),
+        options.retention,
+        per=options.per,
+        max_new_tokens=options.max_new_tokens,
+        overlay=options.overlay,
+        style=options.style,
+    )
+    for note in result["notes"]:
+        _note(note)
+    _print(console.as_json(result) if options.json else text(result))
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    check_path(options.png, *PICTURES)
+    check_path(options.csv)
+    knobs, vlm = _knobs(options), _model(options)
+    methods = _methods(options, vlm, knobs)
+    points = sweep(
+        vlm,
+        options.image,
+        options.question,
+        methods,
+        options.retention,
+        options.at,
+        options.per,
+        options.png,
+        _progress,
+        _note,
+    )
+    _rows(options, [asdict(point) for point in points])
+    if options.png is not None:
+        _note(f"written: {options.png}")
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    check_path(options.csv)
+    knobs, vlm = _knobs(options), _model(options)
+    methods = _methods(options, vlm, knobs)
+    rows = scenes(vlm, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+    _rows(options, rows)
+
+
+def _table_of_methods(_options: argparse.Namespace) -> None:
+    _print(method_table())
+
+
+def _bench(options: argparse.Namespace) -> None:
+    knobs = _knobs(options)
+    methods = [make(name, **cli_methods.own(name, knobs)) for name in cli_methods.listed(options.methods)]
+    result = bench(methods, options.tokens, options.retention, options.repeats, options.threads)
+    _print(console.as_json(result) if options.json else table(result))
+
+
+def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method]:
+    """The chosen methods; one that needs what the model lacks is left out with a note."""
+    methods, left_out = cli_methods.usable(vlm, options.methods, knobs)
+    for note in left_out:
+        _note(note)
+    return methods
+
+
+def _rows(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """The table as a CSV file where one is named, as JSON where that is asked for, else as CSV on stdout."""
+    if options.csv is not None:
+        with options.csv.open("w", newline="", encoding="utf-8") as file:
+            write_table(file, rows)
+        _note(f"written: {options.csv}")
+    if options.json:
+        _print(console.as_json(rows))
+    elif options.csv is None:
+        write_table(sys.stdout, rows)
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _fail(code: int, message: str) -> int:
+    _note(f"error: {message}")
+    return code
+
+
+COMMANDS = {
+    "answer": _answer,
+    "sweep": _sweep,
+    "scenes": _scenes,
+    "methods": _table_of_methods,
+    "bench": _bench,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
