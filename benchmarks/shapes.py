@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from pruning.models import SHIPPED, VLM, Scorer
+from pruning.models.checkpoint.processing import build
 from pruning.models.families import family_of
-from pruning.models.processing import build
 
 CELL = 28  # pixels across a visual token
 

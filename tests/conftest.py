@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pruning.models import VLM, adapters, load
+from pruning.models import VLM, load
+from pruning.models.checkpoint import adapters
 from tests.checkpoints import FAMILIES, tiny_qwen2_5_vl
 
 LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, adapters, load
-from pruning.models.memory import estimate
+from pruning.models import ModelError, load
+from pruning.models.checkpoint import adapters
+from pruning.models.checkpoint.memory import estimate
 from tests.checkpoints.lora import PROJECTION, write_adapter
 
 

@@ -314,7 +314,7 @@ def test_a_space_loads_all_at_once_and_says_what_failed():
 
 def test_lists_of_models(tiny_folder, tmp_path):
     from pruning.models import SHIPPED
-    from pruning.models.presets import PRESETS
+    from pruning.models.checkpoint.presets import PRESETS
 
     (own,) = listed([""])
     assert (own.name, own.model_id, own.parameters) == ("scenes-vlm", str(SHIPPED), 2_960_000)
@@ -345,10 +345,12 @@ def test_the_loader_knows_sizes_without_loading(tiny_folder):
 
 
 def test_only_a_load_asks_the_hub_for_a_size(monkeypatch):
-    from pruning.models.footprint import Need
+    from pruning.models.checkpoint.footprint import Need
 
     asked, answers = [], [None, Need(5, 2)]
-    monkeypatch.setattr("pruning.models.memory.estimate", lambda *v, **n: asked.append(v) or answers[len(asked) - 1])
+    monkeypatch.setattr(
+        "pruning.models.checkpoint.memory.estimate", lambda *v, **n: asked.append(v) or answers[len(asked) - 1]
+    )
     loader = Loader(Settings(device="cpu"))
     assert loader.need("somebody/else") is None
     assert asked == []  # the menu never waits for the network

@@ -9,8 +9,8 @@ import torch
 from benchmarks.models import Row, main, markdown, measure
 from benchmarks.shapes import SHAPES, build_model, picture
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
-from pruning.models.footprint import Shape
-from pruning.models.presets import PRESETS
+from pruning.models.checkpoint.footprint import Shape
+from pruning.models.checkpoint.presets import PRESETS
 
 CPU = torch.device("cpu")
 

@@ -14,8 +14,8 @@ from transformers.models.siglip import modeling_siglip
 from pruning.grids import Grid
 from pruning.models import VLM, KVMemory, ModelError, Turn, check, load
 from pruning.models.attention import LayerAttention
+from pruning.models.checkpoint.processing import Processing
 from pruning.models.family import Family, Pixels
-from pruning.models.processing import Processing
 from tests import library
 from tests.checkpoints import others, tiny_qwen2_vl
 from tests.checkpoints.qwen3_vl import tiny_qwen3_5

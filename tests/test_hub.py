@@ -108,7 +108,7 @@ def test_what_a_file_system_left_in_a_repository_does_not_count(hub: Hub) -> Non
 
 
 def test_a_model_of_the_hub_that_does_not_fit_is_not_downloaded(hub: Hub, monkeypatch) -> None:
-    monkeypatch.setattr("pruning.models.memory.free_bytes", lambda device: 0)
+    monkeypatch.setattr("pruning.models.checkpoint.memory.free_bytes", lambda device: 0)
     with pytest.raises(ModelError, match=f"{HUB_ID} needs about"):
         load(HUB_ID)
     assert "snapshot" not in hub.asked
@@ -186,7 +186,7 @@ def test_a_repository_that_is_an_adapter_alone(hub: Hub, tiny_folder: Path, peft
     vlm = load(HUB_ID)
     assert (vlm.title, vlm.model_id) == ("tiny-vl", HUB_ID)
     assert peft == [str(hub.cache)]
-    monkeypatch.setattr("pruning.models.adapters.available", lambda: False)
+    monkeypatch.setattr("pruning.models.checkpoint.adapters.available", lambda: False)
     hub.asked.clear()
     with pytest.raises(ModelError, match=f"{HUB_ID} is an adapter, not a whole model.*pip install peft"):
         load(HUB_ID)
@@ -199,7 +199,7 @@ def test_a_repository_with_an_adapter_beside_its_weights(
     write_adapter(hub.folder, HUB_ID, tiny_folder)
     load(HUB_ID)
     assert peft == [str(hub.cache)]
-    monkeypatch.setattr("pruning.models.adapters.available", lambda: False)
+    monkeypatch.setattr("pruning.models.checkpoint.adapters.available", lambda: False)
     hub.asked.clear()
     with pytest.raises(ModelError, match=f"{HUB_ID} holds an adapter beside its weights"):
         load(HUB_ID)

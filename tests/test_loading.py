@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, Turn, limit_threads, load, sources
-from pruning.models.damage import reading
-from pruning.models.devices import choose_device, choose_dtype
-from pruning.models.footprint import readable
+from pruning.models import ModelError, Turn, limit_threads, load
+from pruning.models.checkpoint import sources
+from pruning.models.checkpoint.damage import reading
+from pruning.models.checkpoint.devices import choose_device, choose_dtype
+from pruning.models.checkpoint.footprint import readable
+from pruning.models.checkpoint.prequantized import GPU_ONLY
 from pruning.models.generation import stop_ids
-from pruning.models.prequantized import GPU_ONLY
 
 ATTENTION = "vision_attention@-1"
 
@@ -540,7 +541,7 @@ def test_options_that_cannot_be(options: dict[str, str], reason: str, tiny_folde
 def test_packages_on_a_gpu(
     dtype: str, quantization: str, attention: str, there: bool, reason: str | None, monkeypatch
 ) -> None:
-    from pruning.models.opening import check_packages
+    from pruning.models.checkpoint.opening import check_packages
 
     for name in ("is_bitsandbytes_available", "is_flash_attn_2_available"):
         monkeypatch.setattr(f"transformers.utils.{name}", lambda: there)
@@ -554,7 +555,7 @@ def test_packages_on_a_gpu(
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_quantization_reaches_the_library(bits: str, tiny_folder: Path, monkeypatch) -> None:
-    from pruning.models import opening
+    from pruning.models.checkpoint import opening
 
     given: dict[str, Any] = {}
 
@@ -590,7 +591,7 @@ def test_too_large_a_model_is_refused_before_its_weights_are_read(tiny_folder: P
         raise AssertionError("weights were read")
 
     monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", read)
-    monkeypatch.setattr("pruning.models.memory.free_bytes", lambda device: 1_500_000)
+    monkeypatch.setattr("pruning.models.checkpoint.memory.free_bytes", lambda device: 1_500_000)
     with pytest.raises(ModelError, match=r"needs about \d+ MB in float32 .* but 2 MB are free on cpu: use "):
         load(tiny_folder)
 

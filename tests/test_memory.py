@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pruning.evaluation.cost import kv_cache_bytes
-from pruning.models import ModelError, load, memory, prequantized, sources
-from pruning.models.footprint import QUANTIZED_BITS, Footprint, Shape, Weights
-from pruning.models.memory import estimate, footprint, free_bytes, require
-from pruning.models.presets import PRESETS
+from pruning.models import ModelError, load
+from pruning.models.checkpoint import memory, prequantized, sources
+from pruning.models.checkpoint.footprint import QUANTIZED_BITS, Footprint, Shape, Weights
+from pruning.models.checkpoint.memory import estimate, footprint, free_bytes, require
+from pruning.models.checkpoint.presets import PRESETS
 from tests.checkpoints import tiny_qwen2_vl
 
 CPU = torch.device("cpu")
@@ -139,7 +140,7 @@ def test_shape_comes_from_any_configuration(tiny_folder: Path, tmp_path: Path) -
 
 def test_an_odd_configuration_leaves_the_weights(tiny_folder: Path, monkeypatch) -> None:
     odd = SimpleNamespace(get_text_config=lambda decoder=False: None)
-    monkeypatch.setattr("pruning.models.sources.config", lambda source: odd)
+    monkeypatch.setattr("pruning.models.checkpoint.sources.config", lambda source: odd)
     found = footprint(tiny_folder, [CPU])
     assert found is not None
     assert found.need(torch.float32).working_bytes == 0
@@ -255,7 +256,7 @@ SMALL = Footprint(Weights(matrices=900, others=100), Shape(1, 1, 1, 1, 1, 1))
 
 
 def free(monkeypatch, **sizes: int) -> None:
-    monkeypatch.setattr("pruning.models.memory.free_bytes", lambda device: sizes[device.type])
+    monkeypatch.setattr("pruning.models.checkpoint.memory.free_bytes", lambda device: sizes[device.type])
 
 
 def test_what_just_fits_is_let_through(monkeypatch) -> None:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from pruning.models import SHIPPED, memory
+from pruning.models import SHIPPED
+from pruning.models.checkpoint import memory
+from pruning.models.checkpoint.hub import is_id
+from pruning.models.checkpoint.presets import PRESETS, Preset, largest_that_fits
 from pruning.models.families import family_of
-from pruning.models.hub import is_id
-from pruning.models.presets import PRESETS, Preset, largest_that_fits
 
 HUB = PRESETS[1:]
 ids = [preset.model_id for preset in PRESETS]

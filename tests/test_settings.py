@@ -35,7 +35,7 @@ def test_the_models_on_offer_begin_with_the_one_to_start_with():
 
 def test_the_options_are_those_that_load_takes():
     from app import settings
-    from pruning.models import devices
+    from pruning.models.checkpoint import devices
 
     for name in ("QUANTIZATIONS", "ATTENTIONS", "DEVICE_MAPS"):
         assert getattr(settings, name) == getattr(devices, name)

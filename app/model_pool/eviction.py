@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pruning.models.footprint import readable
+from pruning.models.checkpoint.footprint import readable
 
 
 class NoRoomError(ValueError):

@@ -37,7 +37,7 @@ class Loader:
     def __init__(self, settings: Settings) -> None:
         import torch
 
-        from pruning.models.devices import choose_device
+        from pruning.models.checkpoint.devices import choose_device
 
         self._settings = settings
         self.device = str(choose_device(settings.device))
@@ -67,8 +67,8 @@ class Loader:
 
         ask_hub: ask there too, which takes its time; the answer is remembered.
         """
-        from pruning.models import memory
-        from pruning.models.presets import PRESETS
+        from pruning.models.checkpoint import memory
+        from pruning.models.checkpoint.presets import PRESETS
 
         s = self._settings
         if self._needs.get(model_id) is None:
@@ -98,7 +98,7 @@ class Loader:
         """Bytes that the device has to spare now; with a device map, all devices together."""
         import torch
 
-        from pruning.models.memory import free_bytes
+        from pruning.models.checkpoint.memory import free_bytes
 
         devices = [torch.device(self.device)]
         if self._settings.device_map:
@@ -112,8 +112,9 @@ def listed(ids: Sequence[str]) -> tuple[Listed, ...]:
 
     Raises ValueError for what can be neither a checkpoint's folder nor a hub id, and for two folders of one name.
     """
-    from pruning.models import SHIPPED, sources
-    from pruning.models.presets import PRESETS
+    from pruning.models import SHIPPED
+    from pruning.models.checkpoint import sources
+    from pruning.models.checkpoint.presets import PRESETS
 
     known = {preset.model_id: preset for preset in PRESETS}
     wanted = [m for given in ids for m in (known if given == "presets" else [given or str(SHIPPED)])]

@@ -12,7 +12,7 @@ from pruning.evaluation.plane import RETENTIONS
 from pruning.grids import SCOPES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
-from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
+from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.params import Param, params
 
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")

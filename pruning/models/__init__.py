@@ -3,10 +3,10 @@
 `load` opens a checkpoint, `VLM` is what it returns. What a family does differently sits in a file of its own.
 """
 
+from pruning.models.checkpoint.sources import SHIPPED
 from pruning.models.kv_memory import KVMemory
 from pruning.models.loading import hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
-from pruning.models.sources import SHIPPED
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Sample, Turn
 from pruning.models.vlm import VLM
 

@@ -8,17 +8,25 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pruning.models import adapters, hub, memory, prequantized, sources, template, vocabulary
+from pruning.models import template, vocabulary
 from pruning.models.check import prove
-from pruning.models.damage import CONFIG, IMAGES, reading
-from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS, check_choice, choose_device, choose_dtype
+from pruning.models.checkpoint import adapters, hub, memory, prequantized, sources
+from pruning.models.checkpoint.damage import CONFIG, IMAGES, reading
+from pruning.models.checkpoint.devices import (
+    ATTENTIONS,
+    DEVICE_MAPS,
+    QUANTIZATIONS,
+    check_choice,
+    choose_device,
+    choose_dtype,
+)
+from pruning.models.checkpoint.opening import check_packages, open_model
+from pruning.models.checkpoint.processing import Processing, build
+from pruning.models.checkpoint.progress import Progress
+from pruning.models.checkpoint.sources import SHIPPED
 from pruning.models.families import family_of
 from pruning.models.family import Family
-from pruning.models.opening import check_packages, open_model
-from pruning.models.processing import Processing, build
-from pruning.models.progress import Progress
 from pruning.models.scorer import beside, load_scorer
-from pruning.models.sources import SHIPPED
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
 

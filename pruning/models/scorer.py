@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning.debris import is_debris
-from pruning.models import hub, sources
-from pruning.models.damage import unreadable
+from pruning.models.checkpoint import hub, sources
+from pruning.models.checkpoint.damage import unreadable
 from pruning.models.values import ModelError
 
 WEIGHTS, SETTINGS = "scorer.safetensors", "scorer.json"

@@ -18,7 +18,7 @@ import torch
 
 from pruning.cli import console
 from pruning.models import hide_progress, limit_threads, load
-from pruning.models.devices import DTYPES, QUANTIZATIONS
+from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
 from pruning.training import export, fit, language, scorer, vision
 from pruning.training.objective import KEPT
 from pruning.training.records import FileRecords, Records, SceneRecords

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pruning import assets
-from pruning.models import adapters, hub
-from pruning.models.damage import CONFIG, reading, unreadable
+from pruning.models.checkpoint import adapters, hub
+from pruning.models.checkpoint.damage import CONFIG, reading, unreadable
 from pruning.models.values import ModelError
 
 SHIPPED = assets.ROOT / "models" / "scenes-vlm"

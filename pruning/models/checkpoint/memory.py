@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from pruning.models import hub, prequantized, presets, sources
-from pruning.models.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
-from pruning.models.footprint import PROMPT_TOKENS, Footprint, Need, Shape, Weights, readable
+from pruning.models.checkpoint import hub, prequantized, presets, sources
+from pruning.models.checkpoint.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
+from pruning.models.checkpoint.footprint import PROMPT_TOKENS, Footprint, Need, Shape, Weights, readable
 from pruning.models.values import ModelError
 
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from pruning.models import adapters
-from pruning.models.damage import GENERATION, reading, sides, unreadable
-from pruning.models.progress import Progress, weights_bar
+from pruning.models.checkpoint import adapters
+from pruning.models.checkpoint.damage import GENERATION, reading, sides, unreadable
+from pruning.models.checkpoint.progress import Progress, weights_bar
 from pruning.models.scorer import INSIDE
 from pruning.models.values import ModelError
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from pruning.models.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
-from pruning.models.footprint import Footprint, Need, Shape, Weights
-from pruning.models.sources import SHIPPED
+from pruning.models.checkpoint.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
+from pruning.models.checkpoint.footprint import Footprint, Need, Shape, Weights
+from pruning.models.checkpoint.sources import SHIPPED
 
 CLIP_L, SIGLIP_B, SIGLIP_SO, INTERN_VIT = (1024, 4096), (768, 3072), (1152, 4304), (1024, 4096)
 QWEN2_VIT, QWEN2_5_VIT, QWEN3_VIT = (1280, 5120), (1280, 3420), (1024, 4096)

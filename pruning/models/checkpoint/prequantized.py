@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pruning.models.damage import sides
-from pruning.models.sources import FLOATS, Header
+from pruning.models.checkpoint.damage import sides
+from pruning.models.checkpoint.sources import FLOATS, Header
 from pruning.models.values import ModelError
 
 GPU_ONLY = ("eetq", "fbgemm_fp8", "fp_quant", "higgs", "nvfp4", "spqr", "vptq")  # by the model library's own checks

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from pruning.models import hub
-from pruning.models.damage import reading
+from pruning.models.checkpoint import hub
+from pruning.models.checkpoint.damage import reading
 from pruning.models.values import ModelError
 
 SETTINGS, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from pruning.debris import TWIN, is_debris
-from pruning.models.progress import Progress, byte_bar
+from pruning.models.checkpoint.progress import Progress, byte_bar
 from pruning.models.values import ModelError
 
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model")

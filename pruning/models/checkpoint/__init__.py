@@ -1,0 +1,1 @@
+"""From a name to weights on a device: sources, hub, memory, presets."""
