@@ -25,7 +25,7 @@ from pruning.cli import console
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.synthetic import tokens as synthetic
 from pruning.models import Encoded
-from pruning.models.geometry import token_rects
+from pruning.models.families.geometry import token_rects
 from tests.serving import browser
 
 # The drawing happens in an animation frame: every callback's length is noted.

@@ -18,7 +18,7 @@ from pruning.budget import keep_count
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.inspection import nearest_kept
 from pruning.models import Encoded
-from pruning.models.geometry import token_rects
+from pruning.models.families.geometry import token_rects
 from pruning.overrides import with_overrides
 from pruning.weights import mmr_lambda
 from tests.samples import sample

@@ -15,7 +15,7 @@ from pruning.grids import Grid
 from pruning.models import VLM, KVMemory, ModelError, Turn, check, load
 from pruning.models.attention import LayerAttention
 from pruning.models.checkpoint.processing import Processing
-from pruning.models.family import Family, Pixels
+from pruning.models.families.base import Family, Pixels
 from tests import library
 from tests.checkpoints import others, tiny_qwen2_vl
 from tests.checkpoints.qwen3_vl import tiny_qwen3_5

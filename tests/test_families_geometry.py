@@ -8,7 +8,7 @@ from PIL import Image
 
 from pruning.grids import Grid
 from pruning.models import VLM, Encoded, load
-from pruning.models.geometry import centre_crop_box, part_of, shortest_edge, square_box
+from pruning.models.families.geometry import centre_crop_box, part_of, shortest_edge, square_box
 from tests.checkpoints.llava import tiny_llava
 
 SIZES = [(300, 90), (60, 200), (7, 9), (128, 128), (168, 112)]

@@ -25,7 +25,7 @@ from pruning.models.checkpoint.processing import Processing, build
 from pruning.models.checkpoint.progress import Progress
 from pruning.models.checkpoint.sources import SHIPPED
 from pruning.models.families import family_of
-from pruning.models.family import Family
+from pruning.models.families.base import Family
 from pruning.models.scorer import beside, load_scorer
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from pruning.models import tower_signals
-from pruning.models.family import Family
+from pruning.models.families.base import Family
 from pruning.models.scorer import Scorer
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pruning.models import vocabulary
-from pruning.models.family import Family
+from pruning.models.families.base import Family
 from pruning.models.question import checked_question
 from pruning.models.values import Encoded, ModelError, Prompt, Turn
 from pruning.text import check_text

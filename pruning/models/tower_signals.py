@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.models.attention import Call, LayerAttention, capture
-from pruning.models.family import Family, Pixels
+from pruning.models.families.base import Family, Pixels
 from pruning.models.values import Rows
 
 LAYER = re.compile(r"(vision_(?:attention|attention_map|keys|values))@(-?\d+)")

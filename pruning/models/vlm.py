@@ -19,9 +19,9 @@ from torch import Tensor
 
 from pruning.models import finite, generation, offered, prompting, tower_signals, vocabulary
 from pruning.models.entropy import patch_entropy
-from pruning.models.family import Family
+from pruning.models.families.base import Family
+from pruning.models.families.geometry import token_rects
 from pruning.models.forward import Visual
-from pruning.models.geometry import token_rects
 from pruning.models.kv_memory import KVMemory
 from pruning.models.question import checked_question, content_token_ids
 from pruning.models.scorer import Scorer

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pruning.models.family import Family
+from pruning.models.families.base import Family
 from pruning.models.generation import named_ends, stop_ids
 from pruning.models.template import QUESTION
 from pruning.models.values import ModelError

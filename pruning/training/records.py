@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from pruning.images import open_image, short
-from pruning.models.geometry import check_aspect
+from pruning.models.families.geometry import check_aspect
 from pruning.scenes import FAMILIES, render
 from pruning.scenes.questions import ask, rephrase
 from pruning.text import check_text

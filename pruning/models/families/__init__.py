@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from pruning.models.families.base import Family
 from pruning.models.families.gemma3 import Gemma3
 from pruning.models.families.idefics3 import Idefics3
 from pruning.models.families.internvl import InternVL
 from pruning.models.families.llava import Llava
 from pruning.models.families.llava_next import LlavaNext, LlavaOneVision
 from pruning.models.families.qwen_vl import Packed, Qwen3VL, QwenVL
-from pruning.models.family import Family
 from pruning.models.values import ModelError, unsupported
 
 FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL, InternVL, Idefics3, Gemma3, Llava, LlavaNext, LlavaOneVision)

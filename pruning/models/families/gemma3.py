@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from pruning.models.family import Family
+from pruning.models.families.base import Family
 
 
 class Gemma3(Family):

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.grids import Grid
-from pruning.models.family import Family, Pixels
-from pruning.models.geometry import tiled_grids
+from pruning.models.families.base import Family, Pixels
+from pruning.models.families.geometry import tiled_grids
 
 
 class InternVL(Family):

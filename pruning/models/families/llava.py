@@ -6,7 +6,7 @@ same type with another tower (Pixtral) are none of these.
 
 from typing import ClassVar
 
-from pruning.models.family import Family
+from pruning.models.families.base import Family
 
 
 class Llava(Family):

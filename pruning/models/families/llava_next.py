@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.grids import Grid
-from pruning.models.family import Family, Pixels
-from pruning.models.geometry import Box, part_of, square_box
+from pruning.models.families.base import Family, Pixels
+from pruning.models.families.geometry import Box, part_of, square_box
 
 Size = tuple[int, int]  # height, width: the library's order
 STEP = 0.9  # by which an image with too many tokens is scaled down, again and again

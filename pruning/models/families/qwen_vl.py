@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.grids import Grid
-from pruning.models.family import Family, Pixels
+from pruning.models.families.base import Family, Pixels
 from pruning.models.values import Rows
 
 

@@ -20,8 +20,16 @@ from torch import Tensor
 
 from pruning.grids import Grid
 from pruning.models.checkpoint.processing import Processing
-from pruning.models.geometry import WHOLE, Box, centre_crop_box, check_aspect, part_of, shortest_edge, square_box
-from pruning.models.insides import Insides
+from pruning.models.families.geometry import (
+    WHOLE,
+    Box,
+    centre_crop_box,
+    check_aspect,
+    part_of,
+    shortest_edge,
+    square_box,
+)
+from pruning.models.families.tower import Insides
 from pruning.models.values import Rows, unsupported
 from pruning.rgb import MOST_PIXELS
 
