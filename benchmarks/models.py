@@ -29,7 +29,7 @@ from pruning.evaluation.cost import prefill_flops
 from pruning.method import Method, make
 from pruning.models import VLM, Encoded, KVMemory
 from pruning.models.checkpoint.devices import DTYPES, choose_device
-from pruning.models.generation import synchronize
+from pruning.models.language.generation import synchronize
 from pruning.tokens import VisualTokens
 
 QUESTION = "what color is the star?"

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
-from pruning.models.forward import cache_name
+from pruning.models.language.forward import cache_name
 
 
 @pytest.fixture(scope="module")

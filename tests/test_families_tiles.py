@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pruning.models import VLM, KVMemory, Turn, generation
+from pruning.models import VLM, KVMemory, Turn
 from pruning.models.families.internvl import arrangement
+from pruning.models.language import generation
 from tests import library
 
 TILED = ["internvl", "idefics3", "smolvlm"]

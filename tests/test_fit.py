@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pruning.images import open_image
 from pruning.models import VLM, Scorer, Turn, load
-from pruning.models.generation import stop_ids
+from pruning.models.language.generation import stop_ids
 from pruning.training import fit
 from pruning.training.__main__ import main
 from pruning.training.fit import Plan, losses, train

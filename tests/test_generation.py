@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pruning.models import ModelError, Sample
-from pruning.models.forward import forward
-from pruning.models.kv_memory import KVMemory
+from pruning.models.language.forward import forward
+from pruning.models.language.kv_cache import KVMemory
 from tests import library
 
 QUESTIONS = ["What color is the star?", "how many", "is there a red circle left of the ring ?"]
@@ -66,7 +66,7 @@ def test_logprobs_of_many_selections_are_those_of_each_alone(tiny_vlm, noise) ->
 
 
 def test_logprobs_run_once_per_budget(tiny_vlm, noise, monkeypatch) -> None:
-    from pruning.models import generation
+    from pruning.models.language import generation
 
     encoded, sizes, plain = tiny_vlm.encode([noise(112, 112)]), [], generation.forced_logprobs
 

@@ -19,7 +19,7 @@ from pruning.models.checkpoint.damage import reading
 from pruning.models.checkpoint.devices import choose_device, choose_dtype
 from pruning.models.checkpoint.footprint import readable
 from pruning.models.checkpoint.prequantized import GPU_ONLY
-from pruning.models.generation import stop_ids
+from pruning.models.language.generation import stop_ids
 
 ATTENTION = "vision_attention@-1"
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pruning.grids import Grid
 from pruning.models import ModelError, Turn, load
 from pruning.models.families.geometry import token_rects
-from pruning.models.question import content_token_ids
+from pruning.models.language.prompting import content_token_ids
 
 ATTENTION = "vision_attention@-1"
 

@@ -17,13 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.models import finite, generation, offered, prompting, tower_signals, vocabulary
+from pruning.models import offered, tower_signals
 from pruning.models.entropy import patch_entropy
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
-from pruning.models.forward import Visual
-from pruning.models.kv_memory import KVMemory
-from pruning.models.question import checked_question, content_token_ids
+from pruning.models.language import finite, generation, prompting, vocabulary
+from pruning.models.language.forward import Visual
+from pruning.models.language.kv_cache import KVMemory
+from pruning.models.language.prompting import checked_question, content_token_ids
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
 from pruning.ops.scaling import all_finite

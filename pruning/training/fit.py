@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning.models import VLM, Encoded, Scorer, Turn, finite
-from pruning.models.generation import stop_ids
+from pruning.models import VLM, Encoded, Scorer, Turn
+from pruning.models.language import finite
+from pruning.models.language.generation import stop_ids
 from pruning.models.scorer import WEIGHTS
 from pruning.models.values import Rows
 from pruning.training import loop

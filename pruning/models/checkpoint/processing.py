@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from pruning.models import template
 from pruning.models.checkpoint.damage import IMAGES, PROCESSOR, TOKENIZER, reading
+from pruning.models.language import template
 from pruning.models.values import Turn
 
 # SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package.

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pruning.models import finite
-from pruning.models.forward import Visual, forward
-from pruning.models.kv_memory import KVMemory
+from pruning.models.language import finite
+from pruning.models.language.forward import Visual, forward
+from pruning.models.language.kv_cache import KVMemory
 from pruning.models.values import Chunk, Finish, ModelError, Prompt
 
 BROKEN = -1  # stands for a token that was picked among NaN or infinite logits

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from pruning.models import vocabulary
 from pruning.models.families.base import Family
-from pruning.models.question import checked_question
+from pruning.models.language import vocabulary
 from pruning.models.values import Encoded, ModelError, Prompt, Turn
 from pruning.text import check_text
 
@@ -50,3 +50,33 @@ def _clean(family: Family, text: str, *, empty: bool = False) -> str:
     if control:
         raise ValueError(f"The question contains {control[0]!r}, a control token of the model: remove it")
     return text
+
+
+STOP_WORDS = frozenset(
+    (  # noqa: SIM905  (a column of quotes says no more)
+        "a an and any are as at be by can could did do does for from has have how i if in is it its many me much my of "
+        "on or please s say says show shows tell that the their them there these they this to was were what when where "
+        "which who whose why will with would yes no you your"
+    ).split()
+)
+
+
+def content_token_ids(tokenizer: Any, question: str) -> list[int]:
+    """Token ids of the question without punctuation, common function words (English) and unknown words.
+
+    Pieces of a longer word are judged one by one. When nothing is left, all tokens of the question count.
+    """
+    ids: list[int] = tokenizer(question, add_special_tokens=False).input_ids
+    kept = []
+    for token_id in ids:
+        word = tokenizer.decode([token_id]).strip().lower()
+        if token_id != tokenizer.unk_token_id and any(c.isalnum() for c in word) and word not in STOP_WORDS:
+            kept.append(token_id)
+    return kept or ids
+
+
+def checked_question(question: object) -> str:
+    """The question without surrounding blanks. Raises ValueError when it is empty, or holds half a character."""
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError("The question is empty: type one, for example “What color is the star?”")
+    return check_text("The question", question.strip())

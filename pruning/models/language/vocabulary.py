@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pruning.models.families.base import Family
-from pruning.models.generation import named_ends, stop_ids
-from pruning.models.template import QUESTION
+from pruning.models.language.generation import named_ends, stop_ids
+from pruning.models.language.template import QUESTION
 from pruning.models.values import ModelError
 
 REPLACED = ("gemma3", "paligemma")  # the library looks up another token where these write an image's rows
