@@ -13,9 +13,9 @@ from transformers.models.siglip import modeling_siglip
 
 from pruning.grids import Grid
 from pruning.models import VLM, KVMemory, ModelError, Turn, check, load
-from pruning.models.attention import LayerAttention
 from pruning.models.checkpoint.processing import Processing
 from pruning.models.families.base import Family, Pixels
+from pruning.models.signals.attention import LayerAttention
 from tests import library
 from tests.checkpoints import others, tiny_qwen2_vl
 from tests.checkpoints.qwen3_vl import tiny_qwen3_5

@@ -84,7 +84,7 @@ def test_token_rects_by_hand() -> None:
 
 def test_attention_in_parts_is_the_same(any_vlm, noise, monkeypatch) -> None:
     whole = any_vlm.encode([noise(252, 168)], frozenset({ATTENTION})).tokens.signal(ATTENTION)
-    monkeypatch.setattr("pruning.models.attention.CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr("pruning.models.signals.attention.CHUNK_ELEMENTS", 1000)
     parts = any_vlm.encode([noise(252, 168)], frozenset({ATTENTION})).tokens.signal(ATTENTION)
     torch.testing.assert_close(parts, whole)
 
@@ -148,7 +148,7 @@ def test_a_tower_that_gives_no_numbers_is_refused_with_what_helps(tiny_folder, n
 
 
 def test_levels_and_signals_beside_the_features_are_looked_at_too(tiny, noise, monkeypatch) -> None:
-    from pruning.models import tower_signals
+    from pruning.models.signals import tower as tower_signals
 
     plain = tower_signals.run
     for family, needs, spoil in (

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pruning.models.attention import LayerAttention, capture
+from pruning.models.signals.attention import LayerAttention, capture
 from pruning.models.vlm import VLM
 
 Marked = Sequence[tuple[int, Image.Image]]  # tokens, each with the blank picture that has a mark under it

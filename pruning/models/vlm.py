@@ -17,8 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.models import offered, tower_signals
-from pruning.models.entropy import patch_entropy
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
 from pruning.models.language import finite, generation, prompting, vocabulary
@@ -26,6 +24,9 @@ from pruning.models.language.forward import Visual
 from pruning.models.language.kv_cache import KVMemory
 from pruning.models.language.prompting import checked_question, content_token_ids
 from pruning.models.scorer import Scorer
+from pruning.models.signals import available
+from pruning.models.signals import tower as tower_signals
+from pruning.models.signals.entropy import patch_entropy
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
 from pruning.ops.scaling import all_finite
 from pruning.rgb import as_rgb
@@ -71,12 +72,12 @@ class VLM:
     @cached_property
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
-        return offered.signals(self.family, self.scorer)
+        return available.signals(self.family, self.scorer)
 
     @property
     def notes(self) -> Mapping[str, str]:
         """Kind of signal -> what stands in for it in this model, where something does."""
-        return offered.stand_ins(self.family)
+        return available.stand_ins(self.family)
 
     def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset()) -> Encoded:
         """Run the vision tower once over the images of one sample.
@@ -91,7 +92,7 @@ class VLM:
         """
         if not images:
             raise ValueError("encode needs at least one image")
-        offered.check(needs, self.signals, self.family, self.title)
+        available.check(needs, self.signals, self.family, self.title)
         generation.synchronize(self.device)
         start = time.perf_counter()
         pictures = [as_rgb(image)[0] for image in images]
@@ -122,7 +123,7 @@ class VLM:
             ValueError: a signal that the model lacks, or one that `encode` was not asked for; a question as `prompt`
             refuses it. ModelError: NaN or infinite scores or embeddings.
         """
-        offered.check(needs, self.signals, self.family, self.title)
+        available.check(needs, self.signals, self.family, self.title)
         signals = self._with_scorer(encoded.tokens.features, needs, dict(encoded.tokens.signals))
         if "question" in needs:
             ids = torch.tensor(content_token_ids(self.tokenizer, checked_question(question)))

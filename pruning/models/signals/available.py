@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from pruning.models import tower_signals
 from pruning.models.families.base import Family
 from pruning.models.scorer import Scorer
+from pruning.models.signals import tower as tower_signals
 
 
 def signals(family: Family, scorer: Scorer | None) -> frozenset[str]:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.models.attention import Call, LayerAttention, capture
 from pruning.models.families.base import Family, Pixels
+from pruning.models.signals.attention import Call, LayerAttention, capture
 from pruning.models.values import Rows
 
 LAYER = re.compile(r"(vision_(?:attention|attention_map|keys|values))@(-?\d+)")

@@ -1,0 +1,1 @@
+"""What methods ask of a tower: attention, keys, values, entropy."""
