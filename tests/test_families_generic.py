@@ -12,9 +12,10 @@ from transformers.models.deepseek_vl import modeling_deepseek_vl
 from transformers.models.siglip import modeling_siglip
 
 from pruning.grids import Grid
-from pruning.models import VLM, KVMemory, ModelError, Turn, check, load
+from pruning.models import VLM, KVMemory, ModelError, Turn, load
 from pruning.models.checkpoint.processing import Processing
 from pruning.models.families.base import Family, Pixels
+from pruning.models.proof import adapter
 from pruning.models.signals.attention import LayerAttention
 from tests import library
 from tests.checkpoints import others, tiny_qwen2_vl
@@ -217,4 +218,4 @@ def test_encoder_decoders_are_refused(opened: Opened, monkeypatch) -> None:
     model = opened("deepseek_vl")
     monkeypatch.setattr(model.config, "is_encoder_decoder", True, raising=False)
     with pytest.raises(ModelError, match="encoder-decoders"):
-        check.prove(model)
+        adapter.prove(model)

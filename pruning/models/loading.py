@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pruning.models.check import prove
 from pruning.models.checkpoint import adapters, hub, memory, prequantized, sources
 from pruning.models.checkpoint.damage import CONFIG, IMAGES, reading
 from pruning.models.checkpoint.devices import (
@@ -26,6 +25,7 @@ from pruning.models.checkpoint.sources import SHIPPED
 from pruning.models.families import family_of
 from pruning.models.families.base import Family
 from pruning.models.language import template, vocabulary
+from pruning.models.proof.adapter import prove
 from pruning.models.scorer import beside, load_scorer
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pruning.models import tower_check
-from pruning.models.tower_check import Marked
+from pruning.models.proof import tower as tower_proof
+from pruning.models.proof.tower import Marked
 from pruning.models.values import ModelError, unsupported
 from pruning.models.vlm import VLM
 
@@ -40,14 +40,14 @@ def prove(vlm: VLM) -> None:
         rects = vlm.encode([blank]).rects
         marked = [(token, _painted(blank, rects[token])) for token in _spread(rects)]
         _features_follow(vlm, blank, marked)
-        tower = _holds(lambda: tower_check.is_understood(vlm, blank, marked))
-        projector = tower and _holds(lambda: tower_check.projects_again(vlm, blank))
+        tower = _holds(lambda: tower_proof.is_understood(vlm, blank, marked))
+        projector = tower and _holds(lambda: tower_proof.projects_again(vlm, blank))
     except (ModelError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever an unknown family's code raises
         text = (str(error).strip() or "no message").splitlines()[0]
         raise unsupported(kind, f"a trial with a small picture fails ({type(error).__name__}: {text})") from error
-    tower_check.reduce_to(vlm, tower=tower, projector=projector)
+    tower_proof.reduce_to(vlm, tower=tower, projector=projector)
 
 
 def _answers(vlm: VLM) -> None:
@@ -78,7 +78,7 @@ def _features_follow(vlm: VLM, blank: Image.Image, marked: Marked) -> None:
     In a tower whose attention is not known it must follow them more than those elsewhere.
     """
     known = bool(vlm.family.attentions)
-    with tower_check.silence(vlm.family.attentions):
+    with tower_proof.silence(vlm.family.attentions):
         before = vlm.encode([blank]).tokens.features
         moves = [(token, vlm.encode([picture]).tokens.features - before) for token, picture in marked]
     shares, most = [], []

@@ -1,0 +1,1 @@
+"""Proofs that an adapter answers as the library does."""
