@@ -26,7 +26,7 @@ from pruning.drawing.overlays import STYLES
 from pruning.evaluation.synthetic import tokens as synthetic
 from pruning.models import Encoded
 from pruning.models.families.geometry import token_rects
-from tests.serving import browser
+from tests.helpers.serving import browser
 
 # The drawing happens in an animation frame: every callback's length is noted.
 TIMED = """

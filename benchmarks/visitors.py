@@ -33,7 +33,7 @@ from benchmarks.visitor_cases import Call, Case, Visitor, invite
 from benchmarks.visitor_page import ANSWER, EXACT, PAINTED, SCRIPT, WORK, PageVisitor, orders
 from pruning.cli import console
 from pruning.models import SHIPPED, VLM, hide_progress
-from tests.serving import browser
+from tests.helpers.serving import browser
 
 PATIENCE = 120.0  # seconds for an endpoint to answer
 SHARES = {"/select": 0.42, "/answer": 0.42, "/inspect": 0.1, "/pareto": 0.03, "/compare": 0.03}

@@ -111,7 +111,7 @@ def uploads(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def served(tiny_vlm: VLM, uploads: None):
     """The running app with the tiny model, whose answers are long enough to be stopped."""
-    from tests.serving import serve
+    from tests.helpers.serving import serve
 
     with serve(tiny_vlm) as running:
         yield running
@@ -120,7 +120,7 @@ def served(tiny_vlm: VLM, uploads: None):
 @pytest.fixture(scope="session")
 def shipped_page(uploads: None):
     """The running app as `python app.py` opens it: with the shipped model."""
-    from tests.serving import serve
+    from tests.helpers.serving import serve
 
     with serve(load()) as running:
         yield running
@@ -129,7 +129,7 @@ def shipped_page(uploads: None):
 @pytest.fixture(scope="session")
 def chromium():
     """A headless browser, shared; each test opens a context of its own."""
-    from tests.serving import browser
+    from tests.helpers.serving import browser
 
     with browser() as running:
         yield running

@@ -181,6 +181,3 @@ COMMANDS = {
     "methods": _table_of_methods,
     "bench": _bench,
 }
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,275 @@
+"""The named endpoints through a real client: right results of the promised types, and for bad values a message that
+says what and why.
+"""
+
+import json
+import math
+import os
+import re
+import subprocess
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from pydantic import TypeAdapter
+
+from app.api import results as api_results
+from app.api.endpoints import ABOUT, COMMON, LATE, Api
+from app.session import Session
+from pruning.evaluation.inspection import Card
+from pruning.method import METHODS, make
+from tests.helpers.checkout import ROOT
+
+QUESTION = "what color is the star?"
+RESULTS = {
+    "/select": api_results.Selected,
+    "/answer": api_results.Answered,
+    "/pareto": api_results.Tradeoff,
+    "/compare": api_results.Compared,
+    "/inspect": Card,
+}
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def client(served, tmp_path_factory):
+    return Client(served.url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "noise.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (168, 224, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def call(client, image):
+    """call(endpoint, **changes) -> its result for a valid setting with some values changed, of the promised type."""
+
+    def ask(api_name="/select", **changes):
+        own = {"/inspect": {"token": 0}}.get(api_name, {})
+        values = {"image": image, "question": QUESTION, **own, **changes}
+        values["image"] = handle_file(str(values["image"])) if values["image"] else None
+        result = client.predict(**values, api_name=api_name)
+        TypeAdapter(RESULTS[api_name]).validate_python(result)
+        return result
+
+    return ask
+
+
+def test_endpoints_have_names_types_and_descriptions(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == set(RESULTS)
+    for name, endpoint in named.items():
+        method = getattr(Api, name[1:])
+        assert tuple(p["parameter_name"] for p in endpoint["parameters"]) == method.names
+        assert endpoint["description"] == method.about
+        assert len(method.about) > 60
+        for parameter in endpoint["parameters"]:
+            assert parameter["type"] != {}, parameter["parameter_name"]
+            assert parameter["python_type"]["description"] == ABOUT[parameter["parameter_name"]]
+        (result,) = endpoint["returns"]
+        assert result["type"] == api_results.schema(RESULTS[name])
+        assert result["python_type"]["type"].startswith("dict(")
+
+
+def test_examples_on_the_api_page_name_no_other_host(client, call):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert "http" not in json.dumps([p["example_input"] for e in named.values() for p in e["parameters"][:2]])
+    assert call("/pareto", methods=named["/pareto"]["parameters"][7]["example_input"])["fidelity"]
+
+
+def test_only_image_question_and_token_must_be_given(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    for endpoint in named.values():
+        needed = {p["parameter_name"] for p in endpoint["parameters"] if not p["parameter_has_default"]}
+        assert needed - {"token"} == {"image", "question"}
+
+
+def test_every_parameter_is_explained():
+    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others"}
+
+
+def test_select_gives_the_methods_own_picks(call, served, image):
+    result = call(importance=3.0, diversity=1.0, knobs={"importance": "feature_norm"})
+    picture, _ = served.models.resources.pictures.open(str(image))
+    method = make("idpruner", mmr_lambda=0.75, importance="feature_norm")
+    tokens = served.engine.tokens(Session(served.models.first, (picture,)), method.needs)
+    (grid,) = result["grids"]
+    assert result["mmr_lambda"] == result["knobs"]["mmr_lambda"] == 0.75
+    assert result["n"] == tokens.n == math.prod(grid[name] for name in ("t", "gh", "gw")) == len(result["rects"])
+    assert result["order"] == method.select(tokens, result["budget"]).order.tolist()
+    assert result["indices"] == sorted(result["order"])
+    assert result["sizes"] == [[224, 168]]
+    assert result["rects"][0][:2] == [0, 0]
+    assert result["rects"][-1][2:] == [224, 168]
+
+
+def test_several_images_make_one_sample(call, tmp_path):
+    alone = call(model="tiny-qwen2.5-vl")
+    assert [grid["image"] for grid in alone["grids"]] == [0]
+    Image.new("RGB", (112, 112), "red").save(tmp_path / "second.png")
+    both = call(more_images=[handle_file(str(tmp_path / "second.png"))], per="image")
+    assert [(grid["image"], grid["start"]) for grid in both["grids"]] == [(0, 0), (1, alone["n"])]
+    assert both["n"] == alone["n"] + 16
+    assert sum(index >= alone["n"] for index in both["indices"]) == 4  # a quarter of the second image's own
+    assert both["rects"][: alone["n"]] == alone["rects"]
+    assert both["merge_into"] is None
+    merged = call(method="prumerge")
+    assert set(merged["merge_into"]) - {-1} <= set(merged["indices"])
+
+
+def test_answer_at_full_retention_agrees(call):
+    result = call("/answer", retention=1.0)
+    assert result["agree"] is True
+    assert result["full"]["text"] == result["kept"]["text"]
+    assert "".join(piece["text"] for piece in result["pieces"]) == result["full"]["text"]
+    assert result["fidelity"] == pytest.approx(1, abs=1e-5)
+    assert result["speedup"] > 0
+
+
+def test_pareto_gives_plane_front_and_curves(call):
+    result = call("/pareto", methods=["idpruner", "random"])
+    assert {point["method"] for point in result["plane"]} >= {"idpruner", "random", "uniform", "divprune"}
+    assert all(point in result["plane"] for point in result["front"])
+    assert {point["method"] for point in result["fidelity"]} == {"idpruner", "random"}
+    assert result["here"]["mmr_lambda"] == 0.5
+
+
+def test_pareto_without_methods_measures_no_curve(call):
+    result = call("/pareto", retention=0.001)
+    assert result["fidelity"] == []
+    assert (result["here"]["budget"], result["here"]["hopkins"]) == (1, None)  # one token has no spread
+
+
+def test_inspect_agrees_with_select(call):
+    chosen = call(retention=0.25)
+    first, dropped = chosen["order"][0], min(set(range(chosen["n"])) - set(chosen["order"]))
+    kept, gone = call("/inspect", token=first), call("/inspect", token=dropped)
+    assert (kept["rank"], kept["kept"], gone["rank"]) == (1, chosen["budget"], None)
+    assert gone["nearest"] in chosen["order"]
+    assert chosen["order"][gone["nearest_rank"] - 1] == gone["nearest"]
+    columns = chosen["grids"][0]["gw"]
+    assert (gone["row"], gone["column"]) == divmod(dropped, columns)
+    assert kept["why"].startswith("kept as 1st")
+    assert gone["why"].startswith("dropped")
+
+
+@pytest.mark.parametrize("token", [-1, 1_000_000, 1.5, None, "3"])
+def test_tokens_that_are_not_there_are_named(call, token):
+    with pytest.raises(AppError, match="from 0 to 47"):
+        call("/inspect", token=token)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"retention": 0}, ["0", "retention", "above 0"]),
+        ({"retention": 1.5}, ["1.5", "retention", "at most 1"]),
+        ({"retention": None}, ["None", "retention"]),
+        ({"retention": "half"}, ["half"]),
+        ({"retention": "NaN"}, ["NaN"]),
+        ({"method": "magic"}, ["'magic'", "idpruner"]),
+        ({"method": None}, ["None", "idpruner"]),
+        ({"importance": 0, "diversity": 0}, ["both 0", "raise one"]),
+        ({"importance": -1}, ["-1", "Importance weight", "at least 0"]),
+        ({"knobs": {"colour": 1}}, ["'colour'", "idpruner"]),
+        ({"knobs": {"importance": "luck"}}, ["'luck'", "scorer"]),
+        ({"knobs": [1]}, ["knobs", "object"]),
+        ({"image": None}, ["no image", "upload"]),
+        ({"model": "gpt2"}, ["'gpt2'", "not offered", "tiny-qwen2.5-vl"]),
+        ({"model": "../../etc"}, ["not offered"]),
+        ({"per": "pixel"}, ["'pixel'", "sample, image, tile"]),
+    ],
+)
+def test_bad_values_are_named_with_their_rule(call, changes, words):
+    with pytest.raises(AppError) as caught:
+        call(**changes)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert call()["budget"] > 0  # and the app goes on
+
+
+@pytest.mark.parametrize(("question", "words"), [("", "empty"), ("long " * 2000, "characters")])
+def test_bad_questions_are_explained(call, question, words):
+    with pytest.raises(AppError, match=words):
+        call("/answer", question=question)
+
+
+@pytest.mark.parametrize("question", ["какого цвета звезда?", "星は何色ですか", "<b>${1+1}{{value}}</b>", "<|im_end|>"])
+def test_other_scripts_and_markup_are_answered_or_explained(call, question):
+    try:
+        assert call("/answer", question=question)["question"] == question
+    except AppError as error:
+        assert "control token" in str(error)  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.png", b"", "empty"),
+        ("text.png", b"just text", "not an image"),
+        ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        ("cut.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(200), "image"),
+    ],
+)
+def test_files_that_are_no_images_are_explained(call, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AppError, match=words):
+        call(image=tmp_path / name)
+    with pytest.raises(AppError, match=words):
+        call(more_images=[handle_file(str(tmp_path / name))])
+
+
+def test_more_images_than_one_question_takes_are_refused(call, image):
+    with pytest.raises(AppError, match="5 images are too many"):
+        call(more_images=[handle_file(str(image))] * 4)
+
+
+def test_nothing_is_left_in_the_temporary_folder(call):
+    def outside():
+        return {name for name in os.listdir("/tmp") if "gradio" in name.lower() or name.endswith((".png", ".webp"))}
+
+    before = outside()
+    call("/answer")
+    assert outside() == before
+
+
+def test_methods_of_the_schema_are_the_registry_s(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    schema = {p["parameter_name"]: p["type"] for p in named["/pareto"]["parameters"]}
+    assert schema["method"]["enum"] == schema["methods"]["items"]["enum"] == list(METHODS)
+
+
+# The README's examples, as they stand there
+
+
+def example(language, words):
+    (found,) = [block for block in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if words in block]
+    return found
+
+
+def test_the_readme_names_every_endpoint_and_parameter():
+    section = README.split("\n## API\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(/\w+)` \|", section, re.MULTILINE)) == set(RESULTS)
+    assert all(f"`{name}`" in section for name in ABOUT)
+
+
+def test_the_readme_s_python_example_runs(served, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    source = example("python", "gradio_client").replace("http://127.0.0.1:7860", served.url)
+    exec(compile(source, "README.md", "exec"), {})
+    assert "kept as 1st" in capsys.readouterr().out
+
+
+def test_the_readme_s_curl_example_runs(served):
+    script = example("bash", "curl").replace("http://127.0.0.1:7860/", served.url)
+    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    event, data = done.stdout.strip().splitlines()[-2:]
+    assert event == "event: complete"
+    (result,) = json.loads(data.removeprefix("data: "))
+    assert result["method"] == "idpruner"
+    assert len(result["indices"]) == result["budget"] == round(result["n"] * 0.25)

@@ -1,0 +1,311 @@
+"""The live canvas alone on a page, in a real browser, against the selections of the library."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import gradio as gr
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+
+from app.canvas import page as canvas_page
+from app.canvas import payload as canvas_payload
+from pruning import Grid, make
+from pruning.allocation import select_within
+from pruning.budget import keep_count
+from pruning.drawing.overlays import STYLES
+from pruning.evaluation.inspection import nearest_kept
+from pruning.models import Encoded
+from pruning.models.families.geometry import token_rects
+from pruning.overrides import with_overrides
+from pruning.weights import mmr_lambda
+from tests.helpers.samples import sample
+
+SIZES = ((300, 180), (140, 200))
+GRIDS = (
+    Grid(1, 3, 5, 0, role="thumbnail"),
+    Grid(1, 6, 5, 15, role="tile", box=(0, 0, 0.5, 1)),
+    Grid(1, 6, 5, 45, role="tile", box=(0.5, 0, 1, 1)),
+    Grid(1, 9, 6, 75, image=1),
+)
+TOKENS = sample(129, grids=GRIDS)
+ENCODED = Encoded(TOKENS, token_rects(GRIDS, SIZES), SIZES, 0.0, ("", ""))
+PICTURES = [np.full((h, w, 3), 60 + 90 * i, np.uint8) for i, (w, h) in enumerate(SIZES)]
+METHOD = make("idpruner")
+FLAT = make("uniform")
+
+
+def payload(method):
+    _, methods = canvas_payload.orders_of(method)
+    selections = [m.select(TOKENS, TOKENS.n) for m in methods]
+    return canvas_payload.payload(PICTURES, ENCODED, method, selections, TOKENS.signal("scorer"), "two images")
+
+
+def exact(method, retention: float, scope: str = "sample"):
+    selection = select_within(method, TOKENS, retention, scope)
+    return canvas_payload.exact_selection(
+        selection, nearest_kept(TOKENS, selection), method, retention, scope, "two images"
+    )
+
+
+@pytest.fixture(scope="module")
+def address(uploads: None):
+    """A page with the canvas, the sliders it reads, and what it tells the server."""
+    with gr.Blocks() as demo:
+        gr.Slider(0.02, 1, 0.25, step=0.01, elem_id="retention", interactive=True)
+        for name in ("importance-weight", "diversity-weight"):
+            gr.Slider(0, 1, 0.5, step=0.05, elem_id=name, interactive=True)
+        styles = [(title, key) for key, title in STYLES.items()]
+        gr.Radio(styles, value="dimmed", elem_id="style", interactive=True)
+        live = canvas_page.component(payload(METHOD), None)
+        said, change = gr.Textbox(elem_id="said"), gr.Textbox(elem_id="change")
+
+        def told(event: gr.EventData) -> str:
+            return json.dumps(event._data)
+
+        def changed(text: str):
+            name, retention = text.split()
+            method = make(name, **({"mmr_lambda": 0.523} if name == "idpruner" else {}))
+            return gr.HTML(payload(method), exact=exact(method, float(retention)))
+
+        live.select(told, None, said)
+        live.edit(told, None, said)
+        change.submit(changed, change, live)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=".nothing {}")
+    yield url
+    demo.close(verbose=False)
+
+
+@pytest.fixture
+def page(chromium, address: str):
+    context = chromium.new_context(viewport={"width": 1000, "height": 1400})
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(address)
+    page.wait_for_selector("#canvas [data-kept]", state="attached")
+    yield page
+    context.close()
+    assert not errors
+
+
+SET = """([id, value]) => new Promise((done) => {
+  const input = document.querySelector(`#${id} input[type=range]`);
+  input.value = value;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  requestAnimationFrame(() => requestAnimationFrame(done));
+})"""
+KEPT = "() => document.querySelector('#canvas [data-kept]').dataset.kept.split(' ').map(Number)"
+
+
+def put(page: Page, retention: float, importance: float = 0.5, diversity: float = 0.5) -> list[int]:
+    for name, value in (("importance-weight", importance), ("diversity-weight", diversity), ("retention", retention)):
+        page.evaluate(SET, [name, value])
+    return page.evaluate(KEPT)
+
+
+def is_exact(page: Page) -> bool:
+    return page.evaluate("() => document.querySelector('#canvas [data-exact]').dataset.exact") == "true"
+
+
+def centre(page: Page, token: int) -> tuple[float, float]:
+    """Where a token lies on the screen, from its rectangle and the layout: pictures side by side at equal heights."""
+    box = page.locator("#canvas canvas").bounding_box()
+    grid = next(g for g in GRIDS if g.start <= token < g.stop)
+    x0, y0, x1, y1 = ENCODED.rects[token].tolist()
+    scales = [200 / h for _, h in SIZES]
+    offset = 0.0 if grid.image == 0 else SIZES[0][0] * scales[0] + 200 * 0.02
+    width = SIZES[0][0] * scales[0] + 200 * 0.02 + SIZES[1][0] * scales[1]
+    fit = min(box["width"] / width, box["height"] / 200)
+    left, top = box["x"] + (box["width"] - width * fit) / 2, box["y"] + (box["height"] - 200 * fit) / 2
+    scale = scales[grid.image]
+    return left + (offset + (x0 + x1) / 2 * scale) * fit, top + (y0 + y1) / 2 * scale * fit
+
+
+ALL_KEPT = """async (settings) => {
+  const found = [];
+  for (const values of settings) {
+    for (const [id, value] of Object.entries(values)) {
+      const input = document.querySelector(`#${id} input[type=range]`);
+      input.value = value;
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const shown = document.querySelector("#canvas [data-kept]").dataset;
+    found.push([shown.exact, shown.kept.split(" ").map(Number)]);
+  }
+  return found;
+}"""
+
+
+def test_agrees_with_the_library_over_the_grid(page: Page) -> None:
+    weights = [(round(step / 20, 2), round(1 - step / 20, 2)) for step in range(21)]
+    wanted = [(*pair, retention) for pair in weights for retention in (0.02, 0.1, 0.25, 0.33, 0.5, 0.87, 1.0)]
+    names = ("importance-weight", "diversity-weight", "retention")
+    found = page.evaluate(ALL_KEPT, [dict(zip(names, setting, strict=True)) for setting in wanted])
+    orders = {pair: make("idpruner", mmr_lambda=mmr_lambda(*pair)).select(TOKENS, TOKENS.n).order for pair in weights}
+    for (importance, diversity, retention), (known, kept) in zip(wanted, found, strict=True):
+        expected = orders[importance, diversity][: keep_count(TOKENS.n, retention)].tolist()
+        assert (known, kept) == ("true", expected), (importance, retention)
+
+
+def test_beside_the_grid_it_previews_until_the_server_tells(page: Page) -> None:
+    kept = put(page, 0.3, 0.9, 0.8)
+    assert len(kept) == keep_count(TOKENS.n, 0.3)
+    assert not is_exact(page)
+    assert "preview" in page.inner_text("[data-part=count]")
+
+
+def test_what_only_the_server_knows_is_shown_as_it_says(page: Page) -> None:
+    for name in ("uniform", "idpruner"):
+        method = make(name, **({"mmr_lambda": 0.523} if name == "idpruner" else {}))
+        page.fill("#change textarea, #change input", f"{name} 0.25")
+        page.press("#change textarea, #change input", "Enter")
+        if name == "idpruner":  # the weights stand at 0.5 / 0.5: the exact selection is for another λ, and not used
+            page.wait_for_function("() => document.querySelector('[data-part=count]').textContent.includes('of 129')")
+            continue
+        wanted = method.select(TOKENS, keep_count(TOKENS.n, 0.25)).order.tolist()
+        page.wait_for_function(
+            f"() => document.querySelector('[data-kept]').dataset.kept === '{' '.join(map(str, wanted))}'"
+        )
+        assert is_exact(page)
+        page.mouse.move(*centre(page, 100))
+        nearest = max(float(TOKENS.similarity[100, kept]) for kept in wanted if kept != 100)
+        assert f"{nearest:.2f} similar to the nearest kept" in page.inner_text("[data-part=tip]")
+        put(page, 0.4)
+        assert not is_exact(page)
+        page.mouse.move(*centre(page, 101))
+        assert "similar" not in page.inner_text("[data-part=tip]")
+
+
+@pytest.mark.parametrize("token", [20, 74, 75, 128])
+def test_a_click_asks_for_the_patch_under_it(page: Page, token: int) -> None:
+    page.mouse.click(*centre(page, token))
+    page.wait_for_function("() => document.querySelector('#said textarea, #said input').value.includes('token')")
+    assert json.loads(page.input_value("#said textarea, #said input"))["token"] == token
+
+
+def test_a_click_hits_the_same_patch_when_zoomed_and_moved(page: Page) -> None:
+    x, y = centre(page, 100)
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    for _ in range(3):
+        page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    page.mouse.down()
+    page.mouse.move(x + 30, y + 20, steps=4)
+    page.mouse.up()
+    page.mouse.click(x + 30, y + 20)
+    page.wait_for_function("() => document.querySelector('#said textarea, #said input').value.includes('token')")
+    assert json.loads(page.input_value("#said textarea, #said input"))["token"] == 100
+
+
+def test_what_was_zoomed_into_stays_while_the_texts_below_grow(page: Page) -> None:
+    x, y = centre(page, 100)
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -600)
+    page.keyboard.up("Control")
+    zoomed = page.inner_text("[data-part=tip]")
+    page.evaluate("document.querySelector('#canvas .canvas-status').style.minHeight = '200px'")
+    page.wait_for_timeout(400)  # the page is laid out anew
+    page.mouse.move(x + 40, y + 30)
+    near = page.inner_text("[data-part=tip]")
+    page.click("[data-zoom=whole]")
+    page.mouse.move(x, y)
+    page.mouse.move(x + 40, y + 30)
+    assert near.split("·")[0] == zoomed.split("·")[0] != page.inner_text("[data-part=tip]").split("·")[0]
+
+
+@pytest.mark.parametrize("size", [(690, 15420), (15420, 690)])
+def test_a_strip_has_pixels_to_zoom_into_and_its_rectangles_cover_it(size: tuple[int, int]) -> None:
+    width, height = size
+    grid = Grid(1, *((90, 4) if height > width else (4, 90)))
+    tokens = sample(360, grids=(grid,))
+    encoded = Encoded(tokens, token_rects((grid,), (size,)), (size,), 0.0, ("",))
+    picture = np.zeros((height, width, 3), np.uint8)
+    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360)], None, "strip")
+    (image,) = told["images"]
+    assert min(image["width"], image["height"]) > 200
+    assert image["width"] * image["height"] <= canvas_payload.DISPLAY**2
+    rects = np.frombuffer(base64.b64decode(told["rects"]), "<f4").reshape(-1, 4)
+    np.testing.assert_allclose(rects.max(0)[2:], [image["width"], image["height"]], rtol=1e-5)
+    assert rects.min(0).tolist()[:2] == [0, 0]
+
+
+def test_keyboard_walks_over_patches_and_asks(page: Page) -> None:
+    page.focus("#canvas canvas")
+    for key in ("ArrowRight", "PageDown", "ArrowRight", "ArrowDown", "ArrowDown"):  # first press: the cursor appears
+        page.keyboard.press(key)
+    assert "patch (3, 2), tile" in page.inner_text("[data-part=tip]")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#said textarea, #said input').value.includes('token')")
+    assert json.loads(page.input_value("#said textarea, #said input"))["token"] == 15 + 2 * 5 + 1
+
+
+def test_brush_forces_patches_and_the_budget_holds(page: Page) -> None:
+    before = put(page, 0.1)
+    row = [75 + 6 * 4 + column for column in range(6)]
+    page.click("[data-tool=in]")
+    page.mouse.move(*centre(page, row[0]))
+    page.mouse.down()
+    page.mouse.move(*centre(page, row[-1]), steps=25)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelector('#said textarea, #said input').value.includes('in')")
+    told = json.loads(page.input_value("#said textarea, #said input"))
+    assert set(told["in"]) == set(row)
+    chosen = METHOD.select(TOKENS, len(before))
+    expected = with_overrides(chosen, METHOD.select(TOKENS, TOKENS.n), told["in"], told["out"])
+    assert page.evaluate(KEPT) == expected.order.tolist()
+    page.click("[data-part=clear]")
+    page.wait_for_function("() => document.querySelector('[data-part=clear]').disabled")
+    assert page.evaluate(KEPT) == before
+
+
+def test_more_cannot_be_forced_than_the_budget_holds(page: Page) -> None:
+    put(page, 0.02)  # three tokens
+    page.focus("#canvas canvas")
+    page.keyboard.press("ArrowRight")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("i")
+    assert "budget of 3 tokens" in page.inner_text("[data-part=tip]")
+    assert len(page.evaluate(KEPT)) == 3
+
+
+def test_replay_shows_the_first_picks(page: Page) -> None:
+    put(page, 0.5)
+    page.locator("[data-part=step]").fill("7")
+    page.wait_for_function("() => document.querySelector('[data-part=at]').textContent === 'pick 7 of 65'")
+    page.click("[data-part=play]")
+    page.wait_for_function("() => document.querySelector('[data-part=at]').textContent === 'all picks'")
+
+
+DRAWN = """() => {
+  const canvas = document.querySelector('#canvas canvas');
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let sum = 0;
+  for (let i = 0; i < data.length; i += 97) sum = (sum * 31 + data[i]) % 1000000007;
+  return sum;
+}"""
+
+
+def test_every_style_draws_something_of_its_own(page: Page) -> None:
+    drawn = set()
+    for style in STYLES:
+        if style == "merged":  # a selection that merges nothing looks like the dimmed one
+            continue
+        page.check(f"#style input[value={style}]")
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        drawn.add(page.evaluate(DRAWN))
+    assert len(drawn) == len([style for style in STYLES if style != "merged"])
+
+
+def test_no_request_while_sliders_move(page: Page) -> None:
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for retention in (0.1, 0.2, 0.3):
+        put(page, retention, 0.25, 0.75)
+    assert not [url for url in asked if "heartbeat" not in url]

@@ -1,0 +1,105 @@
+"""Who may import whom, read from the source: no module is run for it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.helpers.checkout import ROOT
+
+SOURCES = sorted(path.relative_to(ROOT) for top in ("app", "pruning") for path in (ROOT / top).rglob("*.py"))
+SOURCES += [path.relative_to(ROOT) for path in ROOT.glob("*.py")]
+FACE = (
+    "api_page batch_page canvas compare_page controls export_page fewest_page guard handlers "
+    "image_handlers inputs layout menus parts presenter_page share_page ui updates"
+)
+GRADIO = {"app.py", *(f"app/{name}.py" for name in FACE.split())}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # `from pruning import models` names the module in its second half.
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+            assert not node.level, "relative imports hide who imports whom"
+    return found
+
+
+def at_import_time(tree: ast.AST) -> ast.Module:
+    """The tree without the bodies of functions and of `if TYPE_CHECKING`."""
+
+    class Outer(ast.NodeTransformer):
+        def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+            return None
+
+        visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+
+        def visit_If(self, node: ast.If) -> ast.AST | None:
+            return None if ast.unparse(node.test).endswith("TYPE_CHECKING") else self.generic_visit(node)
+
+    outer = Outer().visit(tree)
+    assert isinstance(outer, ast.Module)
+    return outer
+
+
+def reaches(names: set[str], package: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for name in names)
+
+
+def breaches(where: str, source: str) -> list[str]:
+    names = imports(ast.parse(source))
+    early = imports(at_import_time(ast.parse(source)))
+    found = []
+    if reaches(names, "gradio") and where not in GRADIO:
+        found.append("gradio outside the page")
+    if reaches(names, "transformers") and not where.startswith(("pruning/models/", "pruning/training/")):
+        found.append("transformers outside models and training")
+    if reaches(early, "transformers"):
+        found.append("transformers imported before it is needed")
+    if reaches(names, "app") and where.startswith("pruning/"):
+        found.append("the library imports the page")
+    if reaches(names, "pruning.models") and where.startswith("pruning/methods/"):
+        found.append("methods import models")
+    if reaches(names, "pruning.methods") and where.startswith("pruning/models/"):
+        found.append("models import methods")
+    if reaches(names, "pruning.models") and where in ("pruning/evaluation/plane.py", "pruning/evaluation/fidelity.py"):
+        found.append("the sweeps import models")
+    if reaches(names, "matplotlib.pyplot"):
+        found.append("pyplot keeps global state")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_imports_follow_the_layers(path):
+    assert breaches(path.as_posix(), (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("app/engine/engine.py", "import gradio as gr"),
+        ("pruning/drawing/overlays.py", "def f():\n    from gradio import Image"),
+        ("pruning/evaluation/metrics.py", "def f():\n    import transformers"),
+        ("pruning/models/vlm.py", "from transformers import AutoModel"),
+        ("pruning/models/vlm.py", "class A:\n    import transformers.utils"),
+        ("pruning/evaluation/plane.py", "from pruning import models"),
+        ("pruning/evaluation/fidelity.py", "from pruning.models import VLM"),
+        ("pruning/methods/x.py", "from pruning.models.vlm import VLM"),
+        ("pruning/models/x.py", "def f():\n    import pruning.methods.dpp"),
+        ("pruning/evaluation/cost.py", "from app.settings import Settings"),
+        ("pruning/drawing/charts.py", "from matplotlib import pyplot as plt"),
+    ],
+)
+def test_the_check_sees_each_breach(where, source):
+    assert len(breaches(where, source)) == 1
+
+
+def test_the_check_allows_what_is_meant():
+    lazy = "if TYPE_CHECKING:\n    import transformers\ndef f():\n    import transformers"
+    assert breaches("pruning/models/vlm.py", lazy) == []
+    assert breaches("app/ui.py", "import gradio as gr") == []
+    assert breaches("pruning/training/tower.py", "from pruning.models import load") == []
