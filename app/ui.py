@@ -11,11 +11,11 @@ from app.answers import reports
 from app.answers import views as answers_views
 from app.api.endpoints import Api
 from app.api.page import endpoints
-from app.batch.page import wire_batch
+from app.batch.page import place_batch, wire_batch
 from app.canvas import state as canvas_state
-from app.compare.page import wire_compare
+from app.compare.page import place_compare, wire_compare
 from app.engine import remote
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.examples import EXAMPLES, FOLDER
@@ -29,27 +29,27 @@ from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share.page import place_share, wire_share
-from app.smallest_budget.page import wire_fewest
+from app.smallest_budget.page import place_smallest_budget, wire_smallest_budget
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.web import address, theme
-from app.web.controls import Board
+from app.web.controls import Controls
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
-from app.web.request_limits import Gate
+from app.web.request_limits import RequestLimits
 from pruning.drawing.palettes import PAGE
 
 
 def build_demo(models: Models) -> gr.Blocks:
     """The page with an example whose result is already computed. Computing it also warms the model up."""
     gr.set_static_paths([FOLDER])
-    board = Board()
-    handlers, images, menus = Handlers(models, board), ImageHandlers(models), Menus(models, board)
-    with models.use(models.first, "") as (engine, offer):
-        start = _start(models, engine, offer, board, menus)
+    controls = Controls()
+    handlers, images, menus = Handlers(models, controls), ImageHandlers(models), Menus(models, controls)
+    with models.use(models.first, "") as (engine, capabilities):
+        start = _start(models, engine, capabilities, controls, menus)
         with gr.Blocks(title="IDPruner Lab", analytics_enabled=False, fill_width=True) as demo:
-            page = layout(board, start)
-            _wire(demo, page, gr.State(start.session), handlers, images, menus, board)
-            endpoints(Api(models, board), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
+            page = layout(controls, start)
+            _wire(demo, page, gr.State(start.session), handlers, images, menus, controls)
+            endpoints(Api(models, controls), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
     demo.queue(default_concurrency_limit=4, max_size=256)
     return demo
 
@@ -65,7 +65,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     )
     largest = int(settings.upload_limit * 2**20)
     return {
-        "app_kwargs": {"middleware": [Middleware(Gate, upload_bytes=largest, prefix=settings.prefix)]},
+        "app_kwargs": {"middleware": [Middleware(RequestLimits, upload_bytes=largest, prefix=settings.prefix)]},
         "server_name": address.bracketed(settings.host),
         "server_port": settings.port or None,
         "root_path": settings.root_path,
@@ -85,16 +85,18 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _start(models: Models, engine: Engine, offer: Offer, board: Board, menus: Menus) -> Start:
+def _start(models: Models, engine: Engine, capabilities: Capabilities, controls: Controls, menus: Menus) -> Start:
     """The first example with its results. On a ZeroGPU Space, where only visitors get a GPU, they come later."""
     example = EXAMPLES[0]
     picture, _ = models.resources.pictures.open(example.path)
     session = Session(models.first, (picture,), example.questions[:1])
-    method = board.method(offer, offer.methods[0], IMPORTANCE, DIVERSITY, board.defaults(offer))
+    method = controls.method(
+        capabilities, capabilities.methods[0], IMPORTANCE, DIVERSITY, controls.defaults(capabilities)
+    )
     setting = Setting(method, RETENTION)
     common = (
         engine,
-        offer,
+        capabilities,
         menus.choices(""),
         models.allowed[models.first].note,
         session,
@@ -116,10 +118,10 @@ def _wire(
     handlers: Handlers,
     images: ImageHandlers,
     menus: Menus,
-    board: Board,
+    controls: Controls,
 ) -> None:
     sliders, choices = [*page.weights, page.retention], [page.scope]
-    for component, knob in zip(page.knobs, board.knobs, strict=True):
+    for component, knob in zip(page.knobs, controls.knobs, strict=True):
         (choices if knob.param.kind == "choice" else sliders).append(component)
     settings = [page.method, page.style, page.scope, *page.weights, page.retention, *page.knobs]
     inputs = [session, *settings]
@@ -188,10 +190,12 @@ def _wire(
         clicked = [*place, page.about_method, *page.knobs]
         follow(chart.select(handlers.load, [session, *place], clicked, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
-    wire_compare(page.compare, handlers.models, handlers.setting, session, inputs)
-    wire_batch(page.batch, handlers.models, handlers.setting, inputs)
+    wire_compare(place_compare(page.views), handlers.models, handlers.setting, session, inputs)
+    wire_batch(place_batch(page.views), handlers.models, handlers.setting, inputs)
     moved = (page.retention, page.weights)
-    wire_fewest(page.fewest, handlers.models, handlers.setting, session, inputs, moved, follow)
+    wire_smallest_budget(
+        place_smallest_budget(page.budget), handlers.models, handlers.setting, session, inputs, moved, follow
+    )
     wire_presenter(place_presenter(page), page, handlers, inputs)
     wire_share(place_share(page), page, handlers, menus, opened, inputs, follow)
     wire_export(place_export(page), handlers, measured, inputs)

@@ -23,7 +23,7 @@ import gradio as gr
 
 from app.canvas import overlays
 from app.canvas import state as canvas_state
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
@@ -35,7 +35,7 @@ from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.settings import Settings
 from app.tradeoff import measure as tradeoff_measure
-from app.web.controls import Board
+from app.web.controls import Controls
 from benchmarks.report import Times, show, table
 from pruning.cli import console
 from pruning.drawing import overlays as draw
@@ -63,7 +63,7 @@ class Bench:
     """A picture that a visitor looks at, and the setting that the page opens with."""
 
     engine: Engine
-    offer: Offer
+    capabilities: Capabilities
     handlers: Handlers
     session: Session
     setting: Setting
@@ -75,13 +75,13 @@ class Bench:
 
     def settle(self, importance: float, retention: float) -> None:
         """The event of a slider that rests."""
-        knobs = self.handlers.board.defaults(self.offer)
+        knobs = self.handlers.controls.defaults(self.capabilities)
         name = self.setting.method.name
         self.handlers.settle(None, self.session, name, STYLE, "sample", importance, DIVERSITY, retention, *knobs)
 
     def card(self, token: int) -> None:
         """The event of a patch that is clicked."""
-        knobs = self.handlers.board.defaults(self.offer)
+        knobs = self.handlers.controls.defaults(self.capabilities)
         settings = (self.setting.method.name, STYLE, "sample", IMPORTANCE, DIVERSITY, RETENTION, *knobs)
         self.handlers.card(None, gr.EventData(None, {"token": token}), self.session, *settings)
 
@@ -110,13 +110,15 @@ def measured(models: Models, side: int, runs: int) -> list[Row]:
 @contextmanager
 def opened(models: Models, side: int) -> Iterator[Bench]:
     """The example in that size, uploaded."""
-    board = Board()
-    with tempfile.TemporaryDirectory() as folder, models.use(models.first, "benchmark") as (engine, offer):
+    controls = Controls()
+    with tempfile.TemporaryDirectory() as folder, models.use(models.first, "benchmark") as (engine, capabilities):
         path = Path(folder) / "picture.png"
         cv2.imwrite(str(path), cv2.resize(cv2.imread(EXAMPLES[0].path), (side, side)))
         session = Session(models.first, (models.resources.pictures.open(str(path))[0],), EXAMPLES[0].questions[:1])
-        method = board.method(offer, offer.methods[0], IMPORTANCE, DIVERSITY, board.defaults(offer))
-        yield Bench(engine, offer, Handlers(models, board), session, Setting(method, RETENTION))
+        method = controls.method(
+            capabilities, capabilities.methods[0], IMPORTANCE, DIVERSITY, controls.defaults(capabilities)
+        )
+        yield Bench(engine, capabilities, Handlers(models, controls), session, Setting(method, RETENTION))
 
 
 def canvas(bench: Bench, runs: int) -> dict[str, Times]:
@@ -171,8 +173,8 @@ def planes(bench: Bench, runs: int) -> dict[str, Times]:
 
 def curves(bench: Bench, runs: int) -> dict[str, Times]:
     """The fidelity curves that the page opens with, from the click on: the all-token answer is part of it."""
-    names = [name for name in CURVES if name in bench.offer.methods]
-    methods, _ = tradeoff_measure.sweep_methods(bench.offer, names, bench.setting.method)
+    names = [name for name in CURVES if name in bench.capabilities.methods]
+    methods, _ = tradeoff_measure.sweep_methods(bench.capabilities, names, bench.setting.method)
     first, last = [], []
     for _ in range(runs + 1):
         bench.forget()

@@ -27,7 +27,7 @@ from pruning.budget import keep_count
 from pruning.cli import console
 from pruning.evaluation.cost import prefill_flops
 from pruning.method import Method, make
-from pruning.models import VLM, Encoded, KVMemory
+from pruning.models import VLM, ConversationCache, Encoded
 from pruning.models.checkpoint.devices import DTYPES, choose_device
 from pruning.models.language.generation import synchronize
 from pruning.tokens import VisualTokens
@@ -72,7 +72,7 @@ def measure(vlm: VLM, tokens: int, retentions: Sequence[float], repeats: int) ->
     for repeat in range(repeats + 1):  # the first one warms up
         seconds = vlm.encode([image], needs).encode_s
         for k in budgets:
-            memory = KVMemory()
+            memory = ConversationCache()
             before = _reset_peak(vlm.device)
             start = time.perf_counter()
             answer = vlm.answer(encoded, QUESTION, kept[k], memory=memory, max_new_tokens=1)

@@ -90,7 +90,7 @@ def watched(pid: int) -> Iterator[list[tuple[float, float]]]:
     start, over = time.monotonic(), threading.Event()
 
     def look() -> None:
-        samples.append((time.monotonic() - start, resident(pid) / 1e6))
+        samples.append((time.monotonic() - start, loaded_model(pid) / 1e6))
 
     def work() -> None:
         while not over.wait(EVERY):
@@ -107,8 +107,8 @@ def watched(pid: int) -> Iterator[list[tuple[float, float]]]:
         look()
 
 
-def resident(pid: int) -> int:
-    """Resident bytes of the process and its children, 0 where it is gone; pages that they share count for each."""
+def loaded_model(pid: int) -> int:
+    """LoadedModel bytes of the process and its children, 0 where it is gone; pages that they share count for each."""
     total = 0
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)

@@ -164,15 +164,15 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
 
 def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task: Task, out: Queue[Any]) -> Answer:
     """Alone on the device, from the conversation's keys and values where they are still held."""
-    from pruning.models import Answer, KVMemory
+    from pruning.models import Answer, ConversationCache
 
     memories, key = engine.resources.memories, engine.key("memory", asked.session, asked.kept)
     # Taken out while in use: a memory serves one generation at a time.
-    spare = [] if remote.is_remote() else [memories.take(key) or KVMemory()]
+    spare = [] if remote.is_remote() else [memories.take(key) or ConversationCache()]
 
-    def work() -> tuple[Answer, KVMemory | None]:
+    def work() -> tuple[Answer, ConversationCache | None]:
         # A second try, after memory ran out, begins with an empty one: who knows what the first left in it.
-        memory = spare.pop() if spare else None if remote.is_remote() else KVMemory()
+        memory = spare.pop() if spare else None if remote.is_remote() else ConversationCache()
         chunks = []
         values = (asked.question, asked.selection, asked.history, memory, MAX_NEW_TOKENS)
         with closing(remote.generate(engine.model, encoded, *values)) as stream:  # type: ignore[type-var]

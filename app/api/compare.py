@@ -8,11 +8,11 @@ from typing import Any
 
 from app.api import results as api_results
 from app.compare.run import MOST, Results, compare, overlap
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from app.web.controls import LAMBDA, Board
+from app.web.controls import LAMBDA, Controls
 from pruning.evaluation.plane import lambda_of
 from pruning.grids import SCOPES
 
@@ -35,7 +35,7 @@ SCHEMA = {
 }
 
 
-def others(board: Board, offer: Offer, first: Setting, given: Any) -> list[Setting]:
+def others(controls: Controls, capabilities: Capabilities, first: Setting, given: Any) -> list[Setting]:
     """The settings to compare with `first`; what each leaves out is as there. Random and uniform where none is given.
 
     Raises ValueError that names the entry.
@@ -46,15 +46,17 @@ def others(board: Board, offer: Offer, first: Setting, given: Any) -> list[Setti
     found = []
     for place, entry in enumerate(entries):
         try:
-            found.append(_other(board, offer, first, entry))
+            found.append(_other(controls, capabilities, first, entry))
         except ValueError as error:
             raise ValueError(f"others[{place}]: {error}") from None
     return found
 
 
-def compared(engine: Engine, offer: Offer, session: Session, settings: Sequence[Setting]) -> api_results.Compared:
+def compared(
+    engine: Engine, capabilities: Capabilities, session: Session, settings: Sequence[Setting]
+) -> api_results.Compared:
     """Raises ValueError that names the first setting which cannot be measured, and why."""
-    *_, last = compare(engine, offer, session, settings, Results(), Task())
+    *_, last = compare(engine, capabilities, session, settings, Results(), Task())
     rows = [row for setting in settings if (row := last.results.of(setting)) is not None]
     answered = []
     for place, row in enumerate(rows):
@@ -67,7 +69,7 @@ def compared(engine: Engine, offer: Offer, session: Session, settings: Sequence[
     )
 
 
-def _other(board: Board, offer: Offer, first: Setting, entry: Any) -> Setting:
+def _other(controls: Controls, capabilities: Capabilities, first: Setting, entry: Any) -> Setting:
     if not isinstance(entry, Mapping) or set(entry) - set(NAMES):
         raise ValueError(f"{entry!r} must be an object with some of {', '.join(NAMES)}")
     name, share = entry.get("method", first.method.name), lambda_of(first.method)
@@ -79,7 +81,7 @@ def _other(board: Board, offer: Offer, first: Setting, entry: Any) -> Setting:
         raise ValueError(f"knobs is {more!r}: must be an object such as {{'importance': 'feature_norm'}}")
     if entry.get("per", first.scope) not in SCOPES:
         raise ValueError(f"per is {entry['per']!r}: must be one of {', '.join(SCOPES)}")
-    method = board.named(
-        offer, name, entry.get("importance", weights[0]), entry.get("diversity", weights[1]), {**knobs, **more}
+    method = controls.named(
+        capabilities, name, entry.get("importance", weights[0]), entry.get("diversity", weights[1]), {**knobs, **more}
     )
     return Setting(method, entry.get("retention", first.retention), entry.get("per", first.scope))

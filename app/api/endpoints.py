@@ -18,15 +18,15 @@ from app.answers import reports
 from app.api import compare as api_compare
 from app.api import results as api_results
 from app.canvas import state as canvas_state
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.engine.resources import MAX_PICTURES, checked_pictures
 from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
-from app.web.controls import Board
-from app.web.errors import guarded
+from app.web.controls import Controls
+from app.web.errors import report_errors
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.verdict import NO_REFERENCE
 from pruning.grids import SCOPES
@@ -57,7 +57,7 @@ class Call:
     """The arguments of every endpoint, checked, and the model to work with."""
 
     engine: Engine
-    offer: Offer
+    capabilities: Capabilities
     session: Session
     setting: Setting
 
@@ -71,7 +71,7 @@ def endpoint(result: type, *own: str) -> Callable[[Callable[..., Any]], Any]:
     def decorate(work: Callable[..., Any]) -> Any:
         about = " ".join((work.__doc__ or "").split())
 
-        @guarded
+        @report_errors
         @functools.wraps(work)
         def run(api: Api, *values: Any) -> dict[str, Any]:
             given = dict(zip(names, values, strict=False))
@@ -96,8 +96,8 @@ def endpoint(result: type, *own: str) -> Callable[[Callable[..., Any]], Any]:
 class Api:
     """Every endpoint takes the values of `COMMON`, its own, and those of `LATE`, which `ABOUT` explains."""
 
-    def __init__(self, models: Models, board: Board) -> None:
-        self.models, self.board = models, board
+    def __init__(self, models: Models, controls: Controls) -> None:
+        self.models, self.controls = models, controls
 
     @endpoint(api_results.Selected)
     def select(self, call: Call) -> api_results.Selected:
@@ -124,7 +124,7 @@ class Api:
         curves: tuple[Any, ...] | None = ()
         left_out: list[str] = []
         if methods:
-            chosen, left_out = tradeoff_measure.sweep_methods(call.offer, methods, call.setting.method)
+            chosen, left_out = tradeoff_measure.sweep_methods(call.capabilities, methods, call.setting.method)
             for progress in tradeoff_measure.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
             if progress.stage == "empty":
@@ -136,8 +136,8 @@ class Api:
         """Up to four settings on the same images and question: of each both answers, agreement, fidelity (0 to 1),
         costs and times as `answer` gives them; and the overlap (IoU, 0 to 1) of every two kept sets.
         """
-        settings = [call.setting, *api_compare.others(self.board, call.offer, call.setting, others)]
-        return api_compare.compared(call.engine, call.offer, call.session, settings)
+        settings = [call.setting, *api_compare.others(self.controls, call.capabilities, call.setting, others)]
+        return api_compare.compared(call.engine, call.capabilities, call.session, settings)
 
     @endpoint(Card, "token")
     def inspect(self, call: Call, token: object) -> Card:
@@ -171,6 +171,8 @@ class Api:
         pictures = checked_pictures(tuple(self.models.resources.pictures.open(file)[0] for file in files))
         for _ in self.models.open(chosen, PROGRAMS):
             pass
-        with self.models.use(chosen, PROGRAMS) as (engine, offer):
-            made = self.board.named(offer, method, importance, diversity, own)
-            yield Call(engine, offer, Session(chosen, pictures, (question,)), Setting(made, retention, per or "sample"))
+        with self.models.use(chosen, PROGRAMS) as (engine, capabilities):
+            made = self.controls.named(capabilities, method, importance, diversity, own)
+            yield Call(
+                engine, capabilities, Session(chosen, pictures, (question,)), Setting(made, retention, per or "sample")
+            )

@@ -12,17 +12,17 @@ from app.batch import run as batch_run
 from app.batch import views as batch_views
 from app.canvas import overlays
 from app.canvas.state import fitting
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.engine import Engine
 from app.model_pool.pool import Models
 from app.session import Session, Setting
-from app.web.errors import guarded, owner
+from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, QUIET, STREAMED, html
 from app.web.gradio_patches import files_input
 from app.web.streams import Shown, stream
 from pruning.drawing import overlays as draw
 
-Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
+Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
 Updates = dict[Any, Any]  # component -> its new value
 SIDE = 384  # longest side of an overlay, pixels
 TASK = "batch"
@@ -39,10 +39,10 @@ class BatchPage:
     cards: list[gr.HTML]
 
 
-def place_batch() -> BatchPage:
-    """The tab with all of it, inside the tabs that are open."""
+def place_batch(views: gr.Tabs) -> BatchPage:
+    """The tab with all of it, after those that `views` has."""
     small: dict[str, Any] = {"size": "sm", "min_width": 0}
-    with gr.Tab("Many images", id="batch"), gr.Column(elem_id="batch"):
+    with views, gr.Tab("Many images", id="batch"), gr.Column(elem_id="batch"):
         files = files_input(label=f"Images, up to {batch_run.MOST}", height=150, elem_id="batch-files")
         with gr.Row(elem_classes="view-tools"):
             run = gr.Button("Run present setting on all", variant="primary", **small, elem_id="batch-run")
@@ -69,7 +69,7 @@ class BatchEvents:
     def __init__(self, page: BatchPage, models: Models, present: Present) -> None:
         self.page, self.models, self.present = page, models, present
 
-    @guarded
+    @report_errors
     def run(self, request: gr.Request, paths: list[str], session: Session, *settings: Any) -> Iterator[Updates]:
         """Ask the present question about every image, under the present setting."""
         resources, page = self.models.resources, self.page
@@ -80,8 +80,8 @@ class BatchEvents:
 
         def work() -> Iterator[Updates]:
             nonlocal last, skipped
-            with self.models.use(session.model, owner(request)) as (engine, offer):
-                setting = self.present(offer, session, settings)
+            with self.models.use(session.model, owner(request)) as (engine, capabilities):
+                setting = self.present(capabilities, session, settings)
                 items, skipped = batch_run.opened(resources.pictures, paths, session)
                 cleared = {card: "" for card in page.cards}
                 yield {page.about: batch_views.about(session, setting), page.totals: "", **cleared}

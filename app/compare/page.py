@@ -12,16 +12,16 @@ from app.canvas import overlays
 from app.canvas.state import fitting
 from app.compare import views as compare_views
 from app.compare.run import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, put, remove, rows, topic
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.engine import Engine
 from app.model_pool.pool import Models
 from app.session import Forced, Session, Setting
-from app.web.errors import guarded, owner
+from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown, stream
 from pruning.drawing import overlays as draw
 
-Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
+Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
 Updates = dict[Any, Any]  # component -> its new value
 SIDE = 512  # longest side of an overlay, pixels
 
@@ -48,11 +48,11 @@ class ComparePage:
     matrix: gr.HTML
 
 
-def place_compare() -> ComparePage:
-    """The tab with all of it, inside the tabs that are open."""
+def place_compare(views: gr.Tabs) -> ComparePage:
+    """The tab with all of it, after those that `views` has."""
     small: dict[str, Any] = {"size": "sm", "min_width": 0}
     heads, bodies, tools, replaces, removes = [], [], [], [], []
-    with gr.Tab("Compare", id="compare"), gr.Column(elem_id="compare"):
+    with views, gr.Tab("Compare", id="compare"), gr.Column(elem_id="compare"):
         with gr.Row(elem_classes="view-tools"):
             add = gr.Button("Add present setting", variant="primary", **small, elem_id="add-present")
             random = gr.Button("Add random", **small, elem_id="add-random")
@@ -107,39 +107,39 @@ class CompareEvents:
     def __init__(self, page: ComparePage, models: Models, present: Present) -> None:
         self.page, self.models, self.present = page, models, present
 
-    @guarded
+    @report_errors
     def add(self, request: gr.Request, slots: Slots, results: Results, session: Session, *settings: Any) -> Updates:
         """The setting that stands on the Explore view, in the first empty slot."""
-        with self.models.use(session.model, owner(request)) as (engine, offer):
-            slots = put(slots, self.present(offer, session, settings))
-            return self._shown(engine, offer, session, slots, results)
+        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+            slots = put(slots, self.present(capabilities, session, settings))
+            return self._shown(engine, capabilities, session, slots, results)
 
-    @guarded
+    @report_errors
     def add_random(self, request: gr.Request, slots: Slots, results: Results, session: Session, *s: Any) -> Updates:
         """Random, with as many tokens as the present setting."""
         return self._add_baseline("random", request, slots, results, session, s)
 
-    @guarded
+    @report_errors
     def add_uniform(self, request: gr.Request, slots: Slots, results: Results, session: Session, *s: Any) -> Updates:
         """The uniform grid, with as many tokens as the present setting."""
         return self._add_baseline("uniform", request, slots, results, session, s)
 
-    @guarded
+    @report_errors
     def replace(
         self, request: gr.Request, place: int, slots: Slots, results: Results, session: Session, *settings: Any
     ) -> Updates:
         """The present setting in the place of another."""
-        with self.models.use(session.model, owner(request)) as (engine, offer):
-            slots = put(slots, self.present(offer, session, settings), place)
-            return self._shown(engine, offer, session, slots, results)
+        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+            slots = put(slots, self.present(capabilities, session, settings), place)
+            return self._shown(engine, capabilities, session, slots, results)
 
-    @guarded
+    @report_errors
     def remove(self, request: gr.Request, place: int, slots: Slots, results: Results, session: Session) -> Updates:
         """A slot is empty again."""
-        with self.models.use(session.model, owner(request)) as (engine, offer):
-            return self._shown(engine, offer, session, remove(slots, place), results)
+        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+            return self._shown(engine, capabilities, session, remove(slots, place), results)
 
-    @guarded
+    @report_errors
     def run(self, request: gr.Request, slots: Slots, results: Results, session: Session) -> Iterator[Updates]:
         """Measure what is not known yet, slot by slot."""
         resources, page = self.models.resources, self.page
@@ -148,11 +148,11 @@ class CompareEvents:
 
         def work() -> Iterator[Updates]:
             nonlocal last
-            with self.models.use(session.model, owner(request)) as (engine, offer):
+            with self.models.use(session.model, owner(request)) as (engine, capabilities):
                 if results.topic != topic(session):
-                    yield self._shown(engine, offer, session, slots, results)
+                    yield self._shown(engine, capabilities, session, slots, results)
                 chosen = [setting for setting in slots if setting is not None]
-                for last in compare(engine, offer, session, chosen, results, task):
+                for last in compare(engine, capabilities, session, chosen, results, task):
                     yield self._progress(session, slots, last)
 
         def ended(problem: str = "") -> Updates:
@@ -170,7 +170,7 @@ class CompareEvents:
         )
         yield from stream(task, resources.long_work, work, shown)
 
-    @guarded
+    @report_errors
     def look(self, slots: Slots, results: Results, session: Session) -> Any:
         """Says so where the results are about something else by now."""
         if not any(slots) or results.topic in (None, topic(session)):
@@ -184,17 +184,19 @@ class CompareEvents:
     def _add_baseline(
         self, name: str, request: gr.Request, slots: Slots, results: Results, session: Session, settings: Sequence[Any]
     ) -> Updates:
-        with self.models.use(session.model, owner(request)) as (engine, offer):
-            here = replace(self.present(offer, session, settings), forced=Forced())
-            slots = put(slots, replace(here, method=offer.default(offer.check(name))))
-            return self._shown(engine, offer, session, slots, results)
+        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+            here = replace(self.present(capabilities, session, settings), forced=Forced())
+            slots = put(slots, replace(here, method=capabilities.default(capabilities.check(name))))
+            return self._shown(engine, capabilities, session, slots, results)
 
-    def _shown(self, engine: Engine, offer: Offer, session: Session, slots: Slots, results: Results) -> Updates:
+    def _shown(
+        self, engine: Engine, capabilities: Capabilities, session: Session, slots: Slots, results: Results
+    ) -> Updates:
         """All of the view, with what is known of each slot for the present images and question."""
         page, known = self.page, rows(session, slots, results)
         updates: Updates = {page.slots: slots, page.status: compare_views.status(None, slots)}
         for place, row in enumerate(known):
-            updates[page.heads[place]] = compare_views.head(place, row, _painted(engine, offer, session, row))
+            updates[page.heads[place]] = compare_views.head(place, row, _painted(engine, capabilities, session, row))
             updates[page.bodies[place]] = compare_views.body(row)
             updates[page.tools[place]] = gr.update(visible=row is not None)
         return updates | self._tables(known)
@@ -214,9 +216,9 @@ class CompareEvents:
         return {self.page.table: compare_views.table(known), self.page.matrix: compare_views.matrix(known)}
 
 
-def _painted(engine: Engine, offer: Offer, session: Session, row: Row | None) -> list[overlays.Overlay]:
+def _painted(engine: Engine, capabilities: Capabilities, session: Session, row: Row | None) -> list[overlays.Overlay]:
     """The overlays of a slot at the size that it has room for; none where the model cannot serve it."""
-    if row is None or row.setting.method.name in offer.refused:
+    if row is None or row.setting.method.name in capabilities.refused:
         return []
     try:
         painted = overlays.overlays(engine, session, fitting(session, row.setting), "dimmed")

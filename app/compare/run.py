@@ -15,7 +15,7 @@ import torch
 
 from app.answers.reports import Report, reports
 from app.canvas.state import fitting
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
@@ -113,7 +113,12 @@ def rows(session: Session, slots: Slots, results: Results) -> tuple[Row | None, 
 
 
 def compare(
-    engine: Engine, offer: Offer, session: Session, settings: Sequence[Setting], results: Results, task: Task
+    engine: Engine,
+    capabilities: Capabilities,
+    session: Session,
+    settings: Sequence[Setting],
+    results: Results,
+    task: Task,
 ) -> Iterator[Step]:
     """Measure every setting that `results` does not have yet; those about another topic are forgotten.
 
@@ -134,7 +139,7 @@ def compare(
         if task.is_set():
             break
         yield step(setting, done)
-        for row in _measured(engine, offer, session, setting, task):
+        for row in _measured(engine, capabilities, session, setting, task):
             results = results.put(row)
             yield step(setting, done)
     ended = sum(row.problem != "" or row.finished for row in results.rows if row.setting in missing)
@@ -161,9 +166,11 @@ def overlap(first: Row, second: Row) -> Overlap | None:
     return Overlap(iou, shared, min(len(a), len(b)) / max(len(a), len(b)))
 
 
-def _measured(engine: Engine, offer: Offer, session: Session, setting: Setting, task: Task) -> Iterator[Row]:
+def _measured(
+    engine: Engine, capabilities: Capabilities, session: Session, setting: Setting, task: Task
+) -> Iterator[Row]:
     try:
-        offer.check(setting.method.name)
+        capabilities.check(setting.method.name)
         fits = fitting(session, setting)
         kept = np.packbits(engine.selection(session, fits).mask.cpu().numpy()).tobytes()
         for report in reports(engine, session, fits, task):

@@ -53,12 +53,12 @@ class ByteCache:
                     self._held.move_to_end(key)
                     held: T = self._held[key][0]
                     return held
-                flight = self._flying.get(key)
-                if flight is None:
-                    flight = self._flying[key] = Future()
+                job = self._flying.get(key)
+                if job is None:
+                    job = self._flying[key] = Future()
                     break
             try:
-                shared: T = flight.result()
+                shared: T = job.result()
                 return shared
             except DroppedError:  # by whoever began it: those who still want it begin anew
                 task = CURRENT.get()
@@ -70,11 +70,11 @@ class ByteCache:
         except BaseException as error:
             with self._lock:
                 self._flying.pop(key, None)
-            flight.set_exception(error)
+            job.set_exception(error)
             raise
         with self._lock:
             self._flying.pop(key, None)
-        flight.set_result(value)
+        job.set_result(value)
         return value
 
     def put(self, key: Hashable, value: Any, nbytes: int) -> None:

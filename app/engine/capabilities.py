@@ -31,7 +31,7 @@ WORDS = {
 GROUPS = ("importance", "attention", "question", "features", "merging", "baseline")
 
 
-class Offer:
+class Capabilities:
     """`methods` can run, in the menu's order; `refused` says of every other why it cannot."""
 
     def __init__(self, vlm: VLM) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from pruning.models import VLM, Answer, Chunk, Encoded, KVMemory, Sample, Turn
+    from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
     from pruning.models.values import Kept
     from pruning.tokens import VisualTokens
 
@@ -113,7 +113,7 @@ def generate(
     question: str,
     kept: Kept,
     history: Sequence[Turn],
-    memory: KVMemory | None,
+    memory: ConversationCache | None,
     max_new_tokens: int,
 ) -> Iterator[Chunk]:
     """The chunks of an answer. Close the iterator to stop. `memory` must be None where calls leave the process."""
@@ -166,7 +166,7 @@ def _generate(
     question: str,
     kept: Kept,
     history: Sequence[Turn],
-    memory: KVMemory | None,
+    memory: ConversationCache | None,
     max_new_tokens: int,
 ) -> Iterator[Chunk]:
     return vlm.generate(encoded, question, kept, history=history, memory=memory, max_new_tokens=max_new_tokens)

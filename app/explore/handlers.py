@@ -17,7 +17,7 @@ from app.answers import views as answers_views
 from app.answers.reports import Report
 from app.canvas import state as canvas_state
 from app.canvas import views as canvas_views
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import working
 from app.engine.engine import Engine, checked_question
 from app.explore import views as explore_views
@@ -28,8 +28,8 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.tradeoff.measure import Measured, Progress
 from app.web import html
-from app.web.controls import Board
-from app.web.errors import guarded, owner
+from app.web.controls import Controls
+from app.web.errors import owner, report_errors
 from app.web.streams import Shown, stream
 from app.web.updates import talk_buttons
 from pruning.drawing.palettes import PAGE
@@ -43,28 +43,28 @@ class Handlers:
     `settings` is always (method, style, scope, importance weight, diversity weight, retention, *knob values).
     """
 
-    def __init__(self, models: Models, board: Board) -> None:
-        self.models, self.board = models, board
+    def __init__(self, models: Models, controls: Controls) -> None:
+        self.models, self.controls = models, controls
 
     # Question
 
-    @guarded
+    @report_errors
     def ask(self, request: gr.Request, session: Session, question: str) -> tuple[Any, ...]:
         """A question: the next turn where a conversation is under way, else a first one."""
         earlier = session.questions if len(session.questions) > 1 else ()
         return self._turn(request, session, earlier, question)
 
-    @guarded
+    @report_errors
     def follow_up(self, request: gr.Request, session: Session, question: str) -> tuple[Any, ...]:
         """The next turn of the conversation."""
         return self._turn(request, session, session.questions, question)
 
-    @guarded
+    @report_errors
     def start_anew(self, request: gr.Request, session: Session, question: str) -> tuple[Any, ...]:
         """The same question as the first turn of a new conversation."""
         return self._turn(request, session, (), question)
 
-    @guarded
+    @report_errors
     def hint(self, request: gr.Request, session: Session, question: str) -> str:
         """Names the words that the model cannot know."""
         with self._at_work(request, session) as (engine, _):
@@ -75,15 +75,15 @@ class Handlers:
 
     # Results
 
-    @guarded
+    @report_errors
     def draw(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, Any, Any]]:
         """All that the canvas needs for these images and this method, and a card that says how to get one; in the
         place of the answer that comes after it, why it does not come yet, or not at all.
         """
 
         def work() -> Iterator[tuple[Any, Any, Any]]:
-            with self._at_work(request, session) as (engine, offer):
-                setting = self.setting(offer, session, settings)
+            with self._at_work(request, session) as (engine, capabilities):
+                setting = self.setting(capabilities, session, settings)
                 shown = gr.HTML(
                     canvas_state.payload(engine, session, setting), exact=canvas_state.exact(engine, session, setting)
                 )
@@ -101,25 +101,27 @@ class Handlers:
         resources = self.models.resources
         yield from stream(resources.tasks.follow(owner(request), "draw"), resources.drawing, work, shown)
 
-    @guarded
+    @report_errors
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
         """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
-        with self._at_work(request, session) as (engine, offer):
-            return gr.HTML(exact=canvas_state.exact(engine, session, self.setting(offer, session, settings)))
+        with self._at_work(request, session) as (engine, capabilities):
+            return gr.HTML(exact=canvas_state.exact(engine, session, self.setting(capabilities, session, settings)))
 
-    @guarded
+    @report_errors
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
         """Why the patch that was clicked is kept or dropped."""
         token = (event._data or {}).get("token")
-        with self._at_work(request, session) as (engine, offer):
-            return canvas_views.card(canvas_state.card(engine, session, self.setting(offer, session, settings), token))
+        with self._at_work(request, session) as (engine, capabilities):
+            return canvas_views.card(
+                canvas_state.card(engine, session, self.setting(capabilities, session, settings), token)
+            )
 
-    @guarded
+    @report_errors
     def force(self, event: gr.EventData, session: Session) -> Session:
         """Patches were forced in or out, or released."""
         return replace(session, forced=canvas_state.forced(event._data))
 
-    @guarded
+    @report_errors
     def report(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
         """Stream both answers and what they cost."""
         resources = self.models.resources
@@ -127,8 +129,8 @@ class Handlers:
 
         def work() -> Iterator[str]:
             nonlocal last
-            with self._at_work(request, session) as (engine, offer):
-                setting = self.setting(offer, session, settings)
+            with self._at_work(request, session) as (engine, capabilities):
+                setting = self.setting(capabilities, session, settings)
                 for last in reports.reports(engine, session, setting, task):
                     yield answers_views.report(last)
 
@@ -139,13 +141,13 @@ class Handlers:
         )
         yield from stream(task, resources.answers, work, shown)
 
-    @guarded
+    @report_errors
     def plane(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
         """The I-H plane at the present budget."""
 
         def work() -> Iterator[str]:
-            with self._at_work(request, session) as (engine, offer):
-                setting = self.setting(offer, session, settings)
+            with self._at_work(request, session) as (engine, capabilities):
+                setting = self.setting(capabilities, session, settings)
                 points = tradeoff_measure.plane(engine, session, setting)
             yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE))
 
@@ -157,7 +159,7 @@ class Handlers:
         resources = self.models.resources
         yield from stream(resources.tasks.follow(owner(request), "plane"), resources.drawing, work, shown)
 
-    @guarded
+    @report_errors
     def curves(
         self, request: gr.Request, session: Session, names: Sequence[str], *settings: Any
     ) -> Iterator[tuple[Any, str, Any]]:
@@ -168,10 +170,10 @@ class Handlers:
 
         def work() -> Iterator[tuple[Any, str, Any]]:
             nonlocal last
-            with self._at_work(request, session) as (engine, offer):
-                setting = self.setting(offer, session, settings)
+            with self._at_work(request, session) as (engine, capabilities):
+                setting = self.setting(capabilities, session, settings)
                 drawing = [*names, setting.method.name]  # "you are here" lies on a curve
-                methods, left_out = tradeoff_measure.sweep_methods(offer, drawing, setting.method)
+                methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting.method)
                 selection = engine.selection(session, setting)
                 for last in tradeoff_measure.sweep(engine, session, methods, task):
                     points = last.points
@@ -197,7 +199,7 @@ class Handlers:
         )
         yield from stream(task, resources.answers, work, shown)
 
-    @guarded
+    @report_errors
     def load(
         self,
         request: gr.Request,
@@ -210,19 +212,19 @@ class Handlers:
     ) -> tuple[Any, ...]:
         """A point of a chart was clicked: its setting goes into the controls."""
         setting = event._data or {}
-        with self._at_work(request, session) as (_, offer):
+        with self._at_work(request, session) as (_, capabilities):
             clicked = setting.get("method")
-            name = clicked if clicked in offer.methods else name
-            about = explore_views.about(offer.about(name))
+            name = clicked if clicked in capabilities.methods else name
+            about = explore_views.about(capabilities.about(name))
         value = setting.get("mmr_lambda")
         if isinstance(value, (int, float)) and 0 <= value <= 1:
             importance, diversity = round(value, 2), round(1 - value, 2)
         kept = setting.get("retention")
         if isinstance(kept, (int, float)) and 0 < kept <= 1:
             retention = kept
-        active = self.board.has_lambda(name)
+        active = self.controls.has_lambda(name)
         sliders = [gr.update(value=value, interactive=active) for value in (importance, diversity)]
-        return name, *sliders, retention, about, *self.board.visibility(name)
+        return name, *sliders, retention, about, *self.controls.visibility(name)
 
     # Work under way
 
@@ -246,13 +248,15 @@ class Handlers:
         self.models.resources.tasks.stop(owner(request))
         self.models.leave(owner(request))
 
-    def _at_work(self, request: gr.Request | None, session: Session) -> AbstractContextManager[tuple[Engine, Offer]]:
+    def _at_work(
+        self, request: gr.Request | None, session: Session
+    ) -> AbstractContextManager[tuple[Engine, Capabilities]]:
         return self.models.use(session.model, owner(request))
 
-    def setting(self, offer: Offer, session: Session, settings: Sequence[Any]) -> Setting:
+    def setting(self, capabilities: Capabilities, session: Session, settings: Sequence[Any]) -> Setting:
         """What the controls say."""
         name, _, scope, importance, diversity, retention, *values = settings
-        method = self.board.method(offer, name, importance, diversity, values)
+        method = self.controls.method(capabilities, name, importance, diversity, values)
         return canvas_state.with_forced(session, Setting(method, retention, scope or "sample"))
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from app.explore import views as explore_views
 from app.model_pool.pool import Models
 from app.session import Session
 from app.web import html
-from app.web.errors import guarded, owner
+from app.web.errors import owner, report_errors
 from app.web.streams import Shown, stream
 from app.web.updates import SUGGESTIONS, scopes, suggestions, talk_buttons
 from pruning.debris import is_debris
@@ -30,7 +30,7 @@ class ImageHandlers:
     def __init__(self, models: Models) -> None:
         self.models, self.pictures = models, models.resources.pictures
 
-    @guarded
+    @report_errors
     def upload(self, request: gr.Request, session: Session, path: str | None, question: str) -> Iterator[Update]:
         """A new image in the place of all others. Removing one changes nothing else."""
 
@@ -43,7 +43,7 @@ class ImageHandlers:
 
         yield from self._taken(request, work, before=1, after=4 + SUGGESTIONS)
 
-    @guarded
+    @report_errors
     def add(self, request: gr.Request, session: Session, paths: Any, question: str) -> Iterator[Update]:
         """More images beside those that are there."""
 
@@ -55,7 +55,7 @@ class ImageHandlers:
 
         yield from self._taken(request, work, before=1, after=4)
 
-    @guarded
+    @report_errors
     def remove(self, request: gr.Request, event: gr.EventData, session: Session, question: str) -> Iterator[Update]:
         """One of several images less; the first of the others stands in the large field."""
         place = int((event._data or {}).get("index", -1))
@@ -67,7 +67,7 @@ class ImageHandlers:
 
         yield from self._taken(request, work, before=2, after=4)
 
-    @guarded
+    @report_errors
     def example(self, request: gr.Request, event: gr.EventData, session: Session) -> Iterator[Update]:
         """A picked example: its image, first question, session, suggestions."""
         chosen = EXAMPLES[int((event._data or {}).get("index", 0)) % len(EXAMPLES)]

@@ -8,20 +8,17 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app.batch.page import BatchPage, place_batch
 from app.canvas import page as canvas_page
 from app.canvas import views as canvas_views
-from app.compare.page import ComparePage, place_compare
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.engine import Engine
 from app.examples import EXAMPLES
 from app.explore import views as explore_views
 from app.explore.menus import about_model, header
 from app.session import Session
-from app.smallest_budget.page import FewestPage, place_fewest
 from app.tradeoff import views as tradeoff_views
 from app.web import theme
-from app.web.controls import Board
+from app.web.controls import Controls
 from app.web.events import html
 from app.web.gradio_patches import image_input
 from app.web.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons
@@ -38,7 +35,7 @@ class Start:
     """What the page opens with: the start-up model, an example, and its results."""
 
     engine: Engine
-    offer: Offer
+    capabilities: Capabilities
     models: list[tuple[str, str]]
     note: str
     session: Session
@@ -78,7 +75,7 @@ class Page:
     canvas: gr.HTML
     card: gr.HTML
     retention: gr.Slider
-    fewest: FewestPage
+    budget: gr.Column
     scope: gr.Radio
     weights: list[gr.Slider]
     report: gr.HTML
@@ -89,11 +86,9 @@ class Page:
     progress: gr.HTML
     curve_methods: gr.CheckboxGroup
     measure: gr.Button
-    compare: ComparePage
-    batch: BatchPage
 
 
-def layout(board: Board, start: Start) -> Page:
+def layout(controls: Controls, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
     made: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
@@ -102,16 +97,13 @@ def layout(board: Board, start: Start) -> Page:
         with gr.Row(elem_id="tools") as made["tools"]:
             pass
         made["header"] = html(header(start.engine), "head")
-    with gr.Tabs(elem_id="views") as made["views"]:
-        with gr.Tab("Explore", id="explore"), gr.Row(elem_id="lab"):
-            with gr.Column(scale=10, min_width=300, elem_id="controls"):
-                made |= _model(start) | _images(start) | _question(start) | _method(board, start)
-            with gr.Column(scale=15, min_width=340, elem_id="stage"):
-                made |= _stage(start)
-            with gr.Column(scale=12, min_width=340, elem_id="results"):
-                made |= _results(start)
-        made["compare"] = place_compare()
-        made["batch"] = place_batch()
+    with gr.Tabs(elem_id="views") as made["views"], gr.Tab("Explore", id="explore"), gr.Row(elem_id="lab"):
+        with gr.Column(scale=10, min_width=300, elem_id="controls"):
+            made |= _model(start) | _images(start) | _question(start) | _method(controls, start)
+        with gr.Column(scale=15, min_width=340, elem_id="stage"):
+            made |= _stage(start)
+        with gr.Column(scale=12, min_width=340, elem_id="results"):
+            made |= _results(start)
     return Page(**made)
 
 
@@ -165,11 +157,11 @@ def _question(start: Start) -> dict[str, Any]:
             "suggestions": suggestions}  # fmt: skip
 
 
-def _method(board: Board, start: Start) -> dict[str, Any]:
-    method = gr.Dropdown(start.offer.menu(), value=start.method, label="Method", elem_id="method")
-    about = html(explore_views.about(start.offer.about(start.method)), "about-method")
+def _method(controls: Controls, start: Start) -> dict[str, Any]:
+    method = gr.Dropdown(start.capabilities.menu(), value=start.method, label="Method", elem_id="method")
+    about = html(explore_views.about(start.capabilities.about(start.method)), "about-method")
     with gr.Row(elem_id="knobs"):
-        knobs = board.components(start.method, start.offer)
+        knobs = controls.components(start.method, start.capabilities)
     return {"method": method, "about_method": about, "knobs": knobs}
 
 
@@ -178,11 +170,10 @@ def _stage(start: Start) -> dict[str, Any]:
     style = gr.Radio(styles, value=STYLE, label="Overlay", show_label=False, container=False, elem_id="style")
     live = canvas_page.component(start.canvas, start.exact)
     card = html(canvas_views.card(None), "card")
-    with gr.Column(elem_id="budget"):
+    with gr.Column(elem_id="budget") as budget:
         retention = gr.Slider(
             MIN_RETENTION, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[]
         )
-        fewest = place_fewest()
     parts = scopes(start.engine.encoded(start.session).tokens.grids if start.canvas else ())
     scope = gr.Radio(parts["choices"], value="sample", label="Budget for", visible=parts["visible"], elem_id="scope")
     with gr.Row(elem_id="weights"):
@@ -190,7 +181,7 @@ def _stage(start: Start) -> dict[str, Any]:
             gr.Slider(0, 1, value, step=0.05, label=f"{name} weight", buttons=[], min_width=150, elem_id=key)
             for name, key, value in WEIGHTS
         ]
-    return {"style": style, "canvas": live, "card": card, "retention": retention, "fewest": fewest, "scope": scope,
+    return {"style": style, "canvas": live, "card": card, "retention": retention, "budget": budget, "scope": scope,
             "weights": weights}  # fmt: skip
 
 
@@ -205,9 +196,13 @@ def _results(start: Start) -> dict[str, Any]:
             with gr.Row(elem_id="measuring"):
                 progress = html(tradeoff_views.progress(None), "progress")
                 with gr.Accordion("Methods", open=False):
-                    ticked = [name for name in CURVES if name in start.offer.methods]
+                    ticked = [name for name in CURVES if name in start.capabilities.methods]
                     names = gr.CheckboxGroup(
-                        start.offer.menu(), value=ticked, show_label=False, container=False, elem_id="curve-methods"
+                        start.capabilities.menu(),
+                        value=ticked,
+                        show_label=False,
+                        container=False,
+                        elem_id="curve-methods",
                     )
                 measure = gr.Button("Measure again", size="sm", min_width=0, elem_id="measure")
     return {"report": report, "stop": stop, "plane": plane, "tab": tab, "curves": curves, "progress": progress,

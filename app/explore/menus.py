@@ -17,24 +17,24 @@ from app.model_pool.load_job import StoppedError
 from app.model_pool.pool import LOAD, Models
 from app.session import Session
 from app.web import html, theme
-from app.web.controls import Board
-from app.web.errors import guarded, message_for, owner
+from app.web.controls import Controls
+from app.web.errors import message_for, owner, report_errors
 from app.web.updates import scopes
 
 
 class Menus:
     """Bound to one page's models and controls."""
 
-    def __init__(self, models: Models, board: Board) -> None:
-        self.models, self.board = models, board
+    def __init__(self, models: Models, controls: Controls) -> None:
+        self.models, self.controls = models, controls
 
-    @guarded
+    @report_errors
     def method(self, request: gr.Request, session: Session, name: str) -> tuple[Any, ...]:
         """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ."""
-        with self.models.use(session.model, owner(request)) as (_, offer):
-            about = explore_views.about(offer.about(name), refused=name in offer.refused)
-        active = gr.update(interactive=self.board.has_lambda(name))
-        return about, active, active, *self.board.visibility(name)
+        with self.models.use(session.model, owner(request)) as (_, capabilities):
+            about = explore_views.about(capabilities.about(name), refused=name in capabilities.refused)
+        active = gr.update(interactive=self.controls.has_lambda(name))
+        return about, active, active, *self.controls.visibility(name)
 
     def load(self, request: gr.Request, name: str) -> Iterator[str]:
         """Load the chosen model where need be: how far it is, and in the end nothing, or why it failed."""
@@ -51,7 +51,7 @@ class Menus:
         else:
             yield ""
 
-    @guarded
+    @report_errors
     def switch(self, request: gr.Request, session: Session, name: str, method: str) -> tuple[Any, ...]:
         """Go over to the chosen model with the same images and questions, once it is there.
 
@@ -62,22 +62,22 @@ class Menus:
         found = self.models.state(name, visitor)
         chosen = replace(session, model=name if found == "loaded" else session.model)
         if found == "loading":  # chosen later than the load that has just ended
-            return (gr.skip(),) * (9 + len(self.board.knobs))
-        with self.models.use(chosen.model, visitor) as (engine, offer):
+            return (gr.skip(),) * (9 + len(self.controls.knobs))
+        with self.models.use(chosen.model, visitor) as (engine, capabilities):
             grids = engine.encoded(chosen).tokens.grids
-            method = method if method in offer.methods else offer.methods[0]
-            active = gr.update(interactive=self.board.has_lambda(method))
+            method = method if method in capabilities.methods else capabilities.methods[0]
+            active = gr.update(interactive=self.controls.has_lambda(method))
             return (
                 chosen,
                 gr.update(choices=self.choices(visitor), value=chosen.model),
                 header(engine),
                 about_model(engine, self.models.allowed[chosen.model].note),
-                gr.update(choices=offer.menu(), value=method),
-                explore_views.about(offer.about(method)),
+                gr.update(choices=capabilities.menu(), value=method),
+                explore_views.about(capabilities.about(method)),
                 scopes(grids),
                 active,
                 active,
-                *self.board.for_model(method, offer),
+                *self.controls.for_model(method, capabilities),
             )
 
     def opened(self, request: gr.Request, session: Session) -> Any:

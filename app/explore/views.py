@@ -40,12 +40,12 @@ def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> str:
     return f'<div class="thumbs" role="group" aria-label="Examples">{buttons}</div>'
 
 
-def loading(flight: Loading) -> str:
+def loading(job: Loading) -> str:
     """How far a model's load is: stage, share where it is known, seconds so far and to come."""
-    share = "" if flight.share is None else f' value="{flight.share:.3f}"'
-    percent = "" if flight.share is None else f" {flight.share:.0%}"
-    left = "" if flight.remaining_s is None else f", about {duration(flight.remaining_s)} left"
-    words = f"{flight.title}: {flight.stage}{percent} · {duration(flight.seconds)}{left}"
+    share = "" if job.share is None else f' value="{job.share:.3f}"'
+    percent = "" if job.share is None else f" {job.share:.0%}"
+    left = "" if job.remaining_s is None else f", about {duration(job.remaining_s)} left"
+    words = f"{job.title}: {job.stage}{percent} · {duration(job.seconds)}{left}"
     return (
         f'<p class="progress" role="status"><progress max="1"{share} aria-label="Loading"></progress>'
         f'<span>{text(words)}</span><button type="button" title="Stop loading: the page keeps the model that it has">'

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pruning.models.checkpoint.footprint import readable
 
 
-class NoRoomError(ValueError):
+class DoesNotFitError(ValueError):
     """A model does not fit. The message names cause and remedy; `short` is the cause in a few words."""
 
     def __init__(self, message: str, short: str) -> None:
@@ -17,7 +17,7 @@ class NoRoomError(ValueError):
 
 
 @dataclass(frozen=True)
-class Resident:
+class LoadedModel:
     """A loaded model: bytes of weights, when it was used last (monotonic seconds), whether anyone else needs it now."""
 
     name: str
@@ -28,20 +28,20 @@ class Resident:
     first: bool = False  # the model that the app started with
 
 
-def evictions(title: str, need: int, free: int, residents: Sequence[Resident], device: str) -> list[str]:
+def evictions(title: str, need: int, free: int, residents: Sequence[LoadedModel], device: str) -> list[str]:
     """Names of the models to unload before one of `need` bytes is loaded: the least recently used first, the start-up
     model last, one that others use never.
 
-    Raises NoRoomError where all that is idle does not make room enough.
+    Raises DoesNotFitError where all that is idle does not make room enough.
     """
     leaving: list[str] = []
     room = free
-    for resident in sorted(residents, key=lambda r: (r.first, r.used)):
+    for loaded_model in sorted(residents, key=lambda r: (r.first, r.used)):
         if room >= need:
             break
-        if not resident.busy:
-            leaving.append(resident.name)
-            room += resident.nbytes
+        if not loaded_model.busy:
+            leaving.append(loaded_model.name)
+            room += loaded_model.nbytes
     if room >= need:
         return leaving
     busy = [r for r in residents if r.busy]
@@ -49,12 +49,12 @@ def evictions(title: str, need: int, free: int, residents: Sequence[Resident], d
     if busy and room + sum(r.nbytes for r in busy) >= need:
         names = " and ".join(f"{r.title} ({readable(r.nbytes)})" for r in busy)
         is_ = "is" if len(busy) == 1 else "are"
-        raise NoRoomError(
+        raise DoesNotFitError(
             f"{told}: {names} {is_} in use by another visitor, and both do not fit. Try again in a few minutes, or "
             "choose a smaller model",
             "no room while others use theirs",
         )
-    raise NoRoomError(
+    raise DoesNotFitError(
         f"{told}: choose a smaller model, or start the app with --quantization 4bit, on a larger device, or with "
         "--device cpu where the machine has more memory",
         f"{readable(room)} to be had",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.engine import Engine
 
 LATELY = 300.0  # seconds after which a model that somebody used counts as left
@@ -17,11 +17,11 @@ WIND_UP = 10.0  # seconds that a visitor's own work with a model may take to end
 
 
 @dataclass
-class Resident:
+class LoadedModel:
     """leases: visitor -> events of hers at work now; users: visitor -> when she used it last, monotonic seconds."""
 
     engine: Engine
-    offer: Offer
+    capabilities: Capabilities
     leases: Counter[str] = field(default_factory=Counter)
     users: dict[str, float] = field(default_factory=dict)
 
@@ -36,37 +36,37 @@ class Resident:
         return bool((recent | {who for who, count in self.leases.items() if count}) - owners)
 
 
-class Residents:
+class LoadedModels:
     """Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
-        self._held: dict[str, Resident] = {}
+        self._held: dict[str, LoadedModel] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._held
 
-    def add(self, name: str, engine: Engine, offer: Offer, owners: Sequence[str]) -> None:
+    def add(self, name: str, engine: Engine, capabilities: Capabilities, owners: Sequence[str]) -> None:
         """A model has come, for these visitors."""
         with self._lock:
-            self._held[name] = Resident(engine, offer, users=dict.fromkeys(owners, time.monotonic()))
+            self._held[name] = LoadedModel(engine, capabilities, users=dict.fromkeys(owners, time.monotonic()))
 
     @contextmanager
-    def use(self, name: str, owner: str) -> Iterator[Resident | None]:
+    def use(self, name: str, owner: str) -> Iterator[LoadedModel | None]:
         """The model, which stays until the block ends; None where it is not there."""
         with self._lock:
-            resident = self._held.get(name)
-            if resident is not None:
-                resident.leases[owner] += 1
+            loaded_model = self._held.get(name)
+            if loaded_model is not None:
+                loaded_model.leases[owner] += 1
                 self._leave(owner)  # a visitor uses one model: the one she asks now
-                resident.users[owner] = time.monotonic()
+                loaded_model.users[owner] = time.monotonic()
         try:
-            yield resident
+            yield loaded_model
         finally:
-            if resident is not None:
+            if loaded_model is not None:
                 with self._lock:
-                    resident.leases[owner] -= 1
-                    resident.leases += Counter()  # without those who have none
+                    loaded_model.leases[owner] -= 1
+                    loaded_model.leases += Counter()  # without those who have none
                     self._lock.notify_all()
 
     def leave(self, owner: str) -> None:
@@ -81,11 +81,11 @@ class Residents:
             idle = self._lock.wait_for(lambda: not leases.total(), WIND_UP)
             return self._held.pop(name).engine.model if idle else None
 
-    def seen_by(self, owners: Set[str]) -> list[tuple[str, Resident, bool]]:
+    def seen_by(self, owners: Set[str]) -> list[tuple[str, LoadedModel, bool]]:
         """(name, model, whether unloading it would take it from anybody but these visitors)."""
         with self._lock:
-            return [(name, resident, resident.busy_for(owners)) for name, resident in self._held.items()]
+            return [(name, loaded_model, loaded_model.busy_for(owners)) for name, loaded_model in self._held.items()]
 
     def _leave(self, owner: str) -> None:
-        for resident in self._held.values():
-            resident.users.pop(owner, None)
+        for loaded_model in self._held.values():
+            loaded_model.users.pop(owner, None)

@@ -25,7 +25,7 @@ class StoppedError(ValueError):
     """Nobody wants the model any more."""
 
 
-class Flight:
+class LoadJob:
     """`tell` is called by whoever loads, `done` is set when it is over, with or without an `error`.
 
     owners: who waits for it, and how often. A load without any is called off at its next word.

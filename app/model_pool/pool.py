@@ -16,13 +16,13 @@ from traceback import format_tb
 from typing import TYPE_CHECKING
 
 from app.engine import remote
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task, release_memory
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.model_pool import eviction
-from app.model_pool.leases import Residents
-from app.model_pool.load_job import Flight, Loading, StoppedError
+from app.model_pool.leases import LoadedModels
+from app.model_pool.load_job import Loading, LoadJob, StoppedError
 from app.model_pool.loader import Listed, Loader
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Models:
         self.first = allowed[0].name
         self.resources = resources
         self._loader = loader
-        self._residents = Residents()
+        self._loaded_models = LoadedModels()
         self._lock = threading.Lock()  # guards the two below, and is held for moments only
-        self._flights: dict[str, Flight] = {}
+        self._jobs: dict[str, LoadJob] = {}
         self._broken: dict[str, str] = {}
         self._one_load = threading.Lock()
         self._add(self.first, first, ())
@@ -69,39 +69,39 @@ class Models:
         return name
 
     @contextmanager
-    def use(self, name: str, owner: str) -> Iterator[tuple[Engine, Offer]]:
+    def use(self, name: str, owner: str) -> Iterator[tuple[Engine, Capabilities]]:
         """A loaded model, which stays loaded until the block ends. Raises ValueError where it was unloaded."""
         name = self.checked(name)
-        with self._residents.use(name, owner) as resident:
-            if resident is None:
+        with self._loaded_models.use(name, owner) as loaded_model:
+            if loaded_model is None:
                 raise ValueError(
                     f"{self.allowed[name].title} was unloaded to make room for another model: choose it again in the "
                     "model menu"
                 )
-            yield resident.engine, resident.offer
+            yield loaded_model.engine, loaded_model.capabilities
 
     def state(self, name: object, owner: str | None = None) -> str:
         """ "loaded", "loading" (for this owner, where one is named), "absent". Raises ValueError as `checked` does."""
         name = self.checked(name)
-        if name in self._residents:
+        if name in self._loaded_models:
             return "loaded"
-        flight = self._flights.get(name)
-        return "loading" if flight is not None and (owner is None or owner in flight.owners) else "absent"
+        job = self._jobs.get(name)
+        return "loading" if job is not None and (owner is None or owner in job.owners) else "absent"
 
     def leave(self, owner: str) -> None:
         """The visitor is gone: what she used is free for others."""
-        self._residents.leave(owner)
+        self._loaded_models.leave(owner)
 
     def entries(self, owner: str = "") -> list[Entry]:
         """The menu, with what can be had now and why not."""
         found = []
         for model in self.allowed.values():
             need = self._loader.need(model.model_id)
-            loaded, problem = model.name in self._residents, "did not load" if model.name in self._broken else ""
+            loaded, problem = model.name in self._loaded_models, "did not load" if model.name in self._broken else ""
             if not loaded and need is not None and not problem:
                 try:
                     self._leaving(model, need, {owner})
-                except eviction.NoRoomError as error:
+                except eviction.DoesNotFitError as error:
                     problem = error.short
             found.append(Entry(model, need, loaded, problem))
         return found
@@ -116,24 +116,24 @@ class Models:
         """
         name = self.checked(name)
         with self._lock:
-            if name in self._residents:
+            if name in self._loaded_models:
                 return
             if name in self._broken:
                 raise ValueError(self._broken[name])
-            flight = self._flights.get(name)
-            if flight is not None:
-                flight.owners[owner] += 1
+            job = self._jobs.get(name)
+            if job is not None:
+                job.owners[owner] += 1
             else:
-                flight = self._flights[name] = Flight(self.allowed[name].title, owner)
-                threading.Thread(target=self._fly, args=(name, flight), name="load", daemon=True).start()
-        while not flight.done.wait(TICK):
+                job = self._jobs[name] = LoadJob(self.allowed[name].title, owner)
+                threading.Thread(target=self._run, args=(name, job), name="load", daemon=True).start()
+        while not job.done.wait(TICK):
             if task is not None and task.is_set():
                 with self._lock:
-                    flight.leave(owner)
-                raise StoppedError(f"Loading {flight.title} was stopped: choose it again to go on")
-            yield flight.progress()
-        if flight.error is not None:
-            raise flight.error
+                    job.leave(owner)
+                raise StoppedError(f"Loading {job.title} was stopped: choose it again to go on")
+            yield job.progress()
+        if job.error is not None:
+            raise job.error
 
     def open_all(self) -> None:
         """Load every allowed model now, and no other later. What does not load keeps its reason.
@@ -147,31 +147,31 @@ class Models:
             except ValueError as error:
                 self._broken[name] = str(error)
 
-    def _fly(self, name: str, flight: Flight) -> None:
+    def _run(self, name: str, job: LoadJob) -> None:
         try:
             with self._one_load:
-                self._load(name, flight)
+                self._load(name, job)
         except Exception as error:
             if not isinstance(error, ValueError):
                 LOG.error("loading failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
-            flight.error = _bare(error)
+            job.error = _bare(error)
         finally:
             with self._lock:
-                self._flights.pop(name, None)
-            flight.done.set()
+                self._jobs.pop(name, None)
+            job.done.set()
 
-    def _load(self, name: str, flight: Flight) -> None:
+    def _load(self, name: str, job: LoadJob) -> None:
         model = self.allowed[name]
-        flight.tell("looking up its size", None)
+        job.tell("looking up its size", None)
         need = self._loader.need(model.model_id, ask_hub=True)
         leaving: list[str] = []
         if need is not None and need > self._loader.free():
             self.resources.memories.clear()  # they lie on the device, and are only there to save time
-            leaving = self._leaving(model, need, frozenset(flight.owners))
+            leaving = self._leaving(model, need, frozenset(job.owners))
         gone = [name for name in leaving if self._evict(name)]
         failed: Exception | None = None
         try:
-            self._add(name, self._loader.load(model.model_id, flight.tell), tuple(flight.owners))
+            self._add(name, self._loader.load(model.model_id, job.tell), tuple(job.owners))
         except Exception as error:
             failed = _bare(error) if gone else error
         if failed is not None:  # not before the handler is left: the traceback holds what was half loaded
@@ -188,11 +188,11 @@ class Models:
                 LOG.error("%s was unloaded and did not load again: %s", name, error)
 
     def _add(self, name: str, vlm: VLM, owners: Sequence[str]) -> None:
-        self._residents.add(name, Engine(vlm, self.resources, name), Offer(vlm), owners)
+        self._loaded_models.add(name, Engine(vlm, self.resources, name), Capabilities(vlm), owners)
 
     def _evict(self, name: str) -> bool:
         """Unload a model; False where somebody is still, or again, at work with it."""
-        key = self._residents.let_go(name)
+        key = self._loaded_models.let_go(name)
         if key is None:
             return False
         remote.release(key)
@@ -203,10 +203,10 @@ class Models:
         return True
 
     def _leaving(self, model: Listed, need: int, owners: Set[str]) -> list[str]:
-        """Which models have to go for `model`, as far as it is these visitors' to say. Raises NoRoomError."""
+        """Which models have to go for `model`, as far as it is these visitors' to say. Raises DoesNotFitError."""
         residents = [
-            eviction.Resident(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
-            for name, r, busy in self._residents.seen_by(owners)
+            eviction.LoadedModel(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
+            for name, r, busy in self._loaded_models.seen_by(owners)
         ]
         return eviction.evictions(model.title, need, self._loader.free(), residents, self._loader.device)
 

@@ -16,7 +16,7 @@ from app.presenter import slides as presenter_slides
 from app.presenter.slides import Wish
 from app.session import Session
 from app.web import html, theme
-from app.web.errors import guarded, owner
+from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
 from app.web.streams import Shown, stream
 from pruning.evaluation.plane import RETENTIONS
@@ -58,7 +58,7 @@ class Presenter:
 
     page: Handlers
 
-    @guarded
+    @report_errors
     def turn(self, request: gr.Request, event: gr.EventData, before: Wish | None) -> Wish:
         """What the view wants to see next. Two wishes may overtake each other: the later one stands."""
         self.leave(request)
@@ -73,12 +73,12 @@ class Presenter:
         task = models.resources.tasks.begin(visitor, KIND)
 
         def work() -> Iterator[Any]:
-            with models.use(session.model, visitor) as (engine, offer):
+            with models.use(session.model, visitor) as (engine, capabilities):
                 slide = presenter_slides.slide(models.resources.pictures, session, asked.place)
-                setting = self.page.setting(offer, slide.session, settings)
+                setting = self.page.setting(capabilities, slide.session, settings)
                 if asked.retention is not None:
                     setting = replace(setting, retention=asked.retention)
-                for news in presenter_slides.news(engine, offer, slide, setting, asked, names, task):
+                for news in presenter_slides.news(engine, capabilities, slide, setting, asked, names, task):
                     yield gr.HTML(**news)
 
         def told(**words: str) -> Any:

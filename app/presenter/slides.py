@@ -13,7 +13,7 @@ from typing import Any
 from app.answers import reports
 from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Pictures
@@ -86,7 +86,13 @@ def slide(pictures: Pictures, session: Session, place: int | None) -> Slide:
 
 
 def news(
-    engine: Engine, offer: Offer, shown: Slide, setting: Setting, asked: Wish, names: Sequence[str], task: Task
+    engine: Engine,
+    capabilities: Capabilities,
+    shown: Slide,
+    setting: Setting,
+    asked: Wish,
+    names: Sequence[str],
+    task: Task,
 ) -> Iterator[dict[str, Any]]:
     """A slide's results, piece by piece: the view's new properties by name.
 
@@ -114,7 +120,7 @@ def news(
         yield {"told": about | presenter_views.told(report)}
     if not asked.curves or task.is_set():
         return
-    methods, _ = tradeoff_measure.sweep_methods(offer, [*names, setting.method.name], setting.method)
+    methods, _ = tradeoff_measure.sweep_methods(capabilities, [*names, setting.method.name], setting.method)
     for progress in tradeoff_measure.sweep(engine, session, methods, task):
         if progress.points:
             drawn = tradeoff_measure.fidelity_chart(progress.points, selection.n, selection.k, PAGE)

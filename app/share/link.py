@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.examples import EXAMPLES, Example
 from app.session import Session, Setting
 from pruning.grids import Scope
@@ -62,23 +62,23 @@ def write(link: Link) -> str:
     return query
 
 
-def settle(link: Link, offer: Offer, default: str) -> tuple[Link, list[str]]:
+def settle(link: Link, capabilities: Capabilities, default: str) -> tuple[Link, list[str]]:
     """The link as one model can have it: its method runs there, its importance source exists; and words on every value
     that is not taken.
 
     default: the method that stands where the link names none.
     """
     refused = []
-    default = default if default in offer.methods else offer.methods[0]
+    default = default if default in capabilities.methods else capabilities.methods[0]
     try:
-        name = offer.check(link.method or default)
+        name = capabilities.check(link.method or default)
     except ValueError as error:
         refused.append(f"method = {link.method!r} ({error})")
         name, link = default, replace(link, knobs={})
     knobs = dict(link.knobs)
     source = knobs.get("importance")
-    if source is not None and source not in offer.sources():
-        refused.append(f"knob.importance = {source!r} ({offer.title} has {', '.join(offer.sources())})")
+    if source is not None and source not in capabilities.sources():
+        refused.append(f"knob.importance = {source!r} ({capabilities.title} has {', '.join(capabilities.sources())})")
         del knobs["importance"]
     return replace(link, method=name, knobs=knobs), refused
 

@@ -20,7 +20,7 @@ from app.share import link as share_link
 from app.share import reading
 from app.share.link import Link
 from app.web import theme
-from app.web.errors import guarded, message_for, owner
+from app.web.errors import message_for, owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
 from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 
@@ -87,12 +87,12 @@ class Sharing:
             tuple(self.menus.models.allowed), (weight.minimum, weight.maximum), (LEAST_RETENTION, most)
         )
 
-    @guarded
+    @report_errors
     def copy(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> Any:
         """The link, and what is not part of it."""
         _, style, _, importance, diversity, *_ = settings
-        with self.menus.models.use(session.model, owner(request)) as (_, offer):
-            setting = self.handlers.setting(offer, session, settings)
+        with self.menus.models.use(session.model, owner(request)) as (_, capabilities):
+            setting = self.handlers.setting(capabilities, session, settings)
         link = share_link.of(session, setting, (importance, diversity), style)
         notes = [UPLOADED] * (link.example == share_link.UPLOAD) + [FORCED] * bool(setting.forced)
         notes += [LONG] * (len(session.questions) > share_link.TURNS)
@@ -131,8 +131,8 @@ class Sharing:
         example = next((e for e in EXAMPLES if e.name == link.example), None) or share_link.example_of(session)
         if example is not None:
             session = Session(session.model, (models.resources.pictures.open(example.path)[0],), example.questions[:1])
-        with models.use(session.model, owner(request)) as (engine, offer):
-            link, refused = share_link.settle(link, offer, method)
+        with models.use(session.model, owner(request)) as (engine, capabilities):
+            link, refused = share_link.settle(link, capabilities, method)
             session, more = _asked(engine, session, link)
             parts = scopes(engine.encoded(session).tokens.grids)
         refused += more
@@ -149,7 +149,7 @@ class Sharing:
         given.append((page.style, link.overlay))
         if link.retention is not None:
             changed[page.retention] = retention(link.retention)
-        for component, knob in zip(page.knobs, self.menus.board.knobs, strict=True):
+        for component, knob in zip(page.knobs, self.menus.controls.knobs, strict=True):
             if name in knob.methods:
                 given.append((component, link.knobs.get(knob.param.name)))
         for component, value in given:

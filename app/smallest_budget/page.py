@@ -8,42 +8,47 @@ from typing import Any
 
 import gradio as gr
 
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.smallest_budget import views as smallest_budget_views
 from app.smallest_budget.search import Search, fewest_lambda, fewest_tokens
 from app.web import updates
-from app.web.errors import guarded, owner
+from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown, stream
 from pruning.evaluation.plane import lambda_of
 
-Present = Callable[[Offer, Session, Sequence[Any]], Setting]  # what the controls say
+Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls say
 TASK = "fewest"
 STILL = (gr.skip(),) * 3  # retention and weights stay where they are
 
 
 @dataclass(frozen=True)
-class FewestPage:
+class SmallestBudgetPage:
     fewest: gr.Button
     best: gr.Button
     stop: gr.Button
     result: gr.HTML
 
 
-def place_fewest() -> FewestPage:
-    """The buttons, and the line with what was found. The style sheet puts them into the slider's head."""
+def place_smallest_budget(budget: gr.Column) -> SmallestBudgetPage:
+    """Into the retention slider's column: the buttons, and the line with what was found.
+
+    The style sheet puts the buttons into the slider's head.
+    """
     small: dict[str, Any] = {"size": "sm", "min_width": 0}
-    with gr.Row(elem_id="fewest"):
+    with budget, gr.Row(elem_id="fewest"):
         fewest = gr.Button("Fewest tokens that keep the answer", **small, elem_id="fewest-tokens")
         best = gr.Button("Best λ", **small, elem_id="fewest-lambda")
         stop = gr.Button("Stop", **small, elem_id="fewest-stop")  # the style sheet shows it while a search runs
-    return FewestPage(fewest, best, stop, html("", "fewest-result"))
+    with budget:
+        found = html("", "fewest-result")
+    return SmallestBudgetPage(fewest, best, stop, found)
 
 
-def wire_fewest(
-    page: FewestPage,
+def wire_smallest_budget(
+    page: SmallestBudgetPage,
     models: Models,
     present: Present,
     session: gr.State,
@@ -67,12 +72,12 @@ class FewestEvents:
     def __init__(self, models: Models, present: Present) -> None:
         self.models, self.present = models, present
 
-    @guarded
+    @report_errors
     def tokens(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, ...]]:
         """The fewest tokens of the present setting; the retention slider moves there."""
         yield from self._search(fewest_tokens, request, session, settings)
 
-    @guarded
+    @report_errors
     def over_lambda(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, ...]]:
         """The λ that needs fewest; the weights and the retention slider move there."""
         yield from self._search(fewest_lambda, request, session, settings)
@@ -90,8 +95,8 @@ class FewestEvents:
 
         def work() -> Iterator[tuple[Any, ...]]:
             nonlocal last
-            with self.models.use(session.model, owner(request)) as (engine, offer):
-                setting = self.present(offer, session, settings)
+            with self.models.use(session.model, owner(request)) as (engine, capabilities):
+                setting = self.present(capabilities, session, settings)
                 for last in find(engine, session, setting, task):
                     yield smallest_budget_views.search(last), *STILL
             if last is not None and last.best is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.answers.answering import Asked, answers
 from app.engine import remote
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
@@ -120,7 +120,7 @@ def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
     return charts.plane(shown, front(shown), here, slots(), palette)
 
 
-def sweep_methods(offer: Offer, names: Sequence[str], method: Method) -> tuple[list[Method], list[str]]:
+def sweep_methods(capabilities: Capabilities, names: Sequence[str], method: Method) -> tuple[list[Method], list[str]]:
     """The chosen methods with the present importance source, and why those that are left out cannot run.
 
     The present method keeps all its knobs. Raises ValueError when none is chosen, or none of them can run.
@@ -129,12 +129,12 @@ def sweep_methods(offer: Offer, names: Sequence[str], method: Method) -> tuple[l
         raise ValueError("No method is chosen for the fidelity curves: tick at least one")
     chosen, left_out = [], []
     for name in dict.fromkeys(names):
-        if name in offer.refused:
-            left_out.append(offer.refused[name])
+        if name in capabilities.refused:
+            left_out.append(capabilities.refused[name])
         elif name == method.name:
             chosen.append(method)
         elif name in METHODS and "importance" in METHODS[name].__dataclass_fields__:
-            chosen.append(make(name, importance=getattr(method, "importance", offer.source)))
+            chosen.append(make(name, importance=getattr(method, "importance", capabilities.source)))
         else:
             chosen.append(make(name))
     if not chosen:

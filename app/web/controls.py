@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from pruning.method import METHODS, Method, make
 from pruning.params import Param, params
 from pruning.weights import mmr_lambda
@@ -29,8 +29,8 @@ class Knob:
     methods: frozenset[str]
 
 
-class Board:
-    """All controls of all registered methods. Which of them a model can run is its `Offer`'s to say."""
+class Controls:
+    """All controls of all registered methods. Which of them a model can run is its `Capabilities`'s to say."""
 
     def __init__(self) -> None:
         shared: dict[Param, set[str]] = {}
@@ -40,42 +40,44 @@ class Board:
                     shared.setdefault(param, set()).add(name)
         self.knobs = tuple(Knob(param, frozenset(names)) for param, names in shared.items())
 
-    def components(self, method: str, offer: Offer) -> list[gr.Slider | gr.Dropdown]:
+    def components(self, method: str, capabilities: Capabilities) -> list[gr.Slider | gr.Dropdown]:
         """One component per knob, in the order of `knobs`; those of other methods are hidden."""
         named = Counter[str]()
         components = []
         for knob in self.knobs:
             named[knob.param.name] += 1
             place = f"-{named[knob.param.name]}" if named[knob.param.name] > 1 else ""
-            components.append(_component(knob.param, f"knob-{knob.param.name}{place}", method in knob.methods, offer))
+            components.append(
+                _component(knob.param, f"knob-{knob.param.name}{place}", method in knob.methods, capabilities)
+            )
         return components
 
     def visibility(self, method: str) -> list[dict[str, Any]]:
         """Updates that show just the chosen method's knobs."""
         return [gr.update(visible=method in knob.methods) for knob in self.knobs]
 
-    def for_model(self, method: str, offer: Offer) -> list[dict[str, Any]]:
+    def for_model(self, method: str, capabilities: Capabilities) -> list[dict[str, Any]]:
         """The same after a change of model, which offers importance sources of its own."""
-        more = {"choices": _sources(offer), "value": offer.source}
+        more = {"choices": _sources(capabilities), "value": capabilities.source}
         return [
             gr.update(visible=method in knob.methods, **(more if knob.param.name == SOURCE else {}))
             for knob in self.knobs
         ]
 
-    def defaults(self, offer: Offer) -> list[Any]:
-        return [_start(knob.param, offer) for knob in self.knobs]
+    def defaults(self, capabilities: Capabilities) -> list[Any]:
+        return [_start(knob.param, capabilities) for knob in self.knobs]
 
     def has_lambda(self, method: str) -> bool:
         return method in METHODS and any(param.name == LAMBDA for param in params(METHODS[method]))
 
     def method(
-        self, offer: Offer, name: object, importance: object, diversity: object, values: Sequence[Any]
+        self, capabilities: Capabilities, name: object, importance: object, diversity: object, values: Sequence[Any]
     ) -> Method:
         """The method that the controls describe.
 
         Raises ValueError for a name that is unknown or that this model cannot run, weights or a knob out of range.
         """
-        name = offer.check(name)
+        name = capabilities.check(name)
         given = dict(zip(self.knobs, values, strict=True))
         own: dict[str, Any] = {knob.param.name: value for knob, value in given.items() if name in knob.methods}
         if self.has_lambda(name):
@@ -83,14 +85,14 @@ class Board:
         return make(name, **own)
 
     def named(
-        self, offer: Offer, name: object, importance: object, diversity: object, own: Mapping[str, Any]
+        self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]
     ) -> Method:
         """The same from knobs by name, as the API gives them; those left out keep their defaults."""
-        unknown = sorted(set(own) - {param.name for param in params(METHODS[offer.check(name)])})
+        unknown = sorted(set(own) - {param.name for param in params(METHODS[capabilities.check(name)])})
         if unknown:
             raise ValueError(f"{name} has no knob {unknown[0]!r}")
-        values = [own.get(knob.param.name, _start(knob.param, offer)) for knob in self.knobs]
-        return self.method(offer, name, importance, diversity, values)
+        values = [own.get(knob.param.name, _start(knob.param, capabilities)) for knob in self.knobs]
+        return self.method(capabilities, name, importance, diversity, values)
 
 
 def words(key: str) -> str:
@@ -98,15 +100,15 @@ def words(key: str) -> str:
     return key.replace("_", " ").capitalize()
 
 
-def _start(param: Param, offer: Offer) -> Any:
-    return offer.source if param.name == SOURCE else param.default
+def _start(param: Param, capabilities: Capabilities) -> Any:
+    return capabilities.source if param.name == SOURCE else param.default
 
 
-def _sources(offer: Offer) -> list[tuple[str, str]]:
-    return [(words(source), source) for source in offer.sources()]
+def _sources(capabilities: Capabilities) -> list[tuple[str, str]]:
+    return [(words(source), source) for source in capabilities.sources()]
 
 
-def _component(param: Param, elem_id: str, visible: bool, offer: Offer) -> gr.Slider | gr.Dropdown:
+def _component(param: Param, elem_id: str, visible: bool, capabilities: Capabilities) -> gr.Slider | gr.Dropdown:
     shared: dict[str, Any] = {
         "label": param.label,
         "info": param.help,
@@ -115,6 +117,8 @@ def _component(param: Param, elem_id: str, visible: bool, offer: Offer) -> gr.Sl
         "elem_id": elem_id,
     }
     if param.kind == "choice":
-        choices = _sources(offer) if param.name == SOURCE else [(words(choice), choice) for choice in param.choices]
-        return gr.Dropdown(choices, value=_start(param, offer), filterable=False, **shared)
+        choices = (
+            _sources(capabilities) if param.name == SOURCE else [(words(choice), choice) for choice in param.choices]
+        )
+        return gr.Dropdown(choices, value=_start(param, capabilities), filterable=False, **shared)
     return gr.Slider(param.lo, param.hi, value=param.default, step=param.step, buttons=[], **shared)

@@ -25,7 +25,7 @@ ONCE = 2.0  # seconds in which a visitor is told the same thing once: one change
 _told: dict[tuple[str, str], float] = {}  # (owner, message) -> when
 
 
-def guarded(event: Callable[..., Any]) -> Callable[..., Any]:
+def report_errors(event: Callable[..., Any]) -> Callable[..., Any]:
     """Turn exceptions of an event function, generator or not, into messages for its visitor, each shown once."""
 
     @functools.wraps(event)

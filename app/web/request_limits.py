@@ -28,7 +28,7 @@ ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 SERVED = "/gradio_api/file="  # before the path of a file that this server holds
 
 
-class Gate:
+class RequestLimits:
     """ASGI middleware.
 
     upload_bytes: the largest file that is taken. prefix: under which a proxy serves the page, "/lab", or nothing.

@@ -4,7 +4,7 @@
 """
 
 from pruning.models.checkpoint.sources import SHIPPED
-from pruning.models.language.kv_cache import KVMemory
+from pruning.models.language.kv_cache import ConversationCache
 from pruning.models.loading import hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Sample, Turn
@@ -15,8 +15,8 @@ __all__ = [
     "VLM",
     "Answer",
     "Chunk",
+    "ConversationCache",
     "Encoded",
-    "KVMemory",
     "Kept",
     "ModelError",
     "Prompt",

@@ -21,7 +21,7 @@ from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
 from pruning.models.language import finite, generation, prompting, vocabulary
 from pruning.models.language.forward import Visual
-from pruning.models.language.kv_cache import KVMemory
+from pruning.models.language.kv_cache import ConversationCache
 from pruning.models.language.prompting import checked_question, content_token_ids
 from pruning.models.scorer import Scorer
 from pruning.models.signals import available
@@ -156,7 +156,7 @@ class VLM:
         kept: Kept = None,
         *,
         history: Sequence[Turn] = (),
-        memory: KVMemory | None = None,
+        memory: ConversationCache | None = None,
         max_new_tokens: int = 64,
         cancel: threading.Event | None = None,
     ) -> Iterator[Chunk]:
@@ -182,7 +182,7 @@ class VLM:
         kept: Kept = None,
         *,
         history: Sequence[Turn] = (),
-        memory: KVMemory | None = None,
+        memory: ConversationCache | None = None,
         max_new_tokens: int = 64,
         cancel: threading.Event | None = None,
     ) -> Answer:
@@ -273,7 +273,7 @@ class VLM:
         prompting.check_length(self.family, self.title, prompt, max_new_tokens)
         return prompt, rows
 
-    def _visual(self, rows: Rows, memory: KVMemory | None = None) -> Visual:
+    def _visual(self, rows: Rows, memory: ConversationCache | None = None) -> Visual:
         mark = 0 if memory is None else hash(rows.features.numpy().tobytes())
         output = self.family.encoder_output(rows)
         return Visual(output, mark, self.config.image_token_id, self.family.marks_images)

@@ -18,7 +18,7 @@ from app.canvas.state import fitting
 from app.compare import views as compare_views
 from app.compare.run import EMPTY, Results, Row, Step, compare, overlap, put, remove, rows, topic
 from app.engine import remote
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
@@ -35,13 +35,13 @@ def engine(tiny_vlm):
 
 
 @pytest.fixture
-def offer(tiny_vlm):
-    return Offer(tiny_vlm)
+def capabilities(tiny_vlm):
+    return Capabilities(tiny_vlm)
 
 
-def test_each_slot_says_what_its_setting_says_alone(engine, offer, saved):
+def test_each_slot_says_what_its_setting_says_alone(engine, capabilities, saved):
     session = look(engine, saved())
-    steps = list(compare(engine, offer, session, THREE, Results(), Task()))
+    steps = list(compare(engine, capabilities, session, THREE, Results(), Task()))
     assert steps[-1].stage == "done"
     assert [step.done for step in steps] == sorted(step.done for step in steps)
     assert [setting for setting, _ in itertools.groupby(step.setting for step in steps)] == [*THREE, None]
@@ -53,20 +53,20 @@ def test_each_slot_says_what_its_setting_says_alone(engine, offer, saved):
         assert kept == engine.selection(session, setting).indices.tolist()
 
 
-def test_what_is_known_is_not_measured_again_and_what_is_gone_is_forgotten(engine, offer, saved):
+def test_what_is_known_is_not_measured_again_and_what_is_gone_is_forgotten(engine, capabilities, saved):
     session = look(engine, saved())
-    *_, first = compare(engine, offer, session, THREE[:2], Results(), Task())
-    *_, second = compare(engine, offer, session, THREE[1:], first.results, Task())
+    *_, first = compare(engine, capabilities, session, THREE[:2], Results(), Task())
+    *_, second = compare(engine, capabilities, session, THREE[1:], first.results, Task())
     assert (first.total, second.total) == (2, 1)
     assert {row.setting for row in second.results.rows} == set(THREE[1:])
-    *_, again = compare(engine, offer, session, THREE[1:], second.results, Task())
+    *_, again = compare(engine, capabilities, session, THREE[1:], second.results, Task())
     assert (again.total, again.stage) == (0, "done")
 
 
 @pytest.mark.parametrize("change", ["question", "image", "model"])
-def test_results_about_something_else_are_measured_again(engine, offer, saved, change):
+def test_results_about_something_else_are_measured_again(engine, capabilities, saved, change):
     session = look(engine, saved())
-    *_, first = compare(engine, offer, session, THREE[:1], Results(), Task())
+    *_, first = compare(engine, capabilities, session, THREE[:1], Results(), Task())
     other = {
         "question": replace(session, questions=("how many?",)),
         "image": look(engine, saved(1)),
@@ -74,7 +74,7 @@ def test_results_about_something_else_are_measured_again(engine, offer, saved, c
     }[change]
     assert topic(other) != first.results.topic
     assert rows(other, (*THREE[:1], None, None, None), first.results)[0] == Row(THREE[0])
-    *_, last = compare(engine, offer, other, THREE[:1], first.results, Task())
+    *_, last = compare(engine, capabilities, other, THREE[:1], first.results, Task())
     assert (last.total, last.results.topic) == (1, topic(other))
 
 
@@ -83,21 +83,21 @@ def test_forced_patches_alone_put_nothing_out_of_date(engine, saved):
     assert topic(replace(session, forced=Forced("key", (1,)))) == topic(session)
 
 
-def test_a_setting_that_fails_says_why_and_the_others_go_on(engine, offer, saved):
-    offer.refused = {"random": "Random needs luck, which the tiny model does not provide"}
+def test_a_setting_that_fails_says_why_and_the_others_go_on(engine, capabilities, saved):
+    capabilities.refused = {"random": "Random needs luck, which the tiny model does not provide"}
     bad = keep("uniform", 0.25, scope="page")
-    *_, last = compare(engine, offer, look(engine, saved()), [THREE[1], bad, THREE[0]], Results(), Task())
+    *_, last = compare(engine, capabilities, look(engine, saved()), [THREE[1], bad, THREE[0]], Results(), Task())
     assert "needs luck" in last.results.of(THREE[1]).problem
     assert "'page'" in last.results.of(bad).problem
     assert last.results.of(THREE[0]).finished
     assert (last.done, last.total, last.stage) == (3, 3, "done")
-    *_, again = compare(engine, offer, look(engine, saved()), [THREE[1], THREE[0]], last.results, Task())
+    *_, again = compare(engine, capabilities, look(engine, saved()), [THREE[1], THREE[0]], last.results, Task())
     assert again.total == 1  # another model may serve it: what failed is tried again
 
 
-def test_stopped_in_the_second_slot_the_first_one_stays(engine, offer, saved):
+def test_stopped_in_the_second_slot_the_first_one_stays(engine, capabilities, saved):
     session, task = look(engine, saved()), Task()
-    for step in compare(engine, offer, session, THREE, Results(), task):
+    for step in compare(engine, capabilities, session, THREE, Results(), task):
         row = step.results.of(THREE[1])
         if row is not None and row.report.kept.text:
             task.set()
@@ -105,18 +105,18 @@ def test_stopped_in_the_second_slot_the_first_one_stays(engine, offer, saved):
     assert step.results.of(THREE[0]).finished
     assert step.results.of(THREE[1]).report.stage == "stopped"
     assert step.results.of(THREE[2]) is None
-    *_, rest = compare(engine, offer, session, THREE, step.results, Task())
+    *_, rest = compare(engine, capabilities, session, THREE, step.results, Task())
     assert (rest.total, rest.stage) == (2, "done")
 
 
-def test_stop_does_not_wait_for_what_others_have_running(engine, offer, saved):
+def test_stop_does_not_wait_for_what_others_have_running(engine, capabilities, saved):
     session, task, others = look(engine, saved()), Task(), threading.Event()
     engine.selection(session, THREE[0])
     held = threading.Thread(target=engine.on_device, args=(others.wait,))
     held.start()
     try:
         stages = []
-        for step in compare(engine, offer, session, THREE[:1], Results(), task):
+        for step in compare(engine, capabilities, session, THREE[:1], Results(), task):
             stages.append(step.stage)
             task.set()
         assert stages[-1] == "stopped"
@@ -143,9 +143,9 @@ def test_what_was_said_stays_when_a_slow_model_is_stopped(engine, saved, monkeyp
     assert (last.text, last.cancelled) == (said, True)
 
 
-def test_a_bad_question_is_no_matter_of_one_slot(engine, offer, saved):
+def test_a_bad_question_is_no_matter_of_one_slot(engine, capabilities, saved):
     with pytest.raises(ValueError, match="question is empty"):
-        next(compare(engine, offer, look(engine, saved(), questions=()), THREE, Results(), Task()))
+        next(compare(engine, capabilities, look(engine, saved(), questions=()), THREE, Results(), Task()))
 
 
 def test_slots_are_filled_in_order_and_refuse_a_fifth_and_a_twin():
@@ -175,13 +175,13 @@ def test_overlap_against_sets():
     assert overlap(Row(THREE[0]), Row(THREE[1], kept=b"\x01")) is None
 
 
-def test_patches_forced_on_one_image_are_not_forced_on_another(engine, offer, saved):
+def test_patches_forced_on_one_image_are_not_forced_on_another(engine, capabilities, saved):
     here, there = look(engine, saved()), look(engine, saved(1))
     key = canvas_payload.key_of(THREE[0].method, canvas_state.identity_of(here, THREE[0]))
     setting = replace(THREE[0], forced=Forced(key, (0,)))
     assert fitting(here, setting) == setting
     assert fitting(there, setting) == THREE[0]
-    *_, last = compare(engine, offer, there, [setting], Results(), Task())
+    *_, last = compare(engine, capabilities, there, [setting], Results(), Task())
     assert last.results.rows[0].kept == np.packbits(engine.selection(there, THREE[0]).mask.numpy()).tobytes()
     assert 0 in engine.selection(here, fitting(here, setting)).indices
 

@@ -7,7 +7,7 @@ from app.answers.reports import reports
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from pruning.models import KVMemory, Turn
+from pruning.models import ConversationCache, Turn
 from tests.helpers.visits import QUESTION, keep, look
 
 
@@ -64,8 +64,8 @@ def test_the_second_turn_reuses_keys_and_values_of_image_and_first_turn(engine, 
     (key,) = engine.resources.memories._held
     held = len(engine.resources.memories.peek(key))
     *_, first = answers(engine, Asked(session, QUESTION), Task())
-    seen, reuse = [], KVMemory.reuse
-    monkeypatch.setattr(KVMemory, "reuse", lambda *v: seen.append(reuse(*v)) or seen[-1])
+    seen, reuse = [], ConversationCache.reuse
+    monkeypatch.setattr(ConversationCache, "reuse", lambda *v: seen.append(reuse(*v)) or seen[-1])
     history = (Turn(QUESTION, first.text),)
     *_, second = answers(engine, Asked(session, "is it large?", None, history), Task())
     assert seen

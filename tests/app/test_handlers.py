@@ -7,22 +7,22 @@ import time
 import gradio as gr
 import pytest
 
-from app.engine.capabilities import Offer
-from app.web.controls import Board
-from app.web.errors import guarded, message_for
+from app.engine.capabilities import Capabilities
+from app.web.controls import Controls
+from app.web.errors import message_for, report_errors
 from pruning.method import METHODS
 from pruning.params import params
 from pruning.weights import mmr_lambda
 
 
 def test_controls_mirror_the_registry(served):
-    board, offer = Board(), Offer(served.engine.vlm)
-    assert set(offer.methods) == set(METHODS)
+    controls, capabilities = Controls(), Capabilities(served.engine.vlm)
+    assert set(capabilities.methods) == set(METHODS)
     declared = {(name, p.name) for name in METHODS for p in params(METHODS[name])}
-    shown = {(name, knob.param.name) for knob in board.knobs for name in knob.methods}
-    assert declared - shown == {(name, "mmr_lambda") for name in METHODS if board.has_lambda(name)}
+    shown = {(name, knob.param.name) for knob in controls.knobs for name in knob.methods}
+    assert declared - shown == {(name, "mmr_lambda") for name in METHODS if controls.has_lambda(name)}
     for name in METHODS:
-        assert board.method(offer, name, 1, 1, board.defaults(offer)).name == name
+        assert controls.method(capabilities, name, 1, 1, controls.defaults(capabilities)).name == name
 
 
 @pytest.mark.parametrize(("weights", "expected"), [((1, 1), 0.5), ((1, 0), 1), ((0, 0.2), 0), ((3, 1), 0.75)])
@@ -39,7 +39,7 @@ def test_weights_must_be_numbers(weight):
 def test_the_log_names_the_cause_and_no_content(caplog):
     secret = "what color is my passport?"
 
-    @guarded
+    @report_errors
     def fails():
         raise RuntimeError(secret)
 
@@ -54,7 +54,7 @@ def test_a_visitor_is_told_the_same_thing_once_for_one_change(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
-    @guarded
+    @report_errors
     def fails(request: gr.Request, words: str):
         raise ValueError(words)
 

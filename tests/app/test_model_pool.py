@@ -80,9 +80,9 @@ def test_a_model_is_loaded_once_and_used_by_name():
     load(models, "b", "bob")
     assert shelf.loads == ["b"]
     for name in "ab":
-        with models.use(name, "ann") as (engine, offer):
+        with models.use(name, "ann") as (engine, capabilities):
             assert engine.vlm is shelf.vlms[name]
-            assert offer.title == name
+            assert capabilities.title == name
 
 
 class Slow(Machine):
@@ -135,11 +135,11 @@ def test_who_stops_leaves_and_the_last_one_calls_the_load_off():
         assert time.perf_counter() - start < 1
         assert models.state("b", owner) == "absent"
         assert models.state("b", other) == ("loading" if owner == "ann" else "absent")
-    flight = models._flights["b"]
+    job = models._jobs["b"]
     with pytest.raises(StoppedError):
-        flight.tell("loading weights", 0.9)
+        job.tell("loading weights", 0.9)
     shelf.go_on.set()
-    assert flight.done.wait(20)
+    assert job.done.wait(20)
     assert loaded(models) == {"a"}
     list(models.open("b", "ann"))  # and it may be chosen again
     assert loaded(models) == {"a", "b"}
@@ -257,7 +257,7 @@ def test_a_model_too_large_for_the_device_is_refused_before_it_is_read():
     shelf = Machine(9 * GB, a=GB, b=30 * GB)
     models = models_of(shelf)
     with pytest.raises(
-        eviction.NoRoomError, match=r"b needs about 30.0 GB, and 9.0 GB can be had.*smaller model.*4bit"
+        eviction.DoesNotFitError, match=r"b needs about 30.0 GB, and 9.0 GB can be had.*smaller model.*4bit"
     ):
         load(models, "b")
     assert shelf.loads == []
@@ -396,9 +396,9 @@ def test_real_checkpoints_are_loaded_and_asked_side_by_side(tiny_folder, tmp_pat
 )
 def test_evictions_take_no_more_than_they_must(need, free, expected):
     residents = [
-        eviction.Resident("new", "new", 2, used=9.0, busy=False),
-        eviction.Resident("first", "first", 4, used=0.0, busy=False, first=True),
-        eviction.Resident("busy", "busy", 100, used=1.0, busy=True),
-        eviction.Resident("old", "old", 2, used=1.0, busy=False),
+        eviction.LoadedModel("new", "new", 2, used=9.0, busy=False),
+        eviction.LoadedModel("first", "first", 4, used=0.0, busy=False, first=True),
+        eviction.LoadedModel("busy", "busy", 100, used=1.0, busy=True),
+        eviction.LoadedModel("old", "old", 2, used=1.0, busy=False),
     ]
     assert eviction.evictions("x", need, free, residents, "cpu") == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.answers.reports import Report, Side, reports
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
@@ -68,7 +68,9 @@ def test_an_image_of_her_own_is_a_slide_before_the_examples(engine, saved):
 
 def told_of(engine: Engine, session: Session, setting: Setting, wish: Wish, task: Task) -> list[dict]:
     slide = presenter_slides.slide(engine.resources.pictures, session, wish.place)
-    return list(presenter_slides.news(engine, Offer(engine.vlm), slide, setting, wish, ("idpruner", "random"), task))
+    return list(
+        presenter_slides.news(engine, Capabilities(engine.vlm), slide, setting, wish, ("idpruner", "random"), task)
+    )
 
 
 def test_news_are_the_pages_own_results(engine, saved):
@@ -101,7 +103,7 @@ def test_a_stopped_slide_ends_at_once(engine, saved):
     session, task = look(engine, saved(3)), Task()
     slide = presenter_slides.slide(engine.resources.pictures, session, None)
     news = presenter_slides.news(
-        engine, Offer(engine.vlm), slide, keep("random"), Wish(1, curves=True), ("random",), task
+        engine, Capabilities(engine.vlm), slide, keep("random"), Wish(1, curves=True), ("random",), task
     )
     next(news)
     task.set()

@@ -13,7 +13,7 @@ import torch
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
 from app.engine import remote
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
@@ -175,15 +175,15 @@ def test_stop_reaches_the_other_process(session, space):
 
 
 def test_methods_that_need_a_function_of_the_model_are_refused_there(tiny_vlm, space):
-    needing = {name for name in METHODS if "projector" in Offer(tiny_vlm).default(name).needs}
-    refused = Offer(tiny_vlm).refused
+    needing = {name for name in METHODS if "projector" in Capabilities(tiny_vlm).default(name).needs}
+    refused = Capabilities(tiny_vlm).refused
     assert needing
     assert needing <= refused.keys()
     assert all("ZeroGPU" in refused[name] for name in needing)
 
 
 def test_they_run_where_the_model_is_at_hand(tiny_vlm):
-    assert not any("ZeroGPU" in reason for reason in Offer(tiny_vlm).refused.values())
+    assert not any("ZeroGPU" in reason for reason in Capabilities(tiny_vlm).refused.values())
 
 
 def test_the_page_is_built_without_a_gpu(tiny_vlm, monkeypatch, uploads):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.engine import MAX_QUESTION
 from app.examples import EXAMPLES
 from app.session import Forced, Picture, Session, Setting
@@ -178,13 +178,16 @@ def test_questions_too_long_for_a_link_are_said_to_be():
 
 
 def test_methods_and_sources_that_the_model_lacks_are_named(tiny_vlm):
-    offer = Offer(tiny_vlm)
-    offer.refused, offer.methods = {"random": "Random needs luck"}, tuple(m for m in offer.methods if m != "random")
-    link, refused = share_link.settle(Link(method="random", knobs={"seed": 1}), offer, "idpruner")
+    capabilities = Capabilities(tiny_vlm)
+    capabilities.refused, capabilities.methods = (
+        {"random": "Random needs luck"},
+        tuple(m for m in capabilities.methods if m != "random"),
+    )
+    link, refused = share_link.settle(Link(method="random", knobs={"seed": 1}), capabilities, "idpruner")
     assert (link.method, link.knobs) == ("idpruner", {})
     assert "Random needs luck" in refused[0]
-    offer.sources = lambda: ["feature_norm"]
-    link, refused = share_link.settle(Link(knobs={"importance": "scorer"}, method="idpruner"), offer, "random")
+    capabilities.sources = lambda: ["feature_norm"]
+    link, refused = share_link.settle(Link(knobs={"importance": "scorer"}, method="idpruner"), capabilities, "random")
     assert link.knobs == {}
-    assert refused == [f"knob.importance = 'scorer' ({offer.title} has feature_norm)"]
-    assert share_link.settle(Link(), offer, "random")[0].method == "idpruner"  # a default that cannot run here
+    assert refused == [f"knob.importance = 'scorer' ({capabilities.title} has feature_norm)"]
+    assert share_link.settle(Link(), capabilities, "random")[0].method == "idpruner"  # a default that cannot run here

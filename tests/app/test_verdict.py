@@ -21,7 +21,7 @@ from app.batch import run as batch_run
 from app.batch import views as batch_views
 from app.compare import run as compare_run
 from app.compare import views as compare_views
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
@@ -227,7 +227,7 @@ def test_closeness_itself_refuses(engine, saved, mute):
 def test_compared_settings_have_no_verdict(engine, saved, mute):
     mute()
     session, others = look(engine, saved()), [SETTING, keep("random", 0.25)]
-    *_, last = compare_run.compare(engine, Offer(engine.vlm), session, others, compare_run.Results(), Task())
+    *_, last = compare_run.compare(engine, Capabilities(engine.vlm), session, others, compare_run.Results(), Task())
     assert last.stage == "done"
     rows = [last.results.of(setting) for setting in others]
     html = "".join(map(compare_views.body, rows)) + compare_views.table(rows)
@@ -302,8 +302,8 @@ def test_the_presenter_says_it_and_why_there_is_no_curve(engine, saved, mute):
     mute()
     session = look(engine, saved())
     slide = presenter_slides.slide(engine.resources.pictures, session, None)
-    offer, wish = Offer(engine.vlm), presenter_slides.Wish(1, curves=True)
-    news = list(presenter_slides.news(engine, offer, slide, SETTING, wish, ("random",), Task()))
+    capabilities, wish = Capabilities(engine.vlm), presenter_slides.Wish(1, curves=True)
+    news = list(presenter_slides.news(engine, capabilities, slide, SETTING, wish, ("random",), Task()))
     told = [piece["told"] for piece in news if "told" in piece][-1]
     assert (told["verdict"], told["verdict_words"]) == BADGES[Verdict.BOTH_EMPTY]
     assert told["verdict_why"] == Verdict.BOTH_EMPTY.why

@@ -100,7 +100,7 @@ def test_memory_is_that_of_all_processes() -> None:
     with server.watched(os.getpid()) as samples:
         assert len(samples) == 1
     assert len(samples) == 2
-    assert samples[-1][1] == pytest.approx(server.resident(os.getpid()) / 1e6, rel=0.2)
+    assert samples[-1][1] == pytest.approx(server.loaded_model(os.getpid()) / 1e6, rel=0.2)
 
 
 def test_the_server_is_waited_for_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +113,8 @@ def test_the_server_is_waited_for_and_ended(tmp_path: Path, monkeypatch: pytest.
     with server.started(tmp_path / "log") as (url, pid):
         assert url.startswith("http://127.0.0.1:")
         assert server.complaints(tmp_path / "log") == ["loading"]
-        assert server.resident(pid) > 1e6
-    assert server.resident(pid) == 0
+        assert server.loaded_model(pid) > 1e6
+    assert server.loaded_model(pid) == 0
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,9 +129,9 @@ def test_stop_ends_a_load_within_a_second_and_the_page_keeps_its_model(page, men
     assert seconds_to_stop(page, "#loading button", "#loading", "was stopped") < 1
     page.wait_for_function("document.querySelector('#model input').value.includes('tiny-qwen2.5-vl')")
     assert "tiny-qwen2.5-vl" in page.inner_text("#head")
-    flight = menu.models._flights["second"]
+    job = menu.models._jobs["second"]
     shelf.go_on.set()
-    assert flight.done.wait(20)
+    assert job.done.wait(20)
     assert menu.models.state("second") == "absent"
 
 
@@ -159,7 +159,7 @@ def test_a_visitor_cannot_name_another_model(page, menu):
     assert sent.ok
     told = page.request.get(f"{menu.url}gradio_api/queue/data?session_hash=intruder").text()
     assert "not in the list of choices" in told or "not offered here" in told
-    assert "../../etc" not in menu.models._flights
+    assert "../../etc" not in menu.models._jobs
 
 
 def test_two_visitors_stay_with_their_own_models(menu, chromium, shelf):

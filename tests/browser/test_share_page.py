@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import ui
-from app.engine.capabilities import Offer
+from app.engine.capabilities import Capabilities
 from app.examples import EXAMPLES
 from app.explore.handlers import Handlers
 from app.explore.layout import layout
@@ -23,7 +23,7 @@ from app.session import Setting
 from app.share import page as share_page
 from app.share.link import KNOB, LONGEST, NAMES
 from app.share.page import Sharing
-from app.web.controls import Board
+from app.web.controls import Controls
 from pruning.method import METHODS, make
 from tests.app.test_share import NASTY, names, values
 from tests.helpers.serving import Shelf, models_of
@@ -32,11 +32,11 @@ from tests.helpers.serving import Shelf, models_of
 @pytest.fixture(scope="module")
 def opened(tiny_vlm, uploads):
     """opened(query) -> ({component's elem_id or name: its new value}, words on what was not taken)."""
-    models, board = models_of(Shelf({"tiny": tiny_vlm, "gone": ValueError("it did not load")})), Board()
-    handlers, menus = Handlers(models, board), Menus(models, board)
-    with models.use("tiny", "") as (engine, offer), gr.Blocks():
-        start = ui._start(models, engine, offer, board, menus)
-        page = layout(board, start)
+    models, controls = models_of(Shelf({"tiny": tiny_vlm, "gone": ValueError("it did not load")})), Controls()
+    handlers, menus = Handlers(models, controls), Menus(models, controls)
+    with models.use("tiny", "") as (engine, capabilities), gr.Blocks():
+        start = ui._start(models, engine, capabilities, controls, menus)
+        page = layout(controls, start)
         session, restored = gr.State(start.session), gr.State("")
         sharing = Sharing(share_page.place_share(page), page, session, restored, handlers, menus)
     shown = [page.method, page.style, page.scope, *page.weights, page.retention, *page.knobs]
@@ -56,7 +56,7 @@ def opened(tiny_vlm, uploads):
         return changed, [] if told is None or isinstance(told, dict) else told.props["told"]["notes"]
 
     open_.setting = lambda changed: handlers.setting(
-        Offer(tiny_vlm), changed["session"],
+        Capabilities(tiny_vlm), changed["session"],
         [changed.get(called[c], c.value) for c in shown],
     )  # fmt: skip
     return open_

@@ -29,7 +29,7 @@ from pruning.models.families.geometry import (
     shortest_edge,
     square_box,
 )
-from pruning.models.families.tower import Insides
+from pruning.models.families.tower import TowerAdapter
 from pruning.models.values import Rows, unsupported
 from pruning.rgb import MOST_PIXELS
 
@@ -48,7 +48,7 @@ class Pixels:
     counts: tuple[int, ...]
 
 
-class Family(Insides):
+class Family(TowerAdapter):
     """Stateless but for the loaded model and its processor; nothing is written to either."""
 
     model_types: ClassVar[tuple[str, ...]] = ()

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class Insides:
+class TowerAdapter:
     """Half of `Family`. Patches of the tower are shaped (S, P, C): S pictures or tiles of P patches (packed: S = 1)."""
 
     model: Any

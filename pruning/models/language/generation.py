@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pruning.models.language import finite
 from pruning.models.language.forward import Visual, forward
-from pruning.models.language.kv_cache import KVMemory
+from pruning.models.language.kv_cache import ConversationCache
 from pruning.models.values import Chunk, Finish, ModelError, Prompt
 
 BROKEN = -1  # stands for a token that was picked among NaN or infinite logits
@@ -52,7 +52,7 @@ def stream(
     decode: Callable[[list[int]], str],
     max_new_tokens: int,
     cancel: threading.Event | None,
-    memory: KVMemory | None,
+    memory: ConversationCache | None,
 ) -> Iterator[Chunk]:
     """Greedy decoding, one Chunk per token, after the last of which `finish` is set. A set `cancel` ends it without.
 
@@ -68,7 +68,7 @@ def stream(
     """
     synchronize(model.device)
     start = time.perf_counter()
-    memory = KVMemory() if memory is None else memory
+    memory = ConversationCache() if memory is None else memory
     ends, ids = stop_ids(model), list[int]()
     for step in _steps(model, [prompt], visual, memory, cancel):
         token_id = int(step)  # waits for the device
@@ -95,7 +95,7 @@ def batch(
     start = time.perf_counter()
     ends, found = stop_ids(model), [list[Chunk]() for _ in prompts]
     open_rows = set(range(len(prompts)))
-    for step in _steps(model, prompts, visual, KVMemory(), cancel):
+    for step in _steps(model, prompts, visual, ConversationCache(), cancel):
         seconds = time.perf_counter() - start
         for row, token_id in enumerate(step.flatten().tolist()):
             if row not in open_rows:
@@ -151,7 +151,7 @@ def _broken(model: Any, told: int) -> ModelError:
 
 
 def _steps(
-    model: Any, prompts: Sequence[Prompt], visual: Visual, memory: KVMemory, cancel: threading.Event | None
+    model: Any, prompts: Sequence[Prompt], visual: Visual, memory: ConversationCache, cancel: threading.Event | None
 ) -> Iterator[Tensor]:
     """(B, 1) next token ids, without end. Prompts of a batch are padded on the left, where nothing attends to them.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pruning.models.values import Prompt
 
 
-class KVMemory:
+class ConversationCache:
     """The KV cache of one conversation about one set of kept tokens; empty at first.
 
     Give it to `VLM.generate` turn after turn. What the new prompt and the remembered tokens have in common from the

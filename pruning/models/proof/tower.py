@@ -71,7 +71,7 @@ def silence(attentions: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def reduce_to(vlm: VLM, *, tower: bool, projector: bool) -> None:
-    """Offer only the signals of what is known."""
+    """Capabilities only the signals of what is known."""
     if not tower:
         vlm.family.attentions, vlm.family.cls = [], 0
     if not projector:

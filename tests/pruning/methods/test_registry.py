@@ -47,12 +47,12 @@ def test_options_are_read_before_anything_heavy_is_imported() -> None:
 LOOK = """
 import json
 from types import SimpleNamespace
-from app.controls import Board
-from app.offer import Offer
+from app.controls import Controls
+from app.offer import Capabilities
 from pruning.arguments import build_parser
 from pruning.commands.table import method_table
 
-board, offer = Board(), Offer(SimpleNamespace(title="No model", signals=frozenset(), notes={}))
+board, offer = Controls(), Capabilities(SimpleNamespace(title="No model", signals=frozenset(), notes={}))
 chosen = ["answer", "a.png", "why?", "--method", "outliers", "--neighbours", "3"]
 print(json.dumps({
     "menu": offer.menu(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pruning.models import VLM, Encoded, KVMemory, Sample, Turn
+from pruning.models import VLM, ConversationCache, Encoded, Sample, Turn
 from pruning.tokens import Selection
 from tests.helpers import library
 
@@ -174,7 +174,7 @@ def fed(vlm: VLM):
 
 
 def test_a_second_turn_computes_only_what_is_new(vlm: VLM, pictures, fed: list[int]) -> None:
-    images, memory = pictures(ONE), KVMemory()
+    images, memory = pictures(ONE), ConversationCache()
     encoded = vlm.encode(images)
     kept = some(encoded)
     first = vlm.answer(encoded, QUESTION, kept, memory=memory, max_new_tokens=4)
@@ -202,7 +202,7 @@ def test_a_second_turn_computes_only_what_is_new(vlm: VLM, pictures, fed: list[i
 
 @pytest.mark.parametrize("changed", ["selection", "picture", "merged"])
 def test_other_visual_rows_reuse_nothing(vlm: VLM, noise, fed: list[int], changed: str) -> None:
-    encoded, memory = vlm.encode([noise(150, 90)]), KVMemory()
+    encoded, memory = vlm.encode([noise(150, 90)]), ConversationCache()
     kept = some(encoded)
     vlm.answer(encoded, QUESTION, kept, memory=memory, max_new_tokens=2)
     if changed == "selection":
@@ -224,7 +224,7 @@ def test_other_visual_rows_reuse_nothing(vlm: VLM, noise, fed: list[int], change
 
 
 def test_an_exception_leaves_the_model_as_it_was(vlm: VLM, pictures, monkeypatch) -> None:
-    encoded, memory = vlm.encode(pictures(ONE)), KVMemory()
+    encoded, memory = vlm.encode(pictures(ONE)), ConversationCache()
     kept, needs = some(encoded), frozenset({"vision_attention@-1", "pre_projector"})
     expected = vlm.answer(encoded, QUESTION, kept, max_new_tokens=5)
     vlm.encode(pictures(ONE), needs)

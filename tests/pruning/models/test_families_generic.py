@@ -12,7 +12,7 @@ from transformers.models.deepseek_vl import modeling_deepseek_vl
 from transformers.models.siglip import modeling_siglip
 
 from pruning.grids import Grid
-from pruning.models import VLM, KVMemory, ModelError, Turn, load
+from pruning.models import VLM, ConversationCache, ModelError, Turn, load
 from pruning.models.checkpoint.processing import Processing
 from pruning.models.families.base import Family, Pixels
 from pruning.models.proof import adapter
@@ -110,7 +110,7 @@ def test_sizes_that_the_processor_tells_give_the_grids() -> None:
 
 
 def test_a_state_that_cannot_be_rolled_back_is_not(opened: Opened, noise) -> None:
-    model, memory = opened("qwen3_5"), KVMemory()
+    model, memory = opened("qwen3_5"), ConversationCache()
     encoded = model.encode([noise(150, 90)])
     first = model.answer(encoded, QUESTION, memory=memory, max_new_tokens=3)
     assert memory.nbytes > 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pruning.models import VLM, KVMemory, Turn
+from pruning.models import VLM, ConversationCache, Turn
 from pruning.models.families.internvl import arrangement
 from pruning.models.language import generation
 from tests.helpers import library
@@ -220,7 +220,7 @@ def test_windows_that_moved_on_are_filled_anew(tiny: Vlm, noise, monkeypatch, fa
 
     Without windows, another second turn goes on from what both have in common.
     """
-    model, memory = tiny(family), KVMemory()
+    model, memory = tiny(family), ConversationCache()
     encoded, kept = model.encode([noise(180, 120)]), torch.arange(0, 12, 3)
     lengths = fed(monkeypatch)
     first = model.answer(encoded, QUESTION, kept, memory=memory, max_new_tokens=4)

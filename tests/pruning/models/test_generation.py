@@ -10,7 +10,7 @@ import torch
 
 from pruning.models import ModelError, Sample
 from pruning.models.language.forward import forward
-from pruning.models.language.kv_cache import KVMemory
+from pruning.models.language.kv_cache import ConversationCache
 from tests.helpers import library
 
 QUESTIONS = ["What color is the star?", "how many", "is there a red circle left of the ring ?"]
@@ -225,7 +225,7 @@ def test_words_that_a_model_rules_out_are_no_fault(tiny_vlm, noise, broken) -> N
 
 
 def test_an_answer_that_breaks_later_keeps_its_words_and_no_memory(tiny_vlm, noise, broken) -> None:
-    encoded, memory = tiny_vlm.encode([noise(112, 112)]), KVMemory()
+    encoded, memory = tiny_vlm.encode([noise(112, 112)]), ConversationCache()
     broken(2)
     said = tiny_vlm.generate(encoded, "how many", memory=memory)
     assert [next(said).finish, next(said).finish] == [None, None]
