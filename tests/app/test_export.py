@@ -26,6 +26,7 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
 from pruning.drawing import overlays as draw
 from pruning.drawing.overlays import STYLES
+from pruning.images import open_image
 from pruning.method import make
 from tests.helpers.visits import keep, look, seconds_to_stop
 
@@ -99,15 +100,22 @@ def test_forced_patches_are_told_and_kept(engine, saved):
     assert out not in chosen["indices"]
 
 
+@pytest.fixture
+def little_memory(monkeypatch):
+    """What the model sees of an upload has at most 683 × 2,049 pixels."""
+    held = {"most_pixels": 683 * 2049}
+    monkeypatch.setattr("app.resources.open_image", lambda path, **options: open_image(path, **(held | options)))
+
+
 @pytest.mark.parametrize("style", STYLES)
-def test_overlays_are_drawn_on_the_upload_s_own_pixels(engine, noise, tmp_path, style):
-    noise(2700, 900, 5).save(tmp_path / "large.png")  # what the model sees is 2,048 pixels wide
+def test_overlays_are_drawn_on_the_upload_s_own_pixels(engine, noise, tmp_path, little_memory, style):
+    noise(2700, 900, 5).save(tmp_path / "large.png")
     session, setting = look(engine, str(tmp_path / "large.png")), keep("idpruner", 0.3)
     found = files(engine, wanted(session, setting, style))
     overlay, kept = picture(found[f"image-1-overlay-{style}.png"]), picture(found["image-1-kept.png"])
-    assert session.pictures[0].width == 2048
+    assert session.pictures[0].width == 2049
     assert overlay.shape == kept.shape == (900, 2700, 3)
-    rects = engine.encoded(session).rects * (2700 / 2048)
+    rects = engine.encoded(session).rects * (2700 / 2049)
     mask = np.zeros((900, 2700), bool)
     for token in engine.selection(session, setting).indices.tolist():
         x0, y0, x1, y1 = np.rint(rects[token]).astype(int)
@@ -132,13 +140,13 @@ def test_large_pictures_share_a_bound_and_it_is_told(engine, noise, tmp_path, mo
     assert picture(found["image-2-kept.png"]).shape == (100, 100, 3)
 
 
-def test_an_upload_that_is_gone_is_drawn_as_the_model_saw_it(engine, noise, tmp_path):
+def test_an_upload_that_is_gone_is_drawn_as_the_model_saw_it(engine, noise, tmp_path, little_memory):
     path = tmp_path / "gone.png"
-    noise(2100, 300, 6).save(path)
+    noise(2700, 900, 6).save(path)
     session = look(engine, str(path))
     path.unlink()
     found = files(engine, wanted(session, keep("random")))
-    assert picture(found["image-1-kept.png"]).shape[:2] == (session.pictures[0].height, 2048)
+    assert picture(found["image-1-kept.png"]).shape[:2] == (session.pictures[0].height, 2049)
 
 
 def test_figures_are_files_of_their_own_with_their_numbers(engine, saved):
