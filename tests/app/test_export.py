@@ -104,7 +104,7 @@ def test_forced_patches_are_told_and_kept(engine, saved):
 def little_memory(monkeypatch):
     """What the model sees of an upload has at most 683 × 2,049 pixels."""
     held = {"most_pixels": 683 * 2049}
-    monkeypatch.setattr("app.resources.open_image", lambda path, **options: open_image(path, **(held | options)))
+    monkeypatch.setattr("app.engine.resources.open_image", lambda path, **options: open_image(path, **(held | options)))
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -343,7 +343,7 @@ def test_the_time_is_the_one_that_is_promised():
 
 def test_the_folder_is_private_and_goes_with_the_process(tmp_path):
     code = (
-        "import os; from app import uploads\n"
+        "import os; from app.web import uploads\n"
         "folder = uploads.private_folder(os.environ); (folder / 'x').write_text('x')\n"
         "child = os.fork()\n"
         "if child: os.waitpid(child, 0); print(folder, os.environ['GRADIO_TEMP_DIR'], (folder / 'x').exists())\n"

@@ -32,7 +32,7 @@ def test_every_published_method_is_held_to_a_brute_force_oracle() -> None:
     assert oracles.keys() <= METHODS.keys(), f"oracles of no method: {sorted(oracles.keys() - METHODS.keys())}"
 
 
-@pytest.mark.parametrize("first", ["method", "methods.dpp", "importance", "allocation", "models", "console"])
+@pytest.mark.parametrize("first", ["method", "methods.dpp", "importance", "allocation", "models", "cli.console"])
 def test_the_registry_is_full_whatever_is_imported_first(first: str) -> None:
     look = f"import pruning.{first}; from pruning import METHODS, make; make('idpruner'); print(*sorted(METHODS))"
     assert run(ROOT, "-c", look).stdout.split() == sorted(METHODS)
@@ -47,17 +47,17 @@ def test_options_are_read_before_anything_heavy_is_imported() -> None:
 LOOK = """
 import json
 from types import SimpleNamespace
-from app.controls import Controls
-from app.offer import Capabilities
-from pruning.arguments import build_parser
-from pruning.commands.table import method_table
+from app.engine.capabilities import Capabilities
+from app.web.controls import Controls
+from pruning.cli.arguments import build_parser
+from pruning.cli.method_table import method_table
 
-board, offer = Controls(), Capabilities(SimpleNamespace(title="No model", signals=frozenset(), notes={}))
+controls, can = Controls(), Capabilities(SimpleNamespace(title="No model", signals=frozenset(), notes={}))
 chosen = ["answer", "a.png", "why?", "--method", "outliers", "--neighbours", "3"]
 print(json.dumps({
-    "menu": offer.menu(),
-    "knobs": [[knob.param.name, sorted(knob.methods)] for knob in board.knobs],
-    "built": repr(board.method(offer, "outliers", 1.0, 1.0, board.defaults(offer))),
+    "menu": can.menu(),
+    "knobs": [[knob.param.name, sorted(knob.methods)] for knob in controls.knobs],
+    "built": repr(controls.method(can, "outliers", 1.0, 1.0, controls.defaults(can))),
     "options": vars(build_parser().parse_args(chosen))["neighbours"],
     "table": method_table(),
 }))
