@@ -96,3 +96,42 @@ def dominant(url: str) -> int:
     pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].reshape(-1, 3).astype(int)
     vivid = pixels[np.ptp(pixels, axis=1) > 90]
     return int(np.argmax(np.median(vivid, axis=0)))
+
+
+@pytest.mark.browser
+def test_who_waits_is_told_and_stop_or_a_closed_tab_drops_it(served, chromium, slow_model, monkeypatch):
+    asked, generate = [], served.engine.vlm.generate
+
+    def noted(encoded, question, *values, **named):
+        asked.append(question)
+        return generate(encoded, question, *values, **named)
+
+    monkeypatch.setattr(served.engine.vlm, "generate", noted)
+    contexts = [chromium.new_context() for _ in range(3)]
+    busy, stops, closes = (context.new_page() for context in contexts)
+    for tab in (busy, stops, closes):
+        tab.set_default_timeout(90_000)
+        tab.goto(served.url)
+        tab.wait_for_selector(OVERLAY, state="attached")
+    ask(busy, "who has the device for some seconds?")
+    until(busy, "() => document.querySelector('#report .running .cursor')", None)
+    for tab, question, place in ((closes, "does nobody wait any more?", 1), (stops, "is this never asked?", 2)):
+        ask(tab, question)
+        until(tab, "p => document.querySelector('#report .badge').innerText.endsWith(`place ${p} in the queue`)", place)
+    closes.context.close()
+    until(stops, "() => document.querySelector('#report .badge').innerText.includes('place 1 ')", None)
+    stops.evaluate("document.querySelector('#stop').click()")
+    stops.wait_for_function("document.querySelector('#report .badge').innerText.includes('Stopped')", timeout=3000)
+    slow_model.clear()
+    until(busy, "() => document.querySelector('#report .badge.same, #report .badge.other')", None)
+    stops.wait_for_timeout(500)
+    assert "Stopped" in stops.inner_text("#report .badge")
+    assert set(asked) == {"who has the device for some seconds?"}
+    for tab in (busy, stops):
+        tab.context.close()
+
+
+def ask(tab, question: str) -> None:
+    tab.eval_on_selector("#question textarea", TYPE, question)
+    tab.wait_for_timeout(200)
+    tab.evaluate("document.querySelector('#ask').click()")
