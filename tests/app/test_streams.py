@@ -10,33 +10,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
-from app.batch_page import BatchEvents
-from app.cache import ByteCache
-from app.compare import Results
-from app.compare_page import CompareEvents
-from app.controls import Board
-from app.device import DroppedError, Line, Task, Tasks, working
-from app.export_page import Exporting
-from app.fewest_page import FewestEvents
-from app.handlers import Handlers
-from app.image_handlers import ImageHandlers
-from app.layout import layout
-from app.menus import Menus
-from app.presenter import Wish
-from app.presenter_page import Presenter
+from app.batch.page import BatchEvents, place_batch
+from app.compare.page import CompareEvents, place_compare
+from app.compare.run import Results
+from app.engine.cache import ByteCache
+from app.engine.device import DroppedError, Line, Task, Tasks, working
+from app.explore.handlers import Handlers
+from app.explore.image_handlers import ImageHandlers
+from app.explore.layout import layout
+from app.explore.menus import Menus
+from app.export.page import Exporting
+from app.presenter.page import Presenter
+from app.presenter.slides import Wish
 from app.session import Session
-from app.streams import Shown, stream
+from app.smallest_budget.page import FewestEvents
 from app.ui import _start
+from app.web.controls import Controls
+from app.web.streams import Shown, stream
 from tests.checkpoints import tiny_llava_next
-from tests.serving import Shelf, models_of
+from tests.helpers.checkout import ROOT
+from tests.helpers.serving import Shelf, models_of
 
-ROOT = Path(__file__).resolve().parent.parent
 SOON = 1.0  # seconds in which Stop ends what waits
 SHOWN = Shown(
     waiting=lambda place: f"waiting {place}",
@@ -215,18 +214,19 @@ def test_a_stream_that_nobody_reads_any_more_is_stopped():
 @pytest.fixture(scope="module")
 def page(tiny_vlm, tmp_path_factory):
     """The page's event functions, each bound to its values: kind -> events(request) that gives an iterator."""
-    models, board = models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Board()
-    handlers, images = Handlers(models, board), ImageHandlers(models)
-    with models.use(models.first, "") as (engine, offer), gr.Blocks():
-        start = _start(models, engine, offer, board, Menus(models, board))
-        parts = layout(board, start)
+    models, controls = models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Controls()
+    handlers, images = Handlers(models, controls), ImageHandlers(models)
+    with models.use(models.first, "") as (engine, capabilities), gr.Blocks():
+        start = _start(models, engine, capabilities, controls, Menus(models, controls))
+        parts = layout(controls, start)
+        compare_view, batch_view = place_compare(parts.views), place_batch(parts.views)
     session, present = start.session, handlers.setting
     fields = [parts.method, parts.style, parts.scope, *parts.weights, parts.retention, *parts.knobs]
     settings = [field.value for field in fields]
     path = session.pictures[0].path
-    with models.use(models.first, "") as (_, offer):
-        slots = (present(offer, session, settings), None, None, None)
-    batch, compare = BatchEvents(parts.batch, models, present), CompareEvents(parts.compare, models, present)
+    with models.use(models.first, "") as (_, capabilities):
+        slots = (present(capabilities, session, settings), None, None, None)
+    batch, compare = BatchEvents(batch_view, models, present), CompareEvents(compare_view, models, present)
     fewest, export = FewestEvents(models, present), Exporting(handlers, tmp_path_factory.mktemp("exports"))
     picked = gr.EventData(None, {"index": 0})
     events = {
