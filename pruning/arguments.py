@@ -11,6 +11,7 @@ from pruning.models import SHIPPED
 from pruning.models.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.params import Param, params
 from pruning.pareto import RETENTIONS
+from pruning.scenes.worlds import SCENES, WORLDS
 
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 
@@ -45,14 +46,16 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
 
     bench = kinds.add_parser("scenes", allow_abbrev=False,
-                             help="accuracy on held-out scenes, per question family")  # fmt: skip
+                             help="accuracy on held-out pictures, per world and question family")  # fmt: skip
     _add_model(bench)
+    bench.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
+                       help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
     _add_methods(bench, CURVES)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
-    bench.add_argument("--scenes", type=int, default=240, help="scenes to ask about, default: %(default)s")
+    bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
     bench.add_argument(
-        "--per-family", type=int, default=1, help="questions of each family a scene, default: %(default)s"
+        "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
 
