@@ -16,7 +16,7 @@ from tests.oracles_worlds import answer
 
 DRAWN = ("charts", "documents", "interfaces")
 SIZES = ((336, 336), (224, 224), (448, 448), (224, 448), (448, 224))
-COUNT = {"charts": 150, "documents": 260, "interfaces": 260}
+COUNT = {"charts": 110, "documents": 200, "interfaces": 200}
 
 
 @cache
@@ -62,7 +62,7 @@ def test_answers_hold_against_the_facts(world: str) -> None:
             asked[question.family] += 1
             assert question.answer == answer(world, picture.facts, question.text), (picture.facts, question)
     assert set(asked) == set(WORLDS[world].families)
-    assert min(asked.values()) > 60, asked
+    assert min(asked.values()) > 40, asked
 
 
 @pytest.mark.parametrize("world", DRAWN)
