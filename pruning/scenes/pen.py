@@ -103,7 +103,7 @@ def age(rng: np.random.Generator, image: Pixels, strength: float = 1.0) -> Pixel
 def jpeg(image: Pixels, quality: int) -> Pixels:
     """The picture after JPEG at `quality`."""
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
 
 
 def arrow(pen: Pen, direction: str, x: float, y: float, size: float, ink: Color) -> None:

@@ -6,6 +6,7 @@ Deterministic: the same seed and size give the same picture on the same library 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def _axis(canvas: Canvas, chart: Chart, sideways: bool) -> None:
             canvas.note(label, role, label.get_text().lower() if role == "key" else "")
     axes.tick_params(color=unit(style.ink), length=4, pad=3)
     if style.grid:
-        grid = "both" if style.grid == "both" else "x" if sideways else "y"
+        grid: Literal["both", "x", "y"] = "both" if style.grid == "both" else "x" if sideways else "y"
         axes.grid(True, axis=grid, color=unit(style.ink), alpha=0.25, linewidth=0.8)
     axes.set_axisbelow(True)
     for name, spine in axes.spines.items():
@@ -134,7 +135,8 @@ def _points(rng: np.random.Generator, canvas: Canvas, chart: Chart, _sideways: b
     if chart.names:
         columns = rng.permutation(11)[: len(chart.names)].tolist()
         spread = sorted(columns) if rng.random() < 0.5 else columns
-        groups = [(chart.series[0][0], spread, chart.values, chart.names)]
+        heights = tuple(float(value) for value in chart.values)
+        groups = [(chart.series[0][0], spread, heights, chart.names)]
     else:
         groups = [(c, list(x), tuple(v / 100 for v in values), ("",) * len(values))
                   for (c, values), x in zip(chart.series, chart.across, strict=True)]  # fmt: skip

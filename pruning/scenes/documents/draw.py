@@ -166,7 +166,7 @@ def _sign(rng: np.random.Generator, pen: Pen, page: Page, style: _Style) -> None
     ink: Color = (15, 15, 20) if bright else (250, 250, 245)
     rows = len(page.rows) + 1.6 * bool(page.arrow)
     longest = max(page.rows, key=lambda row: len(" ".join(row)))
-    size = int(min((height - 40) / rows / 1.4, rng.integers(26, 46)))
+    size = int(min((height - 40) / rows / 1.4, float(rng.integers(26, 46))))
     while size > 14 and pen.width(_shown(" ".join(longest), style.case) + "n", size) > width - 48:
         size -= 1
     pitch = max(PITCH, round(1.4 * size))
