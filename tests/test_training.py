@@ -263,6 +263,26 @@ def test_the_command_trains_on_the_worlds_named(tmp_path: Path, monkeypatch: pyt
         command_line.main(["vision", "--worlds", "photographs", *folder])
 
 
+@pytest.mark.usefixtures("tiny")
+def test_a_packed_run_goes_on_elsewhere(tmp_path: Path) -> None:
+    here, small, there = tmp_path / "here", tmp_path / "small", tmp_path / "there"
+    vision.train(here, 1, torch.device("cpu"), worlds=("scenes",))
+    language.train(here, 1, torch.device("cpu"), worlds=("scenes",))
+    assert command_line.main(["pack", "--folder", str(here), "--out", str(small)]) == 0
+    assert sum(file.stat().st_size for file in small.iterdir()) <= 30e6
+    assert command_line.main(["unpack", "--packed", str(small), "--folder", str(there)]) == 0
+    for stage, part in (("vision", "visual"), ("vision", "heads"), ("language", "language")):
+        before, after = (torch.load(folder / f"{stage}.pt") for folder in (here, there))
+        assert after["step"] == before["step"] == 1
+        for name, value in before[part].items():
+            torch.testing.assert_close(after[part][name], value, atol=1e-3, rtol=1e-3)
+    vision.train(there, 2, torch.device("cpu"), worlds=("scenes",))
+    assert torch.load(there / "vision.pt")["step"] == 2
+    assert command_line.main(["unpack", "--packed", str(small), "--folder", str(there)]) == 2
+    assert command_line.main(["unpack", "--packed", str(tmp_path), "--folder", str(tmp_path / "new")]) == 2
+    assert command_line.main(["pack", "--folder", str(tmp_path), "--out", str(small)]) == 2
+
+
 def test_export_refuses_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no trained model"):
         export.export(tmp_path, tmp_path / "out")

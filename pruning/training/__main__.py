@@ -1,4 +1,4 @@
-"""Train the shipped model and its importance scorer: `python -m pruning.training model|scorer|export`.
+"""Train a model of the drawn worlds and its importance scorer: `python -m pruning.training model|scorer|export`.
 
 Stages: vision (dense labels), language (questions on cached visual tokens), joint (both, a short while). `sparse`
 (language again, with few tokens) is left out unless asked for. Each resumes from its checkpoint in --folder.
@@ -18,7 +18,7 @@ import torch
 
 from pruning.models import hide_progress, limit_threads, load
 from pruning.models.devices import DTYPES, QUANTIZATIONS
-from pruning.training import export, fit, joint, language, scorer, vision
+from pruning.training import export, fit, joint, language, packed, scorer, vision
 from pruning.training.data import SHARES
 from pruning.training.objective import KEPT
 from pruning.training.records import FileRecords, Records, SceneRecords
@@ -47,6 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
                              help="worlds to train on, default: all of %(choices)s")  # fmt: skip
         if name == "scorer":
             _add_any_model(command)
+    for name, text, where in (("pack", "write the run in a few megabytes, to go on from it elsewhere", "--out"),
+                              ("unpack", "go on from a packed run: write its checkpoints", "--packed")):  # fmt: skip
+        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        command.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
+        command.add_argument(where, type=Path, required=True, help="folder of the packed run")
     ready = commands.add_parser("export", help="write the trained model and scorer as a checkpoint folder")
     ready.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
     ready.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -91,6 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     if args.command == "export":
         export.export(args.folder, args.out)
+        return
+    if args.command in ("pack", "unpack"):
+        steps = (
+            packed.pack(args.folder, args.out) if args.command == "pack" else packed.unpack(args.packed, args.folder)
+        )
+        log.info("steps done: %s", ", ".join(f"{stage} {done}" for stage, done in steps.items()))
         return
     if args.command == "scorer" and args.model:
         _any_model(args)
