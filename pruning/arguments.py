@@ -79,7 +79,9 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=str(SHIPPED), help="folder or hub id, default: the shipped model")
+    parser.add_argument(
+        "--model", default=str(SHIPPED), help="folder, hub id, or scenes, the shipped model; default: the shipped model"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda, cuda:N; default: %(default)s")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16; default: %(default)s")
     parser.add_argument("--quantization", default="none", choices=QUANTIZATIONS,

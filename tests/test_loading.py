@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, limit_threads, load
+from pruning.models import SHIPPED, ModelError, limit_threads, load
 from pruning.models.devices import choose_device, choose_dtype
 from pruning.models.footprint import readable
 
@@ -48,6 +48,15 @@ def test_loaded_model_is_ready_and_frozen(any_vlm) -> None:
     assert not any_vlm.model.training
     assert not any(p.requires_grad for p in any_vlm.model.parameters())
     any_vlm.warmup()
+
+
+def test_the_shipped_model_has_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = load("scenes")
+    assert (vlm.model_id, vlm.title) == (str(SHIPPED), "scenes-vlm")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    with pytest.raises(ModelError, match="config.json"):  # a folder of that name is meant then
+        load("scenes")
 
 
 def test_import_is_light() -> None:

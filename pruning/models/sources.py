@@ -12,6 +12,8 @@ from pruning.models import hub
 from pruning.models.values import ModelError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "scenes-vlm"
+NAMED = {"scenes": SHIPPED}
+"""Models beside the code, by the short name that `--model` takes."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 WEIGHTS, PICKLES = "model.safetensors", "pytorch_model*.bin"
 
@@ -24,7 +26,7 @@ def checked(model_id: str | Path) -> Path | str:
     Raises:
         ModelError: neither a folder nor a possible id; a folder without configuration, weights or some shards.
     """
-    folder = Path(model_id).expanduser()
+    folder = Path(named(model_id)).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} is no checkpoint: it has no config.json. Name the folder that has one.")
@@ -37,6 +39,12 @@ def checked(model_id: str | Path) -> Path | str:
             f"{model_id} is neither a folder here nor a hub id such as Qwen/Qwen2.5-VL-3B-Instruct: check the spelling"
         )
     return model_id
+
+
+def named(model_id: str | Path) -> str | Path:
+    """The folder of a model beside the code, where `model_id` is its short name and no folder here; else as given."""
+    known = isinstance(model_id, str) and model_id in NAMED and not Path(model_id).is_dir()
+    return NAMED[str(model_id)] if known else model_id
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -35,7 +35,7 @@ from pruning.training.vision import new_heads
 
 log = logging.getLogger(__name__)
 
-ROUND = 1000
+ROUND = 1500
 """Steps on one set of cached pictures."""
 ALL = tuple(SHARES)
 

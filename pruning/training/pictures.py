@@ -21,7 +21,7 @@ PICTURES: Final = 12
 """Pictures of one world that are asked about at once."""
 PER_PICTURE: Final = 12
 """Questions about a picture in one step."""
-CACHED: Final = ((224, 224, 480), (336, 224, 240), (224, 336, 240), (336, 336, 840), (448, 448, 240))
+CACHED: Final = ((224, 224, 360), (336, 224, 180), (224, 336, 180), (336, 336, 480), (448, 448, 120))
 """Height, width and number of each world's pictures of a round."""
 VALIDATION: Final = ((224, 224, 24), (336, 336, 48), (448, 448, 24))
 """Height, width and number of each world's held-out pictures that progress is measured on."""
