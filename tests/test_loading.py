@@ -55,7 +55,7 @@ def test_the_shipped_model_has_a_short_name(tmp_path: Path, monkeypatch: pytest.
     assert (vlm.model_id, vlm.title) == (str(SHIPPED), "scenes-vlm")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scenes").mkdir()
-    with pytest.raises(ModelError, match="config.json"):  # a folder of that name is meant then
+    with pytest.raises(ModelError, match=r"config\.json"):  # a folder of that name is meant then
         load("scenes")
 
 

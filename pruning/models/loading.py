@@ -38,7 +38,8 @@ def load(
 
     Args:
         model_id: a folder, "scenes" for the model that ships with the project, or a hub id such as
-            "Qwen/Qwen2.5-VL-3B-Instruct" (downloaded unless it is cached; `HF_HUB_OFFLINE=1` forbids the network). Code in a repository is never run.
+            "Qwen/Qwen2.5-VL-3B-Instruct" (downloaded unless it is cached; `HF_HUB_OFFLINE=1` forbids the network). Code
+            in a repository is never run.
         device: "auto" takes the first of cuda, mps, cpu that is there; or "cpu", "mps", "cuda", "cuda:1".
         dtype: "auto" is bfloat16 on cuda, else float32; or "float32", "bfloat16", "float16".
         quantization: "8bit" or "4bit" (NF4) through bitsandbytes, on cuda only; or "none".
