@@ -191,6 +191,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PER_PICTURE", 4)
     monkeypatch.setattr(language, "VALIDATION", small)
     monkeypatch.setattr(joint, "SIZES", ((224, 224),))
+    monkeypatch.setattr(vision, "HELD_OUT_PICTURES", 1)
 
 
 @pytest.mark.usefixtures("tiny")

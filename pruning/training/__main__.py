@@ -25,7 +25,7 @@ from pruning.training.records import FileRecords, Records, SceneRecords
 
 log = logging.getLogger(__name__)
 
-STEPS = {"vision": 3600, "language": 6000, "joint": 400, "sparse": 300, "scorer": 400}
+STEPS = {"vision": 6000, "language": 6000, "joint": 400, "sparse": 300, "scorer": 400}
 """Steps of each stage."""
 FOLDER = Path("runs/worlds-vlm")
 SCENES = "scenes"

@@ -42,7 +42,7 @@ def stream(make: Any, start: int, stop: int, workers: int = 1) -> Iterator[Any]:
     return iter(loader)
 
 
-SIZES: Final = ((224, 224, 64), (336, 224, 42), (224, 224, 64), (336, 336, 28))
+SIZES: Final = ((224, 224, 32), (336, 224, 21), (224, 224, 32), (336, 336, 14))
 """Height, width, pictures of the steps, in turn: about the same number of visual tokens each."""
 
 

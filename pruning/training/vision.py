@@ -9,19 +9,25 @@ to one feature; that of a general-purpose model does not, and only then does div
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning.scenes.render import HELD_OUT
+from pruning.scenes.worlds import WORLDS
 from pruning.training import loop, tower
 from pruning.training.data import SHARES, dense_batch, stream
-from pruning.training.labels import HEADS, IGNORED
+from pruning.training.labels import HEADS, IGNORED, labels
 from pruning.training.shipped import CELL, WIDTH, new_model
+
+log = logging.getLogger(__name__)
 
 NONE_WEIGHT: Final = {"shape": 0.3, "color": 0.3, "digit": 0.15, "center": 0.25}
 """Weight of class 0, where it is not OTHER_NONE: most visual tokens show ground."""
@@ -29,6 +35,10 @@ OTHER_NONE: Final = 0.2
 HEAD_WEIGHT: Final = {"glyph2": 0.7, "glyph3": 0.4, "under": 0.5, "value0": 0.7, "value1": 0.6, "value2": 0.4,
                       "value3": 0.2}  # fmt: skip
 """Weight of a label's loss, where it is not 1."""
+HELD_OUT_PICTURES: Final = 16
+"""Of each world, that progress is measured on."""
+EVERY: Final = 500
+"""Steps between two such measurements."""
 
 
 def new_heads() -> nn.Linear:
@@ -78,6 +88,22 @@ def dense_loss(read: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
     return loss, right
 
 
+def evaluate(visual: nn.Module, heads: nn.Module, worlds: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Accuracy of each label on the tokens of held-out pictures where it is not "none", by world."""
+    side = 336
+    device = next(heads.parameters()).device
+    found = {}
+    for world in worlds:
+        drawn = [WORLDS[world].draw(HELD_OUT + i, side, side) for i in range(HELD_OUT_PICTURES)]
+        images = torch.from_numpy(np.stack([p.image for p in drawn])).to(device)
+        dense = torch.from_numpy(np.stack([labels(p) for p in drawn])).to(device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            read = heads(tower.encode(visual, tower.windows(images), side // CELL, side // CELL))
+        _, right = dense_loss(read, dense)
+        found[world] = {name: share for name, share in right.items() if share == share}
+    return found
+
+
 def train(
     folder: Path, steps: int, device: torch.device, rate: float = 3e-3, worlds: Sequence[str] = tuple(SHARES)
 ) -> None:
@@ -92,16 +118,19 @@ def train(
     progress = loop.Progress("vision", start, steps)
     keeper = loop.Keeper(file, parts, opts)
     make = partial(dense_batch, worlds=tuple(worlds))
-    for step, (images, labels) in enumerate(stream(make, start, steps), start):
+    for step, (images, dense) in enumerate(stream(make, start, steps), start):
         loop.set_rate(opts, loop.one_cycle(step, steps, rate))
-        images, labels = images.to(device), labels.to(device)
+        images, dense = images.to(device), dense.to(device)
         _, height, width, _ = images.shape
         with torch.autocast(device.type, torch.bfloat16):
             tokens = encode(visual, tower.windows(images), height // CELL, width // CELL)
             read = heads(tokens)
-        loss, right = dense_loss(read, labels)
+        loss, right = dense_loss(read, dense)
         look = look_loss(tokens, images)
         (loss + look).backward()
         loop.update(parts.values(), opts)
         progress.add(step, loss=loss.item(), look=look.item(), **right)
         keeper.step(step + 1, last=step + 1 == steps)
+        if (step + 1) % EVERY == 0 or step + 1 == steps:
+            for world, found in evaluate(visual, heads, worlds).items():
+                log.info("held out %s: %s", world, "  ".join(f"{name} {share:.3f}" for name, share in found.items()))
