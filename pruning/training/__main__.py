@@ -110,8 +110,8 @@ def _run(args: argparse.Namespace) -> None:
               "scorer": scorer.train}  # fmt: skip
     names = ("vision", "language", "joint") if args.command == "model" else (args.command,)
     for name in names:
-        steps = STEPS[name] if args.steps is None or args.command == "model" else args.steps
-        stages[name](args.folder, steps, torch.device(args.device), worlds=tuple(dict.fromkeys(args.worlds)))
+        count = STEPS[name] if args.steps is None or args.command == "model" else args.steps
+        stages[name](args.folder, count, torch.device(args.device), worlds=tuple(dict.fromkeys(args.worlds)))
 
 
 def _any_model(args: argparse.Namespace) -> None:
