@@ -14,6 +14,7 @@ from pruning.method import METHODS
 from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.params import Param, params
+from pruning.scenes.worlds import SCENES, WORLDS
 
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 
@@ -50,14 +51,16 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
     many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
 
-    bench = _command(kinds, "scenes", "", "accuracy on held-out scenes, per question family")
+    bench = _command(kinds, "scenes", "", "accuracy on held-out pictures, per world and question family")
     _add_model(bench)
+    bench.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
+                       help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
     _add_methods(bench, CURVES)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
-    bench.add_argument("--scenes", type=int, default=240, help="scenes to ask about, default: %(default)s")
+    bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
     bench.add_argument(
-        "--per-family", type=int, default=1, help="questions of each family a scene, default: %(default)s"
+        "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
 
@@ -104,7 +107,9 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=str(SHIPPED), help="folder or hub id, default: the shipped model")
+    parser.add_argument(
+        "--model", default=str(SHIPPED), help="folder, hub id, or scenes, the shipped model; default: the shipped model"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda, cuda:N; default: %(default)s")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16; default: %(default)s")
     parser.add_argument("--quantization", default="none", choices=QUANTIZATIONS,

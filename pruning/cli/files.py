@@ -25,7 +25,7 @@ def write_picture(path: Path, image: draw.Image) -> None:
 
 
 def write_table(file: TextIO, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The rows, at least one, as CSV."""
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    """The rows, at least one, as CSV; a column that a row lacks is empty in it."""
+    writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

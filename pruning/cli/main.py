@@ -22,6 +22,7 @@ from pruning.cli.sweep import sweep
 from pruning.importance import best_source
 from pruning.method import Method, make
 from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.scenes.worlds import WORLDS
 from pruning.weights import mmr_lambda
 
 LAMBDA = "mmr_lambda"
@@ -121,7 +122,12 @@ def _scenes(options: argparse.Namespace) -> None:
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
     methods = _methods(options, vlm, knobs)
-    rows = scenes(vlm, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+    worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
+    blocks = [
+        scenes(vlm, world, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+        for world in worlds
+    ]
+    rows = [row for block in blocks for row in block]
     _rows(options, rows)
 
 

@@ -1,4 +1,4 @@
-"""`scenes`: accuracy of the methods on held-out scenes, per question family."""
+"""`scenes`: accuracy of the methods on held-out pictures of each world, per question family."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,12 @@ from pruning.grids import Scope
 from pruning.method import Method
 from pruning.models import VLM
 from pruning.scenes.benchmark import run
-from pruning.scenes.questions import FAMILIES
+from pruning.scenes.worlds import World
 
 
 def scenes(
     vlm: VLM,
+    world: World,
     methods: Sequence[Method],
     retentions: Sequence[float],
     count: int,
@@ -19,18 +20,19 @@ def scenes(
     per: Scope,
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
-    """Accuracy on held-out scenes: a row for all tokens, then one per retention and method.
+    """Accuracy on held-out pictures of `world`: a row for all tokens, then one per retention and method.
 
     `kept` is the share of the all-token accuracy that is left; None where that is 0.
     """
     named = {method.name: method for method in methods}
-    rows = run(vlm, named, retentions, scenes=count, per_family=per_family, per=per, progress=progress)
+    rows = run(vlm, named, retentions, scenes=count, per_family=per_family, per=per, progress=progress, world=world)
     whole = rows[0].accuracy
     return [
         {
+            "world": world.name,
             "method": row.method,
             "retention": row.retention,
-            **{family: row.of(family) if row.asked[family] else None for family in FAMILIES},
+            **{family: row.of(family) if row.asked[family] else None for family in world.families},
             "accuracy": row.accuracy,
             "kept": row.accuracy / whole if whole else None,
             "questions": sum(row.asked.values()),

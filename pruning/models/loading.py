@@ -50,9 +50,10 @@ def load(
     """Load a vision-language model with its tokenizer, image processor and, where it has one, importance scorer.
 
     Args:
-        model_id: a folder, or a hub id such as "Qwen/Qwen2.5-VL-3B-Instruct" (downloaded unless it is cached;
-            `HF_HUB_OFFLINE=1` forbids the network). Code in a repository is never run. An adapter beside the weights is
-            applied by peft; so is one alone, on the model that it names, with that model's tokenizer.
+        model_id: a folder, "scenes" for the model that ships with the project, or a hub id such as
+            "Qwen/Qwen2.5-VL-3B-Instruct" (downloaded unless it is cached; `HF_HUB_OFFLINE=1` forbids the network). Code
+            in a repository is never run. An adapter beside the weights is applied by peft; so is one alone, on the
+            model that it names, with that model's tokenizer.
         device: "auto" takes the first of cuda, mps, cpu that is there; or "cpu", "mps", "cuda", "cuda:1".
         dtype: "auto" is bfloat16 on cuda, else float32; or "float32", "bfloat16", "float16".
         quantization: "8bit" or "4bit" (NF4) through bitsandbytes, on cuda only; or "none".
@@ -102,7 +103,7 @@ def load(
     vlm = VLM(
         family_type(model, processing),
         importance.to(model.device) if importance else None,
-        model_id=str(model_id),
+        model_id=str(sources.named(model_id)),
         title=title,
         max_visual_tokens=max_visual_tokens,
     )

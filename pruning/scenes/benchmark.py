@@ -1,6 +1,6 @@
-"""Accuracy on held-out scenes, by question family, for any method at any retention ratio.
+"""Accuracy on held-out pictures of a world, by question family, for any method at any retention ratio.
 
-An answer is right when the model's greedy answer is the one word expected, and nothing after it. That is decided by
+An answer is right when the model's greedy answer is the one expected, and nothing after it. That is decided by
 forcing the expected answer and comparing every step's most likely token: one batched pass for all methods of a budget
 instead of a decoding loop each, with the same verdict.
 """
@@ -17,12 +17,12 @@ from torch import Tensor
 from pruning.allocation import selector
 from pruning.grids import Scope
 from pruning.method import Method
-from pruning.scenes.questions import FAMILIES, questions
-from pruning.scenes.render import HELD_OUT, render
+from pruning.scenes.render import HELD_OUT
+from pruning.scenes.worlds import SCENES, World
 from pruning.tokens import Selection, VisualTokens
 
 SIZES: Final = ((448, 448), (336, 448), (336, 336))
-"""Height and width of the scenes, in turn: 256, 192 and 144 visual tokens of 28 px."""
+"""Height and width of the pictures, in turn: 256, 192 and 144 visual tokens of 28 px."""
 
 
 class Model(Protocol):
@@ -66,25 +66,26 @@ def run(
     per: Scope = "sample",
     first: int = HELD_OUT,
     progress: Callable[[int, int], None] | None = None,
+    world: World = SCENES,
 ) -> list[Row]:
-    """Ask about `scenes` held-out scenes with all tokens and with what each method keeps.
+    """Ask about `scenes` held-out pictures of `world` with all tokens and with what each method keeps.
 
-    methods: label -> method. per: what a budget is for. `progress(done, scenes)` is called after each scene. Up to
-    5 * `per_family` questions a scene. Raises ValueError for fewer than one scene or question, a retention outside
-    (0, 1], and what methods raise.
+    methods: label -> method. per: what a budget is for. `progress(done, scenes)` is called after each picture.
+    Up to 5 * `per_family` questions a picture. Raises ValueError for fewer than one picture or question, a retention
+    outside (0, 1], and what methods raise.
     """
     if scenes < 1 or per_family < 1:
         raise ValueError(f"{scenes} scenes with {per_family} questions a family: both must be at least 1.")
     cells = [("all tokens", 1.0), *((label, r) for r in retentions for label in methods)]
-    right = {cell: dict.fromkeys(FAMILIES, 0) for cell in cells}
-    asked = dict.fromkeys(FAMILIES, 0)
+    right = {cell: dict.fromkeys(world.families, 0) for cell in cells}
+    asked = dict.fromkeys(world.families, 0)
     needs = frozenset[str]().union(*(m.needs for m in methods.values()))
     end = [model.tokenizer.eos_token_id]
     for i in range(scenes):
-        scene = render(first + i, *SIZES[i % len(SIZES)])
-        encoded = model.encode([Image.fromarray(scene.image)], needs - {"question"})
+        picture = world.draw(first + i, *SIZES[i % len(SIZES)])
+        encoded = model.encode([Image.fromarray(picture.image)], needs - {"question"})
         kept: dict[tuple[str, float], Selection] = {}
-        for question in questions(scene, 0, per_family):
+        for question in world.questions(picture, 0, per_family):
             asked[question.family] += 1
             tokens = model.tokens(encoded, question.text, needs)
             kept.update(_select(tokens, methods, retentions, per, kept))

@@ -1,7 +1,7 @@
-"""Train the shipped model and its importance scorer: `python -m pruning.training model|scorer|export`.
+"""Train a model of the drawn worlds and its importance scorer: `python -m pruning.training model|scorer|export`.
 
-Stages: vision (dense labels), language (questions on cached visual tokens), sparse
-(the same with few tokens). Each resumes from its checkpoint.
+Stages: vision (dense labels), language (questions on cached visual tokens), joint (both, a short while). `sparse`
+(language again, with few tokens) is left out unless asked for. Each resumes from its checkpoint in --folder.
 
 `scorer --model FOLDER_OR_HUB_ID` trains an importance scorer for any supported model instead.
 """
@@ -19,14 +19,16 @@ import torch
 from pruning.cli import console
 from pruning.models import hide_progress, limit_threads, load
 from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
-from pruning.training import export, fit, language, scorer, vision
+from pruning.training import export, fit, joint, language, packed, scorer, vision
+from pruning.training.data import SHARES
 from pruning.training.objective import KEPT
 from pruning.training.records import FileRecords, Records, SceneRecords
 
 log = logging.getLogger(__name__)
 
-STEPS = {"vision": 1300, "language": 3400, "sparse": 900, "scorer": 400}
-"""Steps of each stage of the shipped model."""
+STEPS = {"vision": 6000, "language": 6000, "joint": 400, "sparse": 300, "scorer": 400}
+"""Steps of each stage."""
+FOLDER = Path("runs/worlds-vlm")
 SCENES = "scenes"
 
 
@@ -34,17 +36,25 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m pruning.training", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("model", "vision, language and sparse stage in turn"), ("vision", "only the vision stage"),
-                       ("language", "only the language stage"), ("sparse", "only the sparse stage"),
+    for name, text in (("model", "vision, language and joint stage in turn"), ("vision", "only the vision stage"),
+                       ("language", "only the language stage"), ("joint", "only the joint stage"),
+                       ("sparse", "pruned prompts, after the others; optional"),
                        ("scorer", "the importance scorer, on the trained model or on any other")):  # fmt: skip
         command = commands.add_parser(name, help=text, allow_abbrev=False)
-        command.add_argument("--folder", type=Path, default=Path("runs/scenes-vlm"), help="checkpoints (%(default)s)")
+        command.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
         command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
         command.add_argument("--steps", type=int, help="steps of the stage, where only one is run")
+        command.add_argument("--worlds", nargs="+", choices=tuple(SHARES), default=tuple(SHARES), metavar="WORLD",
+                             help="worlds to train on, default: all of %(choices)s")  # fmt: skip
         if name == "scorer":
             _add_any_model(command)
+    for name, text, where in (("pack", "write the run in a few megabytes, to go on from it elsewhere", "--out"),
+                              ("unpack", "go on from a packed run: write its checkpoints", "--packed")):  # fmt: skip
+        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        command.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
+        command.add_argument(where, type=Path, required=True, help="folder of the packed run")
     ready = commands.add_parser("export", help="write the trained model and scorer as a checkpoint folder")
-    ready.add_argument("--folder", type=Path, default=Path("runs/scenes-vlm"), help="checkpoints (%(default)s)")
+    ready.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
     ready.add_argument("--out", type=Path, required=True, help="folder to write")
     return parser
 
@@ -89,14 +99,21 @@ def _run(args: argparse.Namespace) -> None:
     if args.command == "export":
         export.export(args.folder, args.out)
         return
+    if args.command in ("pack", "unpack"):
+        steps = (
+            packed.pack(args.folder, args.out) if args.command == "pack" else packed.unpack(args.packed, args.folder)
+        )
+        log.info("steps done: %s", ", ".join(f"{stage} {done}" for stage, done in steps.items()))
+        return
     if args.command == "scorer" and args.model:
         _any_model(args)
         return
-    stages = {"vision": vision.train, "language": language.train, "sparse": language.sparse, "scorer": scorer.train}
-    names = ("vision", "language", "sparse") if args.command == "model" else (args.command,)
+    stages = {"vision": vision.train, "language": language.train, "joint": joint.train, "sparse": language.sparse,
+              "scorer": scorer.train}  # fmt: skip
+    names = ("vision", "language", "joint") if args.command == "model" else (args.command,)
     for name in names:
-        steps = STEPS[name] if args.steps is None or args.command == "model" else args.steps
-        stages[name](args.folder, steps, torch.device(args.device))
+        count = STEPS[name] if args.steps is None or args.command == "model" else args.steps
+        stages[name](args.folder, count, torch.device(args.device), worlds=tuple(dict.fromkeys(args.worlds)))
 
 
 def _any_model(args: argparse.Namespace) -> None:

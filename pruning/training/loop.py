@@ -79,6 +79,14 @@ def set_rate(opts: Iterable[torch.optim.Optimizer], rate: float) -> None:
             group["lr"] = rate
 
 
+def update(parts: Iterable[nn.Module], opts: Iterable[torch.optim.Optimizer]) -> None:
+    """One step of every optimiser on the clipped gradients, which are gone afterwards."""
+    nn.utils.clip_grad_norm_([p for part in parts for p in part.parameters()], 1.0)
+    for opt in opts:
+        opt.step()
+        opt.zero_grad(set_to_none=True)
+
+
 def one_cycle(step: int, steps: int, peak: float, warmup: int = 60) -> float:
     """Linear up over `warmup` steps, cosine down to a fiftieth of `peak` at `steps`."""
     if step < warmup:
@@ -94,6 +102,27 @@ def save(file: Path, step: int, parts: dict[str, nn.Module], opts: Sequence[torc
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, fresh)
     os.replace(fresh, file)
+
+
+class Keeper:
+    """Saves every `every` steps, every `minutes`, and at the end of a stage."""
+
+    def __init__(
+        self,
+        file: Path,
+        parts: dict[str, nn.Module],
+        opts: Sequence[torch.optim.Optimizer],
+        every: int = 100,
+        minutes: float = 4,
+    ) -> None:
+        self.file, self.parts, self.opts, self.every, self.minutes = file, parts, opts, every, minutes
+        self.saved = time.monotonic()
+
+    def step(self, done: int, last: bool = False) -> None:
+        """`done` steps are done; `last`: the stage ends here."""
+        if last or done % self.every == 0 or time.monotonic() - self.saved > 60 * self.minutes:
+            save(self.file, done, self.parts, self.opts)
+            self.saved = time.monotonic()
 
 
 def restore(file: Path, parts: dict[str, nn.Module], opts: Sequence[torch.optim.Optimizer] = ()) -> int:

@@ -1,34 +1,28 @@
 """The shipped model's importance scorer, trained in its fast passes: many questions about cached pictures at once.
 
 Differs from VisionSelector (see `objective`): the learning rate (theirs is for models a thousand times as wide), and
-data: scenes.
+data: the drawn worlds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from pruning.training import loop
-from pruning.training.language import (
-    CACHED,
-    PER_PICTURE,
-    ROUND,
-    answer,
-    answer_loss,
-    ask_all,
-    by_family,
-    encode_pictures,
-    pick_group,
-    trained,
-)
+from pruning.training.asking import answer, answer_loss, ask_all
+from pruning.training.data import SHARES
+from pruning.training.language import ROUND, trained
 from pruning.training.objective import KEPT, anneal, binary_loss, new_scorer, soft_top_k
+from pruning.training.pictures import CACHED, PER_PICTURE, Pictures, encode_pictures, pick_groups
 
 
-def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) -> None:
+def train(
+    folder: Path, steps: int, device: torch.device, rate: float = 1e-3, worlds: Sequence[str] = tuple(SHARES)
+) -> None:
     """Train the scorer for `steps` steps on the model in `folder`; resumes from scorer.pt."""
     model = trained(folder).to(device).requires_grad_(False)
     width = model.config.text_config.hidden_size
@@ -37,27 +31,29 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 1e-3) ->
     opts: list[torch.optim.Optimizer] = [torch.optim.AdamW(scorer.parameters(), lr=rate, weight_decay=0.0)]
     file = folder / "scorer.pt"
     start = loop.restore(file, {"scorer": scorer}, opts)
-    progress = loop.Progress("scorer", start, steps)
-    pictures: list[Any] = []
+    progress, keeper = loop.Progress("scorer", start, steps), loop.Keeper(file, {"scorer": scorer}, opts)
+    pictures: list[Pictures] = []
     for step in range(start, steps):
         if step % ROUND == 0 or not pictures:
-            pictures = encode_pictures(model.model.visual, 700_000_000 + step // ROUND * 100_000, CACHED, device)
+            first = 700_000_000 + step // ROUND * 100_000
+            pictures = encode_pictures(model.model.visual, first, CACHED, worlds, device)
         rng = np.random.default_rng([4, step])
-        group, picks = pick_group(pictures, rng)
-        asked = ask_all([group.scenes[i] for i in picks], rng, PER_PICTURE)
         loop.set_rate(opts, loop.one_cycle(step, steps, rate, warmup=max(steps * 3 // 100, 1)))
-        seen = group.visual[torch.from_numpy(picks)].float()
-        scores = scorer(seen)
-        k = int(KEPT * scores.shape[1])
-        p = soft_top_k(scores, k)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = answer(model, seen * p[..., None], asked, group.gh, group.gw)
-        loss, right = answer_loss(logits, asked)
-        binary = binary_loss(p, scores, k)
-        (loss + anneal(step, steps) * binary).backward()
+        values: dict[str, float] = {}
+        for group, picks in pick_groups(pictures, rng):
+            asked = ask_all([group.pictures[i] for i in picks], group.world, rng, PER_PICTURE).to(device)
+            seen = group.visual[torch.from_numpy(picks)].float()
+            scores = scorer(seen)
+            k = int(KEPT * scores.shape[1])
+            p = soft_top_k(scores, k)
+            with torch.autocast(device.type, torch.bfloat16):
+                logits = answer(model, seen * p[..., None], asked, group.gh, group.gw)
+            loss, right = answer_loss(logits, asked)
+            binary = binary_loss(p, scores, k)
+            ((loss + anneal(step, steps) * binary) / 2).backward()
+            values |= {"loss": loss.item(), "binary": binary.item(), group.world.name: right.float().mean().item()}
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        progress.add(step, loss=loss.item(), binary=binary.item(), **by_family(right, asked.family))
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            loop.save(file, step + 1, {"scorer": scorer}, opts)
+        progress.add(step, **values)
+        keeper.step(step + 1, last=step + 1 == steps)

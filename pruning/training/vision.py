@@ -1,7 +1,7 @@
 """Stage 1: the vision tower alone, on dense labels per visual token; the heads are thrown away afterwards.
 
-Each step costs a fraction of a joint one and every visual token is a training example, so shapes, colours and digits
-are there before the language model has to bind them.
+Each step costs a fraction of a joint one and every visual token is a training example, so shapes, colours, characters
+and what they belong to are there before the language model has to bind them.
 
 Tokens also have to carry what their patch looks like, asked for or not. A tower trained on labels alone maps all ground
 to one feature; that of a general-purpose model does not, and only then does diversity have clutter to fall for.
@@ -9,24 +9,41 @@ to one feature; that of a general-purpose model does not, and only then does div
 
 from __future__ import annotations
 
-from functools import cache
+import logging
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning.scenes.render import HELD_OUT
+from pruning.scenes.worlds import WORLDS
 from pruning.training import loop, tower
-from pruning.training.data import HEADS, IGNORED, dense_batch, stream
-from pruning.training.shipped import CELL, new_model
+from pruning.training.data import SHARES, dense_batch, stream
+from pruning.training.labels import HEADS, IGNORED, labels
+from pruning.training.shipped import CELL, WIDTH, new_model
 
-NONE_WEIGHT = {"shape": 0.3, "color": 0.3, "digit": 0.15, "center": 0.25}
-"""Weight of class 0: most visual tokens show ground."""
+log = logging.getLogger(__name__)
+
+NONE_WEIGHT: Final = {"shape": 0.3, "color": 0.3, "digit": 0.15, "center": 0.25}
+"""Weight of class 0, where it is not OTHER_NONE: most visual tokens show ground."""
+OTHER_NONE: Final = 0.2
+HEAD_WEIGHT: Final = {"glyph2": 0.7, "glyph3": 0.4, "under": 0.5, "value0": 0.7, "value1": 0.6, "value2": 0.4,
+                      "value3": 0.2}  # fmt: skip
+"""Weight of a label's loss, where it is not 1."""
+HELD_OUT_PICTURES: Final = 16
+"""Of each world, that progress is measured on."""
+EVERY: Final = 500
+"""Steps between two such measurements."""
 
 
 def new_heads() -> nn.Linear:
     """One linear read-out per label, side by side."""
-    return nn.Linear(192, sum(HEADS.values()))
+    return nn.Linear(WIDTH, sum(HEADS.values()))
 
 
 LOOK = 48
@@ -53,21 +70,43 @@ def look_loss(tokens: Tensor, images: Tensor) -> Tensor:
 def dense_loss(read: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Sum of the labels' cross entropies, and the accuracy of each on tokens where it is not "none".
 
-    read: (B, N, classes of all labels); labels: (B, N, 4).
+    read: (B, N, classes of all labels); labels: (B, N, labels).
     """
     loss = read.new_zeros(())
     right: dict[str, float] = {}
     for i, (part, (name, classes)) in enumerate(zip(read.split(list(HEADS.values()), -1), HEADS.items(), strict=True)):
+        label = labels[..., i].flatten()
+        asked = label != IGNORED
+        if not asked.any():
+            continue
         weight = torch.ones(classes, device=read.device)
-        weight[0] = NONE_WEIGHT[name]
-        flat, label = part.flatten(0, 1).float(), labels[..., i].flatten()
-        loss = loss + F.cross_entropy(flat, label, weight, ignore_index=IGNORED)
+        weight[0] = NONE_WEIGHT.get(name, OTHER_NONE)
+        flat, label = part.flatten(0, 1)[asked].float(), label[asked]
+        loss = loss + HEAD_WEIGHT.get(name, 1.0) * F.cross_entropy(flat, label, weight)
         there = label > 0
         right[name] = (flat[there].argmax(-1) == label[there]).float().mean().item()
     return loss, right
 
 
-def train(folder: Path, steps: int, device: torch.device, rate: float = 3e-3) -> None:
+def evaluate(visual: nn.Module, heads: nn.Module, worlds: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Accuracy of each label on the tokens of held-out pictures where it is not "none", by world."""
+    side = 336
+    device = next(heads.parameters()).device
+    found = {}
+    for world in worlds:
+        drawn = [WORLDS[world].draw(HELD_OUT + i, side, side) for i in range(HELD_OUT_PICTURES)]
+        images = torch.from_numpy(np.stack([p.image for p in drawn])).to(device)
+        dense = torch.from_numpy(np.stack([labels(p) for p in drawn])).to(device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            read = heads(tower.encode(visual, tower.windows(images), side // CELL, side // CELL))
+        _, right = dense_loss(read, dense)
+        found[world] = {name: share for name, share in right.items() if share == share}
+    return found
+
+
+def train(
+    folder: Path, steps: int, device: torch.device, rate: float = 3e-3, worlds: Sequence[str] = tuple(SHARES)
+) -> None:
     """Train the tower for `steps` steps; resumes from `folder`/vision.pt."""
     model = new_model().to(device)
     visual, heads = model.model.visual, new_heads().to(device)
@@ -77,20 +116,21 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 3e-3) ->
     start = loop.restore(file, parts, opts)
     encode = torch.compile(tower.encode, dynamic=False)
     progress = loop.Progress("vision", start, steps)
-    for step, (images, labels) in enumerate(stream(dense_batch, start, steps), start):
+    keeper = loop.Keeper(file, parts, opts)
+    make = partial(dense_batch, worlds=tuple(worlds))
+    for step, (images, dense) in enumerate(stream(make, start, steps), start):
         loop.set_rate(opts, loop.one_cycle(step, steps, rate))
-        images, labels = images.to(device), labels.to(device)
+        images, dense = images.to(device), dense.to(device)
         _, height, width, _ = images.shape
         with torch.autocast(device.type, torch.bfloat16):
             tokens = encode(visual, tower.windows(images), height // CELL, width // CELL)
             read = heads(tokens)
-        loss, right = dense_loss(read, labels)
+        loss, right = dense_loss(read, dense)
         look = look_loss(tokens, images)
         (loss + look).backward()
-        nn.utils.clip_grad_norm_([*visual.parameters(), *heads.parameters()], 1.0)
-        for opt in opts:
-            opt.step()
-            opt.zero_grad(set_to_none=True)
+        loop.update(parts.values(), opts)
         progress.add(step, loss=loss.item(), look=look.item(), **right)
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            loop.save(file, step + 1, parts, opts)
+        keeper.step(step + 1, last=step + 1 == steps)
+        if (step + 1) % EVERY == 0 or step + 1 == steps:
+            for world, found in evaluate(visual, heads, worlds).items():
+                log.info("held out %s: %s", world, "  ".join(f"{name} {share:.3f}" for name, share in found.items()))

@@ -13,6 +13,8 @@ from pruning.models.checkpoint.damage import CONFIG, reading, unreadable
 from pruning.models.values import ModelError
 
 SHIPPED = assets.ROOT / "models" / "scenes-vlm"
+NAMED = {"scenes": SHIPPED}
+"""Models beside the code, by the short name that `--model` takes."""
 WEIGHTS, PICKLES = "model.safetensors", "pytorch_model*.bin"
 FLOATS = ("F16", "BF16", "F32", "F64")  # dtypes of tensors that are converted to the dtype asked for
 
@@ -27,7 +29,7 @@ def checked(model_id: str | Path) -> Path | str:
             an adapter that cannot be applied.
         AssetError: the shipped model is missing.
     """
-    folder = Path(model_id).expanduser()
+    folder = Path(named(model_id)).expanduser()
     if folder == SHIPPED:
         for name in ("config.json", WEIGHTS):
             assets.found("models", SHIPPED.name, name)
@@ -85,6 +87,12 @@ def known_name(source: Path | str) -> str:
     if folder.parent.name == "snapshots":  # …/models--OWNER--NAME/snapshots/HASH
         return folder.parents[1].name.removeprefix("models--").replace("--", "/")
     return (folder if source.name in ("", "..") else source).name or str(folder)
+
+
+def named(model_id: str | Path) -> str | Path:
+    """The folder of a model beside the code, where `model_id` is its short name and no folder here; else as given."""
+    known = isinstance(model_id, str) and model_id in NAMED and not Path(model_id).is_dir()
+    return NAMED[str(model_id)] if known else model_id
 
 
 def weight_files(folder: Path) -> list[Path]:

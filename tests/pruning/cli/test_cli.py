@@ -18,6 +18,7 @@ from pruning.cli.main import main
 from pruning.method import METHODS, make
 from pruning.params import params
 from pruning.scenes import benchmark
+from pruning.scenes.worlds import WORLDS
 from tests.checkpoints import FAMILIES
 
 QUESTION = "What color is the star?"
@@ -227,6 +228,26 @@ def test_scenes_prints_the_table(run, tmp_path: Path) -> None:
     assert {"counting", "reading", "accuracy", "kept", "questions"} <= rows[0].keys()
     assert len(table.read_text().splitlines()) == 6
     assert run("scenes", "--scenes", "0")[0] == 2
+
+
+def test_scenes_prints_a_block_per_world(run, tmp_path: Path) -> None:
+    table = tmp_path / "worlds.csv"
+    code, out, _ = run("scenes", "--world", "all", "--scenes", "1", "--methods", "random", "--retention", "0.25",
+                       "--json", "--csv", str(table))  # fmt: skip
+    rows = json.loads(out)
+    assert code == 0
+    assert [(row["world"], row["method"]) for row in rows] == [
+        (world, method) for world in WORLDS for method in ("all tokens", "random")
+    ]
+    for row in rows:
+        assert set(WORLDS[row["world"]].families) <= row.keys()
+    with table.open() as file:
+        read = list(csv.DictReader(file))
+    assert [row["world"] for row in read] == [row["world"] for row in rows]
+    assert read[0]["trend"] == "", "charts alone have trends"
+    assert read[2]["trend"] != "" or rows[2]["trend"] is None
+    with pytest.raises(SystemExit):
+        run("scenes", "--world", "photographs")
 
 
 @pytest.mark.parametrize(

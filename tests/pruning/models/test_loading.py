@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, Turn, limit_threads, load
+from pruning.models import SHIPPED, ModelError, Turn, limit_threads, load
 from pruning.models.checkpoint import sources
 from pruning.models.checkpoint.damage import reading
 from pruning.models.checkpoint.devices import choose_device, choose_dtype
@@ -53,6 +53,15 @@ def test_loaded_model_is_ready_and_frozen(any_vlm) -> None:
     assert not any_vlm.model.training
     assert not any(p.requires_grad for p in any_vlm.model.parameters())
     any_vlm.warmup()
+
+
+def test_the_shipped_model_has_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = load("scenes")
+    assert (vlm.model_id, vlm.title) == (str(SHIPPED), "scenes-vlm")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    with pytest.raises(ModelError, match=r"config\.json"):  # a folder of that name is meant then
+        load("scenes")
 
 
 def test_import_is_light() -> None:

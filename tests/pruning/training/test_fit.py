@@ -377,6 +377,6 @@ def test_the_command_says_what_is_wrong(tiny_folder: Path, tmp_path: Path, capsy
 
 def test_without_a_model_the_shipped_scorer_is_trained(tmp_path: Path, monkeypatch) -> None:
     given = []
-    monkeypatch.setattr("pruning.training.scorer.train", lambda *args: given.append(args))
+    monkeypatch.setattr("pruning.training.scorer.train", lambda *args, worlds: given.append((*args, worlds)))
     assert main(["scorer", "--folder", str(tmp_path), "--device", "cpu"]) == 0
-    assert given == [(tmp_path, 400, torch.device("cpu"))]
+    assert given == [(tmp_path, 400, torch.device("cpu"), ("scenes", "charts", "documents", "interfaces"))]
