@@ -227,8 +227,11 @@ def test_the_measures_see_what_is_wrong(shipped_page, chromium):
 def test_nothing_jumps_while_an_answer_streams(served, chromium, slow_model):
     tab, _ = visit(served.url, chromium)
     slow_model[:] = [0.03]
+    before = None
+    while (now := tab.evaluate(BOXES, list(BLOCKS))) != before:  # on a busy machine the page is still being laid out
+        before = now
+        tab.wait_for_timeout(300)
     tab.evaluate(SHIFTS)
-    before = tab.evaluate(BOXES, list(BLOCKS))
     tab.fill("#question textarea", "how many objects are there, and which colour is the largest?")
     tab.click("#ask")
     tab.wait_for_selector("#report .running")
