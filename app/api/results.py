@@ -13,7 +13,8 @@ from pydantic import Field, TypeAdapter
 from app.answers.reports import Report
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning.evaluation.answered import WORDLESS, Answered, Used, used
+from pruning.evaluation.answered import WORDLESS, Used, used
+from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
 from pruning.evaluation.plane import PlanePoint, front
 
