@@ -32,7 +32,7 @@ from app.share.page import place_share, wire_share
 from app.smallest_budget.page import place_smallest_budget, wire_smallest_budget
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
-from app.web import address, theme
+from app.web import address, gradio_patches, theme
 from app.web.controls import Controls
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
 from app.web.request_limits import RequestLimits
@@ -41,6 +41,7 @@ from pruning.drawing.palettes import PAGE
 
 def build_demo(models: Models) -> gr.Blocks:
     """The page with an example whose result is already computed. Computing it also warms the model up."""
+    gradio_patches.apply()
     gr.set_static_paths([FOLDER])
     controls = Controls()
     handlers, images, menus = Handlers(models, controls), ImageHandlers(models), Menus(models, controls)

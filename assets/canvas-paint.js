@@ -1,22 +1,17 @@
 // Painting: a selection on the pictures, in one of the overlay styles. Knows pixels, not sliders or events.
-// Colours are Okabe and Ito's and viridis, as in the overlays that the server draws (pruning/drawing/overlays.py).
+// COLOURS, [red, green, blue] each, are those of the overlays that the server draws, which hands them over.
 
-const KEPT = "rgb(240, 228, 66)";
-const SEAM = "rgb(20, 24, 32)";
-const PRUNED = "rgba(150, 156, 168, 0.9)";
-const FORCED_IN = "rgb(86, 180, 233)";
-const FORCED_OUT = "rgb(213, 94, 0)";
-const GROUPS = ["rgb(86, 180, 233)", "rgb(230, 159, 0)", "rgb(0, 158, 115)", "rgb(204, 121, 167)",
-  "rgb(0, 114, 178)", "rgb(213, 94, 0)", "rgb(240, 228, 66)"];
-const VIRIDIS = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137],
-  [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37]];
+const css = ([red, green, blue], alpha = 1) => `rgba(${red}, ${green}, ${blue}, ${alpha})`;
+const KEPT = css(COLOURS.kept);
+const SEAM = css(COLOURS.seam);
+const PRUNED = css(COLOURS.pruned, 0.9);
+const FORCED_IN = css(COLOURS.forcedIn);
+const FORCED_OUT = css(COLOURS.forcedOut);
 
-function viridis(value, alpha) {
-  const at = Math.min(Math.max(value, 0), 1) * (VIRIDIS.length - 1);
-  const low = Math.floor(at);
-  const high = Math.min(low + 1, VIRIDIS.length - 1);
-  const mix = VIRIDIS[low].map((c, i) => Math.round(c + (VIRIDIS[high][i] - c) * (at - low)));
-  return `rgba(${mix.join(",")},${alpha})`;
+// The colour of a value from 0 to 1.
+function ramp(value, alpha) {
+  const last = COLOURS.ramp.length - 1;
+  return css(COLOURS.ramp[Math.round(Math.min(Math.max(value, 0), 1) * last)], alpha);
 }
 
 // Where each picture lies in the world: side by side at equal heights. [{ x, y, scale, width, height }]
@@ -98,6 +93,12 @@ class Painter {
     this.context.fillRect(...this.box(token));
   }
 
+  // A translucent colour over the picture alone, not over that of a patch below it: tiles lie on their thumbnail.
+  tint(token, variant, colour) {
+    if (this.data.grids.some((grid) => grid.role === "thumbnail")) this.cut(token, variant);
+    this.fill(token, colour);
+  }
+
   paint(style, chosen, forced) {
     const { context } = this;
     context.save();
@@ -130,14 +131,14 @@ class Painter {
   heat(chosen) {
     this.backdrop("grey");
     const { scores, n } = this.data;
-    for (let i = 0; i < n; i++) this.fill(i, viridis(scores ? scores[i] : 0.5, 0.68));
+    for (let i = 0; i < n; i++) this.tint(i, "grey", ramp(scores ? scores[i] : 0.5, 0.68));
     this.frames(chosen.order, "white", 1.5);
   }
 
   order(chosen) {
     this.backdrop("dark");
     const last = Math.max(chosen.order.length - 1, 1);
-    chosen.order.forEach((token, rank) => this.fill(token, viridis(1 - rank / last, 0.8)));
+    chosen.order.forEach((token, rank) => this.tint(token, "dark", ramp(1 - rank / last, 0.8)));
     this.frames(chosen.order, SEAM, 1);
     this.context.textAlign = "center";
     this.context.textBaseline = "middle";
@@ -152,15 +153,30 @@ class Painter {
     });
   }
 
+  // As drawn in pruning/drawing/merged.py, but for the numbers: only what absorbed something has a colour; smaller
+  // patches lie on larger ones, and kept ones on all.
   merged(chosen) {
-    this.dimmed(chosen);
-    if (!chosen.into) return;
-    const rank = new Map([...chosen.order].map((token, i) => [token, i]));
-    this.context.globalAlpha = 0.55;
-    chosen.into.forEach((target, token) => {
-      if (target >= 0 && target !== token) this.fill(token, GROUPS[rank.get(target) % GROUPS.length]);
-    });
-    this.context.globalAlpha = 1;
-    chosen.order.forEach((token, i) => this.frames([token], GROUPS[i % GROUPS.length], 2.5));
+    if (!chosen.into) { this.dimmed(chosen); return; }
+    this.backdrop("dark");
+    const size = new Uint16Array(this.data.n);
+    for (const target of chosen.into) if (target >= 0) size[target] += 1;
+    const grown = [...chosen.order].filter((token) => size[token] > 1);
+    const colours = new Map(grown.map((token, i) => [token, COLOURS.groups[i % COLOURS.groups.length]]));
+    for (const token of this.largestFirst()) {
+      const colour = colours.get(chosen.into[token]);
+      this.cut(token, colour ? "grey" : "dark");
+      if (!colour) continue;
+      this.fill(token, css([100, 100, 100], 0.4)); // a lighter, flatter grey
+      this.fill(token, css(colour, 0.5));
+    }
+    for (const token of chosen.order) this.cut(token, "plain");
+    this.frames([...chosen.order].filter((token) => size[token] <= 1), KEPT, 1);
+    for (const token of grown) this.frames([token], css(colours.get(token)), 2.5);
+  }
+
+  largestFirst() {
+    const { rects, n } = this.data;
+    const area = (i) => (rects[4 * i + 2] - rects[4 * i]) * (rects[4 * i + 3] - rects[4 * i + 1]);
+    return [...Array(n).keys()].sort((a, b) => area(b) - area(a));
   }
 }

@@ -44,7 +44,7 @@ function paint() {
   const chosen = selection();
   const painter = new Painter(canvas.getContext("2d"), state.pictures, state.data, state.view);
   painter.paint(present().style, { ...chosen, order: chosen.shown }, state.forced);
-  for (const [token, colour, width] of [[state.chosen, "white", 2], [state.hover, "white", 1], [state.cursor, "rgb(86, 180, 233)", 3]]) {
+  for (const [token, colour, width] of [[state.chosen, "white", 2], [state.hover, "white", 1], [state.cursor, FORCED_IN, 3]]) {
     if (token >= 0 && token < state.data.n) painter.frames([token], colour, width);
   }
   describe(chosen);

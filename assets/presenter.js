@@ -161,7 +161,7 @@ function paint() {
     } else {
       painter.context.clearRect(0, 0, painter.context.canvas.width, painter.context.canvas.height);
       painter.backdrop("plain");
-      painter.frames(Array(data.n).keys(), "rgba(20, 24, 32, 0.35)", 1);
+      painter.frames(Array(data.n).keys(), css(COLOURS.seam, 0.35), 1);
     }
     figure.querySelector("canvas").setAttribute("aria-label", figure.dataset.side === "kept"
       ? `The picture with the ${chosen.k} kept patches marked` : `The whole picture, ${data.n} patches`);

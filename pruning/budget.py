@@ -10,7 +10,15 @@ from numbers import Real
 
 
 def check_retention(retention: float) -> float:
-    """Return `retention` as a float. Raises ValueError unless it is a number with 0 < retention <= 1."""
+    """Return `retention` as a float. Raises ValueError unless it is a number with 0 < retention <= 1.
+
+    >>> check_retention(1)
+    1.0
+    >>> check_retention(0)
+    Traceback (most recent call last):
+        ...
+    ValueError: retention ratio 0 is not allowed: ...
+    """
     if isinstance(retention, bool) or not isinstance(retention, Real) or not 0 < retention <= 1:
         raise ValueError(
             f"retention ratio {retention!r} is not allowed: it is the share of visual tokens that is kept and must be "
@@ -23,6 +31,9 @@ def keep_count(n: int, retention: float) -> int:
     """How many of `n` visual tokens a retention ratio keeps: n * retention rounded half up, within 1..n.
 
     Raises ValueError when `n` is not a positive integer or `retention` is not in (0, 1].
+
+    >>> keep_count(256, 0.25), keep_count(10, 0.25), keep_count(10, 0.01)
+    (64, 3, 1)
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"token count {n!r} is not allowed: it must be a whole number of at least 1")
@@ -32,7 +43,15 @@ def keep_count(n: int, retention: float) -> int:
 
 
 def check_budget(budget: int, n: int) -> int:
-    """Return `budget`. Raises ValueError unless it is a whole number within 1..n."""
+    """Return `budget`. Raises ValueError unless it is a whole number within 1..n.
+
+    >>> check_budget(64, 256)
+    64
+    >>> check_budget(0, 256)
+    Traceback (most recent call last):
+        ...
+    ValueError: budget 0 is not allowed: ...
+    """
     if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= n:
         raise ValueError(
             f"budget {budget!r} is not allowed: with {n} visual tokens it must be a whole number from 1 to {n}; "
@@ -46,6 +65,9 @@ def retention_of(budget: int, n: int) -> float:
 
     `keep_count(n, retention_of(budget, n)) == budget`, so a control that holds ratios reaches every budget. Raises
     ValueError as `check_budget`.
+
+    >>> retention_of(64, 256), retention_of(85, 256)
+    (0.25, 0.332)
     """
     check_budget(budget, n)
     for digits in range(2, 16):

@@ -5,7 +5,7 @@ Raw importance is on its source's own scale; methods normalise it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from pruning.method import Method
 from pruning.params import Choice
 from pruning.signals import check_signal
-from pruning.tokens import VisualTokens
+from pruning.tokens import Selection, VisualTokens
 
 ImportanceSource = Literal["scorer", "vision_attention", "feature_norm", "relevance"]
 SOURCES: tuple[str, ...] = get_args(ImportanceSource)
@@ -43,9 +43,26 @@ def signals_for(source: str) -> frozenset[str]:
     return frozenset() if signal is None else frozenset({signal})
 
 
+def sources_for(signals: Collection[str]) -> list[str]:
+    """The sources that a model with these signals can serve, best first."""
+    return [source for source in SOURCES if signals_for(source) <= set(signals)]
+
+
 def best_source(signals: Collection[str]) -> str:
-    """The first source, in the order of SOURCES, that a model with these signals can serve."""
-    return next(source for source in SOURCES if signals_for(source) <= set(signals))
+    """The first of `sources_for`: lengths of features can always be had."""
+    return sources_for(signals)[0]
+
+
+def heat_scores(
+    selection: Selection, signals: Collection[str], tokens: Callable[[frozenset[str]], VisualTokens]
+) -> Tensor:
+    """(N,) what the heat map shows: the method's own scores; of one that scores nothing, raw importance by the best
+    source that a model with these signals has. tokens: the image's tokens with the signals that it is asked for.
+    """
+    if selection.scores is not None:
+        return selection.scores
+    source = best_source(signals)
+    return raw_importance(tokens(signals_for(source)), source, "the heat map")
 
 
 def raw_importance(tokens: VisualTokens, source: str, asked_by: str) -> Tensor:

@@ -63,6 +63,11 @@ class Method(ABC):
 
         Raises ValueError when the budget is not in 1..N, a needed signal is missing or misshapen, or a value is not
         finite.
+
+        >>> from pruning import Grid
+        >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> make("divprune").select(VisualTokens(features, (Grid(1, 2, 2),)), 2).indices.tolist()
+        [0, 2]
         """
         check_budget(budget, tokens.n)
         for need in sorted(self.needs):
@@ -138,7 +143,15 @@ def register(cls: M) -> M:
 
 
 def make(name: str, **knobs: object) -> Method:
-    """A method by its registry key. Raises ValueError listing the known methods or knobs, or a knob's own rule."""
+    """A method by its registry key. Raises ValueError listing the known methods or knobs, or a knob's own rule.
+
+    >>> make("idpruner", mmr_lambda=0.7).mmr_lambda
+    0.7
+    >>> make("idpruner", mmr_lambda=7)
+    Traceback (most recent call last):
+        ...
+    ValueError: mmr_lambda = 7 is not allowed: it must be a number from 0 to 1 (default 0.5)
+    """
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(sorted(METHODS))}")
     known = [param.name for param in params(METHODS[name])]

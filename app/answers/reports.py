@@ -17,25 +17,15 @@ from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
-from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.answered import Piece, Side, speedup
+from pruning.evaluation.answered import side as side_of
 from pruning.evaluation.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer
 
 GAIN = 0.95  # a time within 5 % of the other is no gain: repeated runs differ by that much
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two answers: its text so far, and what it cost. `ttft_s` is None until it is measured."""
-
-    text: str = ""
-    done: bool = False
-    prefill_tokens: int = 0
-    flops: int = 0
-    kv_bytes: int = 0
-    ttft_s: float | None = None
+UNSAID = Side()
 
 
 @dataclass(frozen=True)
@@ -45,17 +35,6 @@ class Exchange:
     question: str
     full: str
     kept: str
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A token of the all-token answer. text: what it adds to the answer, "" for the end of it. sure: its probability
-    with all visual tokens; lost: how much of that pruning took, below 0 where the pruned model is surer.
-    """
-
-    text: str
-    sure: float
-    lost: float
 
 
 @dataclass(frozen=True)
@@ -71,8 +50,8 @@ class Report:
     stage: str  # "all", "kept", "measuring", "done", "stopped"
     question: str = ""
     earlier: tuple[Exchange, ...] = ()
-    full: Side = Side()
-    kept: Side = Side()
+    full: Side = UNSAID
+    kept: Side = UNSAID
     verdict: Verdict | None = None
     fidelity: float | None = None
     pieces: tuple[Piece, ...] = ()
@@ -87,9 +66,7 @@ class Report:
     @property
     def speedup(self) -> float | None:
         """TTFT with all tokens over TTFT with the kept ones, selection included; None until both are measured."""
-        if self.full.ttft_s is None or self.kept.ttft_s is None or self.select_s is None:
-            return None
-        return self.full.ttft_s / max(1e-9, self.kept.ttft_s + self.select_s)
+        return speedup(self.full, self.kept, self.select_s)
 
     @property
     def saves_time(self) -> bool | None:
@@ -111,7 +88,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     for question in questions:
         if given:  # the turn before this one is over
             told = Exchange(full.question, given["full"].text, given["kept"].text)
-            report = replace(report, earlier=(*report.earlier, told), full=Side(), kept=Side())
+            report = replace(report, earlier=(*report.earlier, told), full=UNSAID, kept=UNSAID)
         full, kept = _next(full, question, given.get("full")), _next(kept, question, given.get("kept"))
         for side, asked in (("full", full), ("kept", kept)):
             report = replace(report, question=question, stage="all" if side == "full" else "kept")
@@ -121,7 +98,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                     report = _with(report, side, Side(item))
                     yield report
                     continue
-                report = _with(report, side, _side(engine, item))
+                report = _with(report, side, side_of(engine.vlm, item))
                 if item.cancelled:
                     yield replace(report, stage="stopped")
                     return
@@ -162,14 +139,3 @@ def _measurements(
 
 def _with(report: Report, which: str, side: Side) -> Report:
     return replace(report, full=side) if which == "full" else replace(report, kept=side)
-
-
-def _side(engine: Engine, answer: Answer) -> Side:
-    config = engine.vlm.config
-    return Side(
-        text=answer.text,
-        done=not answer.cancelled,
-        prefill_tokens=answer.prefill_tokens,
-        flops=prefill_flops(config, answer.prefill_tokens),
-        kv_bytes=kv_cache_bytes(config, answer.prefill_tokens, engine.vlm.dtype),
-    )

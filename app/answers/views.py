@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.answers.reports import Piece, Report, Side
+from app.answers.reports import Report
 from app.answers.verdicts import answer, badge
 from app.web.html import NONE, notice, quantity, seconds, text, waiting
+from pruning.evaluation.answered import Piece, Side
 
 LONG = 40  # characters: a longer answer is set smaller
 FAINT = 0.005  # a loss that rounds to 0.00 is none

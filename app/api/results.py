@@ -6,35 +6,17 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from app.answers.reports import Piece, Report, Side
+from app.answers.reports import Report
 from app.engine.engine import Engine
 from app.session import Session, Setting
+from pruning.evaluation.answered import WORDLESS, Used, used
+from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
-from pruning.evaluation.plane import PlanePoint, front, lambda_of
-from pruning.evaluation.verdict import Verdict
-
-if TYPE_CHECKING:
-    from pruning.method import Method
-
-Knobs = dict[str, float | str]
-WORDLESS = "null where the answer with all tokens has no words"
-
-
-@dataclass(frozen=True)
-class Used:
-    """What a result was made with."""
-
-    model: Annotated[str, Field(description="name of the model")]
-    method: Annotated[str, Field(description="key of the pruning method")]
-    knobs: Annotated[Knobs, Field(description="all knobs of the method, λ among them where it has one")]
-    mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
-    retention: Annotated[float, Field(description="share of the visual tokens that is kept, as asked for")]
-    n: Annotated[int, Field(description="N, visual tokens of all images together")]
-    budget: Annotated[int, Field(description="K, visual tokens kept")]
+from pruning.evaluation.plane import PlanePoint, front
 
 
 @dataclass(frozen=True)
@@ -65,30 +47,6 @@ class Selected(Used):
         Field(description="(N, 4) x0, y0, x1, y1 of each token, in pixels of its image as listed in sizes"),
     ]
     sizes: Annotated[list[tuple[int, int]], Field(description="width and height of each image, pixels")]
-
-
-@dataclass(frozen=True)
-class Answered(Used):
-    """Both answers, how far they agree, what each costs. Seconds are measured here; FLOPs and bytes are analytic."""
-
-    question: Annotated[str, Field(description="what was asked")]
-    full: Annotated[Side, Field(description="the answer with all N visual tokens")]
-    kept: Annotated[Side, Field(description="the answer with the K kept ones")]
-    verdict: Annotated[
-        Verdict | None,
-        Field(description="same, different; an answer without words: kept_empty, full_empty (with all N), both_empty"),
-    ]
-    agree: Annotated[bool | None, Field(description=f"whether both answers are the same, token for token; {WORDLESS}")]
-    fidelity: Annotated[
-        float | None,
-        Field(description=f"exp(-mean KL divergence) over the tokens of the all-token answer, 0 to 1; {WORDLESS}"),
-    ]
-    pieces: Annotated[list[Piece], Field(description="what pruning took from each token of the all-token answer")]
-    select_s: Annotated[float | None, Field(description="selection, seconds, similarity matrix included")]
-    encode_s: Annotated[float, Field(description="encoding of the images, seconds; the same with and without pruning")]
-    speedup: Annotated[
-        float | None, Field(description="time to first token with all tokens over that with the kept ones + selection")
-    ]
 
 
 @dataclass(frozen=True)
@@ -177,14 +135,5 @@ def point(p: PlanePoint) -> Point:
     return Point(**{**values, "hopkins": p.hopkins if math.isfinite(p.hopkins) else None})
 
 
-def knobs(method: Method) -> Knobs:
-    """All knobs of a method by name."""
-    return dataclasses.asdict(method)
-
-
 def _used(session: Session, setting: Setting, n: int, budget: int) -> dict[str, Any]:
-    method = setting.method
-    return {
-        "model": session.model, "method": method.name, "knobs": knobs(method), "mmr_lambda": lambda_of(method),
-        "retention": setting.retention, "n": n, "budget": budget,
-    }  # fmt: skip
+    return used(session.model, setting.method, setting.retention, n, budget)

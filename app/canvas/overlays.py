@@ -43,9 +43,7 @@ class Overlay:
 def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> tuple[Overlay, ...]:
     """Every image of the session under this setting. Raises ValueError for an unknown style."""
     selection = engine.selection(session, setting)
-    scores = None
-    if style == "heat" and selection.scores is None:
-        scores = engine.importance(session).float().cpu().numpy()
+    scores = engine.heat(session, selection).float().cpu().numpy() if style == "heat" else None
     kept = selection.mask.cpu().numpy()
     painted = []
     for view in views(engine, session):

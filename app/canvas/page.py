@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from app.canvas.views import legends
 from app.web import theme
-
-if TYPE_CHECKING:
-    pass
-
 
 SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
 
@@ -21,7 +17,7 @@ def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.
     return gr.HTML(
         value,
         html_template=theme.template("canvas").replace("<!-- legends -->", legends()),
-        js_on_load="\n".join(theme.script(name) for name in SCRIPTS),
+        js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
         elem_id="canvas",
         apply_default_css=False,
         exact=exact,

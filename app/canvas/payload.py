@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pruning.drawing import overlays as draw
 from pruning.evaluation.plane import LAMBDAS, lambda_of
-from pruning.ops.scaling import minmax
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +70,7 @@ def payload(
         "lambdas": lambdas,
         "nested": method.nested,
         "weighted": lambda_of(method) is not None,
-        "scores": None if scores is None else _packed(minmax(scores).cpu().numpy(), "<f4"),
+        "scores": None if scores is None else _packed(draw.heat(scores.double().cpu().numpy()), "<f4"),
         "method": {"name": method.name, "title": method.title},
     }
 

@@ -31,7 +31,7 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
         whole = [engine.selection(session, Setting(method, 1.0)) for method in methods]
         pictures = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
         encoded = engine.encoded(session, setting.method.needs)
-        scores = whole[0].scores if whole[0].scores is not None else engine.importance(session)
+        scores = engine.heat(session, whole[0])
         return canvas_payload.payload(pictures, encoded, setting.method, whole, scores, identity)
 
     return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))

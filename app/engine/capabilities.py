@@ -8,26 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.engine import remote
-from pruning.importance import best_source, signals_for
+from pruning import runnable
+from pruning.importance import best_source, sources_for
 from pruning.method import METHODS, Method, make
-from pruning.params import params
 
 if TYPE_CHECKING:
     from pruning.models import VLM
 
 FIRST, BEST = "idpruner", "scorer"  # what the menus begin with
 REFUSED = "✕"  # begins the menu line of what cannot run; the style sheet greys such lines
-WORDS = {
-    "scorer": "a trained importance scorer",
-    "vision_attention": "attention of the vision tower",
-    "vision_attention_map": "attention of the vision tower",
-    "vision_keys": "keys of the vision tower",
-    "vision_values": "values of the vision tower",
-    "pre_projector": "features before the projector",
-    "patch_entropy": "the picture's entropy",
-    "question": "the question",
-    "projector": "the model's projector",
-}
 GROUPS = ("importance", "attention", "question", "features", "merging", "baseline")
 
 
@@ -48,16 +37,14 @@ class Capabilities:
 
     def sources(self) -> list[str]:
         """The importance sources that this model can serve, best first."""
-        from pruning.importance import SOURCES
-
-        return [source for source in SOURCES if signals_for(source) <= self.signals]
+        return sources_for(self.signals)
 
     def check(self, name: object) -> str:
         """The method's key. Raises ValueError for one that is unknown or cannot run with this model."""
         if not isinstance(name, str) or name not in METHODS:
             raise ValueError(f"unknown method {name!r}: choose one of {', '.join(self.methods)}")
         if name in self.refused:
-            raise ValueError(f"{self.refused[name]}. Choose another method, or another model")
+            raise ValueError(f"{self.refused[name]}. {runnable.REMEDY}")
         return name
 
     def about(self, name: str) -> str:
@@ -73,18 +60,13 @@ class Capabilities:
 
     def default(self, name: str) -> Method:
         """The method as the menu starts it: its own defaults, and the best importance source there is."""
-        declared = {param.name for param in params(METHODS[name])}
-        return make(name, importance=self.source) if "importance" in declared else make(name)
+        return runnable.method_for(self.signals, name)
 
     def _reason(self, name: str) -> str:
-        needs, title = self.default(name).needs, METHODS[name].title
-        missing = sorted(needs - self.signals)
-        if missing:
-            kind = missing[0].partition("@")[0]
-            return f"{title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {self.title} does not provide"
-        if remote.is_remote() and needs & remote.FUNCTIONS:
-            return f"{title} {remote.REFUSAL}"
-        return ""
+        method = self.default(name)
+        if reason := runnable.why_not(method, self.title, self.signals):
+            return reason
+        return f"{method.title} {remote.REFUSAL}" if remote.is_remote() and method.needs & remote.FUNCTIONS else ""
 
 
 def group(name: str) -> str:
@@ -93,7 +75,7 @@ def group(name: str) -> str:
     needs = {need.partition("@")[0] for need in make(name).needs}
     if cls.merges:
         return "merging"
-    if any(param.name == "importance" for param in params(cls)) or "scorer" in needs:
+    if runnable.has_knob(name, runnable.SOURCE) or "scorer" in needs:
         return "importance"
     if "question" in needs:
         return "question"

@@ -6,19 +6,17 @@ through `app.engine.remote` alone, one call at a time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
 
 from app.engine import remote
 from app.engine.resources import Resources
 from app.session import Forced, Session, Setting
 from pruning.allocation import select_within
 from pruning.budget import keep_count
-from pruning.importance import best_source, raw_importance, signals_for
+from pruning.evaluation import timing
+from pruning.importance import best_source, heat_scores
 from pruning.overrides import with_overrides
 from pruning.text import check_text
 
@@ -100,24 +98,17 @@ class Engine:
         return make(setting)
 
     def selection_seconds(self, session: Session, setting: Setting) -> float:
-        """Median of three selections from scratch, the similarity matrix included; measured once per setting."""
+        """Seconds of a selection from scratch, the similarity matrix included; measured once per setting."""
         tokens = self.tokens(session, setting.method.needs)
 
-        def once() -> float:
-            fresh = replace(tokens)  # a copy without the computed similarity
-            start = time.perf_counter()
-            select_within(setting.method, fresh, setting.retention, setting.scope)
-            return time.perf_counter() - start
-
         def make() -> float:
-            return float(np.median([once() for _ in range(3)]))
+            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope)
 
         return self.cache.get(self.key("seconds", session, setting), make, lambda _: 64)
 
-    def importance(self, session: Session) -> Tensor:
-        """(N,) what the heat map shows for a method that scores nothing itself: the best importance source there is."""
-        source = self.default_source
-        return raw_importance(self.tokens(session, signals_for(source)), source, "the heat map")
+    def heat(self, session: Session, selection: Selection) -> Tensor:
+        """(N,) what the heat map shows of a selection."""
+        return heat_scores(selection, self.vlm.signals, lambda needs: self.tokens(session, needs))
 
     @property
     def default_source(self) -> str:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import importlib
 import itertools
 import pickle
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pruning.evaluation import timing
 
 if TYPE_CHECKING:
     from threading import Event
@@ -32,7 +33,6 @@ T = TypeVar("T")
 FUNCTIONS = frozenset({"projector"})  # signals that are functions of the model
 REFUSAL = "needs the model's projector as a function, which cannot leave the process that holds a ZeroGPU"
 SECONDS = 60  # of GPU that one call may take
-MEASURED, ENOUGH = 5, 0.25  # runs at most, and seconds after which no further run begins
 
 _held: dict[str, VLM] = {}
 _numbers = itertools.count()
@@ -190,12 +190,7 @@ def _logprobs(
 def _first_token_seconds(
     vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
 ) -> tuple[float, ...]:
-    runs: list[float] = []
-    start = time.perf_counter()
-    while not runs or (len(runs) < MEASURED and time.perf_counter() - start < ENOUGH):
-        with closing(vlm.generate(encoded, question, kept, history=history, max_new_tokens=1)) as chunks:  # type: ignore[type-var]
-            runs.append(next(chunks).seconds)
-    return tuple(runs)
+    return timing.first_token_seconds(vlm, encoded, question, kept, history)
 
 
 def _portable(error: Exception) -> Exception:

@@ -26,6 +26,7 @@ from pruning import assets
 from pruning.bibliography import bibtex
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import LIGHT
+from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
 from pruning.evaluation.verdict import is_empty
 from pruning.method import METHODS
@@ -120,13 +121,8 @@ def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task
     image = engine.resources.pictures.original(session.pictures[place], PIXELS // len(session.pictures))
     if task.is_set():  # of a large image, reading, painting and packing take half a second each
         return {}
-    shown, selection, scores = (
-        view(engine.encoded(session), place, image),
-        engine.selection(session, wanted.setting),
-        None,
-    )
-    if wanted.style == "heat" and selection.scores is None:
-        scores = engine.importance(session).float().cpu().numpy()
+    shown, selection = view(engine.encoded(session), place, image), engine.selection(session, wanted.setting)
+    scores = engine.heat(session, selection).float().cpu().numpy() if wanted.style == "heat" else None
     overlay = draw.overlay(image, shown.rects, selection, wanted.style, scores)
     if task.is_set():
         return {}
@@ -170,12 +166,12 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]
     curves = wanted.curves
     return {
-        "method": setting.method.name, "knobs": api_results.knobs(setting.method), "retention": setting.retention,
+        "method": setting.method.name, "knobs": knobs(setting.method), "retention": setting.retention,
         "per": setting.scope, "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
         "importance_weight": wanted.weights[0], "diversity_weight": wanted.weights[1], "overlay": wanted.style,
         "questions": list(session.questions), "example": example.name if example else None, "images": images,
         "link": link,
-        "curves": [{"method": m.name, "knobs": api_results.knobs(m)} for m in curves.methods] if curves else [],
+        "curves": [{"method": m.name, "knobs": knobs(m)} for m in curves.methods] if curves else [],
         "model": {"id": engine.name, "title": vlm.title, "dtype": str(vlm.dtype).removeprefix("torch."),
                   "device": str(vlm.device), "parameters": vlm.model.num_parameters()},
         "versions": {assets.PROJECT: assets.version(),

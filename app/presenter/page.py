@@ -31,7 +31,7 @@ def place_presenter(page: Page) -> gr.HTML:
         return gr.HTML(
             None,
             html_template=theme.template("presenter").replace("<!-- legends -->", legends()),
-            js_on_load="\n".join(theme.script(name) for name in SCRIPTS),
+            js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
             elem_id="presenter",
             apply_default_css=False,
             padding=False,

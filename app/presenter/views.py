@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.answers.reports import Report, Side
+from app.answers.reports import Report
 from app.answers.verdicts import BADGES, NO_WORDS
 from app.tradeoff.measure import Progress
 from app.web.html import NONE
+from pruning.evaluation.answered import Side
 from pruning.evaluation.plane import lambda_of
 from pruning.evaluation.verdict import is_empty
 from pruning.method import Method

@@ -18,6 +18,7 @@ from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Session, Setting
+from pruning import runnable
 from pruning.budget import keep_count
 from pruning.drawing import charts
 from pruning.drawing.palettes import Palette
@@ -25,7 +26,6 @@ from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
 from pruning.evaluation.plane import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
 from pruning.evaluation.verdict import is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
-from pruning.method import METHODS, make
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,10 +133,9 @@ def sweep_methods(capabilities: Capabilities, names: Sequence[str], method: Meth
             left_out.append(capabilities.refused[name])
         elif name == method.name:
             chosen.append(method)
-        elif name in METHODS and "importance" in METHODS[name].__dataclass_fields__:
-            chosen.append(make(name, importance=getattr(method, "importance", capabilities.source)))
         else:
-            chosen.append(make(name))
+            source = getattr(method, runnable.SOURCE, None) if runnable.has_knob(name, runnable.SOURCE) else None
+            chosen.append(runnable.method_for(capabilities.signals, name, source and {runnable.SOURCE: source}))
     if not chosen:
         raise ValueError(f"None of the ticked methods can run here: {'; '.join(left_out)}. Tick others")
     return chosen, left_out

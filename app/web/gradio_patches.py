@@ -1,9 +1,9 @@
 """What Gradio's components hand over: files as they were uploaded, unopened and never fetched from elsewhere, and the
 number of a slider in its range, also while another is being typed.
 
-All of it is set on Gradio's classes. Any update of a component, even one that changes nothing, makes Gradio build that
-visitor's component anew from its class, so what is set on an instance is lost; and for a subclass Gradio writes a stub
-file beside this one.
+`apply` sets all of it on Gradio's classes. Any update of a component, even one that changes nothing, makes Gradio build
+that visitor's component anew from its class, so what is set on an instance is lost; and for a subclass Gradio writes a
+stub file beside this one.
 """
 
 from __future__ import annotations
@@ -60,10 +60,13 @@ def _told(move: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     return told
 
 
-gr.Slider.preprocess = _in_range  # type: ignore[method-assign]
-gr.Image.preprocess = _path  # type: ignore[method-assign, assignment]
-gr.File.preprocess = _paths  # type: ignore[method-assign, assignment]
-Block.async_move_resource_to_block_cache = uploads_only(  # type: ignore[method-assign]
-    Block.async_move_resource_to_block_cache
-)
-processing_utils.async_move_files_to_cache = _told(processing_utils.async_move_files_to_cache)
+_move_resource, _move_files = Block.async_move_resource_to_block_cache, processing_utils.async_move_files_to_cache
+
+
+def apply() -> None:
+    """Set all of it, for this whole process; a second call changes nothing. Before the page's components are built."""
+    gr.Slider.preprocess = _in_range  # type: ignore[method-assign]
+    gr.Image.preprocess = _path  # type: ignore[method-assign, assignment]
+    gr.File.preprocess = _paths  # type: ignore[method-assign, assignment]
+    Block.async_move_resource_to_block_cache = uploads_only(_move_resource)  # type: ignore[method-assign]
+    processing_utils.async_move_files_to_cache = _told(_move_files)

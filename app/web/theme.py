@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 
+import numpy as np
+
 from pruning import assets
+from pruning.drawing import paint
+from pruning.drawing.overlays import ramp
 from pruning.drawing.palettes import DARK, LIGHT, Palette
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Helvetica", "Arial", "sans-serif")
@@ -51,6 +56,20 @@ def stylesheet() -> str:
 def script(name: str) -> str:
     """A script of assets/, to be put into the page."""
     return assets.text(f"{name}.js")
+
+
+def painting() -> str:
+    """The colours of `pruning.drawing` as a script: what the page's painter, canvas-paint.js, paints looks the same."""
+    colours = {
+        "kept": paint.KEPT,
+        "seam": paint.SEAM,
+        "pruned": paint.PRUNED,
+        "forcedIn": paint.FORCED_IN,
+        "forcedOut": paint.FORCED_OUT,
+        "groups": paint.GROUPS,
+        "ramp": ramp(np.linspace(0, 1, 256)).tolist(),
+    }
+    return f"const COLOURS = {json.dumps(colours, separators=(',', ':'))};"
 
 
 def template(name: str) -> str:

@@ -54,7 +54,7 @@ def bench(methods: Sequence[Method], n: int, retention: float, repeats: int, thr
     rows.sort(key=lambda row: row.select.median_ms)
     return {
         "machine": machine(),
-        "tokens": n,
+        "n": n,
         "width": WIDTH,
         "budget": budget,
         "repeats": repeats,
@@ -66,7 +66,7 @@ def bench(methods: Sequence[Method], n: int, retention: float, repeats: int, thr
 def table(result: dict[str, Any]) -> str:
     """`bench`'s result in Markdown."""
     lines = [
-        f"N = {result['tokens']:,}, keep {result['budget']:,}, D = {result['width']:,}; {result['machine']}; "
+        f"N = {result['n']:,}, keep {result['budget']:,}, D = {result['width']:,}; {result['machine']}; "
         f"medians of {result['repeats']} runs in ms",
         "",
         "| method | selection | range | its similarity matrices | projector |",

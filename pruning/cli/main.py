@@ -22,6 +22,7 @@ from pruning.cli.sweep import sweep
 from pruning.importance import best_source
 from pruning.method import Method, make
 from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.runnable import check_runs
 from pruning.scenes.worlds import WORLDS
 from pruning.weights import mmr_lambda
 
@@ -80,6 +81,7 @@ def _answer(options: argparse.Namespace) -> None:
         _note(f"{options.method} has no λ: the two weights change nothing")
         del knobs[LAMBDA]
     vlm = _model(options)
+    check_runs(options.method, vlm.title, vlm.signals)
     result = answer(
         vlm,
         options.image,

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pruning.importance import best_source
-from pruning.method import METHODS, Method, make
+from pruning.method import METHODS, Method
 from pruning.models import VLM
 from pruning.params import params
+from pruning.runnable import method_for, why_not
 
 
 def build_method(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method:
@@ -14,9 +14,7 @@ def build_method(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method:
 
     Raises ValueError for an unknown method or knob, or a knob's own rule.
     """
-    if "importance" in _declared(name) and "importance" not in knobs:
-        knobs = {**knobs, "importance": best_source(vlm.signals)}
-    return make(name, **knobs)
+    return method_for(vlm.signals, name, knobs)
 
 
 def own(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,12 +34,9 @@ def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[li
     Raises ValueError when none is left, or as `build_method` does.
     """
     methods = [build_method(vlm, name, own(name, knobs)) for name in listed(names)]
-    left_out = [
-        f"{method.title} is left out: {vlm.title} lacks {', '.join(sorted(method.needs - vlm.signals))}"
-        for method in methods
-        if not method.needs <= vlm.signals
-    ]
-    served = [method for method in methods if method.needs <= vlm.signals]
+    reasons = {method: why_not(method, vlm.title, vlm.signals) for method in methods}
+    left_out = [f"{method.title} is left out: {reason}" for method, reason in reasons.items() if reason]
+    served = [method for method, reason in reasons.items() if not reason]
     if not served:
         raise ValueError("; ".join([*left_out, "no method is left: choose others"]))
     return served, left_out

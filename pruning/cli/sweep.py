@@ -13,7 +13,7 @@ from pruning.cli.files import write_picture
 from pruning.drawing import charts
 from pruning.drawing import overlays as draw
 from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
-from pruning.evaluation.plane import front, plane_methods, plane_sweep, slots
+from pruning.evaluation.plane import PlanePoint, front, plane_methods, plane_sweep, slots
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import best_source, raw_importance, signals_for
@@ -26,9 +26,10 @@ class Point:
     """One row of a sweep: a kept set, where it lies on the plane, and what is left of the answer (where measured)."""
 
     method: str
+    title: str
     mmr_lambda: float | None
-    retention: float
     budget: int
+    retention: float
     importance_retention: float | None
     hopkins: float | None
     fidelity: float | None
@@ -71,11 +72,12 @@ def sweep(
         left = charts.plane(at_budget, front(at_budget), None, slots())
         right = charts.fidelity(_series(curves), tokens.n, keep_count(tokens.n, at))
         write_picture(png, _beside(left.png(), right.png()))
-    rows = [
-        Point(p.method, p.mmr_lambda, p.retention, p.budget, p.importance_retention, _finite(p.hopkins), None)
-        for p in swept
-    ]
-    return rows + [Point(p.method, p.mmr_lambda, p.retention, p.budget, None, None, p.fidelity) for p in curves]
+    rows = [Point(*_setting(p), p.importance_retention, _finite(p.hopkins), None) for p in swept]
+    return rows + [Point(*_setting(p), None, None, p.fidelity) for p in curves]
+
+
+def _setting(p: PlanePoint | FidelityPoint) -> tuple[str, str, float | None, int, float]:
+    return p.method, p.title, p.mmr_lambda, p.budget, p.retention
 
 
 def _series(points: Sequence[FidelityPoint]) -> list[charts.Series]:

@@ -106,6 +106,12 @@ def data_url(image: Image, quality: int = 88) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, quality)).decode("ascii")
 
 
+def heat(scores: Floats) -> Floats:
+    """Scores (N,) on the heat map's scale, 0 for the lowest to 1 for the highest; equal ones lie in the middle."""
+    low, high = float(scores.min()), float(scores.max())
+    return (scores - low) / (high - low) if high > low else np.full(len(scores), 0.5)
+
+
 def ramp(values: Floats) -> Image:
     """Values in [0, 1] (K,) as viridis RGB colours (K, 3): dark violet is low, yellow is high."""
     levels = np.rint(np.clip(values, 0.0, 1.0) * 255).astype(np.uint8).reshape(-1, 1)
@@ -133,10 +139,8 @@ def _grid(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> I
 def _heat(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64], scores: Floats) -> Image:
     if scores.shape != (len(boxes),):
         raise ValueError(f"scores have shape {scores.shape}, the heat map needs ({len(boxes)},): one per token")
-    low, high = float(scores.min()), float(scores.max())
-    shown = (scores - low) / (high - low) if high > low else np.full(len(boxes), 0.5)
     paint = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    for (x0, y0, x1, y1), colour in zip(boxes.tolist(), ramp(shown).tolist(), strict=True):
+    for (x0, y0, x1, y1), colour in zip(boxes.tolist(), ramp(heat(scores)).tolist(), strict=True):
         cv2.rectangle(paint, (x0, y0), (x1 - 1, y1 - 1), colour, cv2.FILLED)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     out = np.asarray(cv2.addWeighted(paint, 0.68, grey, 0.32, 0), dtype=np.uint8)

@@ -28,6 +28,7 @@ GROUPS: tuple[Colour, ...] = (  # orange, sky blue, bluish green, reddish purple
     (0, 114, 178),
     (213, 94, 0),
 )
+FORCED_IN, FORCED_OUT = GROUPS[1], GROUPS[5]
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SMALLEST = 0.3  # a scale below it cannot be read
 

@@ -1,4 +1,7 @@
-"""Wall-clock times side by side in one process: warmed up, several runs, median and range."""
+"""Wall-clock times side by side in one process: warmed up, several runs, median and range.
+
+How often a selection and a first token are timed is decided here, for the page, the API and the command line.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,23 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from pruning.allocation import select_within
+
+if TYPE_CHECKING:
+    from pruning.grids import Scope
+    from pruning.method import Method
+    from pruning.models import VLM, Encoded, Turn
+    from pruning.models.values import Kept
+    from pruning.tokens import VisualTokens
+
+MOST, ENOUGH = 5, 0.25  # runs at most, and seconds after which no further run begins
+SELECTIONS = 3  # selections at least: they cost little and vary much
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,42 @@ def measure(run: Callable[[], object], repeats: int) -> Timing:
         watch()
         times.append(watch.seconds)
     return Timing.of(times)
+
+
+def several(run: Callable[[], float], least: int = 1) -> tuple[float, ...]:
+    """What up to five runs say, at least `least`; after a quarter of a second no more begin than those."""
+    results: list[float] = []
+    start = time.perf_counter()
+    while len(results) < least or (len(results) < MOST and time.perf_counter() - start < ENOUGH):
+        results.append(run())
+    return tuple(results)
+
+
+def selection_seconds(method: Method, tokens: VisualTokens, retention: float, per: Scope) -> float:
+    """Median of three to five selections from scratch, the similarity matrix included.
+
+    Raises ValueError as `select_within` does.
+    """
+
+    def once() -> float:
+        fresh = replace(tokens)  # a copy without the computed similarity
+        start = time.perf_counter()
+        select_within(method, fresh, retention, per)
+        return time.perf_counter() - start
+
+    return statistics.median(several(once, SELECTIONS))
+
+
+def first_token_seconds(
+    vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn] = ()
+) -> tuple[float, ...]:
+    """Seconds to the first token of up to five runs, the prompt read from its start each time."""
+
+    def once() -> float:
+        with closing(vlm.generate(encoded, question, kept, history=history, max_new_tokens=1)) as chunks:  # type: ignore[type-var]
+            return float(next(chunks).seconds)
+
+    return several(once)
 
 
 def machine() -> str:

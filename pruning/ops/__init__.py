@@ -20,13 +20,21 @@ from pruning.ops.scaling import all_finite
 
 
 def topk(scores: Tensor, k: int) -> Tensor:
-    """(N,) -> (k,) int64, the k highest in falling order. (torch.topk leaves the order of ties open.)"""
+    """(N,) -> (k,) int64, the k highest in falling order. (torch.topk leaves the order of ties open.)
+
+    >>> topk(torch.tensor([0.2, 0.9, 0.9, 0.5]), 3).tolist()
+    [1, 2, 3]
+    """
     check_budget(k, len(scores))
     return scores.sort(descending=True, stable=True).indices[:k]
 
 
 def topk_by_level(level: Tensor, scores: Tensor, k: int) -> Tensor:
-    """level (N,), scores (N,) -> (k,) int64: the higher level first, inside a level the higher score."""
+    """level (N,), scores (N,) -> (k,) int64: the higher level first, inside a level the higher score.
+
+    >>> topk_by_level(torch.tensor([0, 1, 0, 1]), torch.tensor([0.9, 0.1, 0.5, 0.3]), 3).tolist()
+    [3, 1, 0]
+    """
     check_budget(k, len(scores))
     order = scores.sort(descending=True, stable=True).indices
     return order[level[order].sort(descending=True, stable=True).indices[:k]]
@@ -36,6 +44,9 @@ def soft_topk(scores: Tensor, k: int) -> Tensor:
     """(..., N) -> (..., N) float32 p = sigmoid(s + t) with t such that each row's sum is k, 1 <= k <= N.
 
     VisionSelector, arXiv 2510.16598: t by 64 bisection steps, as in the published code. k = N gives ones.
+
+    >>> soft_topk(torch.tensor([2.0, 0.0, 0.0]), 1).sum().round().item()
+    1.0
     """
     check_budget(k, scores.shape[-1])
     if k == scores.shape[-1]:
@@ -56,12 +67,23 @@ def mmr(importance: Tensor, similarity: Tensor, k: int, mmr_lambda: float) -> Te
     Returns (k,) int64 in pick order; the first is the most important token whatever λ is. All arithmetic is float32,
     so the picks are those of a brute-force float32 evaluation. A run to k = N holds the picks of every smaller k.
     Raises ValueError for wrong shapes, a k outside 1..N, a λ outside 0..1 or values that are not finite.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])  # 0 and 1 nearly repeat each other
+    >>> mmr(torch.tensor([1.0, 0.8, 0.1]), alike, 2, mmr_lambda=0.5).tolist()
+    [0, 2]
+    >>> mmr(torch.tensor([1.0, 0.8, 0.1]), alike, 2, mmr_lambda=1.0).tolist()
+    [0, 1]
     """
     return mmr_sweep(importance, similarity, k, [mmr_lambda])[0]
 
 
 def mmr_sweep(importance: Tensor, similarity: Tensor, k: int, lambdas: Sequence[float]) -> Tensor:
-    """`mmr` for several λ: (L, k) int64, one row of picks per λ. The inputs are checked once."""
+    """`mmr` for several λ: (L, k) int64, one row of picks per λ. The inputs are checked once.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> mmr_sweep(torch.tensor([1.0, 0.8, 0.1]), alike, 2, [0.5, 1.0]).tolist()
+    [[0, 2], [0, 1]]
+    """
     _check(similarity, k, importance)
     for value in lambdas:
         if not 0 <= value <= 1:
@@ -88,6 +110,12 @@ def farthest_point(
     the token whose nearest neighbour is farthest away. among: (N,) bool, the pool to pick from (None = all); it holds
     `first` and at least k tokens. Returns (k,) int64 in pick order. A chosen token is never picked again, however
     many duplicates it has. Similarities are compared, not 1 - similarity, which would round small differences away.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> farthest_point(alike, 2).tolist()
+    [2, 0]
+    >>> farthest_point(alike, 2, first=1).tolist()
+    [1, 2]
     """
     _check(similarity, k)
     n = len(similarity)
@@ -111,6 +139,10 @@ def weighted_farthest_point(importance: Tensor, similarity: Tensor, k: int) -> T
 
     importance (N,) float32 >= 0, used as given; similarity (N, N) float32, symmetric. Returns (k,) int64 in pick order.
     Raises ValueError as `mmr` does, and for a negative importance.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> weighted_farthest_point(torch.tensor([1.0, 0.8, 0.1]), alike, 3).tolist()
+    [0, 2, 1]
     """
     _check(similarity, k, importance)
     _check_not_negative("importance", importance)
@@ -132,6 +164,10 @@ def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
     The gain of token i is q_i² r_i, where r_i is what is left of its unit length after projecting out the chosen: the
     incremental Cholesky of `similarity` in float64. Where no gain is left (more tokens than dimensions, duplicates,
     zero features or quality) the rest follows by quality. Raises ValueError as `mmr` does, and for a negative quality.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> dpp(torch.tensor([1.0, 0.9, 0.8]), alike, 2).tolist()
+    [0, 2]
     """
     _check(similarity, k, quality)
     _check_not_negative("quality", quality)
@@ -150,6 +186,9 @@ def coverage(cover: Tensor, k: int, weight: Tensor | None = None) -> Tensor:
     as for the first pick. Sums are float64. Costs O(K N R) at worst; on the CPU it evaluates lazily, which finds the
     same picks, mostly after a few rows each. Raises ValueError for wrong shapes, a k outside 1..N, values that are not
     finite or a negative weight.
+
+    >>> coverage(torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.8, 0.0], [0.0, 0.0, 0.5]]), 2).tolist()
+    [1, 2]
     """
     n = len(cover)
     if cover.ndim != 2 or cover.dtype != torch.float32 or not all_finite(cover):
@@ -171,6 +210,10 @@ def deduplicate(ranking: Tensor, similarity: Tensor, k: int, step: int = 8) -> T
     Each round splits the list into its even and odd places and drops the even ones most similar to any odd one; the
     next list is the other even ones by falling similarity, then the odd ones. ranking (R,) int64, best first;
     similarity (N, N) float32, symmetric; 0 <= k <= R. Returns (k,) int64 in the order of `ranking`.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> deduplicate(torch.tensor([0, 1, 2]), alike, 2).tolist()
+    [1, 2]
     """
     if k == 0:
         return ranking[:0]
@@ -189,6 +232,10 @@ def least_similar(similarity: Tensor, k: int, first: int | Tensor) -> Tensor:
 
     similarity (N, N) float32, symmetric. Returns (k,) int64 in pick order. The running sums are float64, so that their
     rounding decides no pick. A run to k = N holds the picks of every smaller k.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> least_similar(alike, 3, first=0).tolist()
+    [0, 2, 1]
     """
     _check(similarity, k)
     if similarity.device.type != "cpu":
@@ -204,6 +251,10 @@ def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tenso
     ranked (N,) int64, the tokens from best to worst; similarity (N, N) float32; reach (N,) float32 by place in the
     ranking: the token at place r strikes out every i with 1 - similarity_{i,r} < reach_r. Returns (k,) int64 in pick
     order; when the walk ends before k are taken, the struck out follow by their rank.
+
+    >>> alike = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> thin_out(torch.tensor([0, 1, 2]), alike, torch.tensor([0.5, 0.5, 0.5]), 2).tolist()
+    [0, 2]
     """
     _check(similarity, k)
     _check_values("reach", reach, len(similarity))

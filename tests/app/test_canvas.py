@@ -15,6 +15,7 @@ from app.canvas import payload as canvas_payload
 from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
+from pruning.drawing import overlays as draw
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.inspection import nearest_kept
 from pruning.models import Encoded
@@ -109,8 +110,11 @@ def is_exact(page: Page) -> bool:
     return page.evaluate("() => document.querySelector('#canvas [data-exact]').dataset.exact") == "true"
 
 
-def centre(page: Page, token: int) -> tuple[float, float]:
-    """Where a token lies on the screen, from its rectangle and the layout: pictures side by side at equal heights."""
+def centre(page: Page, token: int, share: float = 0.5) -> tuple[float, float]:
+    """Where a token lies on the screen, from its rectangle and the layout: pictures side by side at equal heights.
+
+    share: of the patch's sides from its upper left corner.
+    """
     box = page.locator("#canvas canvas").bounding_box()
     grid = next(g for g in GRIDS if g.start <= token < g.stop)
     x0, y0, x1, y1 = ENCODED.rects[token].tolist()
@@ -120,7 +124,8 @@ def centre(page: Page, token: int) -> tuple[float, float]:
     fit = min(box["width"] / width, box["height"] / 200)
     left, top = box["x"] + (box["width"] - width * fit) / 2, box["y"] + (box["height"] - 200 * fit) / 2
     scale = scales[grid.image]
-    return left + (offset + (x0 + x1) / 2 * scale) * fit, top + (y0 + y1) / 2 * scale * fit
+    x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+    return left + (offset + x * scale) * fit, top + y * scale * fit
 
 
 ALL_KEPT = """async (settings) => {
@@ -300,6 +305,60 @@ def test_every_style_draws_something_of_its_own(page: Page) -> None:
         page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         drawn.add(page.evaluate(DRAWN))
     assert len(drawn) == len([style for style in STYLES if style != "merged"])
+
+
+PIXELS = """(points) => {
+  const canvas = document.querySelector('#canvas canvas'), box = canvas.getBoundingClientRect();
+  const context = canvas.getContext('2d');
+  return points.map(([x, y]) => [...context.getImageData((x - box.x) * canvas.width / box.width,
+    (y - box.y) * canvas.height / box.height, 1, 1).data].slice(0, 3));
+}"""
+ASIDE = 0.25  # of a patch's side from its corner: inside its frame
+
+
+def drawn(selection, style: str, scores) -> list[list[int]]:
+    """The colour of every patch on the picture that the library draws."""
+    found = {}
+    for image, picture in enumerate(PICTURES):
+        here = np.array([g.image == image for g in GRIDS for _ in range(g.count)])
+        rects = np.where(here[:, None], ENCODED.rects, 1000).astype(np.float32)
+        shown = draw.overlay(picture, rects, selection, style, scores)
+        for token in np.flatnonzero(here).tolist():
+            x0, y0, x1, y1 = rects[token]
+            found[token] = shown[int(y0 + ASIDE * (y1 - y0)), int(x0 + ASIDE * (x1 - x0))].tolist()
+    return [found[token] for token in range(TOKENS.n)]
+
+
+def painted(page: Page) -> list[list[int]]:
+    """The colour of every patch on the page."""
+    points = [centre(page, token, ASIDE) for token in range(TOKENS.n)]
+    return page.evaluate(PIXELS, points)
+
+
+@pytest.mark.parametrize(
+    ("style", "name"), [("merged", "visionzip"), ("merged", "prumerge"), ("heat", "uniform"), ("order", "uniform")]
+)
+def test_the_page_shows_a_patch_in_the_colour_of_the_picture(page: Page, style: str, name: str, monkeypatch) -> None:
+    for module in ("merged", "overlays"):  # numbers lie across patches
+        monkeypatch.setattr(f"pruning.drawing.{module}.write", lambda *_: None)
+    page.evaluate("() => { CanvasRenderingContext2D.prototype.fillText = () => {}; }")
+    selection = select_within(make(name), TOKENS, 0.25, "sample")
+    page.fill("#change textarea, #change input", f"{name} 0.25")
+    page.press("#change textarea, #change input", "Enter")
+    wanted = " ".join(map(str, selection.order.tolist()))
+    page.wait_for_function("(kept) => document.querySelector('[data-kept]').dataset.kept === kept", arg=wanted)
+    page.check(f"#style input[value={style}]")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    library, shown = drawn(selection, style, TOKENS.signal("scorer").numpy()), painted(page)
+    colours = set()
+    for token in range(GRIDS[1].start, TOKENS.n):  # the thumbnail lies below the tiles
+        one, other = library[token], shown[token]
+        if np.ptp(one) > 20:
+            colours.add(tuple(one))
+            assert np.abs(np.subtract(one, other)).max() <= 8, (token, one, other)
+        else:  # as it is, or dark
+            assert np.ptp(other) <= 8, (token, one, other)
+    assert len(colours) >= 5
 
 
 def test_no_request_while_sliders_move(page: Page) -> None:

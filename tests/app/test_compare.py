@@ -11,7 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from app.answers.answering import Asked, answers
-from app.answers.reports import Report, Side, reports
+from app.answers.reports import Report, reports
 from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
 from app.canvas.state import fitting
@@ -23,6 +23,7 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.session import Forced, Session
+from pruning.evaluation.answered import Side
 from pruning.evaluation.verdict import Verdict
 from tests.helpers.visits import QUESTION, crawling, keep, look, visit
 

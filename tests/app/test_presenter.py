@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.answers.reports import Report, Side, reports
+from app.answers.reports import Report, reports
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -14,6 +14,7 @@ from app.presenter import slides as presenter_slides
 from app.presenter import views as presenter_views
 from app.presenter.slides import Slide, Wish
 from app.session import Session, Setting
+from pruning.evaluation.answered import Side
 from pruning.evaluation.verdict import Verdict
 from pruning.method import make
 from tests.helpers.visits import keep, look

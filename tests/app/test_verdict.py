@@ -130,9 +130,9 @@ def test_the_verdict(full, kept, found, agree, comparable):
 def test_the_command_gives_no_agreement_and_no_fidelity(tiny_vlm, saved, mute, quiet):
     mute(*quiet)
     result = command.answer(tiny_vlm, saved(), "what animal is this?", make("idpruner"), 0.25)
-    assert (result["agreement"], result["fidelity"]) == (None, None)
+    assert (result["agree"], result["fidelity"]) == (None, None)
     assert result["verdict"] == ("both_empty" if quiet[1] else "full_empty")
-    assert '"agreement": null' in json.dumps(result)
+    assert '"agree": null' in json.dumps(result)
     told = command.text(result)
     assert "(no words)" in told
     assert "nothing to compare" in told
@@ -142,7 +142,7 @@ def test_the_command_gives_no_agreement_and_no_fidelity(tiny_vlm, saved, mute, q
 def test_the_command_measures_what_pruning_silenced(tiny_vlm, saved, mute):
     mute(full=False)
     result = command.answer(tiny_vlm, saved(), "what animal is this?", make("idpruner"), 0.25)
-    assert (result["verdict"], result["agreement"]) == ("kept_empty", False)
+    assert (result["verdict"], result["agree"]) == ("kept_empty", False)
     assert 0 < result["fidelity"] <= 1
     assert "keep more tokens" in command.text(result)
 
@@ -367,7 +367,7 @@ def test_programs_are_given_null(shipped_page, photograph, tmp_path):
 def test_the_command_line_says_it(photograph, capsys):
     assert main(["answer", photograph, UNKNOWN, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["verdict"], told["agreement"], told["fidelity"]) == ("both_empty", None, None)
+    assert (told["verdict"], told["agree"], told["fidelity"]) == ("both_empty", None, None)
     assert main(["sweep", photograph, UNKNOWN, "--methods", "random", "--retention", "0.5"]) != 0
     assert NO_REFERENCE in capsys.readouterr().err
 

@@ -35,7 +35,7 @@ FLOORS = {
         "tokens",
         "method overrides drawing",
         "allocation bibliography importance models",
-        "evaluation methods scenes",
+        "evaluation methods runnable scenes",
         "cli",
         "training",
         "__init__ __main__",

@@ -224,7 +224,7 @@ def test_the_installed_programs_work_in_another_folder(installed: Path) -> None:
     answered = call(installed, "idpruner", "answer", Path(picture).name, QUESTION, "--json")
     assert answered.returncode == 0, answered.stderr
     result = json.loads(answered.stdout)
-    assert (result["model"], result["tokens"], result["kept"]) == ("scenes-vlm", 256, 64)
+    assert (result["model"], result["n"], result["budget"]) == ("scenes-vlm", 256, 64)
     opened(installed)
 
 

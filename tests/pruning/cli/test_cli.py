@@ -82,25 +82,25 @@ def test_answer_as_json(run, picture: str) -> None:
     result = json.loads(out)
     assert code == 0
     assert result["knobs"] == {"importance": "feature_norm", "mmr_lambda": 0.25, "variant": "code"}
-    assert len(result["indices"]) == result["kept"] == 6
+    assert len(result["indices"]) == result["budget"] == 6
     assert 0 < result["fidelity"] <= 1
-    assert result["full"]["prefill_tokens"] - result["pruned"]["prefill_tokens"] == 18
-    assert result["full"]["prefill_flops"] > result["pruned"]["prefill_flops"]
+    assert result["full"]["prefill_tokens"] - result["kept"]["prefill_tokens"] == 18
+    assert result["full"]["flops"] > result["kept"]["flops"]
     assert min(result["full"]["ttft_s"], result["select_s"], result["encode_s"]) > 0
 
 
 def test_keeping_everything_changes_nothing(run, picture: str) -> None:
     result = json.loads(run("answer", picture, QUESTION, "--json", "--retention", "1", "--max-new-tokens", "5")[1])
-    assert result["agreement"]
+    assert result["agree"]
     assert result["fidelity"] == pytest.approx(1, abs=1e-5)
-    assert result["full"]["text"] == result["pruned"]["text"]
+    assert result["full"]["text"] == result["kept"]["text"]
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_can_be_named(run, picture: str, name: str) -> None:
     code, out, _ = run("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1")
     assert code == 0
-    assert json.loads(out)["kept"] == 6
+    assert json.loads(out)["budget"] == 6
 
 
 KNOBS = [(name, param) for name, method in METHODS.items() for param in params(method)]
@@ -165,13 +165,13 @@ def test_a_budget_for_each_tile(picture: str, tmp_path: Path, capsys, monkeypatc
     assert main(["answer", picture, QUESTION, "--retention", "0.25", "--max-new-tokens", "1", *tiled]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["per"] == "tile"
-    assert result["tokens"] > 16, "several tiles of 16 tokens"
-    assert [i // 16 for i in result["indices"]] == [i // 4 for i in range(result["tokens"] // 4)]
+    assert result["n"] > 16, "several tiles of 16 tokens"
+    assert [i // 16 for i in result["indices"]] == [i // 4 for i in range(result["n"] // 4)]
     assert main(["sweep", picture, QUESTION, "--methods", "divprune", "--retention", "0.04", *tiled]) == 0
     points = json.loads(capsys.readouterr().out)
     few = [p for p in points if p["retention"] == 0.04]
     assert {p["fidelity"] is None for p in few} == {True, False}, "of the plane, of the curves"
-    assert {p["budget"] for p in few} == {result["tokens"] // 16}, "at least one token of each tile"
+    assert {p["budget"] for p in few} == {result["n"] // 16}, "at least one token of each tile"
     asked = []
     monkeypatch.setattr(benchmark, "selector", lambda *given: asked.append(given[3]) or selector(*given))
     assert main(["scenes", "--scenes", "1", "--methods", "random", *tiled]) == 0
@@ -371,7 +371,7 @@ def test_bench_times_every_method(capsys) -> None:
     assert main([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {row["method"] for row in result["rows"]} == set(METHODS)
-    assert (result["tokens"], result["budget"]) == (36, 18)
+    assert (result["n"], result["budget"]) == (36, 18)
     times = [row["select"]["median_ms"] for row in result["rows"]]
     assert times == sorted(times)
     assert min(times) > 0
@@ -403,7 +403,7 @@ def test_methods_that_the_model_cannot_serve_are_left_out_with_their_reason(run,
         *(n for n in METHODS if make(n).needs - {"scorer"} <= signals and n != "vision_selector"),
     }
     assert "VisionSelector is left out: " in error
-    assert "lacks scorer" in error
+    assert "needs a trained importance scorer (scorer), which" in error
     code, out, error = run(*arguments, "--methods", "vision_selector")
     assert (code, out) == (2, "")
     assert "no method is left" in error

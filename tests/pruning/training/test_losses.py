@@ -6,12 +6,13 @@ import re
 import pytest
 import torch
 
-from app.answers.reports import Piece, Report, Side, reports
+from app.answers.reports import Report, reports
 from app.answers.views import report as shown
 from app.engine import remote
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from pruning.evaluation.answered import Piece, Side
 from pruning.evaluation.verdict import Verdict
 from tests.helpers.visits import keep, look
 

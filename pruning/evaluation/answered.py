@@ -1,0 +1,112 @@
+"""Two answers about one setting as plain values, under the names that the API and `--json` share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.plane import lambda_of
+from pruning.evaluation.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pruning.method import Method
+    from pruning.models import VLM, Answer
+
+Knobs = dict[str, float | str]
+WORDLESS = "null where the answer with all tokens has no words"
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a result was made with."""
+
+    model: Annotated[str, Field(description="name of the model")]
+    method: Annotated[str, Field(description="key of the pruning method")]
+    knobs: Annotated[Knobs, Field(description="all knobs of the method, λ among them where it has one")]
+    mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
+    retention: Annotated[float, Field(description="share of the visual tokens that is kept, as asked for")]
+    n: Annotated[int, Field(description="N, visual tokens of all images together")]
+    budget: Annotated[int, Field(description="K, visual tokens kept")]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two answers: its text so far, and what it cost. `ttft_s` is None until it is measured."""
+
+    text: str = ""
+    done: bool = False
+    prefill_tokens: int = 0
+    flops: int = 0
+    kv_bytes: int = 0
+    ttft_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token of the all-token answer. text: what it adds to the answer, "" for the end of it. sure: its probability
+    with all visual tokens; lost: how much of that pruning took, below 0 where the pruned model is surer.
+    """
+
+    text: str
+    sure: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class Answered(Used):
+    """Both answers, how far they agree, what each costs. Seconds are measured here; FLOPs and bytes are analytic."""
+
+    question: Annotated[str, Field(description="what was asked")]
+    full: Annotated[Side, Field(description="the answer with all N visual tokens")]
+    kept: Annotated[Side, Field(description="the answer with the K kept ones")]
+    verdict: Annotated[
+        Verdict | None,
+        Field(description="same, different; an answer without words: kept_empty, full_empty (with all N), both_empty"),
+    ]
+    agree: Annotated[bool | None, Field(description=f"whether both answers are the same, token for token; {WORDLESS}")]
+    fidelity: Annotated[
+        float | None,
+        Field(description=f"exp(-mean KL divergence) over the tokens of the all-token answer, 0 to 1; {WORDLESS}"),
+    ]
+    pieces: Annotated[list[Piece], Field(description="what pruning took from each token of the all-token answer")]
+    select_s: Annotated[float | None, Field(description="selection, seconds, similarity matrix included")]
+    encode_s: Annotated[float, Field(description="encoding of the images, seconds; the same with and without pruning")]
+    speedup: Annotated[
+        float | None, Field(description="time to first token with all tokens over that with the kept ones + selection")
+    ]
+
+
+def used(model: str, method: Method, retention: float, n: int, budget: int) -> dict[str, Any]:
+    """The values of a `Used` by name."""
+    return {
+        "model": model, "method": method.name, "knobs": knobs(method), "mmr_lambda": lambda_of(method),
+        "retention": retention, "n": n, "budget": budget,
+    }  # fmt: skip
+
+
+def knobs(method: Method) -> Knobs:
+    """All knobs of a method by name."""
+    return dataclasses.asdict(method)
+
+
+def side(vlm: VLM, answer: Answer, ttft_s: float | None = None) -> Side:
+    """What an answer says and costs this model."""
+    return Side(
+        text=answer.text,
+        done=not answer.cancelled,
+        prefill_tokens=answer.prefill_tokens,
+        flops=prefill_flops(vlm.config, answer.prefill_tokens),
+        kv_bytes=kv_cache_bytes(vlm.config, answer.prefill_tokens, vlm.dtype),
+        ttft_s=ttft_s,
+    )
+
+
+def speedup(full: Side, kept: Side, select_s: float | None) -> float | None:
+    """TTFT with all tokens over TTFT with the kept ones, selection included; None until all three are measured."""
+    if full.ttft_s is None or kept.ttft_s is None or select_s is None:
+        return None
+    return full.ttft_s / max(1e-9, kept.ttft_s + select_s)

@@ -1,0 +1,56 @@
+"""Which methods a model can run, and with what: decided here for the page, the API and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+from pruning.importance import best_source
+from pruning.method import METHODS, Method, make
+from pruning.params import params
+
+WORDS = {
+    "scorer": "a trained importance scorer",
+    "vision_attention": "attention of the vision tower",
+    "vision_attention_map": "attention of the vision tower",
+    "vision_keys": "keys of the vision tower",
+    "vision_values": "values of the vision tower",
+    "pre_projector": "features before the projector",
+    "patch_entropy": "the picture's entropy",
+    "question": "the question",
+    "projector": "the model's projector",
+}
+REMEDY = "Choose another method, or another model"
+SOURCE = "importance"  # the knob that says where importance comes from
+
+
+def has_knob(name: str, knob: str) -> bool:
+    """Whether the method of this name is known and has the knob."""
+    return name in METHODS and any(param.name == knob for param in params(METHODS[name]))
+
+
+def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method:
+    """A method by name, for a model with these signals; where no importance source is named, with the best of them.
+
+    Raises ValueError for an unknown method or knob, or a knob's own rule.
+    """
+    given = dict(knobs or {})
+    if SOURCE not in given and has_knob(name, SOURCE):
+        given[SOURCE] = best_source(signals)
+    return make(name, **given)
+
+
+def why_not(method: Method, title: str, signals: Set[str]) -> str:
+    """Why a model of this title, with these signals, cannot run the method; "" where it can."""
+    missing = sorted(method.needs - signals)
+    if not missing:
+        return ""
+    kind = missing[0].partition("@")[0]
+    return f"{method.title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {title} does not provide"
+
+
+def check_runs(name: str, title: str, signals: Set[str]) -> str:
+    """The name of a method that the model can run as it starts. Raises ValueError for one that is unknown or cannot."""
+    if reason := why_not(method_for(signals, name), title, signals):
+        raise ValueError(f"{reason}. {REMEDY}")
+    return name
