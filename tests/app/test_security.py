@@ -1,5 +1,5 @@
 """What a stranger can reach through the server: no file but uploads and examples, no other host, nothing too large; and
-how long what she brought stays. All requests are written by hand: a client of Gradio's would tidy them up.
+how long what they brought stays. All requests are written by hand: a client of Gradio's would tidy them up.
 """
 
 import io
@@ -31,7 +31,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 OUTSIDE = [
     *("/etc/passwd", "/proc/self/environ", "/proc/self/cmdline", "/dev/null", str(Path.home() / ".bashrc")),
     *(str(ROOT / name) for name in ("app.py", "README.md", "app/settings.py", "pyproject.toml", ".git/config")),
-    *(str(ROOT / "assets" / name) for name in ("style.css", "models/scenes-vlm/config.json", "README.md")),
+    *(str(ROOT / "assets" / name) for name in ("styles/style.css", "models/scenes-vlm/config.json", "README.md")),
 ]
 
 
