@@ -138,7 +138,7 @@ def _peak(device: torch.device) -> int:
 
 
 def markdown(machine: str, rows: Sequence[Row]) -> str:
-    """The table as the README shows it."""
+    """The table as docs/measured.md shows it."""
     head = ("| N | kept | encode ms | select ms | select on device ms | TTFT ms (range) | call ms | speed-up | "
             "FLOPs limit | KV MB | peak MB |")  # fmt: skip
     lines = [machine, "", head, "|" + "---|" * head.count(" |")]

@@ -30,7 +30,7 @@ FIRST = HELD_OUT + 500_000  # seeds that neither training nor the table of accur
 
 @dataclass(frozen=True)
 class Call:
-    """Something a visitor did: seconds that she waited, and what went wrong, "" for nothing.
+    """Something a visitor did: seconds that they waited, and what went wrong, "" for nothing.
 
     error: it failed, and its seconds do not count; wrong: what came is not what the library gives.
     """
@@ -69,7 +69,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Visitor:
-    """Whose picture lies where, and what she will ask about it."""
+    """Whose picture lies where, and what they will ask about it."""
 
     seed: int
     picture: Path

@@ -70,7 +70,7 @@ RELEASE = """([tokens, patience]) => new Promise((done) => {
 
 
 class PageVisitor:
-    """Opens the page and puts her own picture there. `orders`: importance weight -> (N,) the library's picks."""
+    """Opens the page and puts their own picture there. `orders`: importance weight -> (N,) the library's picks."""
 
     def __init__(self, chromium: Browser, url: str, picture: Path, orders: dict[float, list[int]]) -> None:
         self.orders, self.calls = orders, list[Call]()

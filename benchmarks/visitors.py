@@ -3,9 +3,9 @@
     python -m benchmarks.visitors --visitors 20 --seconds 120 [--think 0.5 2] [--cases 24] [--json]
 
 Starts `python app.py` as a user does. Each visitor is a client of the public endpoints with a picture and questions of
-her own, who thinks between two calls; one more has the page open in a headless browser and drags its retention slider.
-What /select, /answer and /inspect give, and what stands on the page's canvas after a release, is compared with what the
-library gives in this process, computed before the first call. Visitors, browser and server share the machine's cores.
+their own, who thinks between two calls; one more has the page open in a headless browser and drags its retention
+slider. What /select, /answer and /inspect give, and what stands on the page's canvas after a release, is compared with
+what the library gives in this process, computed before the first call. Visitors, browser and server share the cores.
 """
 
 from __future__ import annotations

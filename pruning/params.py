@@ -1,7 +1,7 @@
 """A method's knobs, declared once: `mmr_lambda: Annotated[float, Range(0, 1, 0.05, label="λ", help="…")] = 0.5`.
 
-From that one line come the control in the app, the command-line option, validation, the README's method table, the test
-matrix, the cache key and the share link. Nothing here knows Gradio or argparse: they read `params(cls)`.
+From that one line come the control in the app, the command-line option, validation, the table in docs/methods.md, the
+test matrix, the cache key and the share link. Nothing here knows Gradio or argparse: they read `params(cls)`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The live canvas's component, and what it is told: everything it needs to redraw any setting without a request.
 
 A selection is K integers, so the page can hold all of them: the pick orders of a grid of λ values, once per image and
-method. Arrays travel as base64 of their little-endian bytes; assets/canvas-model.js unpacks them.
+method. Arrays travel as base64 of their little-endian bytes; assets/scripts/canvas-model.js unpacks them.
 """
 
 from __future__ import annotations

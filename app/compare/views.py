@@ -113,7 +113,7 @@ def status(
 
 
 def table(rows: Sequence[Row | None]) -> str:
-    """Every number of every slot, and below them those of all tokens. `assets/sort.js` sorts it."""
+    """Every number of every slot, and below them those of all tokens. `assets/scripts/sort.js` sorts it."""
     known = [(at, row.setting, row.report) for at, row in enumerate(rows) if row is not None and row.report is not None]
     if not known:
         return ""

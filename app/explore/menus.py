@@ -46,7 +46,7 @@ class Menus:
                 yield explore_views.loading(loading)
         except Exception as error:
             again = isinstance(error, StoppedError) and self.models.state(name, visitor) == "loading"
-            if not again:  # else she chose it once more, and that choice tells
+            if not again:  # else they chose it once more, and that choice tells
                 yield html.notice(message_for(error).message, "warn")
         else:
             yield ""
@@ -98,7 +98,7 @@ def header(engine: Engine) -> str:
 
 
 def about_model(engine: Engine, note: str) -> str:
-    """What the visitor has to know of the model before she uses its answers. note: its licence, where there is one."""
+    """What the visitor has to know of the model before they use its answers. note: its licence, where there is one."""
     from pruning.models import SHIPPED
 
     return html.notice(theme.SHIPPED_NOTICE if str(engine.vlm.model_id) == str(SHIPPED) else note)

@@ -18,7 +18,7 @@ WIND_UP = 10.0  # seconds that a visitor's own work with a model may take to end
 
 @dataclass
 class LoadedModel:
-    """leases: visitor -> events of hers at work now; users: visitor -> when she used it last, monotonic seconds."""
+    """leases: visitor -> events of theirs at work now; users: visitor -> when they used it last, monotonic seconds."""
 
     engine: Engine
     capabilities: Capabilities
@@ -58,7 +58,7 @@ class LoadedModels:
             loaded_model = self._held.get(name)
             if loaded_model is not None:
                 loaded_model.leases[owner] += 1
-                self._leave(owner)  # a visitor uses one model: the one she asks now
+                self._leave(owner)  # a visitor uses one model: the one they ask now
                 loaded_model.users[owner] = time.monotonic()
         try:
             yield loaded_model

@@ -1,4 +1,4 @@
-"""How models come into memory here: the operator's options, the sizes of what she allows, the load itself."""
+"""How models come into memory here: the operator's options, the sizes of what they allow, the load itself."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Models:
         return "loading" if job is not None and (owner is None or owner in job.owners) else "absent"
 
     def leave(self, owner: str) -> None:
-        """The visitor is gone: what she used is free for others."""
+        """The visitor is gone: what they used is free for others."""
         self._loaded_models.leave(owner)
 
     def entries(self, owner: str = "") -> list[Entry]:

@@ -26,7 +26,7 @@ SCRIPTS = ("canvas-model", "canvas-paint", "presenter")
 
 
 def place_presenter(page: Page) -> gr.HTML:
-    """The button among the page's tools; the view itself is built by assets/presenter.js when it is opened."""
+    """The button among the page's tools; the view itself is built by assets/scripts/presenter.js when it is opened."""
     with page.tools:
         return gr.HTML(
             None,

@@ -1,4 +1,4 @@
-"""The presenter's slides: what she is asking, the example under way, and its results as they come.
+"""The presenter's slides: what the visitor is asking, the example under way, and its results as they come.
 
 Knows the engine and the visitor's session, not the page. A slide is worked out by the same functions, and comes from
 the same cache, as the page's own results; the page's session and controls stay as they are.

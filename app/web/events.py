@@ -22,6 +22,6 @@ LAST: dict[str, Any] = {"trigger_mode": "always_last"}
 
 
 def html(value: str, name: str, script: str | None = None) -> gr.HTML:
-    """A piece of the page that a view writes. `script`: a file of assets/ that gets `element` and `trigger`."""
+    """A piece of the page that a view writes. `script`: a file of assets/scripts/ that gets `element` and `trigger`."""
     runs = theme.script(script) if script else None
     return gr.HTML(value, elem_id=name, js_on_load=runs, apply_default_css=False, padding=False)

@@ -48,14 +48,14 @@ SHIPPED_NOTICE = (
 
 
 def stylesheet() -> str:
-    """The style sheets of assets/ with the charts' colours of both themes before them."""
-    sheets = [assets.text(f"{name}.css") for name in ("style", "workbench", "presenter", "tools")]
+    """The style sheets of assets/styles/ with the charts' colours of both themes before them."""
+    sheets = [assets.text(f"styles/{name}.css") for name in ("style", "workbench", "presenter", "tools")]
     return "\n".join([f":root {{{_variables(LIGHT)}}}", f".dark {{{_variables(DARK)}}}", *sheets])
 
 
 def script(name: str) -> str:
-    """A script of assets/, to be put into the page."""
-    return assets.text(f"{name}.js")
+    """A script of assets/scripts/, to be put into the page."""
+    return assets.text(f"scripts/{name}.js")
 
 
 def painting() -> str:
@@ -73,8 +73,8 @@ def painting() -> str:
 
 
 def template(name: str) -> str:
-    """A piece of HTML of assets/."""
-    return assets.text(f"{name}.html")
+    """A piece of HTML of assets/templates/."""
+    return assets.text(f"templates/{name}.html")
 
 
 def _variables(palette: Palette) -> str:

@@ -1,4 +1,4 @@
-"""`methods`: the registry as Markdown, which the README holds word for word."""
+"""`methods`: the registry as Markdown, which docs/methods.md holds word for word."""
 
 from collections.abc import Iterable, Sequence
 

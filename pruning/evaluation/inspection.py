@@ -1,4 +1,4 @@
-"""Why one token was kept or dropped: what an engineer asks before she trusts a pruner.
+"""Why one token was kept or dropped: what an engineer asks before they trust a pruner.
 
 Everything follows from the tokens, the selection and the method; no language model is asked.
 """

@@ -20,6 +20,7 @@ from app.api.endpoints import ABOUT, COMMON, LATE, Api
 from app.session import Session
 from pruning.evaluation.inspection import Card
 from pruning.method import METHODS, make
+from tests.helpers import documents
 from tests.helpers.checkout import ROOT
 
 QUESTION = "what color is the star?"
@@ -30,7 +31,6 @@ RESULTS = {
     "/compare": api_results.Compared,
     "/inspect": Card,
 }
-README = (ROOT / "README.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -244,29 +244,24 @@ def test_methods_of_the_schema_are_the_registry_s(client):
     assert schema["method"]["enum"] == schema["methods"]["items"]["enum"] == list(METHODS)
 
 
-# The README's examples, as they stand there
+# The examples of docs/api.md, as they stand there
 
 
-def example(language, words):
-    (found,) = [block for block in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if words in block]
-    return found
-
-
-def test_the_readme_names_every_endpoint_and_parameter():
-    section = README.split("\n## API\n")[1].split("\n## ")[0]
+def test_the_documents_name_every_endpoint_and_parameter():
+    section = documents.text("docs/api.md")
     assert set(re.findall(r"^\| `(/\w+)` \|", section, re.MULTILINE)) == set(RESULTS)
     assert all(f"`{name}`" in section for name in ABOUT)
 
 
-def test_the_readme_s_python_example_runs(served, monkeypatch, capsys):
+def test_the_python_example_runs(served, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    source = example("python", "gradio_client").replace("http://127.0.0.1:7860", served.url)
-    exec(compile(source, "README.md", "exec"), {})
+    source = documents.block("docs/api.md", "python", "gradio_client").replace("http://127.0.0.1:7860", served.url)
+    exec(compile(source, "docs/api.md", "exec"), {})
     assert "kept as 1st" in capsys.readouterr().out
 
 
-def test_the_readme_s_curl_example_runs(served):
-    script = example("bash", "curl").replace("http://127.0.0.1:7860/", served.url)
+def test_the_curl_example_runs(served):
+    script = documents.block("docs/api.md", "bash", "curl").replace("http://127.0.0.1:7860/", served.url)
     done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     event, data = done.stdout.strip().splitlines()[-2:]
     assert event == "event: complete"

@@ -210,7 +210,7 @@ def test_what_another_visitor_uses_stays_and_both_are_told_apart():
     problems = {entry.listed.name: entry.problem for entry in models.entries("ann")}
     assert problems == {"a": "", "b": "", "c": "no room while others use theirs"}
     assert {entry.listed.name: entry.problem for entry in models.entries("bob")}["c"] == ""
-    load(models, "c", "bob")  # her own she may give up
+    load(models, "c", "bob")  # their own they may give up
     assert loaded(models) == {"a", "c"}
 
 

@@ -1,5 +1,5 @@
 """What a stranger can reach through the server: no file but uploads and examples, no other host, nothing too large; and
-how long what she brought stays. All requests are written by hand: a client of Gradio's would tidy them up.
+how long what they brought stays. All requests are written by hand: a client of Gradio's would tidy them up.
 """
 
 import io
@@ -24,14 +24,14 @@ from app.examples import EXAMPLES, FOLDER
 from app.settings import Settings
 from app.ui import launch_options
 from app.web import request_limits, uploads
+from tests.helpers import documents
 from tests.helpers.checkout import ROOT
 from tests.helpers.serving import UPLOAD_MB
 
-README = (ROOT / "README.md").read_text("utf-8")
 OUTSIDE = [
     *("/etc/passwd", "/proc/self/environ", "/proc/self/cmdline", "/dev/null", str(Path.home() / ".bashrc")),
     *(str(ROOT / name) for name in ("app.py", "README.md", "app/settings.py", "pyproject.toml", ".git/config")),
-    *(str(ROOT / "assets" / name) for name in ("style.css", "models/scenes-vlm/config.json", "README.md")),
+    *(str(ROOT / "assets" / name) for name in ("styles/style.css", "models/scenes-vlm/config.json", "README.md")),
 ]
 
 
@@ -338,7 +338,7 @@ def test_swept_uploads_are_gone_from_the_server_and_said_to_be(web):
 def test_the_time_is_the_one_that_is_promised():
     assert uploads.KEPT == 3600
     assert uploads.EVERY <= 600
-    assert "about an hour" in README.split("Uploads")[1][:300]
+    assert "about an hour" in documents.text("docs/hosting.md").split("Uploads")[1][:300]
 
 
 def test_the_folder_is_private_and_goes_with_the_process(tmp_path):

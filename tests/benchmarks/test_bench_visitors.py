@@ -58,9 +58,9 @@ def test_every_endpoint_is_called_and_checked(client, invited) -> None:
         assert (call.what, call.error, call.wrong) == (endpoint, "", "")
 
 
-def test_another_visitor_s_result_is_told_with_her_name(client, invited) -> None:
-    mine, hers = invited[0].cases[0], invited[1].cases[0]
-    got = visitors.asked(client, 1, invited, replace(mine, given=hers.given), "/select").wrong
+def test_another_visitor_s_result_is_told_with_their_name(client, invited) -> None:
+    mine, theirs = invited[0].cases[0], invited[1].cases[0]
+    got = visitors.asked(client, 1, invited, replace(mine, given=theirs.given), "/select").wrong
     assert "the library gives" in got
     assert got.endswith("it is right for visitor-1")
     swapped = replace(mine, full="nothing")

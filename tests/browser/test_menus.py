@@ -47,7 +47,7 @@ def menu(shelf, uploads):
 
 
 def visitor(chromium):
-    """A browser of her own, to whom the page's guide has been shown."""
+    """A browser of their own, to whom the page's guide has been shown."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     tab = context.new_page()
     tab.set_default_timeout(90_000)

@@ -1,4 +1,4 @@
-"""The page in a real headless Chromium: what a visitor does, and what she sees of it."""
+"""The page in a real headless Chromium: what a visitor does, and what they see of it."""
 
 import re
 from pathlib import Path

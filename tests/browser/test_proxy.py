@@ -1,8 +1,7 @@
-"""Behind a proxy that serves the page under a path of its own: nginx, with the lines that the README gives for it."""
+"""Behind a proxy that serves the page under a path of its own: nginx, with the lines that docs/hosting.md has."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import socket
 import subprocess
@@ -20,11 +19,11 @@ from PIL import Image
 
 from tests.app.test_mcp import session
 from tests.app.test_security import OUTSIDE
+from tests.helpers import documents
 from tests.helpers.checkout import ROOT
 from tests.helpers.serving import serve
 from tests.helpers.visits import crawling, visit
 
-README = (ROOT / "README.md").read_text("utf-8")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed (Debian's package nginx-light)"),
@@ -63,12 +62,12 @@ def nginx(folder: Path, port: int, location: str) -> Iterator[None]:
 def proxied(tiny_vlm, uploads, tmp_path_factory):
     """proxied(root_path, change, **settings) -> (address behind the proxy, address of the app itself).
 
-    root_path: `{lab}` in it is the address behind the proxy. change: (old, new) in the README's configuration.
+    root_path: `{lab}` in it is the address behind the proxy. change: (old, new) in that configuration.
     """
     with ExitStack() as running:
 
         def start(root_path: str = "/lab", *changes: tuple[str, str], **settings) -> tuple[str, str]:
-            (location,) = re.findall(r"```nginx\n(.*?)```", README, re.DOTALL)
+            (location,) = documents.blocks("docs/hosting.md", "nginx")
             port = free_port()
             lab = f"http://127.0.0.1:{port}/lab/"
             app = running.enter_context(serve(tiny_vlm, root_path=root_path.format(lab=lab), **settings)).url

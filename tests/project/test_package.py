@@ -248,7 +248,7 @@ def test_it_works_where_nothing_can_be_written(installed: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("script", "gone"), [("idpruner", "."), ("idpruner-lab", "style.css")])
+@pytest.mark.parametrize(("script", "gone"), [("idpruner", "."), ("idpruner-lab", "styles/style.css")])
 def test_assets_that_are_gone_are_told(installed: Path, script: str, gone: str) -> None:
     subprocess.run(["chmod", "-R", "u+w", installed], check=True)
     path, away = packages(installed) / "pruning" / "_assets" / gone, packages(installed) / "away"
@@ -269,8 +269,8 @@ def test_each_asset_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(assets, "ROOT", tmp_path)
     asked = {
         "examples/crowd.png": lambda: EXAMPLES[1].path,
-        "style.css": theme.stylesheet,
-        "canvas.html": lambda: theme.template("canvas"),
+        "styles/style.css": theme.stylesheet,
+        "templates/canvas.html": lambda: theme.template("canvas"),
         "references.bib": lambda: bibtex([METHODS["idpruner"]]),
         "models/scenes-vlm/config.json": load,
     }

@@ -1,20 +1,16 @@
-"""The README says what the code does: table, citations, library example, commands, picture files."""
+"""README and docs/ say what the code does: tables, citations, library example, commands, links, pictures."""
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from pruning.cli import main as command_line
 from pruning.method import METHODS
 from pruning.params import params
+from tests.helpers import documents
 from tests.helpers.checkout import ROOT
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_method_table_is_the_registry_s(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,7 +23,8 @@ def test_the_method_table_is_the_registry_s(capsys: pytest.CaptureFixture[str]) 
         assert method.venue in row
         assert method.adaptation in details
         assert all(f"`{param.name}` = " in details for param in params(method))
-    assert f"<!-- methods: begin -->\n{table}\n<!-- methods: end -->" in README, "run `python -m pruning methods`"
+    stands = f"<!-- methods: begin -->\n{table}\n<!-- methods: end -->"
+    assert stands in documents.text("docs/methods.md"), "run `python -m pruning methods`"
 
 
 def test_every_paper_of_a_method_is_cited() -> None:
@@ -41,29 +38,43 @@ def test_every_paper_of_a_method_is_cited() -> None:
 
 
 def test_the_library_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (source,) = [block for block in blocks("python") if "load()" in block]
+    source = documents.block("README.md", "python", "load()")
     monkeypatch.chdir(ROOT)
     exec(compile(source, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize(
-    "line", [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python -m pruning ")]
-)
+def commands() -> list[str]:
+    lines = [
+        line for name in documents.names() for block in documents.blocks(name, "bash") for line in block.splitlines()
+    ]
+    return sorted({line for line in lines if line.startswith("python -m pruning ")})
+
+
+@pytest.mark.parametrize("line", commands())
 def test_the_commands_are_understood(line: str) -> None:
     command_line.build_parser().parse_args(shlex.split(line)[3:])
 
 
-def test_every_file_and_picture_named_is_there() -> None:
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / path).exists(), path
-    tree = README.split("## How it is built")[1].split("```")[1]
-    folders: list[str] = []
-    for line in tree.strip().splitlines():
-        depth = (len(line) - len(line.lstrip())) // 2
-        names = line[:27].split()
-        for name in names:
-            where = ROOT.joinpath(*folders[:depth], name)
-            assert where.exists(), where
-        if names[0].endswith("/"):
-            folders = [*folders[:depth], names[0]]
+@pytest.mark.parametrize("name", documents.names())
+def test_links_lead_somewhere(name: str) -> None:
+    assert [path for path in documents.links(name) if not path.exists()] == []
+    for path, heading in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", documents.text(name)):
+        there = ((ROOT / name).parent / path if path else ROOT / name).read_text("utf-8")
+        headings = {
+            re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)", there, re.M)
+        }
+        assert heading in headings, f"{name}: {path}#{heading}"
+
+
+def linked(*names: str) -> set[Path]:
+    return {path.resolve() for name in names for path in documents.links(name)}
+
+
+def test_every_page_is_linked_from_the_readme_and_every_picture_from_some_page() -> None:
+    assert set((ROOT / "docs").glob("*.md")) <= linked("README.md")
+    assert set((ROOT / "docs" / "screenshots").iterdir()) <= linked(*documents.names()), "nothing links these pictures"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(documents.text("README.md").encode()) < 10_240, "tables and long parts stand in docs/"

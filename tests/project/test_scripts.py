@@ -40,7 +40,7 @@ def test_the_page_s_scripts_are_sound(scripts):
 
 
 def test_a_name_that_no_file_brings_is_found(tmp_path):
-    (tmp_path / "half.js").write_bytes((ROOT / "assets" / "canvas.js").read_bytes())
+    (tmp_path / "half.js").write_bytes((ROOT / "assets" / "scripts" / "canvas.js").read_bytes())
     found = lint(tmp_path)
     assert found.returncode == 1
     assert "'selectionAt' is not defined" in found.stdout

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from pruning.method import METHODS
+from tests.helpers import documents
 from tests.helpers.checkout import ROOT
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_published_method_is_held_to_a_brute_force_oracle() -> None:
@@ -78,7 +77,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_method_in_one_new_file_is_everywhere(copy: Path) -> None:
-    (source,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "@register" in block)
+    source = documents.block("docs/methods.md", "python", "@register")
     (copy / "pruning" / "methods" / "outliers.py").write_text(source, encoding="utf-8")
     looked = run(copy, "-c", LOOK)
     assert looked.returncode == 0, looked.stderr
@@ -114,7 +113,6 @@ class Unproven(ScoreMethod):
         return tokens.features[:, 0]
 '''
     (copy / "pruning" / "methods" / "unproven.py").write_text(source, encoding="utf-8")
-    shutil.copy(ROOT / "README.md", copy)
     name = test_every_published_method_is_held_to_a_brute_force_oracle.__name__
     test = f"tests/pruning/methods/test_registry.py::{name}"
     checked = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", test)
