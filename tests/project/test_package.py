@@ -239,7 +239,7 @@ def test_it_works_where_nothing_can_be_written(installed: Path) -> None:
         pytest.skip("a user without rights cannot even read the packages here")
     answered = call(installed, "idpruner", "answer", EXAMPLES[1].path, QUESTION, "--json", **named)
     assert answered.returncode == 0, answered.stderr
-    assert json.loads(answered.stdout)["kept"] == 64
+    assert json.loads(answered.stdout)["budget"] == 64
     refused = call(installed, "idpruner", "answer", EXAMPLES[1].path, QUESTION, "--overlay", "a.png", **named)
     assert refused.returncode == 1
     assert "Permission denied: 'a.png'" in refused.stderr
