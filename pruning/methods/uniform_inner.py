@@ -1,0 +1,34 @@
+"""Uniform inside the LLM: evenly spaced among the tokens alive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+
+from pruning.params import Range
+from pruning.schedules import one_drop
+from pruning.staged import Choice, Seen, StagedMethod, register_staged
+
+
+@register_staged
+@dataclass(frozen=True)
+class UniformInner(StagedMethod):
+    """The centres of k equal parts of the row of tokens alive, at the cut of FastV or at any other."""
+
+    name: ClassVar[str] = "uniform_inner"
+    title: ClassVar[str] = "Uniform inside the LLM"
+    earliest: ClassVar[int] = 0
+
+    after: Annotated[int, Range(0, 64, 1, label="Layer K", help="layers that still process all tokens")] = 2
+
+    def pick(self, seen: Seen, k: int) -> Choice:
+        parts = torch.arange(k, device=seen.tokens.device)
+        return Choice((2 * parts + 1) * len(seen.tokens) // (2 * k))
+
+    def shape(self, layers: int) -> tuple[tuple[int, float], ...]:
+        return ((min(self.after, layers // 4 or min(1, layers - 1)), 0.5),)
+
+    def counts(self, n: int, layers: int, retention: float) -> tuple[int, ...]:
+        return (one_drop(self.shape(layers)[0][0], n, layers, retention),)
