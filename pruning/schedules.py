@@ -52,7 +52,8 @@ def fitted(
         return abs(equivalent(afters, tried, n, layers) - retention)
 
     # Counts are whole numbers, so the two ends differ by a token: the nearer one.
-    return tuple(min((counts(low), counts(high)), key=off))
+    ends: list[list[int]] = [counts(low), counts(high)]
+    return tuple(min(ends, key=off))
 
 
 def scaled(published: Sequence[float], afters: Sequence[int], n: int, layers: int, retention: float) -> tuple[int, ...]:

@@ -68,6 +68,11 @@ class VLM:
         """Bytes of weights held, on whichever device."""
         return int(self.model.get_memory_footprint())
 
+    @property
+    def layers(self) -> int:
+        """Layers of the language model, between which a plan's cuts lie."""
+        return int(self.config.get_text_config().num_hidden_layers)
+
     @cached_property
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
