@@ -22,6 +22,8 @@ from pruning.commands.table import method_table
 from pruning.importance import best_source
 from pruning.method import Method, make
 from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.plan import parse_plan
+from pruning.staged import STAGED, StagedMethod, make_staged
 from pruning.weights import mmr_lambda
 
 LAMBDA = "mmr_lambda"
@@ -75,15 +77,17 @@ def _model(options: argparse.Namespace) -> VLM:
 def _answer(options: argparse.Namespace) -> None:
     check_path(options.overlay, *PICTURES)
     knobs = _knobs(options)
-    if options.mmr_lambda is None and LAMBDA in knobs and LAMBDA not in chosen.own(options.method, knobs):
-        _note(f"{options.method} has no λ: the two weights change nothing")
+    named = [options.method] if options.plan is None else parse_plan(options.plan).names
+    if options.mmr_lambda is None and LAMBDA in knobs and not any(LAMBDA in chosen.own(name, knobs) for name in named):
+        _note(f"{' and '.join(named)} has no λ: the two weights change nothing")
         del knobs[LAMBDA]
     vlm = _model(options)
+    plan = None if options.plan is None else chosen.build_plan(vlm, options.plan, knobs)
     result = answer(
         vlm,
         options.image,
         options.question,
-        chosen.build_method(vlm, options.method, knobs),
+        plan or chosen.build_any(vlm, options.method, knobs),
         options.retention,
         per=options.per,
         max_new_tokens=options.max_new_tokens,
@@ -119,8 +123,14 @@ def _sweep(options: argparse.Namespace) -> None:
 def _scenes(options: argparse.Namespace) -> None:
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
-    methods = _methods(options, vlm, knobs)
-    rows = scenes(vlm, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+    staged = [name for name in dict.fromkeys(options.methods) if name in STAGED]
+    options.methods = [name for name in options.methods if name not in STAGED]
+    methods: list[Method | StagedMethod] = [make_staged(name, **chosen.own(name, knobs)) for name in staged]
+    if options.methods:
+        methods = [*_methods(options, vlm, knobs), *methods]
+    rows, left_out = scenes(vlm, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+    for note in left_out:
+        _note(note)
     _rows(options, rows)
 
 

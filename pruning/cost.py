@@ -46,8 +46,8 @@ def kv_cache_bytes(config: Any, n_tokens: int | Sequence[int], dtype: torch.dtyp
 
 def _by_layer(text: Any, n_tokens: int | Sequence[int]) -> Sequence[int]:
     """(L,) tokens of each layer."""
-    counts = n_tokens if isinstance(n_tokens, Sequence) else [n_tokens] * text.num_hidden_layers
-    for n in counts or [n_tokens]:
+    counts = list(n_tokens) if isinstance(n_tokens, Sequence) else [n_tokens] * text.num_hidden_layers
+    for n in counts:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"token count {n!r} is not allowed: it must be a whole number of at least 1")
     if len(counts) != text.num_hidden_layers:

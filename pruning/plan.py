@@ -93,6 +93,12 @@ class Plan:
     def __str__(self) -> str:
         return ",".join(map(str, [self.entry, *self.cuts] if self.entry else self.cuts))
 
+    @property
+    def names(self) -> list[str]:
+        """Its methods, each once."""
+        entry = [self.entry.method.name] if self.entry else []
+        return list(dict.fromkeys([*entry, *(cut.rule.name for cut in self.cuts)]))
+
     def on(self, tokens: VisualTokens) -> Plan:
         """The plan with its entry made on these tokens. Raises what the method raises."""
         if self.entry is None:

@@ -45,15 +45,13 @@ def fitted(
     low, high = 0.0, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2
-        below = equivalent(afters, counts(middle), n, layers) < retention
-        low, high = (middle, high) if below else (low, middle)
-
-    def off(tried: list[int]) -> float:
-        return abs(equivalent(afters, tried, n, layers) - retention)
+        short = equivalent(afters, counts(middle), n, layers) < retention
+        low, high = (middle, high) if short else (low, middle)
 
     # Counts are whole numbers, so the two ends differ by a token: the nearer one.
-    ends: list[list[int]] = [counts(low), counts(high)]
-    return tuple(min(ends, key=off))
+    below, above = counts(low), counts(high)
+    gaps = [abs(equivalent(afters, tried, n, layers) - retention) for tried in (below, above)]
+    return tuple(below if gaps[0] <= gaps[1] else above)
 
 
 def scaled(published: Sequence[float], afters: Sequence[int], n: int, layers: int, retention: float) -> tuple[int, ...]:
