@@ -76,7 +76,7 @@ class Plan:
 
     cuts: tuple[Cut, ...] = ()
     entry: Entry | None = None
-    entering: Selection | Tensor | None = None
+    entering: Selection | None = None
 
     def __post_init__(self) -> None:
         for one, other in pairwise(self.cuts):

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from pruning.method import make
 from pruning.models import VLM, Encoded, KVMemory, ModelError, Sample, Turn, load
 from pruning.plan import Cut, Entry, Plan, parse_plan
 from pruning.staged import STAGED, make_staged
+from pruning.tokens import Selection
 from tests import library
 from tests.checkpoints.qwen3_vl import tiny_qwen3_5
 
@@ -155,13 +157,27 @@ def test_rows_beside_the_kernel_are_those_of_the_library(any_vlm: VLM, pictures)
     handle = layer.self_attn.register_forward_hook(lambda _module, _args, result: found.append(result[1]))
     try:
         plan = Plan((Cut(depth(eager) - 1, make_staged("fastv"), 0.5),))
-        answer = eager.answer(encoded, QUESTION, plan, max_new_tokens=1)
+        answer = eager.answer(encoded, QUESTION, plan, max_new_tokens=4)
     finally:
         handle.remove()
     visual = eager.prompt(encoded, QUESTION).visual
     ((after, scores),) = answer.trace.scores
     assert after == depth(eager) - 1
     torch.testing.assert_close(scores, found[0][0, :, -1].mean(0)[visual], rtol=1e-4, atol=1e-6)
+    assert answer.ids == any_vlm.answer(encoded, QUESTION, plan, max_new_tokens=4).ids
+
+
+@pytest.mark.parametrize("rule", sorted(STAGED))
+def test_few_tokens_and_half_precision_are_served(tiny, pictures, rule: str) -> None:
+    vlm = tiny("gemma3")
+    encoded = vlm.encode(pictures(ONE))
+    last = Plan((Cut(depth(vlm) - 1, make_staged(rule), 1),))
+    assert vlm.answer(encoded, QUESTION, last, max_new_tokens=2).trace.alive == (encoded.tokens.n,) * 2 + (1,)
+    alone = replace(last, entering=Selection(torch.tensor([2]), encoded.tokens.n))
+    assert vlm.answer(encoded, QUESTION, alone, max_new_tokens=2).trace.alive == (1, 1, 1)
+    half = load(vlm.model_id, dtype="bfloat16")
+    answer = half.answer(encoded, QUESTION, everywhere(half, rule, 0.5), max_new_tokens=3)
+    assert answer.trace.alive == (encoded.tokens.n, encoded.tokens.n // 2, encoded.tokens.n // 4)
 
 
 # What leaves no trace

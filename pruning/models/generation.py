@@ -75,7 +75,7 @@ def stream(
     synchronize(model.device)
     start = time.perf_counter()
     memory = KVMemory() if memory is None else memory
-    ends, ids = stop_ids(model), list[int]()
+    ends, ids, trace = stop_ids(model), list[int](), None
     for step in _steps(model, [prompt], visual, memory, cancel, stages):
         token_id = int(step)  # waits for the device
         if token_id == BROKEN:
@@ -83,8 +83,8 @@ def stream(
             raise _broken(model, len(ids))
         ids.append(token_id)
         finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
-        seconds = time.perf_counter() - start
-        yield Chunk(token_id, decode(ids), seconds, finish, memory.stages.trace() if memory.stages else None)
+        trace = memory.stages.trace() if memory.stages and trace is None else trace
+        yield Chunk(token_id, decode(ids), time.perf_counter() - start, finish, trace)
         if finish:
             return
 

@@ -71,7 +71,7 @@ class First:
         if len(self.rows) == len(self.carried):
             return None
         out = result[0] if isinstance(result, tuple) else result
-        full = out.new_zeros(out.shape[0], len(self.carried), out.shape[2]).index_copy(1, self.rows, out)
+        full = out.new_zeros(out.shape[0], len(self.carried), out.shape[2]).index_copy(1, self.rows.to(out.device), out)
         return (full, *result[1:]) if isinstance(result, tuple) else full
 
     def _hold(self, i: int) -> None:
@@ -99,7 +99,7 @@ class First:
             scores[self.tokens.cpu()] = choice.scores.float().cpu()
             stages.scores.append((cut.after, scores))
         if choice.merged is not None and choice.merged_rows is not None:
-            at = seen.visual[choice.merged]
+            at = seen.visual[choice.merged].to(hidden.device)
             hidden = hidden.index_copy(1, at, choice.merged_rows.to(hidden)[None])
         stays = torch.ones(len(before), dtype=torch.bool, device=before.device)
         stays[seen.visual] = False

@@ -18,7 +18,10 @@ Hook = tuple[Any, Callable[..., None]]
 
 
 class Sight:
-    """The signals of one prefill. `present()` gives the places in the prompt of what the layer at work processes."""
+    """The signals of one prefill, on the device of `text`, whichever device each layer is on.
+
+    present() gives the places in the prompt of what the layer at work processes.
+    """
 
     def __init__(self, model: Any, cuts: Sequence[Cut], text: Tensor, visual: Tensor, present: Callable[[], Tensor]):
         self._model, self._decoder = model, model.get_decoder()
@@ -57,13 +60,15 @@ class Sight:
             found["embeddings"] = self._seen[0, "embeddings"]
         if "transitions" in needs:
             found["transitions"] = tuple(self._transitions)
+        found = {name: v.to(self._text.device) if isinstance(v, Tensor) else v for name, v in found.items()}
         finite.check((v for v in found.values() if isinstance(v, Tensor)), f"The cut '{cut}'", self._model)
         return found
 
     def entered(self, hidden: Tensor) -> None:
         """Note what enters the first layer, (1, n, D) for the whole prompt, where a rule asked for it."""
         if any("embeddings" in needs for needs in self._asked.values()):
-            self._seen[0, "embeddings"] = (hidden[0, self._visual].float(), hidden[0, self._text].float())
+            states = hidden[0].to(self._text.device).float()
+            self._seen[0, "embeddings"] = (states[self._visual], states[self._text])
 
     def _source_of(self, cut: Cut, cuts: Sequence[Cut]) -> int:
         """The last layer with attention before a cut, none of whose tokens have left since."""
@@ -86,9 +91,9 @@ class Sight:
         return note
 
     def _rows(self, needs: frozenset[str], kind: str, layer: Any, hidden: Tensor, rotation: Any) -> dict[str, Tensor]:
-        places, found = self._present(), {}
+        places, found = self._present().to(hidden.device), {}
         window = layer.self_attn.sliding_window if getattr(layer.self_attn, "is_sliding", False) else None
-        text = torch.searchsorted(places, self._text)
+        text = torch.searchsorted(places, self._text.to(hidden.device))
         for name, rows in ((f"{kind}last_attention", text[-1:]), (f"{kind}text_attention", text)):
             if name in needs:
                 values = attention_rows(layer.self_attn, hidden, rotation, rows, places, window)
@@ -115,7 +120,7 @@ class Sight:
                 ratio = change.norm(dim=-1) / x.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
                 noted.append((ratio, torch.cosine_similarity(change, x, dim=-1)))
                 if which == 1:
-                    pairs = [torch.stack(pair) for pair in zip(*noted, strict=True)]
+                    pairs = [torch.stack(pair).to(self._text.device) for pair in zip(*noted, strict=True)]
                     self._transitions.append(Transition(i, self._present(), *pairs))
                     noted.clear()
 
