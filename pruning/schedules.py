@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pruning.budget import keep_count
 
+QUARTERS = ((1, 0.5), (2, 0.25), (3, 0.125))  # PyramidDrop's cuts, in quarters of the depth, with λ = 0.5
 STEPS = 60  # halvings of an interval: to the last bit of a double
 
 
@@ -52,6 +53,11 @@ def fitted(
     below, above = counts(low), counts(high)
     gaps = [abs(equivalent(afters, tried, n, layers) - retention) for tried in (below, above)]
     return tuple(below if gaps[0] <= gaps[1] else above)
+
+
+def pyramid(afters: Sequence[int], n: int, layers: int, retention: float) -> tuple[int, ...]:
+    """Counts N·λ, N·λ², … for the λ that comes to `retention`."""
+    return fitted(lambda x: [x ** (s + 1) for s in range(len(afters))], afters, n, layers, retention)
 
 
 def scaled(published: Sequence[float], afters: Sequence[int], n: int, layers: int, retention: float) -> tuple[int, ...]:

@@ -119,6 +119,14 @@ def test_a_schedule_comes_to_the_retention_asked_for(name: str, layers: int, n: 
     assert plan_of(method, n, layers, 1.0) == Plan()
 
 
+@pytest.mark.parametrize("name", ["random_inner", "uniform_inner"])
+def test_controls_cut_where_the_methods_do(name: str) -> None:
+    for cuts, other in (("one", "fastv"), ("quarters", "pyramiddrop")):
+        for layers, retention in ((2, 0.7), (4, 0.6), (4, 0.3), (28, 0.3), (28, None)):
+            control = make_staged(name, cuts=cuts)
+            assert control.schedule(N, layers, retention) == make_staged(other).schedule(N, layers, retention)
+
+
 def test_a_retention_out_of_reach_names_the_range() -> None:
     with pytest.raises(
         ValueError,

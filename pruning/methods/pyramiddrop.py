@@ -7,10 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pruning.schedules import at_depth, fitted
+from pruning.schedules import QUARTERS, at_depth, pyramid
 from pruning.staged import Seen, StagedScore, register_staged
-
-STAGES = ((1, 0.5), (2, 0.25), (3, 0.125))  # quarters of the depth
 
 
 @register_staged
@@ -43,8 +41,8 @@ class PyramidDrop(StagedScore):
         return rows.mean(0)[seen.visual]
 
     def shape(self, layers: int) -> tuple[tuple[int, float], ...]:
-        return at_depth(STAGES, 4, layers)
+        return at_depth(QUARTERS, 4, layers)
 
     def counts(self, n: int, layers: int, retention: float) -> tuple[int, ...]:
         afters = [after for after, _ in self.shape(layers)]
-        return fitted(lambda x: [x ** (s + 1) for s in range(len(afters))], afters, n, layers, retention)
+        return pyramid(afters, n, layers, retention)
