@@ -23,7 +23,7 @@ from pruning.schedules import equivalent
 from pruning.staged import StagedMethod, alive_of, make_staged
 from pruning.tokens import Selection, VisualTokens
 
-BEFORE = "pre"
+BEFORE, EVICT = "pre", "evict"
 FORM = "a plan looks like 'pre:idpruner:0.4,3:fastv:0.5': WHERE:METHOD:HOW_MANY, in order, separated by commas"
 
 
@@ -71,12 +71,15 @@ class Plan:
     """Cuts between layers, in order, and what enters the language model.
 
     entry: the method that chooses it. entering: its choice, once made (`on`), or any other selection; None = all.
+    evict_early: once the prompt has gone through, the early layers forget what has left later too. That frees memory
+    and changes the answer: new tokens no longer see in early layers what late layers dropped.
     Raises ValueError for cuts out of order, or counts that grow.
     """
 
     cuts: tuple[Cut, ...] = ()
     entry: Entry | None = None
     entering: Selection | None = None
+    evict_early: bool = False
 
     def __post_init__(self) -> None:
         for one, other in pairwise(self.cuts):
@@ -91,7 +94,7 @@ class Plan:
                 raise ValueError(f"'{below}' keeps more tokens than '{above}' leaves: counts can only fall")
 
     def __str__(self) -> str:
-        return ",".join(map(str, [self.entry, *self.cuts] if self.entry else self.cuts))
+        return ",".join([*([str(self.entry)] if self.entry else []), *map(str, self.cuts), *[EVICT] * self.evict_early])
 
     @property
     def names(self) -> list[str]:
@@ -127,6 +130,11 @@ class Plan:
         counts = self.counts(n, layers)
         return alive_of([(cut.after, count) for cut, count in zip(self.cuts, counts, strict=True)], n, layers)
 
+    def held(self, n: int, layers: int) -> tuple[int, ...]:
+        """(L,) visual tokens whose keys and values each layer keeps once the prompt has gone through."""
+        alive = self.alive(n, layers)
+        return (alive[-1],) * layers if self.evict_early else alive
+
     def equivalent(self, n: int, layers: int, of: int | None = None) -> float:
         """Mean over the layers of the share of `of` tokens (None: of n) that is alive, n of them entering."""
         counts = self.counts(n, layers)
@@ -143,14 +151,16 @@ def parse_plan(
     one_shot: Callable[[str], Method] = make,
     staged: Callable[[str], StagedMethod] = make_staged,
 ) -> Plan:
-    """A plan from text. Raises ValueError that names the part, the rule and what to write instead.
+    """A plan from text, `evict` as its last part for `evict_early`. Raises ValueError that names the part and the rule.
 
     one_shot, staged: what makes a method of a name.
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"the plan {text!r} says nothing: {FORM}")
     entry, cuts = None, list[Cut]()
-    for number, part in enumerate(text.split(",")):
+    parts = text.split(",")
+    evict = parts[-1].strip() == EVICT and len(parts) > 1
+    for number, part in enumerate(parts[:-1] if evict else parts):
         where, *rest = (piece.strip() for piece in part.split(":"))
         if len(rest) != 2:
             raise ValueError(f"{part.strip()!r} is no part of a plan: {FORM}")
@@ -165,7 +175,7 @@ def parse_plan(
             raise ValueError(
                 f"{where!r} in {part.strip()!r} is no place: write '{BEFORE}' or the number of layers before the cut"
             )
-    return Plan(tuple(cuts), entry)
+    return Plan(tuple(cuts), entry, evict_early=evict)
 
 
 def check_keep(keep: object, where: str) -> None:

@@ -130,10 +130,11 @@ def stays(places: Tensor | None, n: int, total: int, kept: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def staged(vlm: VLM, given: Mapping[str, Any], lives: Tensor, answer: Sequence[int]) -> Tensor:
+def staged(vlm: VLM, given: Mapping[str, Any], lives: Tensor, answer: Sequence[int], evicted: bool = False) -> Tensor:
     """`cache_free` where image row r (R,) is seen by the first lives[r] layers alone, and by none of the others.
 
-    Nothing leaves: whoever is gone is masked, layer by layer, in a loop by hand over the layers.
+    Nothing leaves: whoever is gone is masked, layer by layer, in a loop by hand over the layers. evicted: new tokens
+    see in every layer what the last one sees.
     """
     ids, at = given["input_ids"][0], positions(vlm, given)
     library_rows, levels = image_rows(vlm, given)
@@ -151,6 +152,8 @@ def staged(vlm: VLM, given: Mapping[str, Any], lives: Tensor, answer: Sequence[i
         for depth, layer in enumerate(language.layers):
             kind = kinds[depth] if kinds else ""
             seen = (sees[kind] if kinds else sees).masked_fill(until <= depth, -torch.inf)
+            if evicted:
+                seen[..., len(ids) :, until < len(language.layers)] = -torch.inf
             hidden = layer(hidden, attention_mask=seen, position_embeddings=turns[kind])
             if depth < len(levels):
                 hidden[0, visual] += levels[depth]

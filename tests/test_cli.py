@@ -114,6 +114,9 @@ def test_a_plan_is_answered_and_drawn(run, picture: str, tmp_path: Path) -> None
     text = result["full"]["prefill_tokens"] - 24
     held = result["full"]["kv_cache_bytes"] / (2 * (24 + text))  # a token's in one layer
     assert result["pruned"]["kv_cache_bytes"] == held * (12 + 3 + 2 * text)
+    evicting = json.loads(run("answer", picture, QUESTION, "--plan", f"{plan},evict", "--json")[1])
+    assert evicting["pruned"]["alive"] == [12, 3]
+    assert evicting["pruned"]["kv_cache_bytes"] == held * 2 * (3 + text)
 
 
 def test_scenes_ask_methods_inside_the_language_model_too(run) -> None:

@@ -23,6 +23,17 @@ def test_a_plan_reads_as_it_is_written() -> None:
     assert parse_plan("1:fastv:1.0").counts(9, 4) == (9,)
 
 
+def test_early_layers_that_forget_are_part_of_the_plan() -> None:
+    plan = parse_plan("1:fastv:0.5,2:fastv:0.5,evict")
+    assert plan.evict_early
+    assert str(plan) == "1:fastv:0.5,2:fastv:0.5,evict"
+    assert plan.alive(40, 4) == (40, 20, 10, 10)
+    assert plan.held(40, 4) == (10,) * 4
+    assert parse_plan("1:fastv:0.5").held(40, 4) == (40, 20, 20, 20)
+    with pytest.raises(ValueError, match="'evict' is no part of a plan"):
+        parse_plan("evict,1:fastv:0.5")
+
+
 def test_an_entry_is_made_on_the_tokens() -> None:
     tokens = samples.sample(40)
     plan = parse_plan("pre:feature_norm:0.4,1:fastv:0.5")

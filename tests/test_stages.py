@@ -45,12 +45,14 @@ def everywhere(vlm: VLM, rule: str, keep: float, first: int = 1, **knobs: object
     return Plan(tuple(Cut(i, make_staged(rule, **knobs), keep) for i in range(first, depth(vlm))))
 
 
-def by_hand(vlm: VLM, images, encoded: Encoded, lives: torch.Tensor, answer, question=QUESTION, history=()):
+def by_hand(
+    vlm: VLM, images, encoded: Encoded, lives: torch.Tensor, answer, question=QUESTION, history=(), evicted=False
+):
     given = library.inputs(vlm, images, question, history)
     total = int((given["input_ids"] == vlm.config.image_token_id).sum())
     rows = torch.full((total,), depth(vlm))  # what is no token stays in every layer
     rows[torch.arange(encoded.tokens.n) if encoded.places is None else encoded.places] = lives
-    return library.staged(vlm, given, rows, answer)
+    return library.staged(vlm, given, rows, answer, evicted)
 
 
 def hooks(vlm: VLM) -> list[tuple[int, int]]:
@@ -132,6 +134,27 @@ def test_every_layer_holds_keys_of_what_it_processed(vlm: VLM, pictures) -> None
     vlm.answer(encoded, QUESTION, memory=plain, max_new_tokens=3)
     if vlm.config.model_type != "gemma3":  # whose windows are full either way
         assert memory.nbytes < plain.nbytes
+
+
+def test_early_layers_can_forget_what_late_ones_dropped(vlm: VLM, pictures) -> None:
+    images, memory = pictures(TWO), KVMemory()
+    encoded = vlm.encode(images)
+    plan = replace(everywhere(vlm, "pyramiddrop", 0.4), evict_early=True)
+    if vlm.config.model_type == "gemma3":
+        with pytest.raises(ModelError, match="leave out 'evict'"):
+            vlm.answer(encoded, QUESTION, plan)
+        return
+    answer = vlm.answer(encoded, QUESTION, plan, memory=memory, max_new_tokens=4)
+    expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids, evicted=True)
+    (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
+    torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
+    assert expected.argmax(-1).tolist() == list(answer.ids)
+    gone = encoded.tokens.n - answer.trace.alive[-1]
+    lengths = {layer.get_seq_length() for layer in memory.cache.layers}
+    assert lengths == {answer.prefill_tokens - gone + len(answer.ids) - 1}
+    (without,) = vlm.logprobs(encoded, QUESTION, answer.ids, [replace(plan, evict_early=False)])
+    torch.testing.assert_close(forced[0], without[0])  # the prompt itself has seen everything
+    assert float((forced - without).abs().max()) > 1e-4
 
 
 def test_a_second_turn_goes_on_with_what_stayed(vlm: VLM, pictures) -> None:
@@ -273,6 +296,14 @@ def test_layers_without_attention_let_tokens_leave_and_give_no_rows(tmp_path, pi
     assert vlm.answer(encoded, QUESTION, parse_plan("2:fastv:0.5"), max_new_tokens=2).trace.alive[2] < encoded.tokens.n
     with pytest.raises(ModelError, match="layer 1 of this model does not have"):
         vlm.answer(encoded, QUESTION, parse_plan("1:fastv:0.5"), max_new_tokens=2)
+
+
+def test_windows_that_a_kernel_counts_itself_are_refused(tiny, pictures, monkeypatch) -> None:
+    vlm = tiny("gemma3")
+    encoded = vlm.encode(pictures(ONE))
+    monkeypatch.setattr(vlm.config, "_attn_implementation_internal", "flash_attention_2")
+    with pytest.raises(ModelError, match="the kernel flash_attention_2 counts this model's windows"):
+        vlm.generate(encoded, QUESTION, parse_plan("1:fastv:0.5"))
 
 
 def test_families_whose_layers_share_are_refused(tiny_vlm: VLM, pictures, monkeypatch) -> None:

@@ -166,7 +166,9 @@ def _report(vlm: VLM, encoded: Encoded, question: str, kept: Kept, given: Answer
     """
     entered = len(kept_indices(kept, encoded.tokens.n))
     alive = given.trace.alive if given.trace else (entered,) * vlm.layers
-    processed = [given.prefill_tokens - entered + count for count in alive]
+    text = given.prefill_tokens - entered
+    processed = [text + count for count in alive]
+    held = [text + count for count in (kept.held(entered, vlm.layers) if isinstance(kept, Plan) else alive)]
     times = [vlm.answer(encoded, question, kept, max_new_tokens=1).ttft_s for _ in range(TIMINGS)]
     return {
         "text": given.text,
@@ -177,5 +179,5 @@ def _report(vlm: VLM, encoded: Encoded, question: str, kept: Kept, given: Answer
         "prefill_tokens": given.prefill_tokens,
         "alive": list(alive),
         "prefill_flops": prefill_flops(vlm.config, processed),
-        "kv_cache_bytes": kv_cache_bytes(vlm.config, processed, vlm.dtype),
+        "kv_cache_bytes": kv_cache_bytes(vlm.config, held, vlm.dtype),
     }

@@ -309,7 +309,7 @@ class VLM:
         return Stages(self.model, kept, prompt, indices, encoded.tokens.n, self.config.image_token_id, levels)
 
     def _visual(self, rows: Rows, memory: KVMemory | None = None, kept: Kept = None) -> Visual:
-        cuts = kept.cuts if isinstance(kept, Plan) else ()
+        cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()
         mark = 0 if memory is None else hash((rows.features.numpy().tobytes(), cuts))
         output = self.family.encoder_output(rows)
         return Visual(output, mark, self.config.image_token_id, self.family.marks_images)

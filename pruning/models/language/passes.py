@@ -56,6 +56,8 @@ class First:
             self._hold(i)
             if i >= self.stages.levels:
                 self.carried = self.rows
+            if i == self.stages.depth - 1 and self.stages.evict_early:
+                self._evict(named.get("cache", named.get("past_key_values")))
             named = _shortened(named, self.rows)
             return ((hidden, *args[1:]), named) if args else ((), {**named, "hidden_states": hidden})
 
@@ -79,6 +81,15 @@ class First:
         missing[self.rows] = False
         assert len(self.stages.gone) == i, "a layer ran twice"
         self.stages.gone.append(missing.nonzero()[:, 0])
+
+    def _evict(self, cache: Any) -> None:
+        """Before the last layer: those below it, which are done, keep what it will hold, and no more."""
+        every = torch.arange(self.stages.prompt.n, device=self.rows.device)
+        for layer, gone in zip(cache.layers, self.stages.gone[:-1], strict=False):
+            held = every[~torch.isin(every, gone)]
+            at = torch.searchsorted(held, self.rows).to(layer.keys.device)
+            layer.keys, layer.values = layer.keys.index_select(-2, at), layer.values.index_select(-2, at)
+        self.stages.gone = [self.stages.gone[-1]] * self.stages.depth
 
     def _cut(self, cut: Cut, hidden: Tensor, named: dict[str, Any]) -> Tensor:
         """Let the rule choose; returns the states of what stays, (1, R, D)."""

@@ -54,12 +54,13 @@ class Stages:
         self.layers = list(model.get_decoder().layers)
         self.counts = {c.after: k for c, k in zip(plan.cuts, plan.counts(len(tokens), self.depth), strict=True)}
         self.cuts = {cut.after: cut for cut in plan.cuts}
+        self.evict_early = plan.evict_early
         after = torch.arange(prompt.n) > int(prompt.visual.max())
         self.text = (after & (prompt.input_ids[0] != placeholder)).nonzero()[:, 0]
         self.order: list[tuple[int, Tensor]] = []  # of every cut: its layers, the original tokens that stayed
         self.scores: list[tuple[int, Tensor]] = []
         self.gone: list[Tensor] = []  # of every layer: places in the prompt that it does not hold
-        check_layers(model, self.layers)
+        check_layers(model, self.layers, plan.evict_early)
 
     @property
     def depth(self) -> int:
@@ -96,13 +97,18 @@ class Stages:
                 handle.remove()
 
 
-def check_layers(model: Any, layers: list[Any]) -> None:
-    """Raise ModelError where tokens cannot leave between the layers of a family."""
+def check_layers(model: Any, layers: list[Any], evict_early: bool = False) -> None:
+    """Raise ModelError where tokens cannot leave between the layers of a family, or leave early layers afterwards."""
     text = model.config.get_text_config()
     shared = getattr(text, "num_kv_shared_layers", 0) or getattr(text, "hidden_size_per_layer_input", 0)
     if shared or any(hasattr(layer, "cross_attn") for layer in layers):
         raise unsupported_stages(model.config.model_type)
     windows = any(getattr(getattr(layer, "self_attn", None), "is_sliding", False) for layer in layers)
+    if evict_early and (windows or not all(hasattr(layer, "self_attn") for layer in layers)):
+        raise ModelError(
+            f"models of type {model.config.model_type} have layers that keep a window or a state, from which tokens "
+            "cannot be taken afterwards: leave out 'evict'"
+        )
     kernel = model.config._attn_implementation or ""
     if windows and kernel not in ("sdpa", "eager"):
         raise ModelError(
