@@ -7,10 +7,10 @@ A method is a frozen dataclass whose fields are its knobs (see params.py). To ad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import ClassVar, Literal, TypeVar, final
+from typing import Any, ClassVar, Literal, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -95,15 +95,18 @@ class ScoreMethod(Method):
         """(N,) float32, higher = kept first."""
 
 
-class Registry(MutableMapping[str, type[Method]]):
+R = TypeVar("R")
+
+
+class Registry(MutableMapping[str, type[R]]):
     """Name -> class. The files of `pruning/methods` are imported when it is first read, and not with this module: some
     of them need what may just be importing it.
     """
 
     def __init__(self) -> None:
-        self._registered: dict[str, type[Method]] = {}
+        self._registered: dict[str, type[R]] = {}
 
-    def __getitem__(self, name: str) -> type[Method]:
+    def __getitem__(self, name: str) -> type[R]:
         return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -112,19 +115,20 @@ class Registry(MutableMapping[str, type[Method]]):
     def __len__(self) -> int:
         return len(self._all())
 
-    def __setitem__(self, name: str, method: type[Method]) -> None:
+    def __setitem__(self, name: str, method: type[R]) -> None:
         self._registered[name] = method
 
     def __delitem__(self, name: str) -> None:
         del self._registered[name]
 
-    def _all(self) -> dict[str, type[Method]]:
+    def _all(self) -> dict[str, type[R]]:
         import_module("pruning.methods")
         return self._registered
 
 
-METHODS = Registry()
+METHODS: Registry[Method] = Registry()
 M = TypeVar("M", bound=type[Method])
+C = TypeVar("C", bound=type)
 
 
 def register(cls: M) -> M:
@@ -132,13 +136,19 @@ def register(cls: M) -> M:
 
     Raises TypeError when it is no dataclass, lacks a title, has a field that is no knob, or its name is taken.
     """
+    return enter(cls, METHODS)
+
+
+def enter(cls: C, registry: MutableMapping[str, Any]) -> C:
+    """`register`, into any registry."""
     # Looked up on the class itself: a subclass that forgot @dataclass would pass for one by inheritance.
-    if "__dataclass_params__" not in vars(cls) or not getattr(cls, "name", "") or not getattr(cls, "title", ""):
+    name = getattr(cls, "name", "")
+    if "__dataclass_params__" not in vars(cls) or not name or not getattr(cls, "title", ""):
         raise TypeError(f"{cls.__name__} must be a frozen dataclass with `name` and `title`")
-    if cls.name in METHODS:
-        raise TypeError(f"{cls.__name__}: the name {cls.name!r} is taken by {METHODS[cls.name].__name__}")
+    if name in registry:
+        raise TypeError(f"{cls.__name__}: the name {name!r} is taken by {registry[name].__name__}")
     params(cls)
-    METHODS[cls.name] = cls
+    registry[name] = cls
     return cls
 
 
@@ -152,10 +162,17 @@ def make(name: str, **knobs: object) -> Method:
         ...
     ValueError: mmr_lambda = 7 is not allowed: it must be a number from 0 to 1 (default 0.5)
     """
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; known methods: {', '.join(sorted(METHODS))}")
-    known = [param.name for param in params(METHODS[name])]
+    return build(METHODS, "method", name, knobs)
+
+
+def build(registry: Mapping[str, type[R]], what: str, name: str, knobs: Mapping[str, object]) -> R:
+    """`make`, from any registry; what: the word for one of its entries."""
+    if name not in registry:
+        raise ValueError(f"unknown {what} {name!r}; known {what}s: {', '.join(sorted(registry))}")
+    cls: type = registry[name]
+    known = [param.name for param in params(cls)]
     unknown = sorted(set(knobs) - set(known))
     if unknown:
         raise ValueError(f"{name} has no knob {', '.join(map(repr, unknown))}; its knobs: {', '.join(known) or 'none'}")
-    return METHODS[name](**knobs)
+    made: R = cls(**knobs)
+    return made

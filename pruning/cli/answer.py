@@ -1,11 +1,13 @@
 """`answer`: one picture and question with all tokens and with the kept ones, and what that saves."""
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from PIL.Image import Image
 
 from pruning.allocation import select_within
@@ -13,16 +15,20 @@ from pruning.budget import check_retention
 from pruning.cli.files import write_picture
 from pruning.drawing import overlays as draw
 from pruning.evaluation import metrics
-from pruning.evaluation.answered import Answered, Piece, side, speedup, used
-from pruning.evaluation.timing import MOST, first_token_seconds, selection_seconds
+from pruning.evaluation.answered import Answered, Piece, Side, side, speedup, used
+from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.timing import MOST, SELECTIONS, first_token_seconds, selection_seconds, several
 from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import heat_scores
 from pruning.method import Method
-from pruning.models import VLM, Encoded
+from pruning.models import VLM, Answer, Encoded, Kept
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.models.language.prompting import checked_question
+from pruning.models.values import kept_indices
+from pruning.plan import Plan, plan_of
+from pruning.staged import StagedMethod
 from pruning.tokens import Selection, VisualTokens
 
 
@@ -30,7 +36,7 @@ def answer(
     vlm: VLM,
     source: str,
     question: str,
-    method: Method,
+    method: Method | StagedMethod | Plan,
     retention: float,
     *,
     per: Scope = "sample",
@@ -42,16 +48,22 @@ def answer(
 
     per: what a budget is for. Returns the values of an `Answered` by name, and beside them what only this command
     tells: per, indices (K,) ascending, notes on the image, the overlay's path; of each answer whether it `finished`,
-    total_s and ttft_spread_s, in seconds.
+    total_s and ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer. retention: for a staged
+    method the mean over the layers; a plan has its own, and neither method nor knobs. `budget` and `indices` are what
+    the last layer sees.
     """
     check_retention(retention)
+    if per != "sample" and not isinstance(method, Method):
+        raise ValueError(f"per {per!r} is for methods before the language model: inside it, name 'sample'")
     image = open_image(source)
     vlm.warmup()
-    encoded = vlm.encode([image], method.needs - {"question"})
-    tokens = vlm.tokens(encoded, question, method.needs)
-    selection = select_within(method, tokens, retention, per)
-    both = (None, selection)
-    answers = [vlm.answer(encoded, question, kept, max_new_tokens=max_new_tokens) for kept in both]
+    needs = _needs(method)
+    encoded = vlm.encode([image], needs - {"question"})
+    tokens = vlm.tokens(encoded, question, needs)
+    kept = _choose(vlm, method, tokens, retention, per)
+    both: tuple[Kept, Kept] = (None, kept)
+    answers = [vlm.answer(encoded, question, each, max_new_tokens=max_new_tokens) for each in both]
+    selection = kept if isinstance(kept, Selection) else _last(answers[1], tokens.n)
     told, close, pieces = verdict(*answers), None, []
     if told.comparable:
         logp, pruned_logp = vlm.logprobs(encoded, question, answers[0].ids, both)
@@ -59,13 +71,16 @@ def answer(
         sure = metrics.token_probabilities(logp, answers[0].ids).tolist()
         lost = metrics.token_losses(logp, pruned_logp, answers[0].ids).tolist()
         pieces = list(map(Piece, vlm.pieces(answers[0].ids), sure, lost))
-    times = [first_token_seconds(vlm, encoded, question, kept) for kept in both]
+    times = [first_token_seconds(vlm, encoded, question, each) for each in both]
+    alive = [_alive(vlm, encoded, each, given) for each, given in zip(both, answers, strict=True)]
     full, pruned = (side(vlm, given, median(runs)) for given, runs in zip(answers, times, strict=True))
-    select_s = selection_seconds(method, tokens, retention, per)
+    if isinstance(kept, Plan):
+        pruned = _staged(vlm, kept, encoded, answers[1], pruned, alive[1])
+    select_s = _select_seconds(vlm, method, tokens, retention, per)
     if overlay is not None:
         write_picture(overlay, _overlay(vlm, image, question, encoded, tokens, selection, style))
     result = Answered(
-        **used(known_name(checked(vlm.model_id)), method, retention, tokens.n, selection.k),
+        **_used(vlm, method, retention, tokens.n, selection.k),
         question=checked_question(question),
         full=full,
         kept=pruned,
@@ -78,10 +93,12 @@ def answer(
         speedup=speedup(full, pruned, select_s),
     )
     values = asdict(result)
-    for name, given, runs in zip(("full", "kept"), answers, times, strict=True):
+    for name, given, runs, each in zip(("full", "kept"), answers, times, alive, strict=True):
         spread = max(runs) - min(runs)
-        values[name] |= {"finished": given.finished, "total_s": given.total_s, "ttft_spread_s": spread}
+        values[name] |= {"finished": given.finished, "total_s": given.total_s, "ttft_spread_s": spread, "alive": each}
     return values | {
+        "plan": str(method if isinstance(method, Plan) else kept) if answers[1].trace else None,
+        "equivalent_retention": sum(alive[1]) / sum(alive[0]),
         "per": per,
         "indices": selection.indices.tolist(),
         "notes": list(image.info["notes"]),
@@ -96,6 +113,11 @@ def text(result: dict[str, Any]) -> str:
         f"all {result['n']} tokens:  {_words(full['text'])}",
         f"{result['budget']} tokens kept: {_words(kept['text'])}",
     ]
+    if result["plan"]:
+        lines.append(
+            f"plan {result['plan']}: alive in each layer {' '.join(map(str, kept['alive']))}, "
+            f"{result['equivalent_retention']:.1%} in the mean"
+        )
     if result["fidelity"] is not None:
         lines.append(f"agreement: {'yes' if result['agree'] else 'no'}, fidelity {result['fidelity']:.3f}")
     if why := Verdict(result["verdict"]).why:
@@ -111,6 +133,72 @@ def text(result: dict[str, Any]) -> str:
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
     return "\n".join(lines)
+
+
+def _needs(method: Method | StagedMethod | Plan) -> frozenset[str]:
+    """Signals of the tower and the question; what a rule between layers needs is captured there."""
+    if isinstance(method, Plan):
+        return method.entry.method.needs if method.entry else frozenset()
+    return method.needs if isinstance(method, Method) else frozenset()
+
+
+def _choose(
+    vlm: VLM, method: Method | StagedMethod | Plan, tokens: VisualTokens, retention: float, per: Scope
+) -> Selection | Plan:
+    """What is kept: a selection, or a plan whose entry has been made."""
+    if isinstance(method, Method):
+        return select_within(method, tokens, retention, per)
+    plan = method if isinstance(method, Plan) else plan_of(method, tokens.n, vlm.layers, retention)
+    return plan.on(tokens)
+
+
+def _last(given: Answer, n: int) -> Selection:
+    """What the last layer saw."""
+    if given.trace is None:
+        return Selection(torch.arange(n), n)
+    return Selection((given.trace.lives == len(given.trace.alive)).nonzero()[:, 0], n)
+
+
+def _alive(vlm: VLM, encoded: Encoded, kept: Kept, given: Answer) -> list[int]:
+    """Visual tokens that each layer processes."""
+    entered = len(kept_indices(kept, encoded.tokens.n))
+    return list(given.trace.alive if given.trace else (entered,) * vlm.layers)
+
+
+def _staged(vlm: VLM, plan: Plan, encoded: Encoded, given: Answer, pruned: Side, alive: list[int]) -> Side:
+    """The answer's costs from what each layer processes and holds."""
+    entered = len(kept_indices(plan, encoded.tokens.n))
+    text = given.prefill_tokens - entered
+    held = [text + count for count in plan.held(entered, vlm.layers)]
+    flops = prefill_flops(vlm.config, [text + count for count in alive])
+    return replace(pruned, flops=flops, kv_bytes=kv_cache_bytes(vlm.config, held, vlm.dtype))
+
+
+def _used(vlm: VLM, method: Method | StagedMethod | Plan, retention: float, n: int, budget: int) -> dict[str, Any]:
+    name = known_name(checked(vlm.model_id))
+    if isinstance(method, Method):
+        return used(name, method, retention, n, budget)
+    staged = isinstance(method, StagedMethod)
+    return {
+        "model": name, "method": method.name if staged else None, "knobs": asdict(method) if staged else None,
+        "mmr_lambda": None, "retention": retention if staged else None, "n": n, "budget": budget,
+    }  # fmt: skip
+
+
+def _select_seconds(
+    vlm: VLM, method: Method | StagedMethod | Plan, tokens: VisualTokens, retention: float, per: Scope
+) -> float:
+    """Before the language model, from scratch; what is chosen between its layers is in the time to the first token."""
+    if isinstance(method, Method):
+        return selection_seconds(method, tokens, retention, per)
+
+    def once() -> float:
+        fresh = replace(tokens)  # a copy without the computed similarity
+        start = time.perf_counter()
+        _choose(vlm, method, fresh, retention, per)
+        return time.perf_counter() - start
+
+    return median(several(once, SELECTIONS))
 
 
 def _words(said: str) -> str:

@@ -1,8 +1,9 @@
 """The command line's options. Those of the methods come from the registry."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pruning.assets import version
@@ -15,7 +16,9 @@ from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.params import Param, params
 from pruning.scenes.worlds import SCENES, WORLDS
+from pruning.staged import STAGED
 
+STAGING = ("answer", "scenes")  # commands that take staged methods
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 
 
@@ -32,12 +35,19 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(kinds, "answer", "IMAGE QUESTION",
                    "answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
     _add_image(one)
-    one.add_argument("--method", default="idpruner", choices=sorted(METHODS), metavar="METHOD",
-                     help="one of those below, default: %(default)s")  # fmt: skip
-    one.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *STAGED]), metavar="METHOD",
+                      help="one of those below, default: %(default)s")  # fmt: skip
+    what.add_argument("--plan", metavar="PLAN",
+                      help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
+                      "language model, FastV's rule half of these after three layers; a whole number: "
+                      "so many tokens")  # fmt: skip
+    one.add_argument("--retention", type=float, default=0.25,
+                     help="share of tokens kept; inside the language model, the mean over its layers; "
+                     "default: %(default)s")  # fmt: skip
     _add_per(one)
     _add_weights(one)
-    _add_knobs(one)
+    _add_knobs(one, STAGED)
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
     one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
     one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
@@ -55,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(bench)
     bench.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
                        help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
-    _add_methods(bench, CURVES)
+    _add_methods(bench, CURVES, STAGED)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
     bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
@@ -88,7 +98,9 @@ def _command(kinds: Any, name: str, given: str, about: str) -> argparse.Argument
         description=f"{about[0].upper()}{about[1:]}.",
         formatter_class=MethodsLast,
     )
-    parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed()}"
+    parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed(METHODS)}"
+    if name in STAGING:
+        parser.epilog += f"\n\nmethods inside the language model\n\n{knobs.listed(STAGED)}"
     parser.add_argument("-h", "--help", action=knobs.MethodHelp)
     return parser
 
@@ -129,12 +141,14 @@ def _add_per(parser: argparse.ArgumentParser) -> None:
                         "of models that cut images up; default: %(default)s")  # fmt: skip
 
 
-def _add_methods(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
-    names = [*sorted(METHODS), "all"]
+def _add_methods(
+    parser: argparse.ArgumentParser, default: Sequence[str], staged: Mapping[str, type] = MappingProxyType({})
+) -> None:
+    names = [*sorted([*METHODS, *staged]), "all"]
     about = f"all, or some of those below; default: {' '.join(default)}"
     parser.add_argument("--methods", nargs="+", default=list(default), metavar="METHOD", choices=names, help=about)
     _add_weights(parser)
-    _add_knobs(parser)
+    _add_knobs(parser, staged)
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -143,13 +157,15 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--diversity-weight", type=float, metavar="W")
 
 
-def _add_knobs(parser: argparse.ArgumentParser) -> None:
+def _add_knobs(parser: argparse.ArgumentParser, staged: Mapping[str, type] = MappingProxyType({})) -> None:
     """One option per knob name of any method; a choice allows what any method with this knob allows.
+
+    staged: methods beside those of the registry.
 
     `--help` tells of them by method (`commands.knobs`).
     """
     uses: dict[str, list[Param]] = {}
-    for method in METHODS.values():
+    for method in (*METHODS.values(), *staged.values()):
         for param in params(method):
             uses.setdefault(param.name, []).append(param)
     for same in uses.values():

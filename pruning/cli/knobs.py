@@ -6,11 +6,12 @@ not see what belongs to the method at hand.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pruning.method import METHODS, Method
 from pruning.params import Param, params
+from pruning.staged import STAGED, StagedMethod
 
 EVERY = "all"
 
@@ -25,12 +26,12 @@ class MethodHelp(argparse.Action):
             default=argparse.SUPPRESS,
             nargs="*",
             metavar="METHOD",
-            choices=[*sorted(METHODS), EVERY],
+            choices=[*sorted(METHODS), *sorted(STAGED), EVERY],
             help=f"show this, or the knobs of the methods that are named ({EVERY}: of every one), and exit",
         )
 
     def __call__(self, parser: argparse.ArgumentParser, _namespace: object, names: Any, _option: object = None) -> None:
-        wanted = sorted(METHODS) if EVERY in names else names
+        wanted = [*sorted(METHODS), *sorted(STAGED)] if EVERY in names else names
         sys.stdout.write(explained(wanted) if wanted else parser.format_help())
         parser.exit()
 
@@ -40,21 +41,21 @@ def option(param: Param) -> str:
     return f"--{param.name.replace('_', '-')}"
 
 
-def listed() -> str:
-    """A line for each method: its name, title and knobs."""
+def listed(methods: Mapping[str, type[Method] | type[StagedMethod]]) -> str:
+    """A line for each of a registry's methods: its name, title and knobs."""
     width = max(map(len, METHODS))
     return "\n".join(
         f"  {name:{width}}  {method.title}{''.join(f' {option(param)}' for param in params(method))}"
-        for name, method in sorted(METHODS.items())
+        for name, method in sorted(methods.items())
     )
 
 
 def explained(names: Sequence[str]) -> str:
     """These methods, each once: what they are, and their knobs with range and default."""
-    return "\n".join(_section(METHODS[name]) for name in dict.fromkeys(names))
+    return "\n".join(_section(METHODS[name] if name in METHODS else STAGED[name]) for name in dict.fromkeys(names))
 
 
-def _section(method: type[Method]) -> str:
+def _section(method: type[Method] | type[StagedMethod]) -> str:
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
     about = f"{method.venue}, {method.paper}" if method.paper else "a baseline"
     without = "" if params(method) else ". It has no knobs."

@@ -22,8 +22,10 @@ from pruning.cli.sweep import sweep
 from pruning.importance import best_source
 from pruning.method import Method, make
 from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.plan import parse_plan
 from pruning.runnable import check_runs
 from pruning.scenes.worlds import WORLDS
+from pruning.staged import STAGED, StagedMethod, make_staged
 from pruning.weights import mmr_lambda
 
 LAMBDA = "mmr_lambda"
@@ -77,16 +79,20 @@ def _model(options: argparse.Namespace) -> VLM:
 def _answer(options: argparse.Namespace) -> None:
     check_path(options.overlay, *PICTURES)
     knobs = _knobs(options)
-    if options.mmr_lambda is None and LAMBDA in knobs and LAMBDA not in cli_methods.own(options.method, knobs):
-        _note(f"{options.method} has no λ: the two weights change nothing")
+    named = [options.method] if options.plan is None else parse_plan(options.plan).names
+    if options.mmr_lambda is None and LAMBDA in knobs and not any(LAMBDA in cli_methods.own(n, knobs) for n in named):
+        _note(f"{' and '.join(named)} has no λ: the two weights change nothing")
         del knobs[LAMBDA]
     vlm = _model(options)
-    check_runs(options.method, vlm.title, vlm.signals)
+    for name in named:
+        if name not in STAGED:
+            check_runs(name, vlm.title, vlm.signals)
+    plan = None if options.plan is None else cli_methods.build_plan(vlm, options.plan, knobs)
     result = answer(
         vlm,
         options.image,
         options.question,
-        cli_methods.build_method(vlm, options.method, knobs),
+        plan or cli_methods.build_any(vlm, options.method, knobs),
         options.retention,
         per=options.per,
         max_new_tokens=options.max_new_tokens,
@@ -123,13 +129,19 @@ def _sweep(options: argparse.Namespace) -> None:
 def _scenes(options: argparse.Namespace) -> None:
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
-    methods = _methods(options, vlm, knobs)
+    staged = [name for name in dict.fromkeys(options.methods) if name in STAGED]
+    options.methods = [name for name in options.methods if name not in STAGED]
+    methods: list[Method | StagedMethod] = [make_staged(name, **cli_methods.own(name, knobs)) for name in staged]
+    if options.methods:
+        methods = [*_methods(options, vlm, knobs), *methods]
     worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
     blocks = [
         scenes(vlm, world, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
         for world in worlds
     ]
-    rows = [row for block in blocks for row in block]
+    for note in dict.fromkeys(note for _, left_out in blocks for note in left_out):
+        _note(note)
+    rows = [row for block, _ in blocks for row in block]
     _rows(options, rows)
 
 

@@ -4,13 +4,17 @@ from collections.abc import Iterable, Sequence
 
 from pruning.method import METHODS, Method
 from pruning.params import Param, params
+from pruning.staged import STAGED, StagedMethod
 
 STAGES = {"pre_llm": "before the LLM", "in_llm": "inside the LLM"}
 NONE = "–"
+DEPTH = 32  # layers of the models that most schedules were published for
 
 
 def method_table() -> str:
-    """Two tables: what each method is and needs, then its knobs and what differs here from the paper."""
+    """Three tables: what each method is and needs, its knobs and what differs here from the paper; then the methods
+    inside the language model.
+    """
     methods = sorted((make_default() for make_default in METHODS.values()), key=lambda method: method.title.lower())
     facts = _table(
         (
@@ -35,15 +39,40 @@ def method_table() -> str:
             if params(type(method)) or method.adaptation
         ),
     )
-    return f"{facts}\n\n{details}"
+    inside = _table(
+        (
+            "inside the LLM",
+            "paper",
+            "cuts after layers: share that stays, as published (32 layers)",
+            "reads",
+            "knobs",
+            "adapted",
+        ),
+        (_inside(STAGED[name]()) for name in sorted(STAGED, key=lambda name: STAGED[name].title.lower())),
+    )
+    return f"{facts}\n\n{details}\n\n{inside}"
+
+
+def _inside(method: StagedMethod) -> tuple[str, ...]:
+    return (
+        f"**{method.title}** `{method.name}`",
+        _paper(method),
+        ", ".join(f"{after}: {share:.3g}" for after, share in method.shape(DEPTH)),
+        ", ".join(f"`{name}`" for name in sorted(method.needs)) or NONE,
+        "<br>".join(map(_knob, params(type(method)))) or NONE,
+        method.adaptation or NONE,
+    )
+
+
+def _paper(method: Method | StagedMethod) -> str:
+    return f"[{method.paper.rsplit('/', 1)[-1]}]({method.paper}), {method.venue}" if method.paper else "baseline"
 
 
 def _facts(method: Method) -> tuple[str, ...]:
-    paper = f"[{method.paper.rsplit('/', 1)[-1]}]({method.paper}), {method.venue}" if method.paper else "baseline"
     trained = "with another source" if hasattr(method, "importance") else "no"
     return (
         f"**{method.title}** `{method.name}`",
-        paper,
+        _paper(method),
         STAGES[method.stage],
         _needs(method) or NONE,
         "yes" if method.merges else NONE,

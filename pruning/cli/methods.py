@@ -6,7 +6,9 @@ from typing import Any
 from pruning.method import METHODS, Method
 from pruning.models import VLM
 from pruning.params import params
+from pruning.plan import Plan, parse_plan
 from pruning.runnable import method_for, why_not
+from pruning.staged import STAGED, StagedMethod, make_staged
 
 
 def build_method(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method:
@@ -15,6 +17,27 @@ def build_method(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method:
     Raises ValueError for an unknown method or knob, or a knob's own rule.
     """
     return method_for(vlm.signals, name, knobs)
+
+
+def build_any(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method | StagedMethod:
+    """A method of either registry by name. Raises ValueError as above."""
+    return make_staged(name, **knobs) if name in STAGED else build_method(vlm, name, knobs)
+
+
+def build_plan(vlm: VLM, text: str, knobs: Mapping[str, Any]) -> Plan:
+    """A plan from text, each of its methods with those of the knobs that it has.
+
+    Raises ValueError for a bad plan, a knob that none of its methods has, or a knob's own rule.
+    """
+    names = {piece.strip() for part in text.split(",") for piece in part.split(":")}
+    unknown = sorted(set(knobs).difference(*map(_declared, names)))
+    if unknown:
+        raise ValueError(f"no method of the plan '{text}' has a knob {', '.join(map(repr, unknown))}: leave it out")
+    return parse_plan(
+        text,
+        lambda name: build_method(vlm, name, own(name, knobs)),
+        lambda name: make_staged(name, **own(name, knobs)),
+    )
 
 
 def own(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,4 +66,5 @@ def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[li
 
 
 def _declared(name: str) -> set[str]:
-    return {param.name for param in params(METHODS[name])} if name in METHODS else set()
+    cls = METHODS.get(name) or STAGED.get(name)
+    return {param.name for param in params(cls)} if cls else set()

@@ -1,49 +1,62 @@
 """What a sequence costs the language model, counted from its shape. Measured times are the model adapter's business.
 
 Notation: n tokens, L layers, h hidden width, m MLP width, H query heads, G key-value heads of width d, V vocabulary.
-One multiply-add counts as 2 FLOPs. Norms, rotary positions, softmax and the vision tower are left out.
+One multiply-add counts as 2 FLOPs. Norms, rotary positions, softmax and the vision tower are left out, and so is what
+choosing costs. Where tokens leave between layers, n is one number for each layer.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 
-def prefill_flops(config: Any, n_tokens: int) -> int:
-    """FLOPs to prefill n tokens and to form the logits of the last one.
+def prefill_flops(config: Any, n_tokens: int | Sequence[int]) -> int:
+    """FLOPs to prefill n tokens and to form the logits of the last one; n: of every layer, or of each of the L.
 
-        L · [ 2·n·h·(2·H·d + 2·G·d)    projections q, o and k, v
-            + 2·n·(n + 1)·H·d          QKᵀ and the weighted sum of V, causal: n(n + 1)/2 pairs, 4·H·d each
-            + 6·n·h·m ]                gate, up and down
-        + 2·h·V                        vocabulary head, last token alone
+        sum over layers [ 2·n·h·(2·H·d + 2·G·d)    projections q, o and k, v
+            + 2·n·(n + 1)·H·d                      QKᵀ and the weighted sum of V, causal: n(n + 1)/2 pairs, 4·H·d each
+            + 6·n·h·m ]                            gate, up and down
+        + 2·h·V                                    vocabulary head, last token alone
 
     `config` is a Hugging Face configuration, multimodal or text-only, with a gated dense MLP.
 
     Raises:
-        ValueError: n_tokens below 1.
+        ValueError: a count below 1, or not one for each layer.
     """
-    text, heads, kv_heads, width = _attention_shape(config, n_tokens)
-    hidden = text.hidden_size
-    projections = 4 * n_tokens * hidden * (heads + kv_heads) * width
-    attention = 2 * n_tokens * (n_tokens + 1) * heads * width
-    mlp = 6 * n_tokens * hidden * text.intermediate_size
-    return int(text.num_hidden_layers * (projections + attention + mlp) + 2 * hidden * text.vocab_size)
+    text, heads, kv_heads, width = _attention_shape(config)
+    hidden, total = text.hidden_size, 2 * text.hidden_size * text.vocab_size
+    for n in _by_layer(text, n_tokens):
+        projections = 4 * n * hidden * (heads + kv_heads) * width
+        attention = 2 * n * (n + 1) * heads * width
+        mlp = 6 * n * hidden * text.intermediate_size
+        total += projections + attention + mlp
+    return int(total)
 
 
-def kv_cache_bytes(config: Any, n_tokens: int, dtype: torch.dtype) -> int:
-    """Bytes of keys and values of n tokens: 2 · L · G · d · n · bytes per element (grouped-query attention: G < H).
+def kv_cache_bytes(config: Any, n_tokens: int | Sequence[int], dtype: torch.dtype) -> int:
+    """Bytes of keys and values: sum over layers 2 · G · d · n · bytes per element (grouped-query attention: G < H).
 
     Raises:
-        ValueError: n_tokens below 1.
+        ValueError: a count below 1, or not one for each layer.
     """
-    text, _, kv_heads, width = _attention_shape(config, n_tokens)
-    return int(2 * text.num_hidden_layers * kv_heads * width * n_tokens * dtype.itemsize)
+    text, _, kv_heads, width = _attention_shape(config)
+    return int(2 * kv_heads * width * sum(_by_layer(text, n_tokens)) * dtype.itemsize)
 
 
-def _attention_shape(config: Any, n_tokens: int) -> tuple[Any, int, int, int]:
+def _by_layer(text: Any, n_tokens: int | Sequence[int]) -> Sequence[int]:
+    """(L,) tokens of each layer."""
+    counts = list(n_tokens) if isinstance(n_tokens, Sequence) else [n_tokens] * text.num_hidden_layers
+    for n in counts:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"token count {n!r} is not allowed: it must be a whole number of at least 1")
+    if len(counts) != text.num_hidden_layers:
+        raise ValueError(f"{len(counts)} token counts for {text.num_hidden_layers} layers: give one for each layer")
+    return counts
+
+
+def _attention_shape(config: Any) -> tuple[Any, int, int, int]:
     """Text configuration, query heads H, key-value heads G, head width d."""
-    if isinstance(n_tokens, bool) or not isinstance(n_tokens, int) or n_tokens < 1:
-        raise ValueError(f"token count {n_tokens!r} is not allowed: it must be a whole number of at least 1")
     text = config.get_text_config()
     heads = text.num_attention_heads
     kv_heads = getattr(text, "num_key_value_heads", None) or heads

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pruning.plan import Plan
 from pruning.tokens import Selection, VisualTokens
 
+if TYPE_CHECKING:
+    from pruning.models.language.stages import Trace
+
 Finish = Literal["stop", "length"]
-Kept = Selection | Tensor | None  # a selection, the kept indices (K,), or None for all tokens
+Entering = Selection | Tensor | None  # a selection, the kept indices (K,), or None for all tokens
+Kept = Entering | Plan  # the same, or what enters the language model and what leaves between its layers
 
 
 class ModelError(ValueError):
@@ -82,6 +87,7 @@ class Encoded:
 
     def rows(self, kept: Kept) -> Rows:
         """The rows of the kept tokens, merged where a selection merges, among the marks; ValueError as kept_indices."""
+        kept = entering(kept)
         indices, merged = kept_indices(kept, self.tokens.n), kept.merged if isinstance(kept, Selection) else None
         if merged is not None and merged.shape[1] != self.tokens.features.shape[1]:
             raise ValueError(
@@ -140,12 +146,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One generated token: its id, the whole text so far, seconds since the start; `finish` is set on the last one."""
+    """One generated token: its id, the whole text so far, seconds since the start; `finish` is set on the last one.
+
+    trace: until where each visual token lived, where a plan said so.
+    """
 
     token_id: int
     text_so_far: str
     seconds: float
     finish: Finish | None = None
+    trace: Trace | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -158,6 +168,7 @@ class Answer:
         prefill_tokens: length of the prompt: text and kept visual tokens.
         finished: the model ended its answer itself, rather than at `max_new_tokens`.
         cancelled: stopped through the `cancel` event.
+        trace: until where each visual token lived, where a plan said so.
     """
 
     text: str
@@ -167,6 +178,7 @@ class Answer:
     prefill_tokens: int
     finished: bool
     cancelled: bool
+    trace: Trace | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_chunks(cls, chunks: Sequence[Chunk], prefill_tokens: int) -> Answer:
@@ -180,11 +192,25 @@ class Answer:
             prefill_tokens=prefill_tokens,
             finished=last.finish == "stop",
             cancelled=last.finish is None,
+            trace=last.trace,
         )
 
 
+def entering(kept: Kept) -> Entering:
+    """What enters the language model. Raises ValueError for a plan whose method has not chosen yet (`Plan.on`)."""
+    if not isinstance(kept, Plan):
+        return kept
+    if kept.entry is not None:
+        raise ValueError(f"the plan '{kept}' has not been made on these tokens: call `plan.on(tokens)`")
+    return kept.entering
+
+
 def kept_indices(kept: Kept, n: int) -> Tensor:
-    """(K,) int64, ascending, on the CPU; None stands for all n. ValueError unless 1 <= K <= n, unique and in range."""
+    """(K,) int64, ascending, on the CPU; None stands for all n. ValueError unless 1 <= K <= n, unique and in range.
+
+    Of a plan, what enters the language model.
+    """
+    kept = entering(kept)
     if kept is None:
         return torch.arange(n)
     if isinstance(kept, Selection) and kept.n != n:

@@ -23,12 +23,14 @@ from pruning.models.language import finite, generation, prompting, vocabulary
 from pruning.models.language.forward import Visual
 from pruning.models.language.kv_cache import ConversationCache
 from pruning.models.language.prompting import checked_question, content_token_ids
+from pruning.models.language.stages import Stages
 from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
 from pruning.ops.scaling import all_finite
+from pruning.plan import Plan
 from pruning.rgb import as_rgb
 from pruning.tokens import VisualTokens
 
@@ -68,6 +70,11 @@ class VLM:
     def memory(self) -> int:
         """Bytes of weights held, on whichever device."""
         return int(self.model.get_memory_footprint())
+
+    @property
+    def layers(self) -> int:
+        """Layers of the language model, between which a plan's cuts lie."""
+        return int(self.config.get_text_config().num_hidden_layers)
 
     @cached_property
     def signals(self) -> frozenset[str]:
@@ -165,15 +172,18 @@ class VLM:
         Kept tokens stay at their original positions and in their original order. Setting `cancel` ends the stream
         before the next token. `memory` carries keys and values from one turn to the next.
 
+        A plan says what enters the language model and what leaves between its layers; `Chunk.trace` tells what that
+        came to. Its entry's method needs its signals in `encoded`. In later turns with the same memory, what has left
+        stays away.
+
         Raises (at once, not at the first token):
-            ValueError: bad question or selection, max_new_tokens below 1, or more tokens than the context holds.
+            ValueError: bad question or selection, max_new_tokens below 1, more tokens than the context holds, a plan
+            that does not fit the model. ModelError: a plan for a family whose layers cannot be shortened.
         Raises (from the stream):
-            ModelError: NaN or infinite logits, before the token that would follow from them.
+            ModelError: NaN or infinite logits, before the token that would follow from them. ValueError: what a rule
+            between layers cannot work with.
         """
-        prompt, rows = self._prepare(Sample(encoded, question, kept, history), max_new_tokens)
-        return generation.stream(
-            self.model, prompt, self._visual(rows, memory), self._decode, max_new_tokens, cancel, memory
-        )
+        return self._stream(Sample(encoded, question, kept, history), max_new_tokens, cancel, memory)[0]
 
     def answer(
         self,
@@ -187,23 +197,24 @@ class VLM:
         cancel: threading.Event | None = None,
     ) -> Answer:
         """`generate` to its end. Same arguments, same errors."""
-        prompt, rows = self._prepare(Sample(encoded, question, kept, history), max_new_tokens)
-        visual = self._visual(rows, memory)
-        chunks = generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel, memory)
-        return Answer.from_chunks(list(chunks), prompt.n)
+        chunks, length = self._stream(Sample(encoded, question, kept, history), max_new_tokens, cancel, memory)
+        return Answer.from_chunks(list(chunks), length)
 
     def answer_batch(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, cancel: threading.Event | None = None
     ) -> list[Answer]:
         """The answers to several samples in one padded pass, the same as one by one; budgets and images may differ.
 
-        Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Raises as
-        `generate` does.
+        Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Samples with
+        plans are answered one after the other. Raises as `generate` does.
         """
         prepared = [self._prepare(sample, max_new_tokens) for sample in samples]
+        if any(stages for *_, stages in prepared):
+            streams = (self._stream(sample, max_new_tokens, cancel) for sample in samples)
+            return [Answer.from_chunks(list(chunks), length) for chunks, length in streams]
         if not prepared:
             return []
-        prompts, rows = zip(*prepared, strict=True)
+        prompts, rows, _ = zip(*prepared, strict=True)
         visual = self._visual(_joined(rows))
         found = generation.batch(self.model, prompts, visual, self._decode, max_new_tokens, cancel)
         return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
@@ -226,7 +237,7 @@ class VLM:
     ) -> list[Tensor]:
         """Teacher-forced log-probabilities of an answer under each selection, in the order given.
 
-        One language-model pass per budget: selections with equal K go through it together.
+        One language-model pass per budget: selections with equal K go through it together, each plan by itself.
 
         Args:
             answer_ids: T >= 1 token ids, e.g. those of the full-token answer. selections: as for `generate`.
@@ -243,10 +254,11 @@ class VLM:
         full = self.prompt(encoded, question, history)
         answer = torch.tensor(answer_ids)
         prompting.check_length(self.family, self.title, full, len(answer_ids))
-        by_budget: defaultdict[int, list[int]] = defaultdict(list)
+        by_budget: defaultdict[tuple[int, int], list[int]] = defaultdict(list)  # a plan: with itself alone
+        selections = [self._entered(encoded, question, kept) for kept in selections]
         indices = [kept_indices(kept, encoded.tokens.n) for kept in selections]
-        for i, kept in enumerate(indices):
-            by_budget[len(kept)].append(i)
+        for i, kept in enumerate(selections):
+            by_budget[len(indices[i]), i if isinstance(kept, Plan) else -1].append(i)
         found: dict[int, Tensor] = {}
         size = max(1, BATCH_ELEMENTS // (len(answer_ids) * self.config.get_text_config().vocab_size))
         for group in by_budget.values():
@@ -254,7 +266,9 @@ class VLM:
                 part = group[start : start + size]
                 visual = self._visual(_joined([encoded.rows(selections[i]) for i in part]))
                 prompts = [full.keep(indices[i]) for i in part]
-                found.update(zip(part, generation.forced_logprobs(self.model, prompts, visual, answer), strict=True))
+                stages = self._stages(encoded, selections[part[0]], indices[part[0]], prompts[0])
+                said = generation.forced_logprobs(self.model, prompts, visual, answer, stages)
+                found.update(zip(part, said, strict=True))
         return [found[i] for i in range(len(indices))]
 
     def warmup(self) -> None:
@@ -263,18 +277,48 @@ class VLM:
         answer = self.answer(encoded, "?", max_new_tokens=2)
         self.logprobs(encoded, "?", answer.ids, [None])
 
-    def _prepare(self, sample: Sample, max_new_tokens: int) -> tuple[Prompt, Rows]:
-        """The pruned prompt and the rows for its placeholders, after every check of the arguments."""
+    def _stream(
+        self,
+        sample: Sample,
+        max_new_tokens: int,
+        cancel: threading.Event | None,
+        memory: ConversationCache | None = None,
+    ) -> tuple[Iterator[Chunk], int]:
+        """The chunks of an answer, and the length of its prompt."""
+        prompt, rows, stages = self._prepare(sample, max_new_tokens)
+        visual = self._visual(rows, memory, sample.kept)
+        return (
+            generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel, memory, stages),
+            prompt.n,
+        )
+
+    def _prepare(self, sample: Sample, max_new_tokens: int) -> tuple[Prompt, Rows, Stages | None]:
+        """The pruned prompt, the rows for its placeholders and what leaves later, after all checks of the arguments."""
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}")
         encoded = sample.encoded
-        rows = encoded.rows(sample.kept)
-        prompt = self.prompt(encoded, sample.question, sample.history).keep(kept_indices(sample.kept, encoded.tokens.n))
+        kept = self._entered(encoded, sample.question, sample.kept)
+        rows, indices = encoded.rows(kept), kept_indices(kept, encoded.tokens.n)
+        prompt = self.prompt(encoded, sample.question, sample.history).keep(indices)
         prompting.check_length(self.family, self.title, prompt, max_new_tokens)
-        return prompt, rows
+        return prompt, rows, self._stages(encoded, kept, indices, prompt)
 
-    def _visual(self, rows: Rows, memory: ConversationCache | None = None) -> Visual:
-        mark = 0 if memory is None else hash(rows.features.numpy().tobytes())
+    def _entered(self, encoded: Encoded, question: str, kept: Kept) -> Kept:
+        """What is kept, a plan with its entry made."""
+        if not isinstance(kept, Plan) or kept.entry is None:
+            return kept
+        return kept.on(self.tokens(encoded, question, kept.entry.method.needs))
+
+    def _stages(self, encoded: Encoded, kept: Kept, indices: Tensor, prompt: Prompt) -> Stages | None:
+        """What leaves between layers; indices: of the tokens that enter, prompt: with these alone."""
+        if not isinstance(kept, Plan):
+            return None
+        levels = len(encoded.deepstack)
+        return Stages(self.model, kept, prompt, indices, encoded.tokens.n, self.config.image_token_id, levels)
+
+    def _visual(self, rows: Rows, memory: ConversationCache | None = None, kept: Kept = None) -> Visual:
+        cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()
+        mark = 0 if memory is None else hash((rows.features.numpy().tobytes(), cuts))
         output = self.family.encoder_output(rows)
         return Visual(output, mark, self.config.image_token_id, self.family.marks_images)
 

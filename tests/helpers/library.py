@@ -127,3 +127,38 @@ def stays(places: Tensor | None, n: int, total: int, kept: Tensor) -> Tensor:
     left[rows] = False
     left[rows[kept]] = True
     return left
+
+
+@torch.no_grad()
+def staged(vlm: VLM, given: Mapping[str, Any], lives: Tensor, answer: Sequence[int], evicted: bool = False) -> Tensor:
+    """`cache_free` where image row r (R,) is seen by the first lives[r] layers alone, and by none of the others.
+
+    Nothing leaves: whoever is gone is masked, layer by layer, in a loop by hand over the layers. evicted: new tokens
+    see in every layer what the last one sees.
+    """
+    ids, at = given["input_ids"][0], positions(vlm, given)
+    library_rows, levels = image_rows(vlm, given)
+    visual = ids == vlm.config.image_token_id
+    language = getattr(vlm.model.model, "language_model", None) or vlm.model.model.text_model
+    embeddings = vlm.model.get_input_embeddings()(ids).clone()
+    embeddings[visual] = library_rows
+    until = torch.full((len(ids),), len(language.layers)).masked_scatter(visual, lives)
+    kinds = getattr(language.config, "layer_types", None) if vlm.config.model_type == "gemma3" else None
+    following, steps = at.max() + 1, []
+    for i, token in enumerate(answer):
+        hidden, sees = embeddings[None], masks(vlm, visual)
+        where = at[:, None] if len(at) > 1 else at
+        turns = {kind: language.rotary_emb(hidden, where, *([kind] if kinds else [])) for kind in set(kinds or [""])}
+        for depth, layer in enumerate(language.layers):
+            kind = kinds[depth] if kinds else ""
+            seen = (sees[kind] if kinds else sees).masked_fill(until <= depth, -torch.inf)
+            if evicted:
+                seen[..., len(ids) :, until < len(language.layers)] = -torch.inf
+            hidden = layer(hidden, attention_mask=seen, position_embeddings=turns[kind])
+            if depth < len(levels):
+                hidden[0, visual] += levels[depth]
+        steps.append(vlm.model.lm_head(language.norm(hidden)[0, -1]).log_softmax(-1))
+        embeddings = torch.cat([embeddings, vlm.model.get_input_embeddings()(torch.tensor([token]))])
+        at = torch.cat([at, (following + i).expand(len(at), 1)], dim=1)
+        visual, until = torch.cat([visual, visual.new_zeros(1)]), torch.cat([until, until.new_tensor([99])])
+    return torch.stack(steps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 from pruning.models.language import finite
 from pruning.models.language.forward import Visual, forward
 from pruning.models.language.kv_cache import ConversationCache
+from pruning.models.language.passes import StoppedError
+from pruning.models.language.stages import Stages
 from pruning.models.values import Chunk, Finish, ModelError, Prompt
 
 BROKEN = -1  # stands for a token that was picked among NaN or infinite logits
@@ -53,6 +56,7 @@ def stream(
     max_new_tokens: int,
     cancel: threading.Event | None,
     memory: ConversationCache | None,
+    stages: Stages | None = None,
 ) -> Iterator[Chunk]:
     """Greedy decoding, one Chunk per token, after the last of which `finish` is set. A set `cancel` ends it without.
 
@@ -62,22 +66,25 @@ def stream(
     Args:
         prompt: pruned prompt; decoding goes on from its largest position. decode: token ids -> text.
         memory: what of the prompt it holds already is not computed again; holds the whole of it afterwards.
+        stages: what leaves between layers; where the memory holds the pictures, what has left in its first turn.
 
     Raises:
         ModelError: NaN or infinite logits, before the token that would follow from them.
+        ValueError: what a rule between layers cannot work with.
     """
     synchronize(model.device)
     start = time.perf_counter()
     memory = ConversationCache() if memory is None else memory
-    ends, ids = stop_ids(model), list[int]()
-    for step in _steps(model, [prompt], visual, memory, cancel):
+    ends, ids, trace = stop_ids(model), list[int](), None
+    for step in _steps(model, [prompt], visual, memory, cancel, stages):
         token_id = int(step)  # waits for the device
         if token_id == BROKEN:
             memory.forget()  # its keys and values may be as broken
             raise _broken(model, len(ids))
         ids.append(token_id)
         finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
-        yield Chunk(token_id, decode(ids), time.perf_counter() - start, finish)
+        trace = memory.stages.trace() if memory.stages and trace is None else trace
+        yield Chunk(token_id, decode(ids), time.perf_counter() - start, finish, trace)
         if finish:
             return
 
@@ -113,7 +120,9 @@ def batch(
     return found
 
 
-def forced_logprobs(model: Any, prompts: list[Prompt], visual: Visual, answer: Tensor) -> Tensor:
+def forced_logprobs(
+    model: Any, prompts: list[Prompt], visual: Visual, answer: Tensor, stages: Stages | None = None
+) -> Tensor:
     """Log-probabilities of every vocabulary entry at each step of a given answer, for prompts of equal length.
 
     The prompts are prefilled together; then the answer follows in one pass over their cache. Not in the same pass: an
@@ -121,6 +130,7 @@ def forced_logprobs(model: Any, prompts: list[Prompt], visual: Visual, answer: T
 
     Args:
         prompts: B prompts of equal length. visual: their rows, one prompt after the other. answer: (T,) int64.
+        stages: what leaves between layers, of one prompt alone.
 
     Returns:
         (B, T, V) float32 on the model's device.
@@ -133,10 +143,12 @@ def forced_logprobs(model: Any, prompts: list[Prompt], visual: Visual, answer: T
     positions = torch.cat([p.positions for p in prompts], dim=-2).to(device)  # (3, B, n) or (B, n)
     following = positions.flatten(0, -2).amax() + 1 + torch.arange(steps - 1, device=device)
     mask = torch.ones((size, length + steps - 1), dtype=torch.long, device=device)
-    logits, cache = forward(model, ids, positions, mask[:, :length], None, visual)
+    with _through(stages, 0):
+        logits, cache = forward(model, ids, positions, mask[:, :length], None, visual)
     if steps > 1:
         given, positions = answer[:-1].to(device).expand(size, -1), following.expand(*positions.shape[:-1], -1)
-        more, _ = forward(model, given, positions, mask, cache, None, keep=0)
+        with _through(stages, length):
+            more, _ = forward(model, given, positions, mask, cache, None, keep=0)
         logits = torch.cat([logits, more], dim=1)
     found = torch.log_softmax(logits, dim=-1)
     if bool(found[..., 0].isnan().any()):  # one such number among a step's logits makes all of the step NaN
@@ -151,7 +163,12 @@ def _broken(model: Any, told: int) -> ModelError:
 
 
 def _steps(
-    model: Any, prompts: Sequence[Prompt], visual: Visual, memory: ConversationCache, cancel: threading.Event | None
+    model: Any,
+    prompts: Sequence[Prompt],
+    visual: Visual,
+    memory: ConversationCache,
+    cancel: threading.Event | None,
+    stages: Stages | None = None,
 ) -> Iterator[Tensor]:
     """(B, 1) next token ids, without end. Prompts of a batch are padded on the left, where nothing attends to them.
 
@@ -162,11 +179,20 @@ def _steps(
     ids, positions, mask = (x.to(device) for x in _padded(prompts))
     known = memory.reuse(prompts[0], visual.mark) if len(prompts) == 1 else 0
     image = visual if known == 0 else None
+    if known == 0:
+        memory.stages = stages
     following = positions.amax(-1, keepdim=True) + 1  # (3, B, 1) or (B, 1)
     feed, at = ids[:, known:], positions[..., known:]
     broken = torch.tensor(BROKEN, device=device)
     while not (cancel is not None and cancel.is_set()):
-        logits, memory.cache = forward(model, feed, at, mask, memory.cache, image)
+        try:
+            with _through(memory.stages, len(memory), cancel):
+                logits, memory.cache = forward(model, feed, at, mask, memory.cache, image)
+        except BaseException as error:
+            memory.forget()  # some layers may hold more than others
+            if isinstance(error, StoppedError):
+                return
+            raise
         memory.add(feed, at)
         scores = logits[:, -1]  # (B, V)
         if penalty is not None:
@@ -176,6 +202,11 @@ def _steps(
         yield torch.where(scores.gather(-1, feed).isfinite(), feed, broken)
         ids, following = torch.cat([ids, feed], dim=1), following + 1
         mask = torch.cat([mask, mask[:, -1:]], dim=1)
+
+
+def _through(stages: Stages | None, past: int, cancel: threading.Event | None = None) -> AbstractContextManager[None]:
+    """While open, a pass over what follows `past` tokens goes through the stages, if there are any."""
+    return nullcontext() if stages is None else stages.attached(past, cancel)
 
 
 def _padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pruning.models.language.stages import Stages
 from pruning.models.values import Prompt
 
 
@@ -15,7 +16,8 @@ class ConversationCache:
 
     Give it to `VLM.generate` turn after turn. What the new prompt and the remembered tokens have in common from the
     start is kept, the rest is dropped, so the answer is the one that a fresh prefill would give, whatever the memory
-    holds. It serves one generation at a time.
+    holds. It serves one generation at a time. Where a plan has let tokens leave between layers, they have left for the
+    later turns too.
     """
 
     def __init__(self) -> None:
@@ -23,6 +25,7 @@ class ConversationCache:
         self._ids: list[int] = []
         self._positions: Tensor | None = None  # (3, 1, n) or (1, n)
         self._mark: int | None = None
+        self.stages: Stages | None = None  # what the layers do not hold of these tokens
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -48,7 +51,7 @@ class ConversationCache:
 
     def forget(self) -> None:
         """Hold nothing, as at first."""
-        self.cache, self._ids, self._positions, self._mark = None, [], None, None
+        self.cache, self._ids, self._positions, self._mark, self.stages = None, [], None, None, None
 
     def add(self, ids: Tensor, positions: Tensor) -> None:
         """Note that the cache now also holds these tokens, (1, m) at positions (…, 1, m)."""

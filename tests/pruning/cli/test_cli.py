@@ -19,6 +19,7 @@ from pruning.method import METHODS, make
 from pruning.params import params
 from pruning.scenes import benchmark
 from pruning.scenes.worlds import WORLDS
+from pruning.staged import STAGED, make_staged
 from tests.checkpoints import FAMILIES
 
 QUESTION = "What color is the star?"
@@ -103,7 +104,78 @@ def test_every_method_can_be_named(run, picture: str, name: str) -> None:
     assert json.loads(out)["budget"] == 6
 
 
+@pytest.mark.parametrize("name", sorted(STAGED))
+def test_every_method_inside_the_language_model_can_be_named(run, picture: str, name: str) -> None:
+    given = ("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1")
+    code, out, _ = run(*given, "--retention", "0.75")
+    result = json.loads(out)
+    assert code == 0
+    assert result["kept"]["alive"] == [24, 12]
+    assert result["full"]["alive"] == [24, 24]
+    assert (result["budget"], len(result["indices"]), result["plan"]) == (12, 12, f"1:{name}:12")
+    assert result["equivalent_retention"] == 0.75
+    assert result["full"]["kv_bytes"] > result["kept"]["kv_bytes"]
+    code, _, err = run(*given, "--retention", "0.25")
+    assert code == 2
+    assert "24 visual tokens reach 0.521 to 1" in err
+
+
+def test_a_plan_is_answered_and_drawn(run, picture: str, tmp_path: Path) -> None:
+    overlay = tmp_path / "out.png"
+    plan = "pre:feature_norm:0.5,1:random_inner:3"
+    code, out, _ = run("answer", picture, QUESTION, "--plan", plan, "--seed", "2", "--max-new-tokens", "2",
+                       "--overlay", str(overlay))  # fmt: skip
+    assert code == 0
+    assert f"plan {plan}: alive in each layer 12 3, 31.2% in the mean" in out
+    assert "3 tokens kept:" in out
+    assert overlay.exists()
+    result = json.loads(run("answer", picture, QUESTION, "--plan", plan, "--json", "--max-new-tokens", "1")[1])
+    assert (result["method"], result["retention"], result["plan"]) == (None, None, plan)
+    assert result["kept"]["alive"] == [12, 3]
+    text = result["full"]["prefill_tokens"] - 24
+    held = result["full"]["kv_bytes"] / (2 * (24 + text))  # a token's in one layer
+    assert result["kept"]["kv_bytes"] == held * (12 + 3 + 2 * text)
+    evicting = json.loads(run("answer", picture, QUESTION, "--plan", f"{plan},evict", "--json")[1])
+    assert evicting["kept"]["alive"] == [12, 3]
+    assert evicting["kept"]["kv_bytes"] == held * 2 * (3 + text)
+
+
+def test_scenes_ask_methods_inside_the_language_model_too(run) -> None:
+    given = ("scenes", "--scenes", "1", "--methods", "fastv", "random", "random_inner", "--retention", "0.75", "0.25")
+    code, out, err = run(*given, "--json")
+    assert code == 0
+    cells = [(row["method"], row["retention"]) for row in json.loads(out)]
+    assert cells == [
+        ("all tokens", 1.0), ("random", 0.75), ("fastv", 0.75), ("random_inner", 0.75), ("random", 0.25)
+    ]  # fmt: skip
+    assert "fastv at 0.25 is left out: FastV cannot come to an equivalent retention of 0.25" in err
+    code, _, err = run(*given, "--per", "image")
+    assert code == 2
+    assert "leave out fastv, random_inner" in err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--plan", "2:fastv:0.5"), "lies beyond the model: it has 2 layers"),
+        (("--plan", "1:fastv:0"), "cannot keep 0"),
+        (("--plan", "1:fastv:99"), "24 are alive there"),
+        (("--plan", "1:fastest:0.5"), "unknown staged method 'fastest'"),
+        (("--plan", "1:fastv:0.5", "--seed", "1"), "has a knob 'seed': leave it out"),
+        (("--plan", "1:fastv:0.5", "--per", "image"), "per 'image' is for methods before the language model"),
+        (("--method", "fastv", "--per", "image", "--retention", "0.9"), "per 'image' is for methods before"),
+        (("--method", "fastv", "--after", "0"), "after = 0 is not allowed"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(run, picture: str, given: tuple[str, ...], told: str) -> None:
+    code, out, err = run("answer", picture, QUESTION, *given)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
 KNOBS = [(name, param) for name, method in METHODS.items() for param in params(method)]
+INSIDE = [(name, param) for name, method in STAGED.items() for param in params(method)]
+STAGING = ("answer", "scenes")  # commands that take methods inside the language model
 COMMANDS = (["answer", "a.png", "why?"], ["sweep", "a.png", "why?"], ["scenes"], ["bench", "methods"])
 
 
@@ -111,15 +183,17 @@ COMMANDS = (["answer", "a.png", "why?"], ["sweep", "a.png", "why?"], ["scenes"],
 def test_every_knob_of_every_method_is_an_option(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     parser = build_parser()
     nothing_given = parser.parse_args(command)
-    for method, param in KNOBS:
+    knobs = KNOBS + (INSIDE if command[0] in STAGING else [])
+    for method, param in knobs:
+        build = make if method in METHODS else make_staged
         assert getattr(nothing_given, param.name) is None
         for value in param.choices or (param.lo, param.hi, param.default):
             value = int(value) if param.kind == "int" else value
             given = parser.parse_args([*command, f"--{param.name.replace('_', '-')}={value}"])
-            assert make(method, **{param.name: getattr(given, param.name)}) == make(method, **{param.name: value})
+            assert build(method, **{param.name: getattr(given, param.name)}) == build(method, **{param.name: value})
         with pytest.raises(SystemExit, match="2"):
             parser.parse_args([*command, f"--{param.name.replace('_', '-')}", "nonsense"])
-    assert nothing_given.knobs == tuple(dict.fromkeys(param.name for _, param in KNOBS))
+    assert nothing_given.knobs == tuple(dict.fromkeys(param.name for _, param in knobs))
     capsys.readouterr()
 
 
@@ -137,6 +211,10 @@ def test_help_tells_the_knobs_by_method(command: str, capsys: pytest.CaptureFixt
     for name, method in METHODS.items():
         line = " ".join([f" {name} {method.title}", *(f"--{p.name.replace('_', '-')}" for p in params(method))])
         assert first.count(line) == 1
+    for name, method in STAGED.items():
+        line = " ".join([f" {name} {method.title}", *(f"--{p.name.replace('_', '-')}" for p in params(method))])
+        assert first.count(line) == (command in STAGING)
+        assert told(capsys, command, "--help", name).startswith(f"{method.title} ({name}):")
     assert not any(param.help in first for _, param in KNOBS if param.help), "explained where a method is named"
     every = told(capsys, command, "--help", "all")
     for name, method in METHODS.items():

@@ -39,6 +39,18 @@ def test_flops_are_those_of_the_model(language_model, n: int) -> None:
     assert kv_cache_bytes(language_model.config, n, torch.float32) == held
 
 
+def test_tokens_of_each_layer_cost_what_they_cost_there(language_model) -> None:
+    config, head = language_model.config, 2 * 48 * 90
+    alone = [(prefill_flops(config, n) - head) // 3 for n in (40, 20, 7)]
+    assert prefill_flops(config, [40, 20, 7]) == sum(alone) + head
+    assert prefill_flops(config, [40] * 3) == prefill_flops(config, 40)
+    held = [kv_cache_bytes(config, n, torch.bfloat16) // 3 for n in (40, 20, 7)]
+    assert kv_cache_bytes(config, [40, 20, 7], torch.bfloat16) == sum(held)
+    for counts in ([40, 20], [40, 20, 0], []):
+        with pytest.raises(ValueError, match=r"one for each layer|at least 1"):
+            prefill_flops(config, counts)
+
+
 def test_qwen2_5_vl_7b_by_hand() -> None:
     from transformers import Qwen2_5_VLConfig
 

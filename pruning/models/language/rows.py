@@ -1,0 +1,71 @@
+"""A few rows of a layer's attention, beside its fused kernel: softmax(q·K^T) for the queries asked for, no full map."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruning.models.values import ModelError
+
+
+def attention_rows(
+    attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor], rows: Tensor, places: Tensor, window: int | None
+) -> Tensor:
+    """(H, r, n) float32 attention of the text tokens `rows` (r,) over all n tokens, those after them excepted.
+
+    hidden: (1, n, D) what the attention module is given. rotation: its (cos, sin), (..., n, d). places: (n,) original
+    place of each token, ascending, from which a window of that many tokens is counted.
+
+    Raises:
+        ModelError: the module has no projections of its own for queries and keys.
+    """
+    query = _projected(attention, "q", hidden[:, rows], tuple(part.index_select(-2, rows) for part in rotation))
+    keys = key_states(attention, hidden, rotation)  # (G, n, d)
+    groups, (heads, r, d) = len(keys), query.shape
+    logits = query.reshape(groups, heads // groups * r, d).float() @ keys.float().mT * _scaling(attention, d)
+    logits = logits.view(heads, r, -1)
+    if cap := getattr(attention, "attn_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    at = places[rows, None]
+    hidden_from = places > at  # (r, n)
+    if window is not None:
+        hidden_from = hidden_from | (at - places >= window)
+    return logits.masked_fill(hidden_from, -torch.inf).softmax(-1)
+
+
+def key_states(attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """(G, n, d) rotated keys of all n tokens; hidden and rotation as above. Raises ModelError as above."""
+    return _projected(attention, "k", hidden, rotation)
+
+
+def _projected(attention: Any, name: str, hidden: Tensor, rotation: tuple[Tensor, ...]) -> Tensor:
+    """(heads, n, d) after projection, norm and rotation."""
+    project = getattr(attention, f"{name}_proj", None)
+    rotate = getattr(importlib.import_module(type(attention).__module__), "apply_rotary_pos_emb", None)
+    if project is None or rotate is None:
+        raise ModelError(
+            f"attention rows of {type(attention).__name__} cannot be read: it has no projection of its own for "
+            "queries and keys; choose a rule that reads no attention, or a method before the language model"
+        )
+    flat, d = project(hidden), attention.head_dim
+    states = flat.view(*flat.shape[:-1], -1, d)
+    if name == "q" and states.shape[-2] == 2 * _heads(attention):  # a gate beside each head's query
+        states = flat.view(*flat.shape[:-1], -1, 2 * d)[..., :d]
+    if norm := getattr(attention, f"{name}_norm", None):
+        whole = norm.weight.shape[-1] != d  # over all heads together
+        states = norm(states.flatten(-2)).view_as(states) if whole else norm(states)
+    states = states.transpose(1, 2)
+    rotated: Tensor = rotate(states, states, *rotation)[0]
+    return rotated[0]
+
+
+def _heads(attention: Any) -> int:
+    return int(attention.config.get_text_config().num_attention_heads)
+
+
+def _scaling(attention: Any, width: int) -> float:
+    scaling = getattr(attention, "scaling", None)
+    return float(width**-0.5 if scaling is None else scaling)

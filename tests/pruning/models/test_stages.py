@@ -1,0 +1,328 @@
+"""Tokens that leave between layers, in every family, against the library's own path and a loop by hand that masks."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from pruning.method import make
+from pruning.models import VLM, ConversationCache, Encoded, ModelError, Sample, Turn, load
+from pruning.plan import Cut, Entry, Plan, parse_plan
+from pruning.staged import STAGED, make_staged
+from pruning.tokens import Selection
+from tests.checkpoints.qwen3_vl import tiny_qwen3_5
+from tests.helpers import library
+
+QUESTION, OTHER = "What color is the star?", "how many red"
+ONE, TWO = [(150, 90)], [(70, 100), (64, 40)]
+SELECTING = ("fastv", "pyramiddrop", "dart", "adaptinfer", "transprune", "random_inner")
+
+
+@pytest.fixture
+def vlm(any_vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> VLM:
+    """Every family in turn, none of which ends its answers by itself."""
+    monkeypatch.setattr(any_vlm.model.generation_config, "eos_token_id", -1)
+    return any_vlm
+
+
+@pytest.fixture
+def pictures(noise):
+    def make_them(sizes: Sequence[tuple[int, int]]) -> list[Image.Image]:
+        return [noise(*size, seed=i) for i, size in enumerate(sizes)]
+
+    return make_them
+
+
+def depth(vlm: VLM) -> int:
+    return len(vlm.model.get_decoder().layers)
+
+
+def everywhere(vlm: VLM, rule: str, keep: float, first: int = 1, **knobs: object) -> Plan:
+    """A cut before every layer from `first` on."""
+    return Plan(tuple(Cut(i, make_staged(rule, **knobs), keep) for i in range(first, depth(vlm))))
+
+
+def by_hand(
+    vlm: VLM, images, encoded: Encoded, lives: torch.Tensor, answer, question=QUESTION, history=(), evicted=False
+):
+    given = library.inputs(vlm, images, question, history)
+    total = int((given["input_ids"] == vlm.config.image_token_id).sum())
+    rows = torch.full((total,), depth(vlm))  # what is no token stays in every layer
+    rows[torch.arange(encoded.tokens.n) if encoded.places is None else encoded.places] = lives
+    return library.staged(vlm, given, rows, answer, evicted)
+
+
+def hooks(vlm: VLM) -> list[tuple[int, int]]:
+    return [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in vlm.model.modules()]
+
+
+# The mechanism
+
+
+@pytest.mark.parametrize("sizes", [ONE, TWO], ids=["one", "two"])
+def test_cuts_that_keep_everything_answer_as_the_library_does(any_vlm: VLM, pictures, sizes) -> None:
+    images = pictures(sizes)
+    encoded = any_vlm.encode(images)
+    expected = library.generate(any_vlm, images, QUESTION, 6)
+    for plan in (everywhere(any_vlm, "random_inner", 1.0, 0), everywhere(any_vlm, "fastv", 1.0), Plan()):
+        answer = any_vlm.answer(encoded, QUESTION, plan, max_new_tokens=6)
+        assert list(answer.ids) == expected
+        assert answer.trace.alive == (encoded.tokens.n,) * depth(any_vlm)
+
+
+def test_what_leaves_before_the_first_layer_never_entered(vlm: VLM, pictures) -> None:
+    images = pictures(TWO)
+    encoded = vlm.encode(images)
+    budget = encoded.tokens.n // 3
+    plan = Plan((Cut(0, make_staged("random_inner"), budget),))
+    answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=5)
+    kept = (answer.trace.lives > 0).nonzero()[:, 0]
+    assert len(kept) == budget
+    (staged,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
+    expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids)
+    torch.testing.assert_close(staged, expected, rtol=1e-4, atol=1e-4)
+    if vlm.config.model_type != "gemma3":  # whose windows then reach farther
+        (one_shot,) = vlm.logprobs(encoded, QUESTION, answer.ids, [kept])
+        torch.testing.assert_close(staged, one_shot, rtol=1e-5, atol=1e-5)
+        assert vlm.answer(encoded, QUESTION, kept, max_new_tokens=5).ids == answer.ids
+
+
+@pytest.mark.parametrize("rule", SELECTING)
+def test_a_plan_equals_a_loop_that_masks_what_left(vlm: VLM, pictures, rule: str) -> None:
+    images = pictures(TWO)
+    encoded, plan = vlm.encode(images), everywhere(vlm, rule, 0.4)
+    answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=4)
+    trace, n, layers = answer.trace, encoded.tokens.n, depth(vlm)
+    assert trace.alive == plan.alive(n, layers) == tuple(int((trace.lives > i).sum()) for i in range(layers))
+    expected = by_hand(vlm, images, encoded, trace.lives, answer.ids)
+    assert expected.argmax(-1).tolist() == list(answer.ids)
+    (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
+    torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
+    (whole,) = vlm.logprobs(encoded, QUESTION, answer.ids, [None])
+    assert float((whole - forced).abs().max()) > 1e-3
+
+
+def test_a_plan_goes_on_from_what_a_method_let_in(vlm: VLM, pictures) -> None:
+    images = pictures(ONE)
+    encoded, rule = vlm.encode(images), make_staged("random_inner", seed=3)
+    plan = Plan((Cut(1, rule, 0.5),), Entry(make("uniform"), 0.5))
+    answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=4)
+    entered = make("uniform").select(encoded.tokens, plan.on(encoded.tokens).entering.k)
+    assert torch.equal((answer.trace.lives > 0), entered.mask)
+    if vlm.config.model_type != "gemma3":  # whose windows reach farther once fewer enter
+        expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids)
+        (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
+        torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
+    (alone,) = vlm.answer_batch([Sample(encoded, QUESTION, plan)], max_new_tokens=4)
+    assert alone.ids == answer.ids
+
+
+def test_every_layer_holds_keys_of_what_it_processed(vlm: VLM, pictures) -> None:
+    encoded, memory = vlm.encode(pictures(ONE)), ConversationCache()
+    plan = everywhere(vlm, "fastv", 0.5)
+    answer = vlm.answer(encoded, QUESTION, plan, memory=memory, max_new_tokens=3)
+    gone = [encoded.tokens.n - alive for alive in answer.trace.alive]
+    text = answer.prefill_tokens - encoded.tokens.n
+    lengths = [layer.get_seq_length() for layer in memory.cache.layers]
+    assert lengths == [answer.prefill_tokens - left + len(answer.ids) - 1 for left in gone]
+    assert lengths[-1] < lengths[0]
+    assert min(lengths) > text
+    plain = ConversationCache()
+    vlm.answer(encoded, QUESTION, memory=plain, max_new_tokens=3)
+    if vlm.config.model_type != "gemma3":  # whose windows are full either way
+        assert memory.nbytes < plain.nbytes
+
+
+def test_early_layers_can_forget_what_late_ones_dropped(vlm: VLM, pictures) -> None:
+    images, memory = pictures(TWO), ConversationCache()
+    encoded = vlm.encode(images)
+    plan = replace(everywhere(vlm, "pyramiddrop", 0.4), evict_early=True)
+    if vlm.config.model_type == "gemma3":
+        with pytest.raises(ModelError, match="leave out 'evict'"):
+            vlm.answer(encoded, QUESTION, plan)
+        return
+    answer = vlm.answer(encoded, QUESTION, plan, memory=memory, max_new_tokens=4)
+    expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids, evicted=True)
+    (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
+    torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
+    assert expected.argmax(-1).tolist() == list(answer.ids)
+    gone = encoded.tokens.n - answer.trace.alive[-1]
+    lengths = {layer.get_seq_length() for layer in memory.cache.layers}
+    assert lengths == {answer.prefill_tokens - gone + len(answer.ids) - 1}
+    (without,) = vlm.logprobs(encoded, QUESTION, answer.ids, [replace(plan, evict_early=False)])
+    torch.testing.assert_close(forced[0], without[0])  # the prompt itself has seen everything
+    assert float((forced - without).abs().max()) > 1e-4
+
+
+def test_a_second_turn_goes_on_with_what_stayed(vlm: VLM, pictures) -> None:
+    images, memory = pictures(TWO), ConversationCache()
+    encoded, plan = vlm.encode(images), everywhere(vlm, "fastv", 0.4)
+    first = vlm.answer(encoded, QUESTION, plan, memory=memory, max_new_tokens=4)
+    history = [Turn(QUESTION, first.text)]
+    second = vlm.answer(encoded, OTHER, plan, history=history, memory=memory, max_new_tokens=5)
+    if vlm.config.model_type != "gemma3":  # whose windows have let go of the pictures: chosen anew
+        assert torch.equal(second.trace.lives, first.trace.lives)
+    expected = by_hand(vlm, images, encoded, second.trace.lives, second.ids, OTHER, history)
+    assert expected.argmax(-1).tolist() == list(second.ids)
+    other = everywhere(vlm, "random_inner", 0.4)
+    fresh = vlm.answer(encoded, OTHER, other, history=history, max_new_tokens=5)
+    again = vlm.answer(encoded, OTHER, other, history=history, memory=memory, max_new_tokens=5)
+    assert again.ids == fresh.ids, "another plan reuses nothing"
+
+
+def test_rows_beside_the_kernel_are_those_of_the_library(any_vlm: VLM, pictures) -> None:
+    eager = load(any_vlm.model_id, attention="eager")
+    encoded, found = eager.encode(pictures(TWO)), []
+    layer = eager.model.get_decoder().layers[-2]
+    handle = layer.self_attn.register_forward_hook(lambda _module, _args, result: found.append(result[1]))
+    try:
+        plan = Plan((Cut(depth(eager) - 1, make_staged("fastv"), 0.5),))
+        answer = eager.answer(encoded, QUESTION, plan, max_new_tokens=4)
+    finally:
+        handle.remove()
+    visual = eager.prompt(encoded, QUESTION).visual
+    ((after, scores),) = answer.trace.scores
+    assert after == depth(eager) - 1
+    torch.testing.assert_close(scores, found[0][0, :, -1].mean(0)[visual], rtol=1e-4, atol=1e-6)
+    assert answer.ids == any_vlm.answer(encoded, QUESTION, plan, max_new_tokens=4).ids
+
+
+@pytest.mark.parametrize("rule", sorted(STAGED))
+def test_few_tokens_and_half_precision_are_served(tiny, pictures, rule: str) -> None:
+    vlm = tiny("gemma3")
+    encoded = vlm.encode(pictures(ONE))
+    last = Plan((Cut(depth(vlm) - 1, make_staged(rule), 1),))
+    assert vlm.answer(encoded, QUESTION, last, max_new_tokens=2).trace.alive == (encoded.tokens.n,) * 2 + (1,)
+    alone = replace(last, entering=Selection(torch.tensor([2]), encoded.tokens.n))
+    assert vlm.answer(encoded, QUESTION, alone, max_new_tokens=2).trace.alive == (1, 1, 1)
+    half = load(vlm.model_id, dtype="bfloat16")
+    answer = half.answer(encoded, QUESTION, everywhere(half, rule, 0.5), max_new_tokens=3)
+    assert answer.trace.alive == (encoded.tokens.n, encoded.tokens.n // 2, encoded.tokens.n // 4)
+
+
+# What leaves no trace
+
+
+@pytest.mark.parametrize("rule", ["fastv", "transprune"])
+def test_an_exception_in_mid_stack_leaves_nothing(vlm: VLM, pictures, monkeypatch, rule: str) -> None:
+    encoded, memory, plan = vlm.encode(pictures(ONE)), ConversationCache(), everywhere(vlm, rule, 0.5)
+    expected = vlm.answer(encoded, QUESTION, plan, max_new_tokens=4).ids
+    before, last = hooks(vlm), vlm.model.get_decoder().layers[-1]
+    left, plain = 0, last.forward
+
+    def broken(*args, **named):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise RuntimeError("out of memory")
+        return plain(*args, **named)
+
+    for steps in (0, 1):  # in the prompt, then in decoding, when the layers below hold one more
+        left = steps
+        with monkeypatch.context() as patch:
+            patch.setattr(last, "forward", broken)
+            with pytest.raises(RuntimeError, match="out of memory"):
+                vlm.answer(encoded, QUESTION, plan, memory=memory, max_new_tokens=4)
+        assert hooks(vlm) == before
+        assert vlm.answer(encoded, QUESTION, plan, memory=memory, max_new_tokens=4).ids == expected
+
+
+def test_stop_in_mid_stack_ends_without_a_token(tiny_vlm: VLM, pictures, monkeypatch) -> None:
+    encoded, cancel, memory = tiny_vlm.encode(pictures(ONE)), threading.Event(), ConversationCache()
+    layer, before = tiny_vlm.model.get_decoder().layers[0], hooks(tiny_vlm)
+    plain = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda *args, **named: cancel.set() or plain(*args, **named))
+    answer = tiny_vlm.answer(encoded, QUESTION, everywhere(tiny_vlm, "fastv", 0.5), memory=memory, cancel=cancel)
+    assert (answer.ids, answer.cancelled, len(memory)) == ((), True, 0)
+    assert hooks(tiny_vlm) == before
+
+
+def test_threads_with_different_plans_never_meet(tiny, pictures, monkeypatch) -> None:
+    vlm = tiny("qwen3-vl")
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", -1)
+    encoded = [vlm.encode(pictures(sizes)) for sizes in (ONE, TWO, ONE)]
+    plans = [everywhere(vlm, "fastv", 0.5), everywhere(vlm, "transprune", 0.4), None]
+    alone = [vlm.answer(e, QUESTION, p, max_new_tokens=4).ids for e, p in zip(encoded, plans, strict=True)]
+    wrong, before = list[object](), hooks(vlm)
+
+    def work(i: int) -> None:
+        try:
+            for _ in range(15):
+                ids = vlm.answer(encoded[i], QUESTION, plans[i], max_new_tokens=4).ids
+                wrong.extend([] if ids == alone[i] else [(i, ids)])
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert hooks(vlm) == before
+
+
+# What is refused
+
+
+def test_broken_numbers_at_a_cut_are_refused(tiny_vlm: VLM, pictures, monkeypatch) -> None:
+    encoded, layer = tiny_vlm.encode(pictures(ONE)), tiny_vlm.model.get_decoder().layers[0]
+    before, plain = hooks(tiny_vlm), layer.self_attn.k_proj.forward
+    monkeypatch.setattr(layer.self_attn.k_proj, "forward", lambda x: plain(x) * torch.nan)
+    for rule in sorted(STAGED.keys() - {"random_inner", "uniform_inner"}):
+        with pytest.raises(ModelError, match=r"The cut '1:\w+:0.5' gave NaN or infinite numbers"):
+            tiny_vlm.answer(encoded, QUESTION, everywhere(tiny_vlm, rule, 0.5), max_new_tokens=1)
+    assert hooks(tiny_vlm) == before
+
+
+def test_plans_that_do_not_fit_the_model_are_refused_at_once(tiny_vlm: VLM, pictures) -> None:
+    encoded = tiny_vlm.encode(pictures(ONE))
+    with pytest.raises(ValueError, match=r"'2:fastv:0\.5' lies beyond the model: it has 2 layers"):
+        tiny_vlm.generate(encoded, QUESTION, parse_plan("2:fastv:0.5"))
+    with pytest.raises(ValueError, match=r"cannot keep 999 tokens: \d+ are alive there"):
+        tiny_vlm.generate(encoded, QUESTION, parse_plan("1:fastv:999"))
+    with pytest.raises(ValueError, match="signal 'vision_attention@-1' was not captured: encode the image again"):
+        tiny_vlm.generate(encoded, QUESTION, parse_plan("pre:prumerge:0.5,1:fastv:0.5"))
+
+
+def test_layers_without_attention_let_tokens_leave_and_give_no_rows(tmp_path, pictures) -> None:
+    vlm = load(tiny_qwen3_5(tmp_path / "tiny-qwen3.5"))
+    encoded = vlm.encode(pictures(ONE))
+    answer = vlm.answer(encoded, QUESTION, everywhere(vlm, "random_inner", 0.5), max_new_tokens=4)
+    assert answer.trace.alive[0] > answer.trace.alive[1] > answer.trace.alive[2]
+    assert vlm.answer(encoded, QUESTION, parse_plan("2:fastv:0.5"), max_new_tokens=2).trace.alive[2] < encoded.tokens.n
+    with pytest.raises(ModelError, match="layer 1 of this model does not have"):
+        vlm.answer(encoded, QUESTION, parse_plan("1:fastv:0.5"), max_new_tokens=2)
+
+
+def test_windows_that_a_kernel_counts_itself_are_refused(tiny, pictures, monkeypatch) -> None:
+    vlm = tiny("gemma3")
+    encoded = vlm.encode(pictures(ONE))
+    monkeypatch.setattr(vlm.config, "_attn_implementation_internal", "flash_attention_2")
+    with pytest.raises(ModelError, match="the kernel flash_attention_2 counts this model's windows"):
+        vlm.generate(encoded, QUESTION, parse_plan("1:fastv:0.5"))
+
+
+def test_families_whose_layers_share_are_refused(tiny_vlm: VLM, pictures, monkeypatch) -> None:
+    encoded = tiny_vlm.encode(pictures(ONE))
+    monkeypatch.setattr(tiny_vlm.config.get_text_config(), "num_kv_shared_layers", 1, raising=False)
+    with pytest.raises(ModelError, match="qwen2_5_vl tokens cannot leave between layers"):
+        tiny_vlm.generate(encoded, QUESTION, parse_plan("1:fastv:0.5"))
+
+
+# Merging
+
+
+def test_recycled_tokens_change_the_answer_and_keep_the_count(vlm: VLM, pictures) -> None:
+    encoded, said = vlm.encode(pictures(TWO)), {}
+    ids = vlm.answer(encoded, QUESTION, max_new_tokens=3).ids
+    for knobs in ({"recycle": "no"}, {"variant": "code"}, {"variant": "paper"}):
+        plan = everywhere(vlm, "sparsevlm", 0.5, **knobs)
+        answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=3)
+        assert answer.trace.alive == plan.alive(encoded.tokens.n, depth(vlm))
+        (said[str(knobs)],) = vlm.logprobs(encoded, QUESTION, ids, [plan])
+    without, *recycled = said.values()
+    assert all(float((values - without).abs().max()) > 1e-4 for values in recycled)

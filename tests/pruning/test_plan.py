@@ -1,0 +1,163 @@
+"""Plans and schedules: what they come to, how they are written, and what is refused."""
+
+import pytest
+import torch
+
+from pruning.method import METHODS, make
+from pruning.plan import Cut, Plan, lifetimes, parse_plan, plan_of
+from pruning.schedules import equivalent
+from pruning.staged import STAGED, make_staged
+from tests.helpers import samples
+
+N = 576
+every_method = pytest.mark.parametrize("name", sorted(STAGED))
+
+
+def test_a_plan_reads_as_it_is_written() -> None:
+    text = "pre:idpruner:0.4,3:fastv:0.5,6:random_inner:20"
+    plan = parse_plan(text)
+    assert str(plan) == text
+    assert plan.alive(200, 8) == (200,) * 3 + (100,) * 3 + (20,) * 2
+    assert plan.equivalent(200, 8, 500) == pytest.approx((200 * 3 + 100 * 3 + 20 * 2) / (8 * 500))
+    assert parse_plan(" 1 : fastv : 1 ").counts(9, 4) == (1,)
+    assert parse_plan("1:fastv:1.0").counts(9, 4) == (9,)
+
+
+def test_early_layers_that_forget_are_part_of_the_plan() -> None:
+    plan = parse_plan("1:fastv:0.5,2:fastv:0.5,evict")
+    assert plan.evict_early
+    assert str(plan) == "1:fastv:0.5,2:fastv:0.5,evict"
+    assert plan.alive(40, 4) == (40, 20, 10, 10)
+    assert plan.held(40, 4) == (10,) * 4
+    assert parse_plan("1:fastv:0.5").held(40, 4) == (40, 20, 20, 20)
+    with pytest.raises(ValueError, match="'evict' is no part of a plan"):
+        parse_plan("evict,1:fastv:0.5")
+
+
+def test_an_entry_is_made_on_the_tokens() -> None:
+    tokens = samples.sample(40)
+    plan = parse_plan("pre:feature_norm:0.4,1:fastv:0.5")
+    made = plan.on(tokens)
+    assert torch.equal(made.entering.order, make("feature_norm").select(tokens, 16).order)
+    assert (made.cuts, made.entry) == (plan.cuts, None)
+    assert made.on(tokens) is made
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "says nothing: a plan looks like"),
+        ("fastv", "'fastv' is no part of a plan: a plan looks like"),
+        ("3:fastv", "'3:fastv' is no part of a plan"),
+        ("3:fastv:0.5,", "'' is no part of a plan"),
+        ("-1:fastv:0.5", "'-1' in '-1:fastv:0.5' is no place: write 'pre' or the number of layers"),
+        ("post:fastv:0.5", "'post' in 'post:fastv:0.5' is no place"),
+        ("3:fastv:half", "'half' in '3:fastv:half' is no number"),
+        ("3:fastv:0", "cannot keep 0: it must be a share above 0 and at most 1"),
+        ("3:fastv:1.5", r"cannot keep 1\.5: it must be a share"),
+        ("3:fastv:nan", "cannot keep nan: it must be a share"),
+        ("3:fastv:-2", "cannot keep -2"),
+        ("3:quick:0.5", "unknown staged method 'quick'; known staged methods: adaptinfer, dart, fastv"),
+        ("3:idpruner:0.5", "unknown staged method 'idpruner'"),
+        ("pre:fastv:0.5", "unknown method 'fastv'; known methods: "),
+        ("3:fastv:0.5,pre:random:0.5", "comes after a cut: 'pre' can only be the first"),
+        ("3:fastv:0.5,2:fastv:0.5", "cuts must be in the order of the layers"),
+        ("3:fastv:0.5,3:fastv:0.5", "cuts must be in the order of the layers"),
+        ("2:fastv:20,3:fastv:30", "'3:fastv:30' keeps more tokens than '2:fastv:20' leaves: counts can only fall"),
+        ("pre:random:9,3:fastv:30", "counts can only fall"),
+        ("0:fastv:0.5", "fastv after layer 0 is not allowed: it reads what layers did, so cut after layer 1"),
+    ],
+)
+def test_a_bad_plan_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        parse_plan(text)
+
+
+def test_a_plan_is_refused_where_it_does_not_fit() -> None:
+    with pytest.raises(
+        ValueError, match=r"lies beyond the model: it has 4 layers, so the last cut .* is after layer 3"
+    ):
+        parse_plan("4:fastv:0.5").counts(100, 4)
+    with pytest.raises(ValueError, match=r"the cut '2:fastv:80' cannot keep 80 tokens: 50 are alive there"):
+        parse_plan("1:fastv:0.5,2:fastv:80").counts(100, 4)
+    with pytest.raises(ValueError, match="a cut after layer True is not allowed"):
+        Cut(True, make_staged("fastv"), 0.5)
+
+
+# Published schedules, as counted by hand from the papers (mean of 576 tokens in 32 layers)
+
+PUBLISHED = {
+    "fastv": ([(2, 288)], 306.0),
+    "dart": ([(2, 127)], (2 * 576 + 30 * 127) / 32),
+    "pyramiddrop": ([(8, 288), (16, 144), (24, 72)], 270.0),
+    "transprune": ([(7, 504), (9, 360), (12, 72)], 236.25),
+    "sparsevlm": ([(3, 300), (7, 200), (16, 110)], (3 * 576 + 4 * 300 + 9 * 200 + 16 * 110) / 32),
+    "adaptinfer": ([(2, 290), (11, 72), (21, 18)], 146.25),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_the_published_schedule_is_the_paper_s(name: str) -> None:
+    cuts, mean = PUBLISHED[name]
+    plan = plan_of(make_staged(name), N, 32)
+    assert [(cut.after, cut.keep) for cut in plan.cuts] == cuts
+    assert plan.equivalent(N, 32) * N == pytest.approx(mean)
+
+
+def test_every_published_staged_method_has_its_schedule_checked() -> None:
+    assert {name for name, method in STAGED.items() if method.paper} == set(PUBLISHED)
+
+
+@every_method
+@pytest.mark.parametrize("layers", [2, 4, 7, 28, 32])
+@pytest.mark.parametrize("n", [1, 7, 196, 1296])
+def test_a_schedule_comes_to_the_retention_asked_for(name: str, layers: int, n: int) -> None:
+    method = make_staged(name)
+    afters = [after for after, _ in method.shape(layers)]
+    lowest = equivalent(afters, [1] * len(afters), n, layers)
+    for retention in (1.0, 0.9, 0.6, 0.5, 0.3, 0.25, 0.1, 0.03):
+        if retention < lowest - 0.5 / (n * layers):
+            with pytest.raises(ValueError, match=f"reach {lowest:.3f} to 1"):
+                plan_of(method, n, layers, retention)
+            continue
+        plan = plan_of(method, n, layers, retention)
+        counts = [n, *(cut.keep for cut in plan.cuts)]
+        assert counts == sorted(counts, reverse=True)
+        assert min(counts) >= 1
+        alive = plan.alive(n, layers)
+        # One token more or less at one cut is what whole numbers allow.
+        assert abs(sum(alive) / (layers * n) - retention) <= (1 / n if len(plan.cuts) < 2 else 3 / n)
+    assert plan_of(method, n, layers, 1.0) == Plan()
+
+
+@pytest.mark.parametrize("name", ["random_inner", "uniform_inner"])
+def test_controls_cut_where_the_methods_do(name: str) -> None:
+    for cuts, other in (("one", "fastv"), ("quarters", "pyramiddrop")):
+        for layers, retention in ((2, 0.7), (4, 0.6), (4, 0.3), (28, 0.3), (28, None)):
+            control = make_staged(name, cuts=cuts)
+            assert control.schedule(N, layers, retention) == make_staged(other).schedule(N, layers, retention)
+
+
+def test_a_retention_out_of_reach_names_the_range() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"FastV cannot come to an equivalent retention of 0\.25: its first cut is after 1 of 4 layers, so 100 "
+        r"visual tokens reach 0\.258 to 1\. Ask for more, or let fewer tokens enter: --plan 'pre:METHOD:SHARE,1:fastv",
+    ):
+        plan_of(make_staged("fastv"), 100, 4, 0.25)
+    with pytest.raises(ValueError, match="there are only 1 layers"):
+        plan_of(make_staged("fastv"), 100, 1, 0.5)
+    with pytest.raises(ValueError, match=r"retention ratio 0 is not allowed"):
+        plan_of(make_staged("fastv"), 100, 4, 0)
+    assert plan_of(make_staged("random_inner"), 100, 1, 0.25).alive(100, 1) == (25,)
+
+
+def test_lifetimes_count_layers() -> None:
+    entered, order = torch.tensor([0, 2, 3]), [(1, torch.tensor([0, 3])), (4, torch.tensor([3]))]
+    assert lifetimes(order, entered, 5, 6).tolist() == [4, 0, 1, 6, 0]
+
+
+def test_staged_methods_and_one_shot_methods_have_names_of_their_own() -> None:
+    assert not set(STAGED) & set(METHODS)
+    assert {method.stage for method in STAGED.values()} == {"in_llm"}
+    assert {method.stage for method in METHODS.values()} == {"pre_llm"}
