@@ -178,11 +178,10 @@ def _used(vlm: VLM, method: Method | StagedMethod | Plan, retention: float, n: i
     name = known_name(checked(vlm.model_id))
     if isinstance(method, Method):
         return used(name, method, retention, n, budget)
-    staged = isinstance(method, StagedMethod)
-    return {
-        "model": name, "method": method.name if staged else None, "knobs": asdict(method) if staged else None,
-        "mmr_lambda": None, "retention": retention if staged else None, "n": n, "budget": budget,
-    }  # fmt: skip
+    made: dict[str, Any] = {"model": name, "mmr_lambda": None, "n": n, "budget": budget}
+    if isinstance(method, Plan):
+        return made | {"method": None, "knobs": None, "retention": None}
+    return made | {"method": method.name, "knobs": asdict(method), "retention": retention}
 
 
 def _select_seconds(

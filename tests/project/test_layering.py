@@ -30,10 +30,13 @@ FLOORS = {
     ),
     "pruning": (
         "assets budget debris params rgb text weights grids",
+        "schedules",
         "images ops",
         "signals",
         "tokens",
         "method overrides drawing",
+        "staged",
+        "plan",
         "allocation bibliography importance models",
         "evaluation methods runnable scenes",
         "cli",
@@ -149,6 +152,13 @@ def test_imports_follow_the_layers(path):
 )
 def test_the_check_sees_each_breach(where, source):
     assert len(breaches(where, source)) == 1
+
+
+def test_every_room_has_its_floor():
+    for top, heights in HEIGHTS.items():
+        rooms = {path.relative_to(ROOT / top).with_suffix("").parts[0] for path in (ROOT / top).rglob("*.py")}
+        assert rooms <= heights.keys() | {"__init__"}, f"{top}: without a floor"
+        assert heights.keys() <= rooms, f"{top}: no such room"
 
 
 def test_the_check_allows_what_is_meant():

@@ -9,6 +9,7 @@ import pytest
 from pruning.cli import main as command_line
 from pruning.method import METHODS
 from pruning.params import params
+from pruning.staged import STAGED
 from tests.helpers import documents
 from tests.helpers.checkout import ROOT
 
@@ -16,13 +17,18 @@ from tests.helpers.checkout import ROOT
 def test_the_method_table_is_the_registry_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["methods"]) == 0
     table = capsys.readouterr().out.strip()
-    facts, details = table.split("\n\n")
+    facts, details, inside = table.split("\n\n")
     for name, method in METHODS.items():
         (row,) = (line for line in facts.splitlines() if f"**{method.title}** `{name}`" in line)
         assert row.count("|") == facts.splitlines()[0].count("|")
         assert method.venue in row
         assert method.adaptation in details
         assert all(f"`{param.name}` = " in details for param in params(method))
+    for name, staged in STAGED.items():
+        (row,) = (line for line in inside.splitlines() if f"**{staged.title}** `{name}`" in line)
+        assert staged.venue in row
+        assert staged.adaptation in row
+        assert all(f"`{param.name}` = " in row for param in params(staged))
     stands = f"<!-- methods: begin -->\n{table}\n<!-- methods: end -->"
     assert stands in documents.text("docs/methods.md"), "run `python -m pruning methods`"
 
