@@ -76,8 +76,8 @@ def test_answer_has_the_api_s_names_and_values(engine, saved, tiny_folder, capsy
     shared = within(told, api)
     assert close(values(shared), values(api))
     assert all(shared[name] > 0 for name in MEASURED - {"ttft_s"})
-    assert set(told) - set(api) == {"per", "indices", "notes", "overlay"}
-    assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s"}
+    assert set(told) - set(api) == {"per", "indices", "notes", "overlay", "plan", "equivalent_retention"}
+    assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s", "alive"}
 
 
 def test_the_points_of_a_sweep_have_the_api_s_names(saved, tiny_folder, capsys):

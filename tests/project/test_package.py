@@ -173,8 +173,9 @@ def packages(folder: Path) -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Without what could lead back to the checkout."""
-    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("IDPRUNER_")} | changes
+    """Without what could lead back to the checkout, or to the folder for uploads of a page that other tests opened."""
+    left_out = ("PYTHONPATH", "IDPRUNER_", "GRADIO_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(left_out)} | changes
 
 
 def call(installed: Path, script: str, *arguments: object, **named: object) -> subprocess.CompletedProcess[str]:
