@@ -1,1 +1,1 @@
-"""The web face: the only package that knows Gradio, and there only `ui`, `controls` and `handlers` do."""
+"""The web face: the only package that knows Gradio, and there only a room's `page`, `explore`, `web` and `ui` do."""

@@ -1,4 +1,4 @@
-"""The live canvas's component, and what it is told: everything it needs to redraw any setting without a request.
+"""What the live canvas is told: everything it needs to redraw any setting without a request.
 
 A selection is K integers, so the page can hold all of them: the pick orders of a grid of λ values, once per image and
 method. Arrays travel as base64 of their little-endian bytes; assets/scripts/canvas-model.js unpacks them.

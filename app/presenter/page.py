@@ -1,4 +1,4 @@
-"""The presenter: the button that opens it, and its events. What it shows is worked out in `presenter`."""
+"""The presenter: the button that opens it, and its events. What it shows is worked out in `slides`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links that restore a setting: the page's own address with readable parameters. `share_reading` reads them."""
+"""Links that restore a setting: the page's own address with readable parameters. `share.reading` reads them."""
 
 from __future__ import annotations
 

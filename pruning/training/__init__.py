@@ -1,1 +1,1 @@
-"""How the shipped model and its importance scorer were trained; reproduces both, on CPU or GPU."""
+"""Trains a model of the drawn worlds and importance scorers, for any model, on CPU or GPU."""
