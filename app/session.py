@@ -40,12 +40,12 @@ class Forced:
 class Session:
     """Whom the visitor asks, about what, and what was asked.
 
-    model: name of the model in `Models`. pictures: at least one; all go into one prompt. questions: the conversation,
-    the question in force last. Answers are no part of it: they follow from the questions and the setting.
+    model_name: the model's name in `Models`. pictures: at least one; all go into one prompt. questions: the
+    conversation, the question in force last. Answers are no part of it: they follow from the questions and the setting.
     forced: what the canvas last said; new images begin without.
     """
 
-    model: str
+    model_name: str
     pictures: tuple[Picture, ...]
     questions: tuple[str, ...] = ()
     forced: Forced = Forced()

@@ -7,7 +7,7 @@ from typing import Any
 
 from pruning.importance import best_source
 from pruning.method import METHODS, Method, make
-from pruning.params import params
+from pruning.params import SOURCE
 
 WORDS = {
     "scorer": "a trained importance scorer",
@@ -21,12 +21,6 @@ WORDS = {
     "projector": "the model's projector",
 }
 REMEDY = "Choose another method, or another model"
-SOURCE = "importance"  # the knob that says where importance comes from
-
-
-def has_knob(name: str, knob: str) -> bool:
-    """Whether the method of this name is known and has the knob."""
-    return name in METHODS and any(param.name == knob for param in params(METHODS[name]))
 
 
 def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method:
@@ -35,7 +29,7 @@ def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = N
     Raises ValueError for an unknown method or knob, or a knob's own rule.
     """
     given = dict(knobs or {})
-    if SOURCE not in given and has_knob(name, SOURCE):
+    if SOURCE not in given and name in METHODS and METHODS[name].has(SOURCE):
         given[SOURCE] = best_source(signals)
     return make(name, **given)
 

@@ -80,7 +80,7 @@ class BatchEvents:
 
         def work() -> Iterator[Updates]:
             nonlocal last, skipped
-            with self.models.use(session.model, owner(request)) as (engine, capabilities):
+            with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
                 setting = self.present(capabilities, session, settings)
                 items, skipped = batch_run.opened(resources.pictures, paths, session)
                 cleared = {card: "" for card in page.cards}

@@ -126,7 +126,7 @@ def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[
         except ValueError as error:
             skipped.append(Skipped(Path(path).name, str(error)))
         else:
-            items.append(Item(Path(path).name, Session(session.model, (picture,), (question,))))
+            items.append(Item(Path(path).name, Session(session.model_name, (picture,), (question,))))
     return tuple(items), tuple(skipped)
 
 

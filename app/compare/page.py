@@ -110,7 +110,7 @@ class CompareEvents:
     @report_errors
     def add(self, request: gr.Request, slots: Slots, results: Results, session: Session, *settings: Any) -> Updates:
         """The setting that stands on the Explore view, in the first empty slot."""
-        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+        with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             slots = put(slots, self.present(capabilities, session, settings))
             return self._shown(engine, capabilities, session, slots, results)
 
@@ -129,14 +129,14 @@ class CompareEvents:
         self, request: gr.Request, place: int, slots: Slots, results: Results, session: Session, *settings: Any
     ) -> Updates:
         """The present setting in the place of another."""
-        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+        with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             slots = put(slots, self.present(capabilities, session, settings), place)
             return self._shown(engine, capabilities, session, slots, results)
 
     @report_errors
     def remove(self, request: gr.Request, place: int, slots: Slots, results: Results, session: Session) -> Updates:
         """A slot is empty again."""
-        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+        with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             return self._shown(engine, capabilities, session, remove(slots, place), results)
 
     @report_errors
@@ -148,7 +148,7 @@ class CompareEvents:
 
         def work() -> Iterator[Updates]:
             nonlocal last
-            with self.models.use(session.model, owner(request)) as (engine, capabilities):
+            with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
                 if results.topic != topic(session):
                     yield self._shown(engine, capabilities, session, slots, results)
                 chosen = [setting for setting in slots if setting is not None]
@@ -184,7 +184,7 @@ class CompareEvents:
     def _add_baseline(
         self, name: str, request: gr.Request, slots: Slots, results: Results, session: Session, settings: Sequence[Any]
     ) -> Updates:
-        with self.models.use(session.model, owner(request)) as (engine, capabilities):
+        with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             here = replace(self.present(capabilities, session, settings), forced=Forced())
             slots = put(slots, replace(here, method=capabilities.default(capabilities.check(name))))
             return self._shown(engine, capabilities, session, slots, results)

@@ -103,7 +103,7 @@ def remove(slots: Slots, place: int) -> Slots:
 
 def topic(session: Session) -> Hashable:
     """What results are about: equal for two sessions with the same model, images and questions."""
-    return (session.model, session.keys, session.questions)
+    return (session.model_name, session.keys, session.questions)
 
 
 def rows(session: Session, slots: Slots, results: Results) -> tuple[Row | None, ...]:

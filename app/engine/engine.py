@@ -37,7 +37,7 @@ class Engine:
 
     def __init__(self, vlm: VLM, resources: Resources, name: str = "") -> None:
         self.vlm, self.resources, self.name = vlm, resources, name
-        self.cache, self.model = resources.cache, remote.hold(vlm)
+        self.cache, self.handle = resources.cache, remote.hold(vlm)
 
     def on_device(self, work: Callable[[], T]) -> T:
         """The result of `work`, alone on the device. Raises DeviceFullError that names this model and the remedy."""
@@ -57,7 +57,7 @@ class Engine:
 
         def make() -> Encoded:
             images = [self.resources.pictures.image(picture) for picture in session.pictures]
-            encoded = self.on_device(lambda: remote.encode(self.model, images, wanted))
+            encoded = self.on_device(lambda: remote.encode(self.handle, images, wanted))
             _ = encoded.tokens.similarity
             return encoded
 
@@ -71,7 +71,7 @@ class Engine:
         question = checked_question(session.first) if "question" in needs else ""
 
         def make() -> VisualTokens:
-            return self.on_device(lambda: remote.tokens(self.model, encoded, question, needs))
+            return self.on_device(lambda: remote.tokens(self.handle, encoded, question, needs))
 
         # Weighed in full: it keeps the encoded tokens alive when their own entry has left the cache.
         return self.cache.get(self.key("tokens", session, question, needs), make, lambda _: encoded.nbytes)
@@ -139,7 +139,7 @@ class Engine:
         self.cache.put(self.key("memo", session, *parts), value, nbytes)
 
     def key(self, kind: str, session: Session, *rest: Hashable) -> tuple[Hashable, ...]:
-        return (kind, self.model, session.keys, *rest)
+        return (kind, self.handle, session.keys, *rest)
 
 
 def checked_question(question: object) -> str:

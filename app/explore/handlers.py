@@ -251,7 +251,7 @@ class Handlers:
     def _at_work(
         self, request: gr.Request | None, session: Session
     ) -> AbstractContextManager[tuple[Engine, Capabilities]]:
-        return self.models.use(session.model, owner(request))
+        return self.models.use(session.model_name, owner(request))
 
     def setting(self, capabilities: Capabilities, session: Session, settings: Sequence[Any]) -> Setting:
         """What the controls say."""

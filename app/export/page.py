@@ -74,7 +74,7 @@ class Exporting:
         def work() -> Iterator[tuple[Any, Any, Any]]:
             nonlocal last
             _, style, _, importance, diversity, *_ = settings
-            with models.use(session.model, visitor) as (engine, capabilities):
+            with models.use(session.model_name, visitor) as (engine, capabilities):
                 setting = self.handlers.setting(capabilities, session, settings)
                 wanted = Wanted(session, setting, (importance, diversity), style, measured)
                 for item in export(engine, wanted, task):

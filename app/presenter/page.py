@@ -73,7 +73,7 @@ class Presenter:
         task = models.resources.tasks.begin(visitor, KIND)
 
         def work() -> Iterator[Any]:
-            with models.use(session.model, visitor) as (engine, capabilities):
+            with models.use(session.model_name, visitor) as (engine, capabilities):
                 slide = presenter_slides.slide(models.resources.pictures, session, asked.place)
                 setting = self.page.setting(capabilities, slide.session, settings)
                 if asked.retention is not None:

@@ -17,7 +17,6 @@ from app.web import updates
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown, stream
-from pruning.evaluation.plane import lambda_of
 
 Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls say
 TASK = "fewest"
@@ -95,7 +94,7 @@ class FewestEvents:
 
         def work() -> Iterator[tuple[Any, ...]]:
             nonlocal last
-            with self.models.use(session.model, owner(request)) as (engine, capabilities):
+            with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
                 setting = self.present(capabilities, session, settings)
                 for last in find(engine, session, setting, task):
                     yield smallest_budget_views.search(last), *STILL
@@ -103,8 +102,8 @@ class FewestEvents:
                 yield found(last, last.best, setting)
 
         def found(search: Search, best: Setting, setting: Setting) -> tuple[Any, ...]:
-            value, weights = lambda_of(best.method), STILL[1:]
-            if value is not None and value != lambda_of(setting.method):
+            value, weights = best.method.lambda_, STILL[1:]
+            if value is not None and value != setting.method.lambda_:
                 weights = (round(value, 6), round(1 - value, 6))
             return smallest_budget_views.search(search), updates.retention(best.retention), *weights
 

@@ -16,7 +16,7 @@ from app.engine.device import Task
 from app.engine.engine import Engine, checked_question
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
-from pruning.evaluation.plane import LAMBDAS, lambda_of
+from pruning.evaluation.plane import LAMBDAS
 from pruning.evaluation.smallest_budget import Bracket, fewest_over_lambda, smallest_budget
 from pruning.evaluation.verdict import Verdict, check_words, verdict
 
@@ -99,7 +99,7 @@ def fewest_lambda(
 
     Ends and raises as `fewest_tokens`, and ValueError for a method without λ.
     """
-    present = lambda_of(setting.method)
+    present = setting.method.lambda_
     if present is None:
         raise ValueError(f"{setting.method.title} has no λ: choose IDPruner or another method with the two weights")
     work = _Asking(engine, session, task)
@@ -107,7 +107,7 @@ def fewest_lambda(
     best: Setting | None = None
 
     def at(value: float, budget: int) -> Setting:
-        method = replace(setting.method, mmr_lambda=value)  # type: ignore[call-arg]
+        method = setting.method.at_lambda(value)
         return work.at(replace(setting, method=method), budget)
 
     def search(stage: str) -> Search:
@@ -162,7 +162,7 @@ class _Asking:
             verdict(answer, self._answer(replace(asked, selection=selection))) is Verdict.SAME
             for asked, answer in self._full
         )
-        self._tried.append(Try(lambda_of(setting.method), selection.k, same))
+        self._tried.append(Try(setting.method.lambda_, selection.k, same))
         return same
 
     def search(self, best: Setting | None, fails: int, done: int, left: int, lambdas: int, stage: str) -> Search:

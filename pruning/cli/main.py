@@ -22,13 +22,12 @@ from pruning.cli.sweep import sweep
 from pruning.importance import best_source
 from pruning.method import Method, make
 from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.params import LAMBDA
 from pruning.plan import parse_plan
 from pruning.runnable import check_runs
 from pruning.scenes.worlds import WORLDS
 from pruning.staged import STAGED, StagedMethod, make_staged
 from pruning.weights import mmr_lambda
-
-LAMBDA = "mmr_lambda"
 
 
 @console.command

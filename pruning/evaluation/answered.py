@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
-from pruning.evaluation.plane import lambda_of
 from pruning.evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Answered(Used):
 def used(model: str, method: Method, retention: float, n: int, budget: int) -> dict[str, Any]:
     """The values of a `Used` by name."""
     return {
-        "model": model, "method": method.name, "knobs": knobs(method), "mmr_lambda": lambda_of(method),
+        "model": model, "method": method.name, "knobs": knobs(method), "mmr_lambda": method.lambda_,
         "retention": retention, "n": n, "budget": budget,
     }  # fmt: skip
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pruning.allocation import selector
 from pruning.budget import check_retention
 from pruning.evaluation.metrics import fidelity
-from pruning.evaluation.plane import RETENTIONS, lambda_of
+from pruning.evaluation.plane import RETENTIONS
 from pruning.evaluation.verdict import Reply, check_words
 from pruning.grids import Scope
 from pruning.method import Method
@@ -97,7 +97,7 @@ def fidelity_sweep(
             while done < len(methods) and keys[done] in measured:
                 method = methods[done]
                 value, budget = measured[keys[done]], selections[done].k
-                yield FidelityPoint(method.name, method.title, lambda_of(method), budget, retention, value)
+                yield FidelityPoint(method.name, method.title, method.lambda_, budget, retention, value)
                 done += 1
 
 

@@ -5,7 +5,6 @@ Geometry of the kept set alone: needs no language model. Every point is measured
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pruning.budget import keep_count
 from pruning.evaluation.metrics import hopkins_prefixes, importance_retention_prefixes
 from pruning.grids import Scope, parts
 from pruning.method import METHODS, Method, make
+from pruning.params import SOURCE
 from pruning.tokens import VisualTokens
 
 LAMBDAS = tuple(step / 20 for step in range(21))
@@ -40,8 +40,8 @@ def plane_methods(importance: str = "scorer") -> tuple[Method, ...]:
     """The curves and reference strategies of the paper's figure: every method that takes its importance from a source,
     all from the same one, and every method that needs no signal and only selects.
     """
-    sourced = [make(name, importance=importance) for name in METHODS if hasattr(METHODS[name], "importance")]
-    others = [make(name) for name in METHODS if not hasattr(METHODS[name], "importance")]
+    sourced = [make(name, importance=importance) for name in METHODS if METHODS[name].has(SOURCE)]
+    others = [make(name) for name in METHODS if not METHODS[name].has(SOURCE)]
     return (*sourced, *(method for method in others if not method.needs and not method.merges))
 
 
@@ -87,7 +87,7 @@ def plane_sweep(
             kept = [importance_retention_prefixes(importance, order, [len(order)]).item() for order in orders]
             spread = [hopkins_prefixes(tokens.similarity, order, [len(order)], seed).item() for order in orders]
         points += [
-            PlanePoint(method.name, method.title, lambda_of(method), *values)
+            PlanePoint(method.name, method.title, method.lambda_, *values)
             for values in zip(budgets, retentions, kept, spread, strict=True)
         ]
     return points
@@ -111,14 +111,9 @@ def front(points: Sequence[PlanePoint]) -> list[PlanePoint]:
     return kept
 
 
-def lambda_of(method: Method) -> float | None:
-    """The method's λ, None where it has none."""
-    return getattr(method, "mmr_lambda", None)
-
-
 def _along_lambda(methods: Sequence[Method], lambdas: Sequence[float]) -> Iterator[Method]:
     for method in methods:
-        if lambda_of(method) is None:
+        if method.lambda_ is None:
             yield method
         else:
-            yield from (dataclasses.replace(method, mmr_lambda=value) for value in lambdas)  # type: ignore[call-arg]
+            yield from (method.at_lambda(value) for value in lambdas)

@@ -117,10 +117,10 @@ def test_the_cache_stays_within_its_bytes(tiny_vlm, saved):
 
 def test_the_session_is_small_and_frozen(engine, saved):
     session = look(engine, saved())
-    flat = [session.model, *session.questions, *dataclasses.astuple(session.pictures[0])]
+    flat = [session.model_name, *session.questions, *dataclasses.astuple(session.pictures[0])]
     assert {type(value) for value in flat} == {str, int}
     with pytest.raises(dataclasses.FrozenInstanceError):
-        session.model = "other"
+        session.model_name = "other"
 
 
 def test_full_answer_equals_the_models_own(engine, saved):

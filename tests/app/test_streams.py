@@ -241,7 +241,9 @@ def page(tiny_vlm, tmp_path_factory):
         "export": lambda request: export.make(request, None, session, *settings),
         "presenter": lambda request: Presenter(handlers).show(request, Wish(), ["random"], session, *settings),
         "upload": lambda request: images.upload(request, session, path, "what color is it?"),
-        "more images": lambda request: images.add(request, Session(session.model, ()), [path], "what color is it?"),
+        "more images": lambda request: images.add(
+            request, Session(session.model_name, ()), [path], "what color is it?"
+        ),
         "one image less": lambda request: images.remove(request, picked, session, "what color is it?"),
         "example": lambda request: images.example(request, picked, session),
     }
