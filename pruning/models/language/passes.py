@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from pruning.models.language.sight import Sight
+from pruning.models.language.trace import CutTrace
 from pruning.plan import Cut
-from pruning.staged import Seen
+from pruning.staged import Choice, Seen
 
 if TYPE_CHECKING:
     from pruning.models.language.stages import Stages
@@ -37,7 +38,7 @@ class First:
         self.sight = Sight(
             stages.model, list(stages.cuts.values()), stages.text.to(device), self.visual, lambda: self.rows
         )
-        stages.order, stages.scores, stages.gone = [], [], []
+        stages.made, stages.gone = [], []
 
     def before(self, i: int) -> Callable[..., Any]:
         def shorten(_layer: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -105,10 +106,7 @@ class First:
             self.sight.signals(cut, hidden, named),
         )
         choice = cut.rule.choose(seen, stages.counts[cut.after])
-        if choice.scores is not None:
-            scores = torch.full((stages.n,), torch.nan)
-            scores[self.tokens.cpu()] = choice.scores.float().cpu()
-            stages.scores.append((cut.after, scores))
+        stages.made.append(_traced(seen, cut, choice))
         if choice.merged is not None and choice.merged_rows is not None:
             at = seen.visual[choice.merged].to(hidden.device)
             hidden = hidden.index_copy(1, at, choice.merged_rows.to(hidden)[None])
@@ -117,7 +115,6 @@ class First:
         kept = choice.order.to(before.device).sort().values
         stays[seen.visual[kept]] = True
         self.rows, self.tokens, self.visual = before[stays], self.tokens[kept], self.visual[kept]
-        stages.order.append((cut.after, self.tokens.cpu()))
         return hidden[:, stays.to(hidden.device)]
 
 
@@ -155,6 +152,15 @@ class Later:
         rows = torch.arange(self.past, self.past + steps, device=device)[:, None]
         allowed = places <= rows
         return allowed & (rows - places < held.sliding_window) if held.is_sliding else allowed
+
+
+def _traced(seen: Seen, cut: Cut, choice: Choice) -> CutTrace:
+    alive, scores = seen.tokens.cpu(), None
+    if choice.scores is not None:
+        scores = torch.full((seen.n,), torch.nan)
+        scores[alive] = choice.scores.float().cpu()
+    merged = alive[:0] if choice.merged is None else alive[choice.merged.cpu()]
+    return CutTrace(cut.after, cut.rule, alive, alive[choice.order.cpu()], scores, merged)
 
 
 def _shortened(named: dict[str, Any], rows: Tensor) -> dict[str, Any]:

@@ -10,35 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pruning.models.language.passes import First, Later
+from pruning.models.language.trace import CutTrace, Trace
 from pruning.models.values import ModelError, Prompt
 from pruning.plan import Plan, lifetimes
 from pruning.staged import alive_of
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """What a plan came to.
-
-    alive: visual tokens that each of the L layers processed. lives: (N,) int64, how many layers processed each token, 0
-    = it never entered. scores: for every cut its layers and (N,) float32, what it ranked the tokens alive by, NaN for
-    the others; where its rule has scores.
-    """
-
-    alive: tuple[int, ...]
-    lives: Tensor
-    scores: tuple[tuple[int, Tensor], ...]
-
-    @property
-    def equivalent(self) -> float:
-        """Mean over the layers of the share of the N tokens that is alive."""
-        return sum(self.alive) / (len(self.alive) * len(self.lives))
 
 
 class Stages:
@@ -57,8 +38,7 @@ class Stages:
         self.evict_early = plan.evict_early
         after = torch.arange(prompt.n) > int(prompt.visual.max())
         self.text = (after & (prompt.input_ids[0] != placeholder)).nonzero()[:, 0]
-        self.order: list[tuple[int, Tensor]] = []  # of every cut: its layers, the original tokens that stayed
-        self.scores: list[tuple[int, Tensor]] = []
+        self.made: list[CutTrace] = []
         self.gone: list[Tensor] = []  # of every layer: places in the prompt that it does not hold
         check_layers(model, self.layers, plan.evict_early)
 
@@ -68,9 +48,11 @@ class Stages:
 
     def trace(self) -> Trace:
         """What was alive where; known once the prompt has gone through."""
-        cuts = [(after, len(alive)) for after, alive in self.order]
-        lives = lifetimes(self.order, self.tokens, self.n, self.depth)
-        return Trace(alive_of(cuts, len(self.tokens), self.depth), lives, tuple(self.scores))
+        cuts = [(cut.after, len(cut.order)) for cut in self.made]
+        alive = alive_of(cuts, len(self.tokens), self.depth)
+        lives = lifetimes([(cut.after, cut.order) for cut in self.made], self.tokens, self.n, self.depth)
+        held = (alive[-1],) * self.depth if self.evict_early else alive
+        return Trace(alive, held, lives, len(self.tokens), tuple(self.made))
 
     @contextmanager
     def attached(self, past: int, cancel: threading.Event | None = None) -> Iterator[None]:
