@@ -17,7 +17,7 @@ from app.answers.answering import Asked, closeness
 from app.answers.batching import answer_all
 from app.canvas.state import fitting
 from app.engine.device import DeviceFullError, Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.engine.resources import Pictures
 from app.session import Session, Setting
 from pruning.debris import is_debris
@@ -114,7 +114,7 @@ def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[
     paths = [path for path in paths if not is_debris(Path(path).name)]
     if not paths:
         raise ValueError(f"There are no images: upload up to {MOST}")
-    question = checked_question(session.questions[-1] if session.questions else "")
+    question = session.checked_questions()[-1]
     items: list[Item] = []
     skipped: list[Skipped] = []
     for path in paths:

@@ -19,11 +19,11 @@ from app.canvas import state as canvas_state
 from app.canvas import views as canvas_views
 from app.engine.capabilities import Capabilities
 from app.engine.device import working
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.explore import views as explore_views
 from app.explore.image_handlers import PICTURE
 from app.model_pool.pool import LOAD, Models
-from app.session import Session, Setting
+from app.session import MAX_QUESTION, Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.tradeoff.measure import Measured, Progress
@@ -34,7 +34,7 @@ from app.web.streams import Shown, stream
 from app.web.updates import talk_buttons
 from pruning.drawing.palettes import PAGE
 from pruning.evaluation.verdict import NO_REFERENCE
-from pruning.text import check_text
+from pruning.text import check_text, checked_question
 
 
 class Handlers:
@@ -261,7 +261,7 @@ class Handlers:
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""
-        question = checked_question(question)
+        question = checked_question(question, MAX_QUESTION)
         task = self.models.resources.tasks.begin(owner(request), "question")
         with working(task), self._at_work(request, session) as (engine, _):
             engine.vlm.prompt(engine.encoded(session), question)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
 from pruning.evaluation.plane import LAMBDAS
@@ -130,7 +130,7 @@ class _Asking:
 
     def __init__(self, engine: Engine, session: Session, task: Task) -> None:
         self._engine, self._session, self._task = engine, session, task
-        self._questions = [checked_question(question) for question in session.questions or ("",)]
+        self._questions = session.checked_questions()
         self._full: list[tuple[Asked, Answer]] = []
         self._tried: list[Try] = []
         self._start = time.perf_counter()

@@ -25,10 +25,10 @@ from pruning.importance import heat_scores
 from pruning.method import Method
 from pruning.models import VLM, Answer, Encoded, Kept
 from pruning.models.checkpoint.sources import checked, known_name
-from pruning.models.language.prompting import checked_question
 from pruning.models.values import kept_indices
 from pruning.plan import Plan, plan_of
 from pruning.staged import StagedMethod
+from pruning.text import checked_question
 from pruning.tokens import Selection, VisualTokens
 
 
