@@ -19,6 +19,7 @@ from app.canvas.state import fitting
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine
 from app.engine.resources import Pictures
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning.debris import is_debris
 from pruning.evaluation.verdict import Verdict, verdict
@@ -85,9 +86,8 @@ class Batch:
         return sum(item.over for item in self.items)
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first image is done."""
-        return self.seconds / self.done * (len(self.items) - self.done) if self.done else None
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, len(self.items))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from app.canvas.state import fitting
 from app.engine.capabilities import Capabilities
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning.evaluation import metrics
 
@@ -68,9 +69,8 @@ class Step:
     stage: str = "running"
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first setting is done."""
-        return None if not self.done else self.seconds / self.done * (self.total - self.done)
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, self.total)
 
 
 @dataclass(frozen=True)

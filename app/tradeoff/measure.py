@@ -17,6 +17,7 @@ from app.engine import remote
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning import runnable
 from pruning.budget import keep_count
@@ -46,10 +47,8 @@ class Progress:
     stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first point."""
-        done = len(self.points)
-        return None if not done else self.seconds / done * (self.total - done)
+    def pace(self) -> Pace:
+        return Pace(self.seconds, len(self.points), self.total)
 
 
 @dataclass(frozen=True)
