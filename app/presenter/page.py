@@ -15,14 +15,13 @@ from app.explore.layout import Page
 from app.presenter import slides as presenter_slides
 from app.presenter.slides import Wish
 from app.session import Session
-from app.web import html, theme
+from app.web import html, scripts, theme
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
 from app.web.streams import Shown, stream
 from pruning.evaluation.plane import RETENTIONS
 
 KIND = "presenter"  # of its tasks
-SCRIPTS = ("canvas-model", "canvas-paint", "presenter")
 
 
 def place_presenter(page: Page) -> gr.HTML:
@@ -31,7 +30,7 @@ def place_presenter(page: Page) -> gr.HTML:
         return gr.HTML(
             None,
             html_template=theme.template("presenter").replace("<!-- legends -->", legends()),
-            js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
+            js_on_load=scripts.start("presenter"),
             elem_id="presenter",
             apply_default_css=False,
             padding=False,
@@ -39,6 +38,7 @@ def place_presenter(page: Page) -> gr.HTML:
             told=None,
             chart=None,
             steps=RETENTIONS,
+            colours=theme.painting(),
         )
 
 
