@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pruning.text import checked_question
+
 if TYPE_CHECKING:
     from pruning.grids import Scope
     from pruning.method import Method
+
+MAX_QUESTION = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,12 @@ class Forced:
 class Session:
     """Whom the visitor asks, about what, and what was asked.
 
-    model: name of the model in `Models`. pictures: at least one; all go into one prompt. questions: the conversation,
-    the question in force last. Answers are no part of it: they follow from the questions and the setting.
+    model_name: the model's name in `Models`. pictures: at least one; all go into one prompt. questions: the
+    conversation, the question in force last. Answers are no part of it: they follow from the questions and the setting.
     forced: what the canvas last said; new images begin without.
     """
 
-    model: str
+    model_name: str
     pictures: tuple[Picture, ...]
     questions: tuple[str, ...] = ()
     forced: Forced = Forced()
@@ -54,6 +58,10 @@ class Session:
     def first(self) -> str:
         """The question that the images are pruned for: they are pruned once, and every later turn goes on from that."""
         return self.questions[0] if self.questions else ""
+
+    def checked_questions(self) -> tuple[str, ...]:
+        """The questions, at least one. Raises ValueError where one is no question that a model can be asked here."""
+        return tuple(checked_question(question, MAX_QUESTION) for question in self.questions or ("",))
 
     @property
     def keys(self) -> tuple[str, ...]:

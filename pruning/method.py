@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pruning import ops
 from pruning.budget import check_budget
-from pruning.params import check_params, params
+from pruning.params import HasKnobs, params
 from pruning.signals import check_signal
 from pruning.tokens import Selection, VisualTokens
 
@@ -25,7 +25,7 @@ Stage = Literal["pre_llm", "in_llm"]
 
 
 @dataclass(frozen=True)
-class Method(ABC):
+class Method(HasKnobs, ABC):
     """Chooses which visual tokens the language model receives.
 
     name:   registry key            title: what a reader sees       paper: arXiv link, "" for a plain baseline
@@ -49,9 +49,6 @@ class Method(ABC):
     trained: ClassVar[bool] = False
     merges: ClassVar[bool] = False
     adaptation: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        check_params(self)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -11,9 +11,13 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 Value = float | int | str
+LAMBDA = "mmr_lambda"
+"""The knob that weighs importance against diversity."""
+SOURCE = "importance"
+"""The knob that says where importance comes from."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,31 @@ def params(cls: type) -> tuple[Param, ...]:
     return tuple(_param(cls, field, hints[field.name]) for field in dataclasses.fields(cls))
 
 
-def check_params(instance: Any) -> None:
-    """Validate every knob of a frozen dataclass instance and store it in the knob's own type. Raises ValueError."""
-    cls: type = type(instance)
-    for param in params(cls):
-        object.__setattr__(instance, param.name, param.check(getattr(instance, param.name)))
+class HasKnobs:
+    """Base of a frozen dataclass whose fields are knobs.
+
+    On creation every knob is validated and stored in its own type; ValueError names value, rule and default.
+    """
+
+    def __post_init__(self) -> None:
+        cls: type = type(self)
+        for param in params(cls):
+            object.__setattr__(self, param.name, param.check(getattr(self, param.name)))
+
+    @classmethod
+    def has(cls, knob: str) -> bool:
+        """Whether it has a knob of this name."""
+        of: type = cls
+        return any(param.name == knob for param in params(of))
+
+    @property
+    def lambda_(self) -> float | None:
+        """Its λ, 0 to 1; None where it has none."""
+        return getattr(self, LAMBDA, None)
+
+    def at_lambda(self, value: float) -> Self:
+        """The same with this λ. Raises TypeError where it has none, ValueError where λ is out of range."""
+        return dataclasses.replace(self, **{LAMBDA: value})  # type: ignore[type-var]
 
 
 def _param(cls: type, field: dataclasses.Field[Any], hint: Any) -> Param:

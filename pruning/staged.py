@@ -21,7 +21,7 @@ from pruning import ops
 from pruning.budget import check_budget, check_retention
 from pruning.method import Registry, Stage, build, enter
 from pruning.ops.scaling import all_finite
-from pruning.params import check_params
+from pruning.params import HasKnobs
 from pruning.schedules import equivalent
 
 SIGNALS: dict[str, str] = {
@@ -89,7 +89,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class StagedMethod(ABC):
+class StagedMethod(HasKnobs, ABC):
     """Chooses, between layers of the language model, which visual tokens the later layers still process.
 
     name, title, paper, venue, adaptation: as for `Method`
@@ -106,9 +106,6 @@ class StagedMethod(ABC):
     merges: ClassVar[bool] = False
     earliest: ClassVar[int] = 1
     adaptation: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        check_params(self)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -159,7 +156,7 @@ class StagedMethod(ABC):
             raise ValueError(
                 f"{self.title} cannot come to an equivalent retention of "
                 f"{'its schedule' if retention is None else f'{retention:g}'}: {first} layers, so {n} visual tokens "
-                f"reach {lowest:.3f} to 1. Ask for more, or let fewer tokens enter: --plan "
+                f"reach {lowest:.3f} to 1. Ask for more, or let fewer tokens enter: the plan "
                 f"'pre:METHOD:SHARE,{afters[0] if cuts else 1}:{self.name}:SHARE'"
             )
         if retention is None:

@@ -116,7 +116,7 @@ def first_token_seconds(engine: Engine, asked: Asked) -> float:
     encoded = engine.encoded(asked.session)
 
     def work() -> tuple[float, ...]:
-        return remote.first_token_seconds(engine.model, encoded, asked.question, asked.selection, asked.history)
+        return remote.first_token_seconds(engine.handle, encoded, asked.question, asked.selection, asked.history)
 
     return engine.cache.get(asked.key(engine, "ttft"), lambda: float(np.median(engine.on_device(work))), lambda _: 64)
 
@@ -143,7 +143,7 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
 
     def forced(asked: Asked) -> Tensor:
         def work() -> list[Tensor]:
-            return remote.logprobs(engine.model, encoded, asked.question, answer.ids, [asked.selection], asked.history)
+            return remote.logprobs(engine.handle, encoded, asked.question, answer.ids, [asked.selection], asked.history)
 
         return engine.on_device(work)[0]
 
@@ -175,7 +175,7 @@ def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task
         memory = spare.pop() if spare else None if remote.is_remote() else ConversationCache()
         chunks = []
         values = (asked.question, asked.selection, asked.history, memory, MAX_NEW_TOKENS)
-        with closing(remote.generate(engine.model, encoded, *values)) as stream:  # type: ignore[type-var]
+        with closing(remote.generate(engine.handle, encoded, *values)) as stream:  # type: ignore[type-var]
             while not task.is_set() and (chunk := next(stream, None)) is not None:
                 chunks.append(chunk)
                 out.put(chunk.text_so_far)

@@ -32,7 +32,7 @@ def _answer_pack(engine: Engine, pack: Sequence[Asked], task: Task) -> None:
     encoded = [engine.encoded(one.session) for one in pack]
     samples = [Sample(e, one.question, one.selection, one.history) for e, one in zip(encoded, pack, strict=True)]
     try:
-        found = engine.on_device(lambda: remote.answer_batch(engine.model, samples, MAX_NEW_TOKENS, task))
+        found = engine.on_device(lambda: remote.answer_batch(engine.handle, samples, MAX_NEW_TOKENS, task))
     except (ValueError, DeviceFullError):
         return
     for one, answer in zip(pack, found, strict=True):

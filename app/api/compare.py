@@ -12,9 +12,9 @@ from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from app.web.controls import LAMBDA, Controls
-from pruning.evaluation.plane import lambda_of
+from app.web.controls import Controls
 from pruning.grids import SCOPES
+from pruning.params import LAMBDA
 
 BASELINES = ({"method": "random"}, {"method": "uniform"})
 NAMES = ("method", "importance", "diversity", "retention", "knobs", "per")
@@ -72,7 +72,7 @@ def compared(
 def _other(controls: Controls, capabilities: Capabilities, first: Setting, entry: Any) -> Setting:
     if not isinstance(entry, Mapping) or set(entry) - set(NAMES):
         raise ValueError(f"{entry!r} must be an object with some of {', '.join(NAMES)}")
-    name, share = entry.get("method", first.method.name), lambda_of(first.method)
+    name, share = entry.get("method", first.method.name), first.method.lambda_
     weights = (0.5, 0.5) if share is None else (share, 1 - share)
     same = name == first.method.name  # another method's knobs are its own
     knobs = {k: v for k, v in asdict(first.method).items() if k != LAMBDA} if same else {}

@@ -136,4 +136,4 @@ def point(p: PlanePoint) -> Point:
 
 
 def _used(session: Session, setting: Setting, n: int, budget: int) -> dict[str, Any]:
-    return used(session.model, setting.method, setting.retention, n, budget)
+    return used(session.model_name, setting.method, setting.retention, n, budget)

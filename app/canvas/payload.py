@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pruning.drawing import overlays as draw
-from pruning.evaluation.plane import LAMBDAS, lambda_of
+from pruning.evaluation.plane import LAMBDAS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +33,9 @@ def orders_of(method: Method) -> tuple[tuple[float, ...] | None, list[Method]]:
 
     A method whose picks are not nested is held by its order of all tokens alone, where λ says nothing any more.
     """
-    if lambda_of(method) is None or not method.nested:
+    if method.lambda_ is None or not method.nested:
         return None, [method]
-    return LAMBDAS, [replace(method, mmr_lambda=value) for value in LAMBDAS]  # type: ignore[call-arg]
+    return LAMBDAS, [method.at_lambda(value) for value in LAMBDAS]
 
 
 def payload(
@@ -69,7 +69,7 @@ def payload(
         "orders": _packed(np.stack([s.order.cpu().numpy() for s in selections]), "<u2"),
         "lambdas": lambdas,
         "nested": method.nested,
-        "weighted": lambda_of(method) is not None,
+        "weighted": method.lambda_ is not None,
         "scores": None if scores is None else _packed(draw.heat(scores.double().cpu().numpy()), "<f4"),
         "method": {"name": method.name, "title": method.title},
     }
@@ -85,7 +85,7 @@ def exact_selection(
     into = selection.merge_into
     return {
         "key": key_of(method, identity),
-        "lambda": lambda_of(method),
+        "lambda": method.lambda_,
         "retention": retention,
         "scope": scope,
         "order": _packed(selection.order.cpu().numpy(), "<u2"),
@@ -97,7 +97,7 @@ def exact_selection(
 def key_of(method: Method, identity: Hashable) -> str:
     """Tells one set of orders from another; the same for all λ of a method that has a grid of them."""
     lambdas, _ = orders_of(method)
-    plain = method if lambdas is None else replace(method, mmr_lambda=0.5)  # type: ignore[call-arg]
+    plain = method if lambdas is None else method.at_lambda(0.5)
     return hashlib.sha256(repr((plain, identity)).encode()).hexdigest()[:16]
 
 

@@ -89,7 +89,7 @@ def forced(told: object) -> Forced:
 
 def identity_of(session: Session, setting: Setting) -> Hashable:
     """What the orders of a method depend on beside its knobs."""
-    return (session.model, session.keys, session.first if "question" in setting.method.needs else "")
+    return (session.model_name, session.keys, session.first if "question" in setting.method.needs else "")
 
 
 def fitting(session: Session, setting: Setting) -> Setting:

@@ -11,6 +11,7 @@ from app.engine import remote
 from pruning import runnable
 from pruning.importance import best_source, sources_for
 from pruning.method import METHODS, Method, make
+from pruning.params import SOURCE
 
 if TYPE_CHECKING:
     from pruning.models import VLM
@@ -54,7 +55,7 @@ class Capabilities:
         method = self.default(name)
         kinds = {need.partition("@")[0] for need in method.needs}
         stand_ins = [self.notes[kind] for kind in sorted(kinds) if kind in self.notes]
-        if hasattr(method, "importance") and self.source != BEST:
+        if method.has(SOURCE) and self.source != BEST:
             stand_ins.insert(0, f"{self.title} has no trained scorer: {self.source.replace('_', ' ')} in its place")
         return " · ".join(part.rstrip(".") for part in (method.venue, method.adaptation, *stand_ins) if part)
 
@@ -75,7 +76,7 @@ def group(name: str) -> str:
     needs = {need.partition("@")[0] for need in make(name).needs}
     if cls.merges:
         return "merging"
-    if runnable.has_knob(name, runnable.SOURCE) or "scorer" in needs:
+    if METHODS[name].has(SOURCE) or "scorer" in needs:
         return "importance"
     if "question" in needs:
         return "question"

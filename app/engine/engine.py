@@ -18,7 +18,6 @@ from pruning.budget import keep_count
 from pruning.evaluation import timing
 from pruning.importance import best_source, heat_scores
 from pruning.overrides import with_overrides
-from pruning.text import check_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_QUESTION = 1000  # characters
 LATER = frozenset({"scorer", "question"})  # signals that follow from the encoded tokens, without the vision tower
 
 
@@ -37,7 +35,7 @@ class Engine:
 
     def __init__(self, vlm: VLM, resources: Resources, name: str = "") -> None:
         self.vlm, self.resources, self.name = vlm, resources, name
-        self.cache, self.model = resources.cache, remote.hold(vlm)
+        self.cache, self.handle = resources.cache, remote.hold(vlm)
 
     def on_device(self, work: Callable[[], T]) -> T:
         """The result of `work`, alone on the device. Raises DeviceFullError that names this model and the remedy."""
@@ -57,7 +55,7 @@ class Engine:
 
         def make() -> Encoded:
             images = [self.resources.pictures.image(picture) for picture in session.pictures]
-            encoded = self.on_device(lambda: remote.encode(self.model, images, wanted))
+            encoded = self.on_device(lambda: remote.encode(self.handle, images, wanted))
             _ = encoded.tokens.similarity
             return encoded
 
@@ -68,10 +66,10 @@ class Engine:
     def tokens(self, session: Session, needs: frozenset[str]) -> VisualTokens:
         """The encoded tokens with every signal that `needs` names; the question is the conversation's first."""
         encoded = self.encoded(session, needs)
-        question = checked_question(session.first) if "question" in needs else ""
+        question = session.checked_questions()[0] if "question" in needs else ""
 
         def make() -> VisualTokens:
-            return self.on_device(lambda: remote.tokens(self.model, encoded, question, needs))
+            return self.on_device(lambda: remote.tokens(self.handle, encoded, question, needs))
 
         # Weighed in full: it keeps the encoded tokens alive when their own entry has left the cache.
         return self.cache.get(self.key("tokens", session, question, needs), make, lambda _: encoded.nbytes)
@@ -102,7 +100,7 @@ class Engine:
         tokens = self.tokens(session, setting.method.needs)
 
         def make() -> float:
-            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope)
+            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope, self.vlm.layers)
 
         return self.cache.get(self.key("seconds", session, setting), make, lambda _: 64)
 
@@ -139,19 +137,7 @@ class Engine:
         self.cache.put(self.key("memo", session, *parts), value, nbytes)
 
     def key(self, kind: str, session: Session, *rest: Hashable) -> tuple[Hashable, ...]:
-        return (kind, self.model, session.keys, *rest)
-
-
-def checked_question(question: object) -> str:
-    """The question without surrounding blanks. Raises ValueError for one that is empty or too long, or holds half a
-    character; never repeats it.
-    """
-    text = question.strip() if isinstance(question, str) else ""
-    if not text:
-        raise ValueError("The question is empty: type one, for example “what color is the star?”")
-    if len(text) > MAX_QUESTION:
-        raise ValueError(f"The question has {len(text):,} characters, at most {MAX_QUESTION:,} are allowed: shorten it")
-    return check_text("The question", text)
+        return (kind, self.handle, session.keys, *rest)
 
 
 def _selection_weight(selection: Selection) -> int:

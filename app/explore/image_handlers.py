@@ -38,7 +38,7 @@ class ImageHandlers:
             if path is None:
                 return (gr.skip(),) * (6 + SUGGESTIONS)
             picture, notes = self.pictures.open(path)
-            changed = Session(session.model, (picture,), _first_turn(question))
+            changed = Session(session.model_name, (picture,), _first_turn(question))
             return *self._shown(request, changed, notes), *suggestions(ANY_IMAGE)
 
         yield from self._taken(request, work, before=1, after=4 + SUGGESTIONS)
@@ -50,7 +50,7 @@ class ImageHandlers:
         def work() -> Update:
             opened = [self.pictures.open(path) for path in paths or () if not is_debris(Path(path).name)]
             pictures = checked_pictures((*session.pictures, *(picture for picture, _ in opened)))
-            changed = Session(session.model, pictures, _first_turn(question))
+            changed = Session(session.model_name, pictures, _first_turn(question))
             return self._shown(request, changed, [note for _, notes in opened for note in notes])
 
         yield from self._taken(request, work, before=1, after=4)
@@ -60,7 +60,7 @@ class ImageHandlers:
         """One of several images less; the first of the others stands in the large field."""
         place = int((event._data or {}).get("index", -1))
         left = tuple(picture for i, picture in enumerate(session.pictures) if i != place)
-        changed = Session(session.model, left or session.pictures, _first_turn(question))
+        changed = Session(session.model_name, left or session.pictures, _first_turn(question))
 
         def work() -> Update:
             return changed.pictures[0].path, *self._shown(request, changed, ())
@@ -74,7 +74,7 @@ class ImageHandlers:
 
         def work() -> Update:
             picture, _ = self.pictures.open(chosen.path)
-            shown = self._shown(request, Session(session.model, (picture,), chosen.questions[:1]), ())
+            shown = self._shown(request, Session(session.model_name, (picture,), chosen.questions[:1]), ())
             return chosen.path, chosen.questions[0], *shown, *suggestions(chosen.questions)
 
         yield from self._taken(request, work, before=3, after=4 + SUGGESTIONS)
@@ -108,7 +108,7 @@ class ImageHandlers:
 
     def _shown(self, request: gr.Request, session: Session, notes: Sequence[str]) -> tuple[Any, ...]:
         """Session, note, strip of images, scopes and conversation buttons, for new images that the model can take."""
-        with self.models.use(session.model, owner(request)) as (engine, _):
+        with self.models.use(session.model_name, owner(request)) as (engine, _):
             grids = engine.encoded(session).tokens.grids
         strip = explore_views.strip([self.pictures.thumbnail(picture) for picture in session.pictures])
         return session, html.notice(" ".join(notes)), strip, scopes(grids), *talk_buttons(session)

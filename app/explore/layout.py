@@ -109,7 +109,7 @@ def layout(controls: Controls, start: Start) -> Page:
 
 def _model(start: Start) -> dict[str, Any]:
     model = gr.Dropdown(
-        start.models, value=start.session.model, label="Model", elem_id="model", visible=len(start.models) > 1
+        start.models, value=start.session.model_name, label="Model", elem_id="model", visible=len(start.models) > 1
     )
     return {"model": model, "loading": html("", "loading")}
 

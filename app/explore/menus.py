@@ -31,7 +31,7 @@ class Menus:
     @report_errors
     def method(self, request: gr.Request, session: Session, name: str) -> tuple[Any, ...]:
         """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ."""
-        with self.models.use(session.model, owner(request)) as (_, capabilities):
+        with self.models.use(session.model_name, owner(request)) as (_, capabilities):
             about = explore_views.about(capabilities.about(name), refused=name in capabilities.refused)
         active = gr.update(interactive=self.controls.has_lambda(name))
         return about, active, active, *self.controls.visibility(name)
@@ -60,18 +60,18 @@ class Menus:
         """
         visitor = owner(request)
         found = self.models.state(name, visitor)
-        chosen = replace(session, model=name if found == "loaded" else session.model)
+        chosen = replace(session, model_name=name if found == "loaded" else session.model_name)
         if found == "loading":  # chosen later than the load that has just ended
             return (gr.skip(),) * (9 + len(self.controls.knobs))
-        with self.models.use(chosen.model, visitor) as (engine, capabilities):
+        with self.models.use(chosen.model_name, visitor) as (engine, capabilities):
             grids = engine.encoded(chosen).tokens.grids
             method = method if method in capabilities.methods else capabilities.methods[0]
             active = gr.update(interactive=self.controls.has_lambda(method))
             return (
                 chosen,
-                gr.update(choices=self.choices(visitor), value=chosen.model),
+                gr.update(choices=self.choices(visitor), value=chosen.model_name),
                 header(engine),
-                about_model(engine, self.models.allowed[chosen.model].note),
+                about_model(engine, self.models.allowed[chosen.model_name].note),
                 gr.update(choices=capabilities.menu(), value=method),
                 explore_views.about(capabilities.about(method)),
                 scopes(grids),
@@ -82,7 +82,7 @@ class Menus:
 
     def opened(self, request: gr.Request, session: Session) -> Any:
         """The model menu as a new visitor finds it."""
-        return gr.update(choices=self.choices(owner(request)), value=session.model)
+        return gr.update(choices=self.choices(owner(request)), value=session.model_name)
 
     def choices(self, visitor: str) -> list[tuple[str, str]]:
         """(line, name) of every model that the operator allows."""

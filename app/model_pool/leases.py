@@ -79,7 +79,7 @@ class LoadedModels:
         with self._lock:
             leases = self._held[name].leases
             idle = self._lock.wait_for(lambda: not leases.total(), WIND_UP)
-            return self._held.pop(name).engine.model if idle else None
+            return self._held.pop(name).engine.handle if idle else None
 
     def seen_by(self, owners: Set[str]) -> list[tuple[str, LoadedModel, bool]]:
         """(name, model, whether unloading it would take it from anybody but these visitors)."""

@@ -23,7 +23,6 @@ from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from pruning.drawing.charts import Chart
 from pruning.drawing.palettes import PAGE
-from pruning.evaluation.plane import lambda_of
 from pruning.evaluation.verdict import NO_REFERENCE
 
 OWN = "Your image"
@@ -81,7 +80,7 @@ def slide(pictures: Pictures, session: Session, place: int | None) -> Slide:
     at = own if place is None else place % len(titles)
     if at != own:
         example = EXAMPLES[at - before]
-        session = Session(session.model, (pictures.open(example.path)[0],), example.questions[:1])
+        session = Session(session.model_name, (pictures.open(example.path)[0],), example.questions[:1])
     return Slide(titles[at], at, len(titles), session)
 
 
@@ -106,7 +105,7 @@ def news(
     about = {
         "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
         "question": session.questions[-1] if session.questions else "", "retention": setting.retention,
-        "lambda": lambda_of(setting.method), "scope": setting.scope, "method": presenter_views.method(setting.method),
+        "lambda": setting.method.lambda_, "scope": setting.scope, "method": presenter_views.method(setting.method),
     }  # fmt: skip
     yield {
         **({} if key in asked.held else {"value": canvas_state.payload(engine, session, setting)}),

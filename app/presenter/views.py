@@ -9,7 +9,6 @@ from app.answers.verdicts import BADGES, NO_WORDS
 from app.tradeoff.measure import Progress
 from app.web.html import NONE
 from pruning.evaluation.answered import Side
-from pruning.evaluation.plane import lambda_of
 from pruning.evaluation.verdict import is_empty
 from pruning.method import Method
 
@@ -45,7 +44,7 @@ def told(r: Report | None) -> dict[str, Any]:
 
 def method(chosen: Method) -> str:
     """ "IDPruner, λ = 0.50"."""
-    balance = lambda_of(chosen)
+    balance = chosen.lambda_
     return chosen.title if balance is None else f"{chosen.title}, λ = {balance:.2f}"
 
 

@@ -40,8 +40,8 @@ def of(session: Session, setting: Setting, weights: tuple[float, float], overlay
     example = example_of(session)
     knobs = {p.name: getattr(setting.method, p.name) for p in knobs_of(setting.method.name)}
     return Link(
-        session.model, example.name if example else UPLOAD, session.questions[:TURNS], setting.method.name, *weights,
-        setting.retention, overlay, setting.scope, knobs,
+        session.model_name, example.name if example else UPLOAD, session.questions[:TURNS],
+        setting.method.name, *weights, setting.retention, overlay, setting.scope, knobs,
     )  # fmt: skip
 
 

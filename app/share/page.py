@@ -91,7 +91,7 @@ class Sharing:
     def copy(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> Any:
         """The link, and what is not part of it."""
         _, style, _, importance, diversity, *_ = settings
-        with self.menus.models.use(session.model, owner(request)) as (_, capabilities):
+        with self.menus.models.use(session.model_name, owner(request)) as (_, capabilities):
             setting = self.handlers.setting(capabilities, session, settings)
         link = share_link.of(session, setting, (importance, diversity), style)
         notes = [UPLOADED] * (link.example == share_link.UPLOAD) + [FORCED] * bool(setting.forced)
@@ -106,16 +106,16 @@ class Sharing:
         if link is None:
             yield {self.view: gr.skip()}
             return
-        models, visitor, wanted = self.menus.models, owner(request), link.model or session.model
+        models, visitor, wanted = self.menus.models, owner(request), link.model or session.model_name
         try:
             for loading in models.open(wanted, visitor, models.resources.tasks.begin(visitor, LOAD)):
                 yield {self.page.loading: explore_views.loading(loading)}
         except Exception as error:
             refused.append(f"model = {wanted!r} ({message_for(error).message})")
-            wanted = session.model
+            wanted = session.model_name
         yield {self.page.loading: ""}
         try:
-            changed, more = self._changed(request, replace(session, model=wanted), link, method)
+            changed, more = self._changed(request, replace(session, model_name=wanted), link, method)
         except Exception as error:
             changed, more = {}, [message_for(error).message]
         refused += more
@@ -130,8 +130,10 @@ class Sharing:
         page, models = self.page, self.menus.models
         example = next((e for e in EXAMPLES if e.name == link.example), None) or share_link.example_of(session)
         if example is not None:
-            session = Session(session.model, (models.resources.pictures.open(example.path)[0],), example.questions[:1])
-        with models.use(session.model, owner(request)) as (engine, capabilities):
+            session = Session(
+                session.model_name, (models.resources.pictures.open(example.path)[0],), example.questions[:1]
+            )
+        with models.use(session.model_name, owner(request)) as (engine, capabilities):
             link, refused = share_link.settle(link, capabilities, method)
             session, more = _asked(engine, session, link)
             parts = scopes(engine.encoded(session).tokens.grids)
@@ -141,7 +143,7 @@ class Sharing:
             refused.append(f"per = {per!r} (this image has no such parts)")
             per = "sample"
         name = link.method or method
-        switched = self.menus.switch(request, session, session.model, name)
+        switched = self.menus.switch(request, session, session.model_name, name)
         heads = [self.session, page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
         changed = dict(zip([*heads, *page.weights, *page.knobs], switched, strict=True))
         changed[page.scope] = {**parts, "value": per}

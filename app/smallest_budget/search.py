@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
-from pruning.evaluation.plane import LAMBDAS, lambda_of
+from pruning.evaluation.plane import LAMBDAS
 from pruning.evaluation.smallest_budget import Bracket, fewest_over_lambda, smallest_budget
 from pruning.evaluation.verdict import Verdict, check_words, verdict
 
@@ -57,9 +58,8 @@ class Search:
     stage: str = "searching"
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first try."""
-        return None if not self.done else self.seconds / self.done * self.left
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, self.done + self.left)
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -99,7 +99,7 @@ def fewest_lambda(
 
     Ends and raises as `fewest_tokens`, and ValueError for a method without λ.
     """
-    present = lambda_of(setting.method)
+    present = setting.method.lambda_
     if present is None:
         raise ValueError(f"{setting.method.title} has no λ: choose IDPruner or another method with the two weights")
     work = _Asking(engine, session, task)
@@ -107,7 +107,7 @@ def fewest_lambda(
     best: Setting | None = None
 
     def at(value: float, budget: int) -> Setting:
-        method = replace(setting.method, mmr_lambda=value)  # type: ignore[call-arg]
+        method = setting.method.at_lambda(value)
         return work.at(replace(setting, method=method), budget)
 
     def search(stage: str) -> Search:
@@ -130,7 +130,7 @@ class _Asking:
 
     def __init__(self, engine: Engine, session: Session, task: Task) -> None:
         self._engine, self._session, self._task = engine, session, task
-        self._questions = [checked_question(question) for question in session.questions or ("",)]
+        self._questions = session.checked_questions()
         self._full: list[tuple[Asked, Answer]] = []
         self._tried: list[Try] = []
         self._start = time.perf_counter()
@@ -162,7 +162,7 @@ class _Asking:
             verdict(answer, self._answer(replace(asked, selection=selection))) is Verdict.SAME
             for asked, answer in self._full
         )
-        self._tried.append(Try(lambda_of(setting.method), selection.k, same))
+        self._tried.append(Try(setting.method.lambda_, selection.k, same))
         return same
 
     def search(self, best: Setting | None, fails: int, done: int, left: int, lambdas: int, stage: str) -> Search:

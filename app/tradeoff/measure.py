@@ -16,23 +16,25 @@ from app.answers.answering import Asked, answers
 from app.engine import remote
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning import runnable
 from pruning.budget import keep_count
 from pruning.drawing import charts
 from pruning.drawing.palettes import Palette
 from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
-from pruning.evaluation.plane import RETENTIONS, PlanePoint, front, lambda_of, plane_methods, plane_sweep, slots
+from pruning.evaluation.plane import RETENTIONS, PlanePoint, front, plane_methods, plane_sweep, slots
 from pruning.evaluation.verdict import is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
+from pruning.method import METHODS, Method
+from pruning.params import SOURCE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.method import Method
-    from pruning.models import Answer, Encoded
-    from pruning.tokens import Selection, VisualTokens
+    from pruning.models import Answer, Encoded, Kept
+    from pruning.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,8 @@ class Progress:
     stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first point."""
-        done = len(self.points)
-        return None if not done else self.seconds / done * (self.total - done)
+    def pace(self) -> Pace:
+        return Pace(self.seconds, len(self.points), self.total)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Measured:
     def is_about(self, session: Session) -> bool:
         """Whether the session still has the model, the images and the first question that they were measured with."""
         mine = self.session
-        return (mine.model, mine.keys, mine.first) == (session.model, session.keys, session.first)
+        return (mine.model_name, mine.keys, mine.first) == (session.model_name, session.keys, session.first)
 
 
 class OnDevice:
@@ -72,14 +72,18 @@ class OnDevice:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @property
+    def layers(self) -> int:
+        return self._engine.vlm.layers
+
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
-        return self._engine.on_device(lambda: remote.tokens(self._engine.model, encoded, question, needs))
+        return self._engine.on_device(lambda: remote.tokens(self._engine.handle, encoded, question, needs))
 
     def logprobs(
-        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
+        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Kept]
     ) -> list[Tensor]:
         values = (encoded, question, answer_ids, selections, ())
-        return self._engine.on_device(lambda: remote.logprobs(self._engine.model, *values))
+        return self._engine.on_device(lambda: remote.logprobs(self._engine.handle, *values))
 
 
 def source_of(engine: Engine, method: Method) -> str:
@@ -104,7 +108,7 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
         importance = raw_importance(tokens, source, "plane")
         swept = plane_sweep(tokens, importance, plane_methods(source), retentions=[retention])
         # A λ of its own must not be swept again: the method stands for the present setting alone.
-        here = plane_sweep(tokens, importance, [method], lambdas=[lambda_of(method) or 0.0], retentions=[retention])
+        here = plane_sweep(tokens, importance, [method], lambdas=[method.lambda_ or 0.0], retentions=[retention])
         return [*swept, *here]
 
     return engine.memo(session, ("plane", asked, source, method, budget), make_points, lambda points: 200 * len(points))
@@ -134,8 +138,8 @@ def sweep_methods(capabilities: Capabilities, names: Sequence[str], method: Meth
         elif name == method.name:
             chosen.append(method)
         else:
-            source = getattr(method, runnable.SOURCE, None) if runnable.has_knob(name, runnable.SOURCE) else None
-            chosen.append(runnable.method_for(capabilities.signals, name, source and {runnable.SOURCE: source}))
+            source = getattr(method, SOURCE, None) if METHODS[name].has(SOURCE) else None
+            chosen.append(runnable.method_for(capabilities.signals, name, source and {SOURCE: source}))
     if not chosen:
         raise ValueError(f"None of the ticked methods can run here: {'; '.join(left_out)}. Tick others")
     return chosen, left_out
@@ -145,7 +149,7 @@ def sweep(
     engine: Engine, session: Session, methods: Sequence[Method], task: Task, retentions: Sequence[float] = RETENTIONS
 ) -> Iterator[Progress]:
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
-    question = checked_question(session.first)
+    question = session.checked_questions()[0]
     total = len(methods) * len(retentions)
     key = ("sweep", question, tuple(methods), tuple(retentions))
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)

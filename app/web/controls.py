@@ -15,10 +15,8 @@ import gradio as gr
 
 from app.engine.capabilities import Capabilities
 from pruning.method import METHODS, Method, make
-from pruning.params import Param, params
+from pruning.params import LAMBDA, SOURCE, Param, params
 from pruning.weights import mmr_lambda
-
-LAMBDA, SOURCE = "mmr_lambda", "importance"
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Controls:
         return [_start(knob.param, capabilities) for knob in self.knobs]
 
     def has_lambda(self, method: str) -> bool:
-        return method in METHODS and any(param.name == LAMBDA for param in params(METHODS[method]))
+        return method in METHODS and METHODS[method].has(LAMBDA)
 
     def method(
         self, capabilities: Capabilities, name: object, importance: object, diversity: object, values: Sequence[Any]

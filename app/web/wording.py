@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from app.session import Setting
-from pruning.evaluation.plane import lambda_of
 from pruning.params import params
 
 PLACES = {"sample": "", "image": "per image", "tile": "per tile"}
@@ -11,7 +10,7 @@ PLACES = {"sample": "", "image": "per image", "tile": "per tile"}
 
 def title(setting: Setting) -> str:
     """ "IDPruner, λ 0.50"."""
-    value = lambda_of(setting.method)
+    value = setting.method.lambda_
     return setting.method.title + ("" if value is None else f", λ {value:.2f}")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from pruning.method import METHODS, Method
-from pruning.params import Param, params
+from pruning.params import SOURCE, Param, params
 from pruning.staged import STAGED, StagedMethod
 
 STAGES = {"pre_llm": "before the LLM", "in_llm": "inside the LLM"}
@@ -69,7 +69,7 @@ def _paper(method: Method | StagedMethod) -> str:
 
 
 def _facts(method: Method) -> tuple[str, ...]:
-    trained = "with another source" if hasattr(method, "importance") else "no"
+    trained = "with another source" if method.has(SOURCE) else "no"
     return (
         f"**{method.title}** `{method.name}`",
         _paper(method),

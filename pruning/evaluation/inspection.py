@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.evaluation.plane import lambda_of
 from pruning.grids import place_of
 from pruning.method import Method, ScoreMethod
 from pruning.ops.scaling import minmax
@@ -128,7 +127,7 @@ class _View:
         return (self.selection.k if rank is None else rank) - 1
 
     def score(self, token: int) -> float | None:
-        weight = lambda_of(self.method)
+        weight = self.method.lambda_
         if weight is None or self.importance is None or not self.method.nested:
             return None
         before = self.considered(token)
@@ -148,7 +147,7 @@ class _View:
     def _why_kept(self, token: int, rank: int) -> str:
         if isinstance(self.method, ScoreMethod):
             return f"{ordinal(rank)} highest score of {self.tokens.n:,}"
-        if self.importance is not None and lambda_of(self.method) is not None:
+        if self.importance is not None and self.method.lambda_ is not None:
             left = torch.ones(self.tokens.n, dtype=torch.bool)
             left[self.selection.order[: rank - 1]] = False
             if float(self.importance[token]) >= float(self.importance[left].max()):
@@ -167,7 +166,7 @@ class _View:
         if nearest is None or similarity is None:
             return f"{self.method.title} kept one other token"
         likeness = f"{similarity:.2f} similar to {self._patch(nearest)}, kept as {ordinal(self.rank(nearest) or 1)}"
-        weight = lambda_of(self.method)
+        weight = self.method.lambda_
         if weight is None or self.importance is None:
             return likeness
         last = int(self.selection.order[-1])

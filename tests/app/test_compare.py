@@ -71,7 +71,7 @@ def test_results_about_something_else_are_measured_again(engine, capabilities, s
     other = {
         "question": replace(session, questions=("how many?",)),
         "image": look(engine, saved(1)),
-        "model": replace(session, model="another"),
+        "model": replace(session, model_name="another"),
     }[change]
     assert topic(other) != first.results.topic
     assert rows(other, (*THREE[:1], None, None, None), first.results)[0] == Row(THREE[0])

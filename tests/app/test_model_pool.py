@@ -386,7 +386,7 @@ def test_real_checkpoints_are_loaded_and_asked_side_by_side(tiny_folder, tmp_pat
     features = []
     for name in (models.first, "second"):
         with models.use(name, "ann") as (engine, _):
-            features.append(engine.encoded(replace(session, model=name)).tokens.features)
+            features.append(engine.encoded(replace(session, model_name=name)).tokens.features)
     assert features[0].shape != features[1].shape or not (features[0] == features[1]).all()
 
 

@@ -55,7 +55,7 @@ def test_slides_go_round_the_examples_and_keep_what_was_asked(engine):
     wanted = [example for i, example in enumerate(EXAMPLES) if i != 2]
     assert [s.questions for s in others] == [example.questions[:1] for example in wanted]
     assert [s.pictures[0].path for s in others] == [example.path for example in wanted]
-    assert {s.model for s in others} == {session.model}
+    assert {s.model_name for s in others} == {session.model_name}
 
 
 def test_an_image_of_her_own_is_a_slide_before_the_examples(engine, saved):

@@ -241,7 +241,9 @@ def page(tiny_vlm, tmp_path_factory):
         "export": lambda request: export.make(request, None, session, *settings),
         "presenter": lambda request: Presenter(handlers).show(request, Wish(), ["random"], session, *settings),
         "upload": lambda request: images.upload(request, session, path, "what color is it?"),
-        "more images": lambda request: images.add(request, Session(session.model, ()), [path], "what color is it?"),
+        "more images": lambda request: images.add(
+            request, Session(session.model_name, ()), [path], "what color is it?"
+        ),
         "one image less": lambda request: images.remove(request, picked, session, "what color is it?"),
         "example": lambda request: images.example(request, picked, session),
     }
@@ -327,6 +329,23 @@ def test_what_fails_says_why_where_its_result_would_be(page, kind, error, monkey
     for alive in ("running", "Answering", "answering", "Asking", "Measuring", "Waiting", "measuring …"):
         assert alive not in last[-1], last[-1]
     assert resources.device.idle_within(5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_work_keeps_its_model_until_it_is_over(page, kind):
+    """Another visitor cannot have it unloaded meanwhile; afterwards nothing of the work holds it."""
+    request = gr.Request(session_hash=f"holds {kind}")
+    loaded = page.models._loaded_models
+    page.models.resources.clear()
+    page.handlers.interrupt(request)
+    ((_, model, _),) = loaded.seen_by(frozenset())
+    with held(page.models.resources.device.run):
+        seen, thread = seen_of(page.events[kind](request))
+        assert within(5, lambda: any("Waiting" in told for told in seen)), seen
+        assert model.leases[request.session_hash] == 1
+        page.handlers.stop(request)
+        thread.join(5)
+    assert within(5, lambda: not model.leases[request.session_hash])
 
 
 @pytest.mark.parametrize(("kind", "line"), [("answer", "answers"), ("curves", "answers"), ("compare", "long_work")])
