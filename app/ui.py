@@ -32,7 +32,7 @@ from app.share.page import place_share, wire_share
 from app.smallest_budget.page import place_smallest_budget, wire_smallest_budget
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
-from app.web import address, gradio_patches, theme
+from app.web import address, gradio_patches, scripts, theme
 from app.web.controls import Controls
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
 from app.web.request_limits import RequestLimits
@@ -66,7 +66,10 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     )
     largest = int(settings.upload_limit * 2**20)
     return {
-        "app_kwargs": {"middleware": [Middleware(RequestLimits, upload_bytes=largest, prefix=settings.prefix)]},
+        "app_kwargs": {
+            "middleware": [Middleware(RequestLimits, upload_bytes=largest, prefix=settings.prefix)],
+            "routes": scripts.routes(),
+        },
         "server_name": address.bracketed(settings.host),
         "server_port": settings.port or None,
         "root_path": settings.root_path,
@@ -77,7 +80,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_threads": THREADS,
         "theme": base.set(**theme.COLOURS),
         "css": theme.stylesheet(),
-        "head": f"<script>{theme.script('sliders')}{theme.script('menus')}{theme.script('tips')}</script>",
+        "head": scripts.head(),
         "footer_links": ["api"],
         "enable_monitoring": False,
         "ssr_mode": False,

@@ -19,7 +19,7 @@ from app.session import Session
 from app.share import link as share_link
 from app.share import reading
 from app.share.link import Link
-from app.web import theme
+from app.web import scripts, theme
 from app.web.controls import ControlValues
 from app.web.errors import message_for, owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
@@ -38,7 +38,7 @@ def place_share(page: Page) -> gr.HTML:
         return gr.HTML(
             None,
             html_template=theme.template("share"),
-            js_on_load=theme.script("share"),
+            js_on_load=scripts.start("share"),
             elem_id="share",
             apply_default_css=False,
             padding=False,
