@@ -23,10 +23,10 @@ from pruning.importance import heat_scores
 from pruning.method import Method
 from pruning.models import VLM, Answer, Encoded, Kept
 from pruning.models.checkpoint.sources import checked, known_name
-from pruning.models.language.prompting import checked_question
 from pruning.models.values import kept_indices
 from pruning.plan import Plan
 from pruning.published import Published
+from pruning.text import checked_question
 from pruning.tokens import Selection, VisualTokens
 
 

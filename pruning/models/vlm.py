@@ -23,7 +23,7 @@ from pruning.models.families.geometry import token_rects
 from pruning.models.language import finite, generation, prompting, vocabulary
 from pruning.models.language.forward import Visual
 from pruning.models.language.kv_cache import ConversationCache
-from pruning.models.language.prompting import checked_question, content_token_ids
+from pruning.models.language.prompting import content_token_ids
 from pruning.models.language.stages import Course, Stages
 from pruning.models.scorer import Scorer
 from pruning.models.signals import available
@@ -33,6 +33,7 @@ from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prom
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
 from pruning.rgb import as_rgb
+from pruning.text import checked_question
 from pruning.tokens import VisualTokens
 
 BATCH_ELEMENTS = 1 << 26  # logits formed at once by `logprobs`: 256 MB of float32

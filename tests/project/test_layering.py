@@ -16,7 +16,7 @@ GRADIO = ("app/explore/", "app/web/", "app/ui.py")  # and every room's page.py
 # another one's work stands above it.
 FLOORS = {
     "app": (
-        "session examples",
+        "session examples pace",
         "engine",
         "web",
         "settings",

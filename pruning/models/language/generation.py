@@ -42,11 +42,11 @@ def stop_ids(model: Any) -> frozenset[int]:
 
 
 def named_ends(model: Any) -> frozenset[int]:
-    """The same ids as the settings have them, be they the model's or not."""
+    """The same ids as the settings have them, be they the model's or not. A negative one says that there is none."""
     ids = model.generation_config.eos_token_id
     if ids is None:
         ids = model.config.get_text_config().eos_token_id
-    return frozenset([ids] if isinstance(ids, int) else ids or [])
+    return frozenset(end for end in ([ids] if isinstance(ids, int) else ids or []) if end >= 0)
 
 
 def stream(
