@@ -110,6 +110,13 @@ def cells(
     return sorted(found, key=lambda cell: cell.retention), left_out
 
 
+def one_shot(asked: Asked) -> Method:
+    """What is asked for, where it selects once before the language model. Raises ValueError where it does not."""
+    if not isinstance(asked, Method):
+        raise ValueError(f"{title_of(asked)} prunes inside the language model: choose a method before it for this")
+    return asked
+
+
 def name_of(asked: Asked) -> str:
     """The key of a method or schedule; a plan as it is written."""
     return str(asked) if isinstance(asked, Plan) else asked.name

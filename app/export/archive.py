@@ -24,12 +24,13 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
 from pruning import assets
 from pruning.bibliography import bibtex
+from pruning.choosing import name_of
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
 from pruning.evaluation.verdict import is_empty
-from pruning.method import METHODS
+from pruning.runnable import REGISTERED
 
 NAME = "idpruner-export.zip"
 PIXELS = 24_000_000  # of all pictures together: what bounds an export, as everything else in it is small
@@ -108,7 +109,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     files |= _fidelity(engine, wanted, notes, first)
     used = {setting.method.name} | {point.method for point in points}
     used |= {method.name for method in wanted.curves.methods} if wanted.curves else set()
-    files["references.bib"] = bibtex(METHODS[name] for name in sorted(used)).encode()
+    files["references.bib"] = bibtex(REGISTERED[name] for name in sorted(used)).encode()
     yield Step("packing", 3 + pieces, total)
     files["README.txt"] = readme(files, notes)
     names = tuple(sorted(files, key=lambda name: (name != "README.txt", name)))
@@ -166,12 +167,12 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]
     curves = wanted.curves
     return {
-        "method": setting.method.name, "knobs": knobs(setting.method), "retention": setting.retention,
+        "method": name_of(setting.asked), "knobs": knobs(setting.asked), "retention": setting.retention,
         "per": setting.scope, "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
         "importance_weight": wanted.weights[0], "diversity_weight": wanted.weights[1], "overlay": wanted.style,
         "questions": list(session.questions), "example": example.name if example else None, "images": images,
         "link": link,
-        "curves": [{"method": m.name, "knobs": knobs(m)} for m in curves.methods] if curves else [],
+        "curves": [{"method": name_of(m), "knobs": knobs(m)} for m in curves.methods] if curves else [],
         "model": {"id": engine.name, "title": vlm.title, "dtype": str(vlm.dtype).removeprefix("torch."),
                   "device": str(vlm.device), "parameters": vlm.model.num_parameters()},
         "versions": {assets.PROJECT: assets.version(),

@@ -101,7 +101,7 @@ def news(
     """
     session = shown.session
     identity, selection = canvas_state.identity_of(session, setting), engine.selection(session, setting)
-    key = canvas_payload.key_of(setting.method, identity)
+    key = canvas_payload.key_of(setting.asked, identity)
     about = {
         "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
         "question": session.questions[-1] if session.questions else "", "retention": setting.retention,

@@ -17,8 +17,8 @@ from app.session import MAX_QUESTION
 from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES, Scope
-from pruning.method import METHODS
 from pruning.params import Param, Value
+from pruning.runnable import REGISTERED
 from pruning.text import checked_question
 from pruning.weights import mmr_lambda
 
@@ -68,7 +68,7 @@ class _Reader:
             model=self._take("model", _one_of(rules.models)),
             example=self._take("example", _one_of([*examples, UPLOAD])),
             questions=self._questions(),
-            method=self._take("method", _one_of(METHODS)),
+            method=self._take("method", _one_of(REGISTERED)),
             importance=self._take("importance", _within(*rules.weight)),
             diversity=self._take("diversity", _within(*rules.weight)),
             retention=self._take("retention", _within(*rules.retention)),
@@ -144,7 +144,8 @@ def _within(low: float, high: float) -> Callable[[str], float]:
 def _knob(param: Param | None, method: str | None) -> Callable[[str], Value]:
     def rule(text: str) -> Value:
         if param is None:
-            raise ValueError(f"{METHODS[method].title if method else 'a link that names no method'} has no such knob")
+            owner = REGISTERED[method].title if method else "a link that names no method"
+            raise ValueError(f"{owner} has no such knob")
         return param.check(text if param.kind == "choice" else _number(text))
 
     return rule

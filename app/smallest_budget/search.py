@@ -16,7 +16,8 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.pace import Pace
 from app.session import Forced, Session, Setting
-from pruning.budget import retention_of
+from pruning.budget import keep_count, retention_of
+from pruning.choosing import came_to, one_shot, out_of_reach
 from pruning.evaluation.plane import LAMBDAS
 from pruning.evaluation.smallest_budget import Bracket, fewest_over_lambda, smallest_budget
 from pruning.evaluation.verdict import Verdict, check_words, verdict
@@ -107,7 +108,7 @@ def fewest_lambda(
     best: Setting | None = None
 
     def at(value: float, budget: int) -> Setting:
-        method = setting.method.at_lambda(value)
+        method = one_shot(setting.asked).at_lambda(value)
         return work.at(replace(setting, method=method), budget)
 
     def search(stage: str) -> Search:
@@ -153,23 +154,30 @@ class _Asking:
         """
         if not self._full:
             self._ask_all()
-        free = self._engine.selection(self._session, replace(setting, forced=Forced()))
-        if free.k < len(setting.forced.ins):
+        free = replace(setting, forced=Forced())
+        if setting.forced and self._engine.selection(self._session, free).k < len(setting.forced.ins):
             return False
-        selection = self._engine.selection(self._session, setting)
+        if out_of_reach(setting.asked, self.n, self._engine.vlm.layers, setting.retention, setting.scope):
+            return False
+        runs = self._engine.runs(self._session, setting)
         same = all(
             # As long as all answers were the same, so was the history.
-            verdict(answer, self._answer(replace(asked, selection=selection))) is Verdict.SAME
+            verdict(answer, self._answer(replace(asked, runs=runs))) is Verdict.SAME
             for asked, answer in self._full
         )
-        self._tried.append(Try(setting.method.lambda_, selection.k, same))
+        self._tried.append(Try(setting.method.lambda_, self._kept(setting), same))
         return same
 
     def search(self, best: Setting | None, fails: int, done: int, left: int, lambdas: int, stage: str) -> Search:
-        tokens = self.n if best is None else self._engine.selection(self._session, best).k
+        tokens = self.n if best is None else self._kept(best)
         answer = self._full[-1][1].text if self._full else ""
         seconds = time.perf_counter() - self._start
         return Search(best, tokens, self.n, fails, tuple(self._tried), done, left, seconds, lambdas, answer, stage)
+
+    def _kept(self, setting: Setting) -> int:
+        """Tokens kept; of what prunes between layers, alive in their mean."""
+        runs = self._engine.runs(self._session, setting)
+        return keep_count(self.n, came_to(runs, self._engine.vlm.layers, self.n))
 
     def _ask_all(self) -> None:
         from pruning.models import Turn
