@@ -51,18 +51,18 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
     """Why one token is kept or dropped. Raises ValueError for a token that is not there."""
     if isinstance(token, float) and token.is_integer():
         token = int(token)
-    found = inspect(
+    inspected = inspect(
         engine.tokens(session, setting.method.needs),
         engine.selection(session, setting),
         setting.method,
         token,  # type: ignore[arg-type]
         importance_of(engine, session, setting),
     )
-    if found.token in setting.forced.ins:
-        return replace(found, why="kept: you forced it in", score=None)
-    if found.token in setting.forced.outs:
-        return replace(found, why="dropped: you forced it out", score=None)
-    return found
+    if inspected.token in setting.forced.ins:
+        return replace(inspected, why="kept: you forced it in", score=None)
+    if inspected.token in setting.forced.outs:
+        return replace(inspected, why="dropped: you forced it out", score=None)
+    return inspected
 
 
 def importance_of(engine: Engine, session: Session, setting: Setting) -> Tensor:
@@ -77,9 +77,9 @@ def with_forced(session: Session, setting: Setting) -> Setting:
     return replace(setting, forced=session.forced) if session.forced and meant else setting
 
 
-def forced(told: object) -> Forced:
+def forced(data: object) -> Forced:
     """What the canvas says is forced. Raises ValueError for anything but lists of whole numbers."""
-    said = told if isinstance(told, dict) else {}
+    said = data if isinstance(data, dict) else {}
     lists = [said.get(name, []) for name in ("in", "out")]
     for values in lists:
         if not isinstance(values, list) or not all(type(value) is int for value in values):

@@ -59,9 +59,9 @@ class Menus:
         knobs. Where the model is not there, the page keeps the one it has.
         """
         visitor = owner(request)
-        found = self.models.state(name, visitor)
-        chosen = replace(session, model_name=name if found == "loaded" else session.model_name)
-        if found == "loading":  # chosen later than the load that has just ended
+        state = self.models.state(name, visitor)
+        chosen = replace(session, model_name=name if state == "loaded" else session.model_name)
+        if state == "loading":  # chosen later than the load that has just ended
             return (gr.skip(),) * (9 + len(self.controls.knobs))
         with self.models.use(chosen.model_name, visitor) as (engine, capabilities):
             grids = engine.encoded(chosen).tokens.grids

@@ -66,8 +66,8 @@ class Wanted:
     @property
     def curves(self) -> Measured | None:
         """The curves, where they have a point and are about these images and this question."""
-        there = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
-        return self.measured if there else None
+        usable = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
+        return self.measured if usable else None
 
 
 def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archive]:
@@ -88,8 +88,8 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         *_, last = reports(engine, session, setting, task)
         if last.stage == "stopped":
             return
-        told = asdict(api_results.answered(session, setting, last))
-        files["answers.json"] = text(told | {"earlier": [asdict(turn) for turn in last.earlier]})
+        answered = asdict(api_results.answered(session, setting, last))
+        files["answers.json"] = text(answered | {"earlier": [asdict(turn) for turn in last.earlier]})
         first = (*(turn.full for turn in last.earlier), last.full.text)[0]
         if last.verdict is not None and last.verdict.why:
             notes.append(f"{last.verdict.why}.")
