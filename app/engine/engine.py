@@ -100,7 +100,7 @@ class Engine:
         tokens = self.tokens(session, setting.method.needs)
 
         def make() -> float:
-            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope)
+            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope, self.vlm.layers)
 
         return self.cache.get(self.key("seconds", session, setting), make, lambda _: 64)
 

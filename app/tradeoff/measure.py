@@ -33,8 +33,8 @@ from pruning.params import SOURCE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.models import Answer, Encoded
-    from pruning.tokens import Selection, VisualTokens
+    from pruning.models import Answer, Encoded, Kept
+    from pruning.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,15 @@ class OnDevice:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @property
+    def layers(self) -> int:
+        return self._engine.vlm.layers
+
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
         return self._engine.on_device(lambda: remote.tokens(self._engine.handle, encoded, question, needs))
 
     def logprobs(
-        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
+        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Kept]
     ) -> list[Tensor]:
         values = (encoded, question, answer_ids, selections, ())
         return self._engine.on_device(lambda: remote.logprobs(self._engine.handle, *values))
