@@ -127,6 +127,13 @@ def title_of(asked: Asked) -> str:
     return str(asked) if isinstance(asked, Plan) else asked.title
 
 
+def methods_of(asked: Asked) -> list[str]:
+    """The keys of the methods that it consists of, each once."""
+    if isinstance(asked, Plan):
+        return asked.names
+    return [asked.rule.name if isinstance(asked, Published) else asked.name]
+
+
 def needs_of(asked: Asked) -> frozenset[str]:
     """Signals of the tower and the question; what a rule between layers reads is captured there."""
     if isinstance(asked, Plan):

@@ -32,10 +32,10 @@ def _answer_pack(engine: Engine, pack: Sequence[Asked], task: Task) -> None:
     encoded = [engine.encoded(one.session) for one in pack]
     samples = [Sample(e, one.question, one.runs, one.history) for e, one in zip(encoded, pack, strict=True)]
     try:
-        found = engine.on_device(lambda: remote.answer_batch(engine.handle, samples, MAX_NEW_TOKENS, task))
+        answers = engine.on_device(lambda: remote.answer_batch(engine.handle, samples, MAX_NEW_TOKENS, task))
     except (ValueError, DeviceFullError):
         return
-    for one, answer in zip(pack, found, strict=True):
+    for one, answer in zip(pack, answers, strict=True):
         if not answer.cancelled:
             engine.cache.put(one.key(engine), answer, 4096 + 8 * len(answer.ids))
 

@@ -94,8 +94,8 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     given: dict[str, Answer] = {}
     for question in questions:
         if given:  # the turn before this one is over
-            told = Exchange(full.question, given["full"].text, given["kept"].text)
-            report = replace(report, earlier=(*report.earlier, told), full=UNSAID, kept=UNSAID)
+            exchange = Exchange(full.question, given["full"].text, given["kept"].text)
+            report = replace(report, earlier=(*report.earlier, exchange), full=UNSAID, kept=UNSAID)
         full, kept = _next(full, question, given.get("full")), _next(kept, question, given.get("kept"))
         for side, asked in (("full", full), ("kept", kept)):
             report = replace(report, question=question, stage="all" if side == "full" else "kept")

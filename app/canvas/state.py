@@ -60,7 +60,7 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
     """Why one token is kept or dropped. Raises ValueError for a token that is not there."""
     if isinstance(token, float) and token.is_integer():
         token = int(token)
-    found = inspect(
+    inspected = inspect(
         engine.tokens_for(session, setting),
         engine.selection(session, setting),
         one_shot(setting.asked) if setting.one_shot else None,
@@ -70,12 +70,12 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
     runs = engine.runs(session, setting)
     if isinstance(runs, Plan):
         of = lives(runs, engine.trace(session, setting))
-        return replace(found, why=why(of, found.token), cuts=places(of, found.token))
-    if found.token in setting.forced.ins:
-        return replace(found, why="kept: you forced it in", score=None)
-    if found.token in setting.forced.outs:
-        return replace(found, why="dropped: you forced it out", score=None)
-    return found
+        return replace(inspected, why=why(of, inspected.token), cuts=places(of, inspected.token))
+    if inspected.token in setting.forced.ins:
+        return replace(inspected, why="kept: you forced it in", score=None)
+    if inspected.token in setting.forced.outs:
+        return replace(inspected, why="dropped: you forced it out", score=None)
+    return inspected
 
 
 def importance_of(engine: Engine, session: Session, setting: Setting) -> Tensor:
@@ -90,9 +90,9 @@ def with_forced(session: Session, setting: Setting) -> Setting:
     return replace(setting, forced=session.forced) if session.forced and meant and setting.one_shot else setting
 
 
-def forced(told: object) -> Forced:
+def forced(data: object) -> Forced:
     """What the canvas says is forced. Raises ValueError for anything but lists of whole numbers."""
-    said = told if isinstance(told, dict) else {}
+    said = data if isinstance(data, dict) else {}
     lists = [said.get(name, []) for name in ("in", "out")]
     for values in lists:
         if not isinstance(values, list) or not all(type(value) is int for value in values):

@@ -54,8 +54,8 @@ class Engine:
         """The vision tower's output, with at least the signals in `needs` that the tower gives; similarity with it."""
         wanted = needs - LATER
         captures = self.key("captures", session)
-        there: tuple[frozenset[str], ...] = self.cache.peek(captures) or ()
-        for captured in there:
+        captured_sets: tuple[frozenset[str], ...] = self.cache.peek(captures) or ()
+        for captured in captured_sets:
             if wanted <= captured and (held := self.cache.peek(self.key("encoded", session, captured))) is not None:
                 return held
 
@@ -66,7 +66,7 @@ class Engine:
             return encoded
 
         encoded = self.cache.get(self.key("encoded", session, wanted), make, lambda made: made.nbytes)
-        self.cache.put(captures, tuple({*there, wanted}), 256)
+        self.cache.put(captures, tuple({*captured_sets, wanted}), 256)
         return encoded
 
     def tokens(self, session: Session, needs: frozenset[str]) -> VisualTokens:

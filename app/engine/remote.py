@@ -2,7 +2,7 @@
 
 There, `spaces.GPU` forks a process that holds the GPU for one call, and takes arguments and results through a pickle
 queue. So whatever crosses here is plain data on the CPU: a model goes by its key, an exception comes back as a value
-(the queue would keep no more than its name), and what cannot cross, the KV memory of a conversation and signals that
+(the queue would keep no more than its name), and what cannot cross, the cache of a conversation and signals that
 are functions, does not. Everywhere else the same functions are called as they are.
 """
 

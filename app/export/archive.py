@@ -24,7 +24,7 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
 from pruning import assets
 from pruning.bibliography import bibtex
-from pruning.choosing import name_of
+from pruning.choosing import methods_of, name_of
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
@@ -67,8 +67,8 @@ class Wanted:
     @property
     def curves(self) -> Measured | None:
         """The curves, where they have a point and are about these images and this question."""
-        there = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
-        return self.measured if there else None
+        usable = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
+        return self.measured if usable else None
 
 
 def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archive]:
@@ -89,8 +89,8 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         *_, last = reports(engine, session, setting, task)
         if last.stage == "stopped":
             return
-        told = asdict(api_results.answered(session, setting, last))
-        files["answers.json"] = text(told | {"earlier": [asdict(turn) for turn in last.earlier]})
+        answered = asdict(api_results.answered(session, setting, last))
+        files["answers.json"] = text(answered | {"earlier": [asdict(turn) for turn in last.earlier]})
         first = (*(turn.full for turn in last.earlier), last.full.text)[0]
         if last.verdict is not None and last.verdict.why:
             notes.append(f"{last.verdict.why}.")
@@ -107,8 +107,8 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     if task.is_set():
         return
     files |= _fidelity(engine, wanted, notes, first)
-    used = {setting.method.name} | {point.method for point in points}
-    used |= {method.name for method in wanted.curves.methods} if wanted.curves else set()
+    shown = [setting.asked, *(wanted.curves.methods if wanted.curves else ())]
+    used = {name for asked in shown for name in methods_of(asked)} | {point.method for point in points[:-1]}
     files["references.bib"] = bibtex(REGISTERED[name] for name in sorted(used)).encode()
     yield Step("packing", 3 + pieces, total)
     files["README.txt"] = readme(files, notes)

@@ -122,8 +122,8 @@ def progress(step: Step | None, place: int = 0) -> str:
 def done(archive: Archive) -> str:
     """How many files in how many bytes, and which."""
     names = "".join(f"<li>{text(name)}</li>" for name in archive.names)
-    told = f"{len(archive.names)} files, {size(len(archive.data))}. The server keeps it for about an hour."
-    return f'{TITLE}<p role="status">{text(told)}</p><ul>{names}</ul>'
+    summary = f"{len(archive.names)} files, {size(len(archive.data))}. The server keeps it for about an hour."
+    return f'{TITLE}<p role="status">{text(summary)}</p><ul>{names}</ul>'
 
 
 def stopped(why: str = "") -> str:

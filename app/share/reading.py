@@ -64,7 +64,7 @@ class _Reader:
 
     def link(self) -> tuple[Link, list[str]]:
         rules, examples = self.rules, [example.name for example in EXAMPLES]
-        found = Link(
+        link = Link(
             model=self._take("model", _one_of(rules.models)),
             example=self._take("example", _one_of([*examples, UPLOAD])),
             questions=self._questions(),
@@ -75,16 +75,16 @@ class _Reader:
             overlay=self._take("overlay", _one_of(STYLES)),
             per=cast("Scope | None", self._take("per", _one_of(SCOPES))),
         )
-        if found.importance is not None and found.diversity is not None:
+        if link.importance is not None and link.diversity is not None:
             try:
-                mmr_lambda(found.importance, found.diversity)
+                mmr_lambda(link.importance, link.diversity)
             except ValueError as error:
                 self.refused.append(f"importance and diversity ({error})")
-                found = replace(found, importance=None, diversity=None)
-        found = replace(found, knobs=self._knobs(found.method))
+                link = replace(link, importance=None, diversity=None)
+        link = replace(link, knobs=self._knobs(link.method))
         unknown = [name for name in self.given if name not in NAMES and not name.startswith(KNOB)]
         self.refused += [f"{_shown(name)} (no such setting)" for name in unknown]
-        return found, self.refused
+        return link, self.refused
 
     def _take(self, name: str, rule: Callable[[str], T]) -> T | None:
         values = self.given.get(name, ())

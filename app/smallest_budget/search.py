@@ -1,4 +1,4 @@
-"""The fewest tokens with which the model says what it says with all of them, for one setting or over a grid of λ.
+"""The smallest budget with which the model says what it says with all of them, for one setting or over a grid of λ.
 
 Knows the engine, not the page. Every answer on the way is cached by content like any other, so a second search costs
 nothing, and the budget that was found is answered at once.
@@ -19,7 +19,7 @@ from app.session import Forced, Session, Setting
 from pruning.budget import keep_count, retention_of
 from pruning.choosing import came_to, one_shot, out_of_reach
 from pruning.evaluation.plane import LAMBDAS
-from pruning.evaluation.smallest_budget import Bracket, fewest_over_lambda, smallest_budget
+from pruning.evaluation.smallest_budget import Bracket, smallest_budget, smallest_budget_over_lambda
 from pruning.evaluation.verdict import Verdict, check_words, verdict
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Try:
 class Search:
     """How far a search is.
 
-    best: the setting that needs fewest tokens of those that keep the answer; None before one was found
+    best: the setting with the smallest budget of those that keep the answer; None before one was found
     tokens: how many that is, of n; fails: the most tokens under the same λ that were found not to be enough, 0 = none
     tried: in the order asked; done, left: tries, or values of λ, behind it and ahead of it, at most
     lambdas: how many values of λ are looked at, 0 where λ stays
@@ -67,7 +67,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     """The visitor stopped the search."""
 
 
-def fewest_tokens(engine: Engine, session: Session, setting: Setting, task: Task) -> Iterator[Search]:
+def find_budget(engine: Engine, session: Session, setting: Setting, task: Task) -> Iterator[Search]:
     """Bisect the budgets of a setting. Ends with stage "stopped" soon after `task` is set, knowing what it knows.
 
     Raises ValueError as `Engine.selection` does, for a question that is no question, for an answer without words, which
@@ -93,12 +93,12 @@ def fewest_tokens(engine: Engine, session: Session, setting: Setting, task: Task
     yield search("done")
 
 
-def fewest_lambda(
+def find_lambda(
     engine: Engine, session: Session, setting: Setting, task: Task, lambdas: Sequence[float] = LAMBDAS
 ) -> Iterator[Search]:
-    """Find the λ that needs fewest tokens, of the present one and a grid; what is best so far after each λ.
+    """Find the λ with the smallest budget, of the present one and a grid; what is best so far after each λ.
 
-    Ends and raises as `fewest_tokens`, and ValueError for a method without λ.
+    Ends and raises as `find_budget`, and ValueError for a method without λ.
     """
     present = setting.method.lambda_
     if present is None:
@@ -117,8 +117,8 @@ def fewest_lambda(
     yield search("searching")
     try:
         work.check(setting, top)
-        for fewest in fewest_over_lambda(lambda value, budget: work.same(at(value, budget)), order, top):
-            best, done = at(fewest.mmr_lambda, fewest.budget), done + 1
+        for found in smallest_budget_over_lambda(lambda value, budget: work.same(at(value, budget)), order, top):
+            best, done = at(found.mmr_lambda, found.budget), done + 1
             yield search("searching")
     except Stopped:
         yield search("stopped")

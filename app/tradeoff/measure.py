@@ -210,7 +210,7 @@ def fidelity_chart(points: Sequence[FidelityPoint], n: int, here: int, palette: 
     """Draw the points that there are; one line per method."""
     lines, colours = [], slots(point.method for point in points)
     for name in dict.fromkeys(point.method for point in points):
-        own = [point for point in points if point.method == name]
-        measured = tuple((point.budget, point.retention, point.fidelity) for point in own)
-        lines.append(charts.Series(name, own[0].title, own[0].mmr_lambda, colours[name], measured))
+        line = [point for point in points if point.method == name]
+        measured = tuple((point.budget, point.retention, point.fidelity) for point in line)
+        lines.append(charts.Series(name, line[0].title, line[0].mmr_lambda, colours[name], measured))
     return charts.fidelity(lines, n, here, palette)
