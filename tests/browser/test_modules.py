@@ -41,7 +41,7 @@ def test_a_part_whose_module_does_not_come_says_so(served, tab) -> None:
 
 def test_what_the_server_told_before_a_module_came_is_shown(served, tab) -> None:
     held = []
-    tab.route("**/share.js", held.append)
+    tab.route("**/share.js", lambda route: held.append(route))
     tab.goto(served.url + "?model=gone")
     tab.wait_for_selector("#report .badge.same, #report .badge.other")
     tab.wait_for_timeout(1500)  # what of the link is not taken is told meanwhile
