@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.canvas.views import legends
 from app.web import theme
+from app.web.templates import render
 
 SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
 
@@ -16,7 +16,7 @@ def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.
     """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
     return gr.HTML(
         value,
-        html_template=theme.template("canvas").replace("<!-- legends -->", legends()),
+        html_template=render("canvas.component"),
         js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
         elem_id="canvas",
         apply_default_css=False,

@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from app.canvas.views import legends
 from app.explore.handlers import Handlers
 from app.explore.layout import Page
 from app.presenter import slides as presenter_slides
@@ -19,6 +18,7 @@ from app.web import html, theme
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
 from app.web.streams import Shown, stream
+from app.web.templates import render
 from pruning.evaluation.plane import RETENTIONS
 
 KIND = "presenter"  # of its tasks
@@ -30,7 +30,7 @@ def place_presenter(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=theme.template("presenter").replace("<!-- legends -->", legends()),
+            html_template=render("presenter.view"),
             js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
             elem_id="presenter",
             apply_default_css=False,

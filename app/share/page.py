@@ -22,6 +22,7 @@ from app.share.link import Link
 from app.web import theme
 from app.web.errors import message_for, owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
+from app.web.templates import render
 from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 
 UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
@@ -36,7 +37,7 @@ def place_share(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=theme.template("share"),
+            html_template=render("share.view"),
             js_on_load=theme.script("share"),
             elem_id="share",
             apply_default_css=False,

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from app.examples import EXAMPLES
-from app.web import theme
+from app.web import templates, theme
 from benchmarks.server import PATIENCE, READY
 from pruning import METHODS, assets
 from pruning.bibliography import bibtex
@@ -268,10 +268,11 @@ def test_assets_that_are_gone_are_told(installed: Path, script: str, gone: str) 
 
 def test_each_asset_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(templates, "_environment", templates._environment.__wrapped__)  # nothing that was read before
     asked = {
         "examples/crowd.png": lambda: EXAMPLES[1].path,
         "styles/style.css": theme.stylesheet,
-        "templates/canvas.html": lambda: theme.template("canvas"),
+        "templates/canvas.html": lambda: templates.render("presenter.view"),
         "references.bib": lambda: bibtex([METHODS["idpruner"]]),
         "models/scenes-vlm/config.json": load,
     }
