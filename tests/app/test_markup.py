@@ -43,12 +43,9 @@ from pruning.evaluation.answered import Piece, Side
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.verdict import Verdict
 from tests.helpers.checkout import ROOT
+from tests.helpers.markup import NASTY
 from tests.helpers.visits import keep
 
-NASTY = (
-    "</p><script>alert(1)</script>\n\"double\" 'single' & &lt; <img src=x onerror=alert(2)> "
-    "${alert(3)} {{value}} `${4}` {% x %} {# y #}"
-)
 PLAIN = "x" * len(NASTY)  # as long: some views set long answers smaller
 SETTING = keep("idpruner")
 PAINTED = Overlay(np.zeros((8, 8, 3), np.uint8), 1, 4)
