@@ -272,7 +272,7 @@ def test_each_asset_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     asked = {
         "examples/crowd.png": lambda: EXAMPLES[1].path,
         "styles/style.css": theme.stylesheet,
-        "templates/canvas.html": lambda: templates.render("presenter.view"),
+        "templates/canvas.html": lambda: templates.render("canvas.component"),
         "references.bib": lambda: bibtex([METHODS["idpruner"]]),
         "models/scenes-vlm/config.json": load,
     }
