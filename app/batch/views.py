@@ -13,7 +13,7 @@ from app.batch.run import MOST, Batch, Item, Skipped, summary
 from app.canvas.overlays import Overlay
 from app.session import Session, Setting
 from app.web import html
-from app.web.html import NONE, duration, notice, seconds, waiting
+from app.web.html import NONE, notice, seconds, to_come, waiting
 from app.web.templates import render
 from app.web.wording import details, share, title
 from pruning.drawing import overlays as draw
@@ -44,7 +44,7 @@ def progress(b: Batch | None, skipped: Sequence[Skipped] = (), place: int = 0, p
         return html.progress(waiting(place))
     if b is None:
         return render("batch.hint", words=HINT)
-    left = f", about {duration(max(1, b.remaining_s))} left" if b.remaining_s and b.stage == "running" else ""
+    left = to_come(b.pace) if b.stage == "running" else ""
     head = {"running": "", "stopped": "Stopped: ", "done": ""}[b.stage]
     words = f"{head}{b.done} of {len(b.items)} images{left}"
     if b.stage == "done" and b.items:

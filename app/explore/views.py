@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.engine.capabilities import REFUSED
 from app.model_pool.load_job import Loading
 from app.model_pool.pool import Entry
-from app.web.html import duration, quantity, size
+from app.web.html import duration, quantity, size, to_come
 from app.web.templates import render
 from pruning.drawing import overlays as draw
 
@@ -31,8 +31,7 @@ def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> Markup:
 def loading(job: Loading) -> Markup:
     """How far a model's load is: stage, share where it is known, seconds so far and to come."""
     percent = "" if job.share is None else f" {job.share:.0%}"
-    left = "" if job.remaining_s is None else f", about {duration(job.remaining_s)} left"
-    words = f"{job.title}: {job.stage}{percent} · {duration(job.seconds)}{left}"
+    words = f"{job.title}: {job.stage}{percent} · {duration(job.seconds)}{to_come(job.pace)}"
     return render("explore.loading", words=words, share=None if job.share is None else f"{job.share:.3f}")
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from app.smallest_budget.search import Search
 from app.web import html
-from app.web.html import duration, notice, waiting
+from app.web.html import notice, to_come, waiting
 from app.web.templates import render
 from app.web.wording import share, title
 
@@ -22,8 +22,7 @@ def search(s: Search | None, place: int = 0, problem: str = "") -> Markup:
     if s is None:
         return html.progress(waiting(place)) if place else Markup()
     if s.stage == "searching":
-        left = "" if s.remaining_s is None else f", about {duration(max(1, s.remaining_s))} left"
-        words = _known(s) + left if s.best else "Asking with all tokens …"
+        words = _known(s) + to_come(s.pace) if s.best else "Asking with all tokens …"
         return html.progress(waiting(place) if place else words, "Tried", s.done, s.done + s.left)
     if s.lambdas:
         rest = render("smallest_budget.over_lambda", done=s.done, lambdas=s.lambdas, tries=len(s.tried))

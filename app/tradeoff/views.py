@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from app.tradeoff.measure import Progress
 from app.web import html
-from app.web.html import notice, waiting
+from app.web.html import notice, to_come, waiting
 from app.web.templates import render
 from pruning.drawing.charts import Chart, Mark
 
@@ -35,10 +35,10 @@ def progress(p: Progress | None, left_out: Sequence[str] = (), place: int = 0, p
         return notice(problem, "warn")
     if p is None:
         return html.progress(waiting(place) if place else "")
-    done, remaining = len(p.points), p.remaining_s
+    done = len(p.points)
     words = {
         "answering": "Answering with all tokens first …",
-        "sweeping": f"{done} of {p.total} points" + (f", about {max(1, round(remaining))} s left" if remaining else ""),
+        "sweeping": f"{done} of {p.total} points{to_come(p.pace)}",
         "done": f"{done} points measured" + (f" in {p.seconds:.1f} s" if p.seconds else ", from the cache"),
         "stopped": f"Stopped: {done} of {p.total} points kept",
         "empty": "No curve: the answer with all tokens has no words",

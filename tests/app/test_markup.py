@@ -30,6 +30,7 @@ from app.explore import views as explore_views
 from app.export import archive as export_archive
 from app.export import page as export_page
 from app.model_pool.load_job import Loading
+from app.pace import Pace
 from app.session import Session
 from app.smallest_budget import views as smallest_budget_views
 from app.smallest_budget.search import Search, Try
@@ -112,7 +113,7 @@ VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (compare_views.status, lambda said: compare_views.status(step(said, "running"), (SETTING, *EMPTY[1:]))),
     (compare_views.status, lambda said: compare_views.status(None, EMPTY, problem=said)),
     (explore_views.thumbnails, lambda said: explore_views.thumbnails([(said, PAINTED.image)])),
-    (explore_views.loading, lambda said: explore_views.loading(Loading(said, said, 0.5, 2.0, 2.0))),
+    (explore_views.loading, lambda said: explore_views.loading(Loading(said, said, 0.5, 2.0, Pace(2.0, 0.5, 1.0)))),
     (explore_views.loading, lambda said: explore_views.loading(Loading(said, said, None, 2.0, None))),
     (explore_views.header, lambda said: explore_views.header(said, said, said, 12_000, said)),
     (explore_views.about, lambda said: explore_views.about(said)),

@@ -110,7 +110,7 @@ def test_the_same_methods_run_everywhere_and_the_others_for_one_reason(tiny_vlm,
 @pytest.mark.parametrize(
     ("method", "signals"),
     [("prumerge", None), ("uniform", None), ("uniform", SIGNALS[0]), ("uniform", frozenset({"question"}))],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, frozenset) else str(value),
 )
 def test_the_heat_map_is_one_picture(tiny_vlm, tiny_folder, saved, tmp_path, monkeypatch, method, signals):
     if signals is not None:
