@@ -61,6 +61,11 @@ def report(said: str, **changes) -> Report:
     return replace(told, **changes)
 
 
+def streamed(said: str) -> Report:
+    """An answer of which more comes."""
+    return report(said, stage="kept", kept=Side(said), pieces=(), verdict=None)
+
+
 def row(said: str, **changes) -> Row:
     return Row(SETTING, report(said, **changes), kept=np.packbits(np.arange(64) % 4 == 0).tobytes())
 
@@ -97,6 +102,7 @@ VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (verdicts.answer, verdicts.answer),
     (answers_views.report, lambda said: answers_views.report(report(said))),
     (answers_views.report, lambda said: answers_views.report(report(said, stage="kept", pieces=(), verdict=None))),
+    (answers_views.report, lambda said: answers_views.report(streamed(said))),
     (answers_views.report, lambda said: answers_views.report(None, problem=said)),
     (batch_views.about, lambda said: batch_views.about(Session("tiny", (), (said,)), SETTING)),
     (batch_views.progress, lambda said: batch_views.progress(None, problem=said)),
