@@ -18,7 +18,7 @@ from playwright.sync_api import Browser
 
 from app.canvas import page as canvas_page
 from app.canvas import payload as canvas_payload
-from app.web import theme
+from app.web import scripts, theme
 from benchmarks.report import Times, show, table
 from pruning import Grid, make
 from pruning.cli import console
@@ -92,7 +92,9 @@ def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
         styles = [(title, key) for key, title in STYLES.items()]
         gr.Radio(styles, value="dimmed", elem_id="style", interactive=True)
         canvas_page.component(value, None)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=theme.stylesheet())
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, css=theme.stylesheet(), app_kwargs={"routes": scripts.routes()}
+    )
     context = chromium.new_context(viewport={"width": 820, "height": 1000})
     context.add_init_script(TIMED)
     page = context.new_page()

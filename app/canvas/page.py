@@ -6,10 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.web import theme
+from app.web import scripts, theme
 from app.web.templates import render
-
-SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
 
 
 def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:
@@ -17,8 +15,9 @@ def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.
     return gr.HTML(
         value,
         html_template=render("canvas.component"),
-        js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
+        js_on_load=scripts.start("canvas"),
         elem_id="canvas",
         apply_default_css=False,
         exact=exact,
+        colours=theme.painting(),
     )

@@ -52,6 +52,7 @@ class Start:
 class Page:
     """The components that events connect."""
 
+    session: gr.State
     views: gr.Tabs
     tools: gr.Row
     header: gr.HTML
@@ -88,10 +89,15 @@ class Page:
     curve_methods: gr.CheckboxGroup
     measure: gr.Button
 
+    @property
+    def settings(self) -> list[Any]:
+        """The components of `ControlValues`, in its order."""
+        return [self.method, self.style, self.scope, *self.weights, self.retention, *self.knobs]
+
 
 def layout(controls: Controls, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"session": gr.State(start.session)}
     with gr.Row(elem_id="top"):
         html(render("guide.head"), "title", "guide")
         made["about_model"] = html(about_model(start.engine, start.note), "about-model")

@@ -21,6 +21,7 @@ from app.export.archive import NAME, Archive, Step, Wanted, export
 from app.model_pool.work import Kind, stream_work
 from app.session import Session
 from app.tradeoff.measure import Measured
+from app.web.controls import ControlValues
 from app.web.errors import owner
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED, html
 from app.web.html import notice, size, waiting
@@ -79,9 +80,9 @@ class Exporting:
 
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, Any, Any]]:
             nonlocal last
-            _, style, _, importance, diversity, *_ = settings
-            setting = self.handlers.setting(capabilities, session, settings)
-            wanted = Wanted(session, setting, (importance, diversity), style, measured)
+            setting, values = self.handlers.setting(capabilities, session, settings), ControlValues.read(settings)
+            weights = (values.importance, values.diversity)
+            wanted = Wanted(session, setting, weights, values.overlay, measured)
             for item in export(engine, wanted, task):
                 if isinstance(item, Archive):
                     yield done(item), gone, gr.update(value=self._kept(item), visible=True)

@@ -17,11 +17,11 @@ from app.session import Session, Setting
 from app.smallest_budget import views as smallest_budget_views
 from app.smallest_budget.search import Search, fewest_lambda, fewest_tokens
 from app.web import updates
+from app.web.controls import Present
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown
 
-Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls say
 SEARCH = Kind("smallest budget", lambda r: r.long_work)
 STILL = (gr.skip(),) * 3  # retention and weights stay where they are
 

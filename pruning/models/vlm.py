@@ -20,9 +20,10 @@ from torch import Tensor
 from pruning.models.batches import Ready, alike_batches, joined
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
-from pruning.models.language import finite, generation, prompting, vocabulary
+from pruning.models.language import finite, generation, modality, prompting, vocabulary
 from pruning.models.language.forward import Visual
 from pruning.models.language.kv_cache import ConversationCache
+from pruning.models.language.modality import Attended
 from pruning.models.language.prompting import content_token_ids
 from pruning.models.language.stages import Course, Stages
 from pruning.models.scorer import Scorer
@@ -268,6 +269,30 @@ class VLM:
                 said = generation.forced_logprobs(self.model, prompts, visual, answer, stages)
                 found.update(zip([group[i] for i in part], said, strict=True))
         return [found[i] for i in range(len(prepared))]
+
+    def attended(
+        self,
+        encoded: Encoded,
+        question: str,
+        answer_ids: Sequence[int],
+        kept: Kept = None,
+        history: Sequence[Turn] = (),
+    ) -> list[Attended]:
+        """How much an answer's tokens attend to the prompt's text and to its visual tokens, for each layer that has
+        attention; a token that ends the answer is left out.
+
+        Raises:
+            ValueError: as `logprobs`, or an answer of nothing but its end. ModelError: attention that cannot be read.
+        """
+        ids = [token for token in answer_ids if token not in generation.stop_ids(self.model)]
+        if not ids:
+            raise ValueError("the answer has no tokens but its end, so nothing attends to the picture")
+        vocabulary.check_answer(self.family, ids)
+        full = self.prompt(encoded, question, history)
+        prompting.check_length(self.family, self.title, full, len(ids))
+        ready = self._ready(encoded, self._entered(encoded, question, kept), full)
+        stages = self._stages([ready])
+        return modality.attended(self.model, ready.prompt, self._visual(ready.rows), torch.tensor(ids), stages)
 
     def warmup(self) -> None:
         """Run the whole path once on a blank image, so that the first measured time is not the first call's."""

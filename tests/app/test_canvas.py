@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 
 from app.canvas import page as canvas_page
 from app.canvas import payload as canvas_payload
+from app.web import scripts
 from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
@@ -74,7 +75,9 @@ def address(uploads: None):
         live.select(told, None, said)
         live.edit(told, None, said)
         change.submit(changed, change, live)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=".nothing {}")
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, css=".nothing {}", app_kwargs={"routes": scripts.routes()}
+    )
     yield url
     demo.close(verbose=False)
 
@@ -247,6 +250,18 @@ def test_keyboard_walks_over_patches_and_asks(page: Page) -> None:
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('#said textarea, #said input').value.includes('token')")
     assert json.loads(page.input_value("#said textarea, #said input"))["token"] == 15 + 2 * 5 + 1
+
+
+def test_what_a_key_forces_is_told(page: Page) -> None:
+    put(page, 0.1)
+    page.focus("#canvas canvas")
+    page.keyboard.press("ArrowRight")
+    for key, words in (("i", "kept, pick 1"), ("o", "dropped"), ("i", "kept, pick 1")):
+        page.keyboard.press(key)
+        assert f"patch (1, 1), thumbnail · {words}" in page.inner_text("[data-part=tip]")
+    page.keyboard.press("Delete")
+    assert "patch (1, 1), thumbnail" in page.inner_text("[data-part=tip]")
+    assert page.evaluate(KEPT) == put(page, 0.1)
 
 
 def test_brush_forces_patches_and_the_budget_holds(page: Page) -> None:

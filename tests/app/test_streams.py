@@ -23,7 +23,6 @@ from app.engine.device import DroppedError, Line, Task, Tasks, working
 from app.explore.handlers import Handlers
 from app.explore.image_handlers import ImageHandlers
 from app.explore.layout import layout
-from app.explore.menus import Menus
 from app.export.page import Exporting
 from app.presenter.page import Presenter
 from app.presenter.slides import Wish
@@ -217,7 +216,7 @@ def page(tiny_vlm, tmp_path_factory):
     models, controls = models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Controls()
     handlers, images = Handlers(models, controls), ImageHandlers(models)
     with models.use(models.first, "") as (engine, capabilities), gr.Blocks():
-        start = _start(models, engine, capabilities, controls, Menus(models, controls))
+        start = _start(models, engine, capabilities, controls)
         parts = layout(controls, start)
         compare_view, batch_view = place_compare(parts.views), place_batch(parts.views)
     session, present = start.session, handlers.setting

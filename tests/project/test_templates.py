@@ -15,7 +15,9 @@ from tests.helpers.checkout import ROOT
 FILES = sorted((ROOT / "assets" / "templates").iterdir())
 SOURCES = sorted((ROOT / "app").rglob("*.py"))
 WRITERS = [path for path in SOURCES if "from app.web.templates import render\n" in path.read_text("utf-8")]
-TAG = re.compile(r"</?(?!script\b)[a-z][a-z0-9]*[\s/>]")  # the page's own scripts stand in no template
+TAG = re.compile(
+    r"</?(?!(?:script|link)\b)[a-z][a-z0-9]*[\s/>]"
+)  # what loads the page's own scripts stands in no template
 
 
 def parsed(path: Path) -> nodes.Template:
