@@ -17,7 +17,7 @@ SOURCES = sorted((ROOT / "app").rglob("*.py"))
 WRITERS = [path for path in SOURCES if "from app.web.templates import render\n" in path.read_text("utf-8")]
 TAG = re.compile(
     r"</?(?!(?:script|link)\b)[a-z][a-z0-9]*[\s/>]"
-)  # what loads the page's own scripts stands in no template
+)  # scripts are loaded from Python
 
 
 def parsed(path: Path) -> nodes.Template:
