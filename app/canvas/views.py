@@ -26,4 +26,15 @@ def card(found: Card | None) -> Markup:
     ]
     sign = "kept" if found.rank is not None else "merged" if found.merged_into is not None else "dropped"
     place = f"{where}patch ({found.row + 1}, {found.column + 1})"
-    return render("canvas.card", sign=sign, place=place, why=found.why, facts=facts)
+    return render("canvas.card", sign=sign, place=place, why=found.why, facts=facts, cuts=_cuts(found))
+
+
+def _cuts(found: Card) -> list[str]:
+    """A line for every cut of a plan that the token came to."""
+    return [
+        f"after layer {cut.after}: "
+        + (f"{ordinal(cut.rank)} of {cut.alive:,}" if cut.rank is not None else f"one of {cut.alive:,}")
+        + ("" if cut.score is None else f", score {cut.score:.3g}")
+        + f"; {cut.kept:,} stayed"
+        for cut in found.cuts
+    ]

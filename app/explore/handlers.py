@@ -180,8 +180,8 @@ class Handlers:
                 yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
 
         def told(empty: str, words: str) -> tuple[Any, str, Any]:
-            there = last is not None and last.points
-            return gr.skip() if there else tradeoff_views.chart(None, empty), words, gr.skip()
+            drawn_already = last is not None and last.points
+            return gr.skip() if drawn_already else tradeoff_views.chart(None, empty), words, gr.skip()
 
         def stopped() -> tuple[Any, str, Any]:
             return told(

@@ -213,6 +213,6 @@ def test_html_that_a_macro_wrote_stays_html():
 
 def test_a_macro_is_told_all_that_it_uses_and_nothing_else():
     with pytest.raises(UndefinedError, match="'why' was not provided"):
-        render("canvas.card", sign="kept", place="", facts=[])
+        render("canvas.card", sign="kept", place="", facts=[], cuts=[])
     with pytest.raises(TypeError, match="takes no keyword argument 'colour'"):
         render("canvas.no_card", words="", colour="red")

@@ -100,7 +100,7 @@ def test_the_hooks_are_the_checks_of_ci() -> None:
     checks = re.findall(r"^\.venv/bin/((?:ruff|mypy).*)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
     hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
     assert hooks == checks
-    assert len(checks) == 3
+    assert len(checks) == 4
 
 
 def test_documents_state_the_version_and_the_licence() -> None:

@@ -15,9 +15,7 @@ from tests.helpers.checkout import ROOT
 FILES = sorted((ROOT / "assets" / "templates").iterdir())
 SOURCES = sorted((ROOT / "app").rglob("*.py"))
 WRITERS = [path for path in SOURCES if "from app.web.templates import render\n" in path.read_text("utf-8")]
-TAG = re.compile(
-    r"</?(?!(?:script|link)\b)[a-z][a-z0-9]*[\s/>]"
-)  # scripts are loaded from Python
+TAG = re.compile(r"</?(?!(?:script|link)\b)[a-z][a-z0-9]*[\s/>]")  # scripts are loaded from Python
 
 
 def parsed(path: Path) -> nodes.Template:
