@@ -149,7 +149,8 @@ class Handlers:
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[str]:
             setting = self.setting(capabilities, session, settings)
             points = tradeoff_measure.plane(engine, session, setting)
-            yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE))
+            note = tradeoff_measure.plane_note(engine, session, setting)
+            yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE), note=note)
 
         shown: Shown[str] = Shown(
             waiting=lambda place: tradeoff_views.chart(None, html.waiting(place)),
