@@ -140,7 +140,7 @@ def _saved(r: Report) -> str:
 
 
 def _layers(r: Report) -> list[tuple[str, ...]]:
-    """(layers, visual tokens alive, FLOPs, bytes of keys and values); those of a plan that cost the same share a row."""
+    """(layers, tokens alive, FLOPs, bytes of keys and values) of a plan; those that cost the same share a row."""
     rows: list[tuple[str, ...]] = []
     for _, group in groupby(r.layers, lambda each: (each.alive, each.held)):
         same = list(group)
