@@ -63,7 +63,7 @@ export class View {
       const key = document.createElement("i");
       key.className = "key depth";
       key.style.setProperty("--depth", depthAlpha(share));
-      return [key, `dropped after layer ${layer} `];
+      return [key, String(layer)];
     }));
   }
 
