@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Any
 
+from pruning.encoding import ENCODING, RESOLUTION, EncodingMethod, make_encoding
 from pruning.importance import best_source
 from pruning.method import METHODS, Method, make
 from pruning.params import SOURCE
@@ -19,6 +20,7 @@ WORDS = {
     "patch_entropy": "the picture's entropy",
     "question": "the question",
     "projector": "the model's projector",
+    RESOLUTION: "an option that makes fewer visual tokens of a picture",
 }
 REMEDY = "Choose another method, or another model"
 
@@ -34,17 +36,18 @@ def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = N
     return make(name, **given)
 
 
-def why_not(method: Method, title: str, signals: Set[str]) -> str:
-    """Why a model of this title, with these signals, cannot run the method; "" where it can."""
-    missing = sorted(method.needs - signals)
+def why_not(method: Method | EncodingMethod, title: str, offers: Set[str]) -> str:
+    """Why a model of this title cannot run the method; "" where it can. offers: its signals and other encodings."""
+    missing = sorted(method.needs - offers)
     if not missing:
         return ""
     kind = missing[0].partition("@")[0]
     return f"{method.title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {title} does not provide"
 
 
-def check_runs(name: str, title: str, signals: Set[str]) -> str:
+def check_runs(name: str, title: str, offers: Set[str]) -> str:
     """The name of a method that the model can run as it starts. Raises ValueError for one that is unknown or cannot."""
-    if reason := why_not(method_for(signals, name), title, signals):
+    method = make_encoding(name) if name in ENCODING else method_for(offers, name)
+    if reason := why_not(method, title, offers):
         raise ValueError(f"{reason}. {REMEDY}")
     return name

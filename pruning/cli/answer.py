@@ -1,7 +1,9 @@
 """`answer`: one picture and question with all tokens and with the kept ones, and what that saves."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,12 +13,14 @@ import torch
 from PIL.Image import Image
 
 from pruning.allocation import select_within
-from pruning.budget import check_retention
+from pruning.budget import check_retention, keep_count
 from pruning.cli.files import write_picture
 from pruning.drawing import overlays as draw
+from pruning.encoding import Encoding, EncodingMethod, encoded_by
 from pruning.evaluation import metrics
 from pruning.evaluation.answered import Answered, Piece, Side, side, speedup, used
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.reencoded import reencoded
 from pruning.evaluation.timing import MOST, SELECTIONS, first_token_seconds, selection_seconds, several
 from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
@@ -26,17 +30,19 @@ from pruning.method import Method
 from pruning.models import VLM, Answer, Encoded, Kept
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.models.language.prompting import checked_question
-from pruning.models.values import kept_indices
+from pruning.models.values import kept_indices, standing
 from pruning.plan import Plan, plan_of
 from pruning.staged import StagedMethod
 from pruning.tokens import Selection, VisualTokens
+
+Asked = Method | StagedMethod | Plan | EncodingMethod
 
 
 def answer(
     vlm: VLM,
     source: str,
     question: str,
-    method: Method | StagedMethod | Plan,
+    method: Asked,
     retention: float,
     *,
     per: Scope = "sample",
@@ -50,20 +56,23 @@ def answer(
     tells: per, indices (K,) ascending, notes on the image, the overlay's path; of each answer whether it `finished`,
     total_s and ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer. retention: for a staged
     method the mean over the layers; a plan has its own, and neither method nor knobs. `budget` and `indices` are what
-    the last layer sees.
+    the last layer sees. Where the method asks for another encoding, `encoding` tells of it (a `Reencoded`), `budget` is
+    the number of its tokens, and there are no indices: none of the N tokens is kept.
     """
     check_retention(retention)
-    if per != "sample" and not isinstance(method, Method):
+    if per != "sample" and isinstance(method, StagedMethod | Plan):
         raise ValueError(f"per {per!r} is for methods before the language model: inside it, name 'sample'")
     image = open_image(source)
     vlm.warmup()
     needs = _needs(method)
     encoded = vlm.encode([image], needs - {"question"})
     tokens = vlm.tokens(encoded, question, needs)
-    kept = _choose(vlm, method, tokens, retention, per)
+    encode = partial(vlm.encode, [image])
+    kept = _choose(vlm, method, tokens, retention, per, encode)
     both: tuple[Kept, Kept] = (None, kept)
     answers = [vlm.answer(encoded, question, each, max_new_tokens=max_new_tokens) for each in both]
-    selection = kept if isinstance(kept, Selection) else _last(answers[1], tokens.n)
+    seen, _ = standing(encoded, kept)
+    selection = kept if isinstance(kept, Selection) else _last(answers[1], seen.tokens.n)
     told, close, pieces = verdict(*answers), None, []
     if told.comparable:
         logp, pruned_logp = vlm.logprobs(encoded, question, answers[0].ids, both)
@@ -77,8 +86,13 @@ def answer(
     if isinstance(kept, Plan):
         pruned = _staged(vlm, kept, encoded, answers[1], pruned, alive[1])
     select_s = _select_seconds(vlm, method, tokens, retention, per)
+    asked = method.encoding(tokens.n, keep_count(tokens.n, retention)) if isinstance(method, EncodingMethod) else None
+    anew = None
+    if asked is not None:
+        anew = reencoded(asked.most, encoded, seen, lambda full: encode(asked=None if full else asked))
     if overlay is not None:
-        write_picture(overlay, _overlay(vlm, image, question, encoded, tokens, selection, style))
+        known = tokens if seen is encoded else seen.tokens
+        write_picture(overlay, _overlay(vlm, image, question, replace(seen, tokens=known), selection, style, asked))
     result = Answered(
         **_used(vlm, method, retention, tokens.n, selection.k),
         question=checked_question(question),
@@ -100,7 +114,8 @@ def answer(
         "plan": str(method if isinstance(method, Plan) else kept) if answers[1].trace else None,
         "equivalent_retention": sum(alive[1]) / sum(alive[0]),
         "per": per,
-        "indices": selection.indices.tolist(),
+        "indices": None if anew else selection.indices.tolist(),
+        "encoding": asdict(anew) if anew else None,
         "notes": list(image.info["notes"]),
         "overlay": str(overlay) if overlay else None,
     }
@@ -118,6 +133,8 @@ def text(result: dict[str, Any]) -> str:
             f"plan {result['plan']}: alive in each layer {' '.join(map(str, kept['alive']))}, "
             f"{result['equivalent_retention']:.1%} in the mean"
         )
+    if result["encoding"]:
+        lines.append(_anew(result["encoding"]))
     if result["fidelity"] is not None:
         lines.append(f"agreement: {'yes' if result['agree'] else 'no'}, fidelity {result['fidelity']:.3f}")
     if why := Verdict(result["verdict"]).why:
@@ -135,7 +152,18 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _needs(method: Method | StagedMethod | Plan) -> frozenset[str]:
+def _anew(made: dict[str, Any]) -> str:
+    """What another encoding came to."""
+    grids = ", ".join(f"{grid['rows']} × {grid['columns']}" for grid in made["grids"])
+    tower = made["tower"]
+    return (
+        f"encoded anew: {made['reached']} tokens of at most {made['asked']}, grid {grids}; tower "
+        f"{tower['full_patches']:,} -> {tower['kept_patches']:,} patches, {tower['full_s'] * 1e3:.1f} -> "
+        f"{tower['kept_s'] * 1e3:.1f} ms"
+    )
+
+
+def _needs(method: Asked) -> frozenset[str]:
     """Signals of the tower and the question; what a rule between layers needs is captured there."""
     if isinstance(method, Plan):
         return method.entry.method.needs if method.entry else frozenset()
@@ -143,11 +171,18 @@ def _needs(method: Method | StagedMethod | Plan) -> frozenset[str]:
 
 
 def _choose(
-    vlm: VLM, method: Method | StagedMethod | Plan, tokens: VisualTokens, retention: float, per: Scope
-) -> Selection | Plan:
-    """What is kept: a selection, or a plan whose entry has been made."""
+    vlm: VLM,
+    method: Asked,
+    tokens: VisualTokens,
+    retention: float,
+    per: Scope,
+    encode: Callable[..., Encoded],
+) -> Selection | Plan | Encoded:
+    """What is kept: a selection, a plan whose entry has been made, or another encoding."""
     if isinstance(method, Method):
         return select_within(method, tokens, retention, per)
+    if isinstance(method, EncodingMethod):
+        return encoded_by(method, tokens, retention, per, lambda asked: encode(asked=asked))
     plan = method if isinstance(method, Plan) else plan_of(method, tokens.n, vlm.layers, retention)
     return plan.on(tokens)
 
@@ -161,7 +196,8 @@ def _last(given: Answer, n: int) -> Selection:
 
 def _alive(vlm: VLM, encoded: Encoded, kept: Kept, given: Answer) -> list[int]:
     """Visual tokens that each layer processes."""
-    entered = len(kept_indices(kept, encoded.tokens.n))
+    seen, entering = standing(encoded, kept)
+    entered = len(kept_indices(entering, seen.tokens.n))
     return list(given.trace.alive if given.trace else (entered,) * vlm.layers)
 
 
@@ -174,9 +210,9 @@ def _staged(vlm: VLM, plan: Plan, encoded: Encoded, given: Answer, pruned: Side,
     return replace(pruned, flops=flops, kv_bytes=kv_cache_bytes(vlm.config, held, vlm.dtype))
 
 
-def _used(vlm: VLM, method: Method | StagedMethod | Plan, retention: float, n: int, budget: int) -> dict[str, Any]:
+def _used(vlm: VLM, method: Asked, retention: float, n: int, budget: int) -> dict[str, Any]:
     name = known_name(checked(vlm.model_id))
-    if isinstance(method, Method):
+    if isinstance(method, Method | EncodingMethod):
         return used(name, method, retention, n, budget)
     made: dict[str, Any] = {"model": name, "mmr_lambda": None, "n": n, "budget": budget}
     if isinstance(method, Plan):
@@ -184,17 +220,19 @@ def _used(vlm: VLM, method: Method | StagedMethod | Plan, retention: float, n: i
     return made | {"method": method.name, "knobs": asdict(method), "retention": retention}
 
 
-def _select_seconds(
-    vlm: VLM, method: Method | StagedMethod | Plan, tokens: VisualTokens, retention: float, per: Scope
-) -> float:
-    """Before the language model, from scratch; what is chosen between its layers is in the time to the first token."""
+def _select_seconds(vlm: VLM, method: Asked, tokens: VisualTokens, retention: float, per: Scope) -> float:
+    """Before the language model, from scratch; what is chosen between its layers is in the time to the first token,
+    and another encoding is told of apart.
+    """
     if isinstance(method, Method):
         return selection_seconds(method, tokens, retention, per)
+    if isinstance(method, EncodingMethod):
+        return 0.0
 
     def once() -> float:
         fresh = replace(tokens)  # a copy without the computed similarity
         start = time.perf_counter()
-        _choose(vlm, method, fresh, retention, per)
+        _choose(vlm, method, fresh, retention, per, vlm.encode)
         return time.perf_counter() - start
 
     return median(several(once, SELECTIONS))
@@ -205,14 +243,25 @@ def _words(said: str) -> str:
 
 
 def _overlay(
-    vlm: VLM, image: Image, question: str, encoded: Encoded, tokens: VisualTokens, selection: Selection, style: str
+    vlm: VLM,
+    image: Image,
+    question: str,
+    encoded: Encoded,
+    selection: Selection,
+    style: str,
+    asked: Encoding | None,
 ) -> draw.Image:
-    """The picture at display size, (H, W, 3), with the selection painted on it."""
+    """The picture at display size, (H, W, 3), with the selection painted on it; of another encoding, all of whose
+    tokens are kept, its cells.
+    """
 
     def more(needs: frozenset[str]) -> VisualTokens:
         """The tokens with signals that the method did not ask for: the picture is encoded for them once more."""
-        fresh = encoded if needs <= tokens.signals.keys() else vlm.encode([image], needs - {"question"})
+        known = needs <= encoded.tokens.signals.keys()
+        fresh = encoded if known else vlm.encode([image], needs - {"question"}, asked)
         return vlm.tokens(fresh, question, needs)
+
+    style = "grid" if asked is not None and style == "dimmed" else style
 
     scores = heat_scores(selection, vlm.signals, more).float().numpy() if style == "heat" else None
     pixels = np.asarray(image)

@@ -9,6 +9,7 @@ from typing import Any
 from pruning.assets import version
 from pruning.cli import console, knobs
 from pruning.drawing.overlays import STYLES
+from pruning.encoding import ENCODING
 from pruning.evaluation.plane import RETENTIONS
 from pruning.grids import SCOPES
 from pruning.method import METHODS
@@ -19,7 +20,8 @@ from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
 STAGING = ("answer", "scenes")  # commands that take staged methods
-CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
+ENCODERS = (*STAGING, "sweep")  # commands that take methods before the tower
+CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
                    "answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
     _add_image(one)
     what = one.add_mutually_exclusive_group()
-    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *STAGED]), metavar="METHOD",
+    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *STAGED, *ENCODING]), metavar="METHOD",
                       help="one of those below, default: %(default)s")  # fmt: skip
     what.add_argument("--plan", metavar="PLAN",
                       help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
@@ -47,14 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
                      "default: %(default)s")  # fmt: skip
     _add_per(one)
     _add_weights(one)
-    _add_knobs(one, STAGED)
+    _add_knobs(one, {**STAGED, **ENCODING})
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
     one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
     one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
     many = _command(kinds, "sweep", "IMAGE QUESTION", "measure the trade-off curves of one image and question")
     _add_image(many)
-    _add_methods(many, CURVES)
+    _add_methods(many, CURVES, ENCODING)
     many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
     _add_per(many)
     many.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
@@ -65,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(bench)
     bench.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
                        help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
-    _add_methods(bench, CURVES, STAGED)
+    _add_methods(bench, CURVES, {**STAGED, **ENCODING})
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
     bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
@@ -101,6 +103,8 @@ def _command(kinds: Any, name: str, given: str, about: str) -> argparse.Argument
     parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed(METHODS)}"
     if name in STAGING:
         parser.epilog += f"\n\nmethods inside the language model\n\n{knobs.listed(STAGED)}"
+    if name in ENCODERS:
+        parser.epilog += f"\n\nmethods before the tower\n\n{knobs.listed(ENCODING)}"
     parser.add_argument("-h", "--help", action=knobs.MethodHelp)
     return parser
 
@@ -142,13 +146,13 @@ def _add_per(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_methods(
-    parser: argparse.ArgumentParser, default: Sequence[str], staged: Mapping[str, type] = MappingProxyType({})
+    parser: argparse.ArgumentParser, default: Sequence[str], others: Mapping[str, type] = MappingProxyType({})
 ) -> None:
-    names = [*sorted([*METHODS, *staged]), "all"]
+    names = [*sorted([*METHODS, *others]), "all"]
     about = f"all, or some of those below; default: {' '.join(default)}"
     parser.add_argument("--methods", nargs="+", default=list(default), metavar="METHOD", choices=names, help=about)
     _add_weights(parser)
-    _add_knobs(parser, staged)
+    _add_knobs(parser, others)
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -157,15 +161,15 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--diversity-weight", type=float, metavar="W")
 
 
-def _add_knobs(parser: argparse.ArgumentParser, staged: Mapping[str, type] = MappingProxyType({})) -> None:
+def _add_knobs(parser: argparse.ArgumentParser, others: Mapping[str, type] = MappingProxyType({})) -> None:
     """One option per knob name of any method; a choice allows what any method with this knob allows.
 
-    staged: methods beside those of the registry.
+    others: methods beside those of the registry.
 
     `--help` tells of them by method (`commands.knobs`).
     """
     uses: dict[str, list[Param]] = {}
-    for method in (*METHODS.values(), *staged.values()):
+    for method in (*METHODS.values(), *others.values()):
         for param in params(method):
             uses.setdefault(param.name, []).append(param)
     for same in uses.values():

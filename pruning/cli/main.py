@@ -19,6 +19,7 @@ from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
+from pruning.encoding import EncodingMethod
 from pruning.importance import best_source
 from pruning.method import Method, make
 from pruning.models import VLM, hide_progress, limit_threads, load
@@ -85,7 +86,7 @@ def _answer(options: argparse.Namespace) -> None:
     vlm = _model(options)
     for name in named:
         if name not in STAGED:
-            check_runs(name, vlm.title, vlm.signals)
+            check_runs(name, vlm.title, vlm.signals | vlm.encodings)
     plan = None if options.plan is None else cli_methods.build_plan(vlm, options.plan, knobs)
     result = answer(
         vlm,
@@ -130,7 +131,9 @@ def _scenes(options: argparse.Namespace) -> None:
     knobs, vlm = _knobs(options), _model(options)
     staged = [name for name in dict.fromkeys(options.methods) if name in STAGED]
     options.methods = [name for name in options.methods if name not in STAGED]
-    methods: list[Method | StagedMethod] = [make_staged(name, **cli_methods.own(name, knobs)) for name in staged]
+    methods: list[Method | StagedMethod | EncodingMethod] = [
+        make_staged(name, **cli_methods.own(name, knobs)) for name in staged
+    ]
     if options.methods:
         methods = [*_methods(options, vlm, knobs), *methods]
     worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
@@ -155,7 +158,7 @@ def _bench(options: argparse.Namespace) -> None:
     _print(console.as_json(result) if options.json else table(result))
 
 
-def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method]:
+def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method | EncodingMethod]:
     """The chosen methods; one that needs what the model lacks is left out with a note."""
     methods, left_out = cli_methods.usable(vlm, options.methods, knobs)
     for note in left_out:

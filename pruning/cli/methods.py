@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pruning.encoding import ENCODING, EncodingMethod, make_encoding
 from pruning.method import METHODS, Method
 from pruning.models import VLM
 from pruning.params import params
@@ -19,9 +20,11 @@ def build_method(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method:
     return method_for(vlm.signals, name, knobs)
 
 
-def build_any(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method | StagedMethod:
-    """A method of either registry by name. Raises ValueError as above."""
-    return make_staged(name, **knobs) if name in STAGED else build_method(vlm, name, knobs)
+def build_any(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method | StagedMethod | EncodingMethod:
+    """A method of any registry by name. Raises ValueError as above."""
+    if name in STAGED:
+        return make_staged(name, **knobs)
+    return make_encoding(name, **knobs) if name in ENCODING else build_method(vlm, name, knobs)
 
 
 def build_plan(vlm: VLM, text: str, knobs: Mapping[str, Any]) -> Plan:
@@ -47,17 +50,20 @@ def own(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed(names: Sequence[str]) -> list[str]:
-    """The names, each once; "all" stands for every method."""
+    """The names, each once; "all" stands for every method before the language model."""
     return sorted(METHODS) if "all" in names else list(dict.fromkeys(names))
 
 
-def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[list[Method], list[str]]:
+def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[list[Method | EncodingMethod], list[str]]:
     """The methods of these names that the model can serve, and for each other one why it is left out.
 
     Raises ValueError when none is left, or as `build_method` does.
     """
-    methods = [build_method(vlm, name, own(name, knobs)) for name in listed(names)]
-    reasons = {method: why_not(method, vlm.title, vlm.signals) for method in methods}
+    encoding = [name for name in names if name in ENCODING]
+    wanted = listed([name for name in names if name not in ENCODING])
+    methods: list[Method | EncodingMethod] = [build_method(vlm, name, own(name, knobs)) for name in wanted]
+    methods += [make_encoding(name, **own(name, knobs)) for name in dict.fromkeys(encoding)]
+    reasons = {method: why_not(method, vlm.title, vlm.signals | vlm.encodings) for method in methods}
     left_out = [f"{method.title} is left out: {reason}" for method, reason in reasons.items() if reason]
     served = [method for method, reason in reasons.items() if not reason]
     if not served:
@@ -66,5 +72,5 @@ def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[li
 
 
 def _declared(name: str) -> set[str]:
-    cls = METHODS.get(name) or STAGED.get(name)
+    cls = METHODS.get(name) or STAGED.get(name) or ENCODING.get(name)
     return {param.name for param in params(cls)} if cls else set()

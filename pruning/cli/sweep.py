@@ -12,13 +12,14 @@ from pruning.budget import keep_count
 from pruning.cli.files import write_picture
 from pruning.drawing import charts
 from pruning.drawing import overlays as draw
+from pruning.encoding import Encoding, EncodingMethod, OutOfReachError
 from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
 from pruning.evaluation.plane import PlanePoint, front, plane_methods, plane_sweep, slots
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import best_source, raw_importance, signals_for
 from pruning.method import Method
-from pruning.models import VLM
+from pruning.models import VLM, Encoded
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def sweep(
     vlm: VLM,
     source: str,
     question: str,
-    methods: Sequence[Method],
+    methods: Sequence[Method | EncodingMethod],
     retentions: Sequence[float],
     at: float,
     per: Scope,
@@ -50,21 +51,30 @@ def sweep(
     """Both trade-offs of one image and question: the plane for every λ and reference strategy, fidelity for `methods`.
 
     `at` is the retention at which the plane is drawn, `per` what a budget is for. `progress` is called with (points
-    done, points in all), `tell` with a sentence on each thing that was changed in the image. Raises ValueError where
+    done, points in all), `tell` with a sentence on each thing that was changed in the image. What merges tokens or asks
+    for another encoding keeps no set of them: it has a curve, and no place on the plane. Raises ValueError where
     the answer with all tokens has no words.
     """
     image, judge = open_image(source), best_source(vlm.signals)
     for note in image.info["notes"]:
         tell(note)
     plane = plane_methods(judge)
-    needs = frozenset().union(signals_for(judge), *(method.needs for method in (*methods, *plane)))
+    needs = frozenset().union(signals_for(judge), *(m.needs for m in (*methods, *plane) if isinstance(m, Method)))
     encoded = vlm.encode([image], needs - {"question"})
     tokens = vlm.tokens(encoded, question, needs)
     importance = raw_importance(tokens, judge, "sweep")
     wanted = sorted({*retentions, at})
     swept = plane_sweep(tokens, importance, plane, retentions=wanted, per=per)
     total, curves = len(methods) * len(set(retentions)), []
-    for point in fidelity_sweep(vlm, encoded, question, methods, retentions, per=per):
+
+    def again(asked: Encoding) -> Encoded:
+        try:
+            return vlm.encode([image], asked=asked)
+        except OutOfReachError as error:
+            tell(f"left out: {error}")
+            raise
+
+    for point in fidelity_sweep(vlm, encoded, question, methods, retentions, per=per, again=again):
         curves.append(point)
         progress(len(curves), total)
     if png is not None:

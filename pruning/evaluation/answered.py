@@ -12,6 +12,7 @@ from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
 from pruning.evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
+    from pruning.encoding import EncodingMethod
     from pruning.method import Method
     from pruning.models import VLM, Answer
 
@@ -79,7 +80,7 @@ class Answered(Used):
     ]
 
 
-def used(model: str, method: Method, retention: float, n: int, budget: int) -> dict[str, Any]:
+def used(model: str, method: Method | EncodingMethod, retention: float, n: int, budget: int) -> dict[str, Any]:
     """The values of a `Used` by name."""
     return {
         "model": model, "method": method.name, "knobs": knobs(method), "mmr_lambda": method.lambda_,
@@ -87,7 +88,7 @@ def used(model: str, method: Method, retention: float, n: int, budget: int) -> d
     }  # fmt: skip
 
 
-def knobs(method: Method) -> Knobs:
+def knobs(method: Method | EncodingMethod) -> Knobs:
     """All knobs of a method by name."""
     return dataclasses.asdict(method)
 

@@ -6,7 +6,7 @@ Every point is measured on the given sample. Knows models only as `LanguageModel
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pruning.allocation import selector
 from pruning.budget import check_retention
+from pruning.encoding import Encoding, EncodingMethod, OutOfReachError, encoded_by
 from pruning.evaluation.metrics import fidelity
 from pruning.evaluation.plane import RETENTIONS
 from pruning.evaluation.verdict import Reply, check_words
@@ -33,9 +34,9 @@ class LanguageModel(Protocol):
         """The greedy answer; `kept` None = all visual tokens."""
 
     def logprobs(
-        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
+        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Any]
     ) -> list[Tensor]:
-        """One (T, V) float32 per selection: log-probabilities at the T answer tokens, teacher-forced."""
+        """One (T, V) float32 per selection or encoding: log-probabilities at the T answer tokens, teacher-forced."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ def fidelity_sweep(
     vlm: LanguageModel,
     encoded: Any,
     question: str,
-    methods: Sequence[Method],
+    methods: Sequence[Method | EncodingMethod],
     retentions: Sequence[float] = RETENTIONS,
     *,
     per: Scope = "sample",
     answer: Reply | None = None,
+    again: Callable[[Encoding], Any] | None = None,
     cancel: threading.Event | None = None,
     max_batch: int = 16,
 ) -> Iterator[FidelityPoint]:
@@ -66,10 +68,12 @@ def fidelity_sweep(
 
     The selections of one retention run through the model together, at most `max_batch` at once, and equal ones run
     once. All tokens kept, none merged, is the reference itself. per: what a budget is for. answer: the full-token
-    greedy answer, where it is known; else it is generated. A set `cancel` ends the sweep before the next batch. Raises
-    ValueError as `select_within` does, and where the answer has no words: there is nothing to be faithful to.
+    greedy answer, where it is known; else it is generated. again: encodes the same pictures as a method before the
+    tower asks, which has no points at retentions out of its reach; needed for these alone. A set `cancel` ends the
+    sweep before the next batch. Raises ValueError as `select_within` does, and where the answer has no words: there is
+    nothing to be faithful to.
     """
-    needs = frozenset().union(*(method.needs for method in methods))
+    needs = frozenset().union(*(method.needs for method in methods if isinstance(method, Method)))
     tokens = vlm.tokens(encoded, question, needs)
     ratios = sorted({check_retention(retention) for retention in retentions})
     if not methods or not ratios:
@@ -80,13 +84,14 @@ def fidelity_sweep(
         return
     check_words(answer)
     full = vlm.logprobs(encoded, question, answer.ids, [None])[0]
-    select = {method: selector(method, tokens, ratios, per) for method in methods}
+    select = {method: _chooser(method, tokens, ratios, per, again) for method in methods}
     measured: dict[Hashable, float] = {tuple(range(tokens.n)): fidelity(full, full)}
     for retention in ratios:
-        selections = [select[method](retention) for method in methods]
-        keys = [_key(method, selection) for method, selection in zip(methods, selections, strict=True)]
+        row = [(method, kept) for method in methods if (kept := _within_reach(select[method], retention)) is not None]
+        selections = [kept for _, kept in row]
+        keys = [_key(method, kept) for method, kept in row]
         done = 0
-        while done < len(methods):
+        while done < len(row):
             if _stopped(cancel):
                 return
             fresh = {key: s for key, s in zip(keys[done:], selections[done:], strict=True) if key not in measured}
@@ -94,17 +99,41 @@ def fidelity_sweep(
             if batch:
                 logprobs = vlm.logprobs(encoded, question, answer.ids, [fresh[key] for key in batch])
                 measured.update((key, fidelity(full, pruned)) for key, pruned in zip(batch, logprobs, strict=True))
-            while done < len(methods) and keys[done] in measured:
-                method = methods[done]
-                value, budget = measured[keys[done]], selections[done].k
+            while done < len(row) and keys[done] in measured:
+                method, kept = row[done]
+                value, budget = measured[keys[done]], kept.k if isinstance(kept, Selection) else kept.tokens.n
                 yield FidelityPoint(method.name, method.title, method.lambda_, budget, retention, value)
                 done += 1
 
 
-def _key(method: Method, selection: Selection) -> Hashable:
-    """Equal for selections that give the model the same: the kept set, and the method where its rows are its own."""
-    kept = tuple(selection.indices.tolist())
-    return kept if selection.rows is None else (method, kept)
+def _chooser(
+    method: Method | EncodingMethod,
+    tokens: VisualTokens,
+    retentions: Sequence[float],
+    per: Scope,
+    again: Callable[[Encoding], Any] | None,
+) -> Callable[[float], Any]:
+    """From a retention to a selection, or to another encoding."""
+    if isinstance(method, Method):
+        return selector(method, tokens, retentions, per)
+    if again is None:
+        raise ValueError(f"{method.title} asks for another encoding of the pictures: say with `again` how to make it")
+    return lambda retention: encoded_by(method, tokens, retention, per, again)
+
+
+def _within_reach(choose: Callable[[float], Any], retention: float) -> Any:
+    try:
+        return choose(retention)
+    except OutOfReachError:
+        return None
+
+
+def _key(method: Method | EncodingMethod, kept: Any) -> Hashable:
+    """Equal for what gives the model the same: the kept set, and the method where its rows are its own."""
+    if not isinstance(kept, Selection):
+        return method, kept.tokens.n
+    places = tuple(kept.indices.tolist())
+    return places if kept.rows is None else (method, places)
 
 
 def _stopped(cancel: threading.Event | None) -> bool:

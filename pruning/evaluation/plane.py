@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pruning.allocation import select_within
 from pruning.budget import keep_count
+from pruning.encoding import ENCODING
 from pruning.evaluation.metrics import hopkins_prefixes, importance_retention_prefixes
 from pruning.grids import Scope, parts
 from pruning.method import METHODS, Method, make
@@ -46,12 +47,13 @@ def plane_methods(importance: str = "scorer") -> tuple[Method, ...]:
 
 
 def slots() -> dict[str, int]:
-    """Method -> colour and marker on every chart: IDPruner's first, then those of the plane, then the rest.
+    """Method -> colour and marker on every chart: IDPruner's first, then those of the plane, then the rest, then
+    those before the tower.
 
     Methods of one plane get colours that differ, however many others are registered.
     """
     plane = [method.name for method in plane_methods()]
-    names = sorted(METHODS, key=lambda name: (name != "idpruner", name not in plane))
+    names = [*sorted(METHODS, key=lambda name: (name != "idpruner", name not in plane)), *ENCODING]
     return {name: place for place, name in enumerate(names)}
 
 
