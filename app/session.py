@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pruning.text import checked_question
+
 if TYPE_CHECKING:
     from pruning.grids import Scope
     from pruning.method import Method
+
+MAX_QUESTION = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,10 @@ class Session:
     def first(self) -> str:
         """The question that the images are pruned for: they are pruned once, and every later turn goes on from that."""
         return self.questions[0] if self.questions else ""
+
+    def checked_questions(self) -> tuple[str, ...]:
+        """The questions, at least one. Raises ValueError where one is no question that a model can be asked here."""
+        return tuple(checked_question(question, MAX_QUESTION) for question in self.questions or ("",))
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from pruning.budget import check_budget, keep_count
-from pruning.grids import SCOPES, Scope, parts
+from pruning.grids import SCOPES, Scope
 from pruning.method import Registry, Stage, build, enter
 from pruning.params import HasKnobs
 from pruning.tokens import VisualTokens
@@ -70,22 +70,29 @@ class EncodingMethod(HasKnobs, ABC):
         """The method itself, called by `encoding` with a valid budget."""
 
 
-T = TypeVar("T")  # what a model makes of pictures
+class Made(Protocol):
+    """What a model made of pictures; `pruning.models.Encoded` is one."""
+
+    @property
+    def tokens(self) -> VisualTokens: ...
 
 
-def encoded_by(
-    method: EncodingMethod, tokens: VisualTokens, retention: float, per: Scope, again: Callable[[Encoding], T]
-) -> T:
-    """What `again` makes of the pictures of these tokens when it encodes them as the method asks, at a retention.
+Again = Callable[[Encoding], Made]
+"""Encodes the same pictures anew, as is asked. Raises OutOfReachError where the model cannot."""
 
-    per: what a budget is for. Raises OutOfReachError as `again` does, and where there would be several budgets;
-    ValueError for a retention outside (0, 1].
+
+def encoded_by(method: EncodingMethod, n: int, retention: float, per: Scope, again: Again | None) -> Made:
+    """What `again` makes of the pictures of N tokens when it encodes them as the method asks, at a retention.
+
+    per: what a budget is for. Raises OutOfReachError as `again` does, and for another `per` than the sample; ValueError
+    for a retention outside (0, 1], or without `again`.
     """
-    if len(parts(tokens.grids, per)) > 1:
-        raise OutOfReachError(
-            f"{method.title} has one budget for all pictures together, not one per {per}: name {SCOPES[0]!r}"
-        )
-    return again(method.encoding(tokens.n, keep_count(tokens.n, retention)))
+    asked = method.encoding(n, keep_count(n, retention))
+    if per != SCOPES[0]:
+        raise OutOfReachError(f"{method.title} has one budget for all pictures, not one per {per}: name {SCOPES[0]!r}")
+    if again is None:
+        raise ValueError(f"{method.title} asks for another encoding of the pictures: say with `again` how to make it")
+    return again(asked)
 
 
 ENCODING: Registry[EncodingMethod] = Registry()

@@ -106,8 +106,13 @@ class Plan:
         """The plan with its entry made on these tokens. Raises what the method raises."""
         if self.entry is None:
             return self
-        count = counted(self.entry.keep, tokens.n, "the entry of the plan")
-        return replace(self, entry=None, entering=self.entry.method.select(tokens, count))
+        return replace(self, entry=None, entering=self.entry.method.select(tokens, self.entered(tokens.n)))
+
+    def entered(self, n: int) -> int:
+        """How many of n tokens enter the language model. Raises ValueError where more should."""
+        if self.entry is not None:
+            return counted(self.entry.keep, n, "the entry of the plan")
+        return n if self.entering is None else self.entering.k
 
     def counts(self, n: int, layers: int) -> tuple[int, ...]:
         """Tokens that stay at each cut, of n that enter a model of L layers.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
@@ -79,7 +79,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     Ends with stage "stopped" soon after `task` is set. Raises ValueError for a bad question or retention, or a signal
     that the model lacks.
     """
-    questions = [checked_question(question) for question in session.questions or ("",)]
+    questions = session.checked_questions()
     selection = engine.selection(session, setting)
     encoded = engine.encoded(session, setting.method.needs)
     report = Report(selection.n, selection.k, setting.method.title, "all", encode_s=encoded.encode_s)

@@ -17,8 +17,9 @@ from app.answers.answering import Asked, closeness
 from app.answers.batching import answer_all
 from app.canvas.state import fitting
 from app.engine.device import DeviceFullError, Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.engine.resources import Pictures
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning.debris import is_debris
 from pruning.evaluation.verdict import Verdict, verdict
@@ -85,9 +86,8 @@ class Batch:
         return sum(item.over for item in self.items)
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first image is done."""
-        return self.seconds / self.done * (len(self.items) - self.done) if self.done else None
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, len(self.items))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[
     paths = [path for path in paths if not is_debris(Path(path).name)]
     if not paths:
         raise ValueError(f"There are no images: upload up to {MOST}")
-    question = checked_question(session.questions[-1] if session.questions else "")
+    question = session.checked_questions()[-1]
     items: list[Item] = []
     skipped: list[Skipped] = []
     for path in paths:

@@ -18,7 +18,6 @@ from pruning.budget import keep_count
 from pruning.evaluation import timing
 from pruning.importance import best_source, heat_scores
 from pruning.overrides import with_overrides
-from pruning.text import check_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_QUESTION = 1000  # characters
 LATER = frozenset({"scorer", "question"})  # signals that follow from the encoded tokens, without the vision tower
 
 
@@ -68,7 +66,7 @@ class Engine:
     def tokens(self, session: Session, needs: frozenset[str]) -> VisualTokens:
         """The encoded tokens with every signal that `needs` names; the question is the conversation's first."""
         encoded = self.encoded(session, needs)
-        question = checked_question(session.first) if "question" in needs else ""
+        question = session.checked_questions()[0] if "question" in needs else ""
 
         def make() -> VisualTokens:
             return self.on_device(lambda: remote.tokens(self.handle, encoded, question, needs))
@@ -102,7 +100,7 @@ class Engine:
         tokens = self.tokens(session, setting.method.needs)
 
         def make() -> float:
-            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope)
+            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope, self.vlm.layers)
 
         return self.cache.get(self.key("seconds", session, setting), make, lambda _: 64)
 
@@ -140,18 +138,6 @@ class Engine:
 
     def key(self, kind: str, session: Session, *rest: Hashable) -> tuple[Hashable, ...]:
         return (kind, self.handle, session.keys, *rest)
-
-
-def checked_question(question: object) -> str:
-    """The question without surrounding blanks. Raises ValueError for one that is empty or too long, or holds half a
-    character; never repeats it.
-    """
-    text = question.strip() if isinstance(question, str) else ""
-    if not text:
-        raise ValueError("The question is empty: type one, for example “what color is the star?”")
-    if len(text) > MAX_QUESTION:
-        raise ValueError(f"The question has {len(text):,} characters, at most {MAX_QUESTION:,} are allowed: shorten it")
-    return check_text("The question", text)
 
 
 def _selection_weight(selection: Selection) -> int:

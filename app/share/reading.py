@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
-from app.engine.engine import checked_question
 from app.examples import EXAMPLES
+from app.session import MAX_QUESTION
 from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES, Scope
 from pruning.method import METHODS
 from pruning.params import Param, Value
+from pruning.text import checked_question
 from pruning.weights import mmr_lambda
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class _Reader:
         try:
             if len(asked) > TURNS:
                 raise ValueError(f"{len(asked)} questions, at most {TURNS} are taken")
-            return tuple(checked_question(question) for question in asked)
+            return tuple(checked_question(question, MAX_QUESTION) for question in asked)
         except ValueError as error:
             self.refused.append(f"question ({error})")
             return ()

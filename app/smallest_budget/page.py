@@ -9,17 +9,20 @@ from typing import Any
 import gradio as gr
 
 from app.engine.capabilities import Capabilities
+from app.engine.device import Task
+from app.engine.engine import Engine
 from app.model_pool.pool import Models
+from app.model_pool.work import Kind, stream_work
 from app.session import Session, Setting
 from app.smallest_budget import views as smallest_budget_views
 from app.smallest_budget.search import Search, fewest_lambda, fewest_tokens
 from app.web import updates
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
-from app.web.streams import Shown, stream
+from app.web.streams import Shown
 
 Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls say
-TASK = "fewest"
+SEARCH = Kind("smallest budget", lambda r: r.long_work)
 STILL = (gr.skip(),) * 3  # retention and weights stay where they are
 
 
@@ -83,21 +86,18 @@ class FewestEvents:
 
     def stop(self, request: gr.Request) -> None:
         """Stop the search; what it knows stays."""
-        self.models.resources.tasks.stop(owner(request), TASK)
+        self.models.resources.tasks.stop(owner(request), SEARCH.name)
 
     def _search(
         self, find: Callable[..., Iterator[Search]], request: gr.Request, session: Session, settings: Sequence[Any]
     ) -> Iterator[tuple[Any, ...]]:
-        resources = self.models.resources
-        task = resources.tasks.begin(owner(request), TASK)
         last: Search | None = None
 
-        def work() -> Iterator[tuple[Any, ...]]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, ...]]:
             nonlocal last
-            with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
-                setting = self.present(capabilities, session, settings)
-                for last in find(engine, session, setting, task):
-                    yield smallest_budget_views.search(last), *STILL
+            setting = self.present(capabilities, session, settings)
+            for last in find(engine, session, setting, task):
+                yield smallest_budget_views.search(last), *STILL
             if last is not None and last.best is not None:
                 yield found(last, last.best, setting)
 
@@ -112,4 +112,4 @@ class FewestEvents:
             stopped=lambda: (smallest_budget_views.stopped(last), *STILL),
             failed=lambda problem: (smallest_budget_views.search(last, problem=problem), *STILL),
         )
-        yield from stream(task, resources.long_work, work, shown)
+        yield from stream_work(self.models, owner(request), session.model_name, SEARCH, work, shown)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
 from pruning.evaluation.plane import LAMBDAS
@@ -57,9 +58,8 @@ class Search:
     stage: str = "searching"
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first try."""
-        return None if not self.done else self.seconds / self.done * self.left
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, self.done + self.left)
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -130,7 +130,7 @@ class _Asking:
 
     def __init__(self, engine: Engine, session: Session, task: Task) -> None:
         self._engine, self._session, self._task = engine, session, task
-        self._questions = [checked_question(question) for question in session.questions or ("",)]
+        self._questions = session.checked_questions()
         self._full: list[tuple[Asked, Answer]] = []
         self._tried: list[Try] = []
         self._start = time.perf_counter()

@@ -16,7 +16,8 @@ from app.answers.answering import Asked, answers
 from app.engine import remote
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning import runnable
 from pruning.budget import keep_count
@@ -32,8 +33,8 @@ from pruning.params import SOURCE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.models import Answer, Encoded
-    from pruning.tokens import Selection, VisualTokens
+    from pruning.models import Answer, Encoded, Kept
+    from pruning.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,8 @@ class Progress:
     stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first point."""
-        done = len(self.points)
-        return None if not done else self.seconds / done * (self.total - done)
+    def pace(self) -> Pace:
+        return Pace(self.seconds, len(self.points), self.total)
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,15 @@ class OnDevice:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @property
+    def layers(self) -> int:
+        return self._engine.vlm.layers
+
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
         return self._engine.on_device(lambda: remote.tokens(self._engine.handle, encoded, question, needs))
 
     def logprobs(
-        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
+        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Kept]
     ) -> list[Tensor]:
         values = (encoded, question, answer_ids, selections, ())
         return self._engine.on_device(lambda: remote.logprobs(self._engine.handle, *values))
@@ -146,7 +149,7 @@ def sweep(
     engine: Engine, session: Session, methods: Sequence[Method], task: Task, retentions: Sequence[float] = RETENTIONS
 ) -> Iterator[Progress]:
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
-    question = checked_question(session.first)
+    question = session.checked_questions()[0]
     total = len(methods) * len(retentions)
     key = ("sweep", question, tuple(methods), tuple(retentions))
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)

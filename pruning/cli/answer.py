@@ -1,7 +1,5 @@
 """`answer`: one picture and question with all tokens and with the kept ones, and what that saves."""
 
-import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -12,16 +10,16 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from pruning.allocation import select_within
 from pruning.budget import check_retention, keep_count
+from pruning.choosing import Asked, choose, needs_of
 from pruning.cli.files import write_picture
 from pruning.drawing import overlays as draw
-from pruning.encoding import Encoding, EncodingMethod, encoded_by
+from pruning.encoding import Encoding, EncodingMethod
 from pruning.evaluation import metrics
-from pruning.evaluation.answered import Answered, Piece, Side, side, speedup, used
-from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.answered import Answered, Piece, side, speedup, used
+from pruning.evaluation.lives import lives, survivors
 from pruning.evaluation.reencoded import reencoded
-from pruning.evaluation.timing import MOST, SELECTIONS, first_token_seconds, selection_seconds, several
+from pruning.evaluation.timing import MOST, first_token_seconds, selection_seconds
 from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
 from pruning.images import open_image
@@ -29,13 +27,11 @@ from pruning.importance import heat_scores
 from pruning.method import Method
 from pruning.models import VLM, Answer, Encoded, Kept
 from pruning.models.checkpoint.sources import checked, known_name
-from pruning.models.language.prompting import checked_question
 from pruning.models.values import kept_indices, standing
-from pruning.plan import Plan, plan_of
-from pruning.staged import StagedMethod
+from pruning.plan import Plan
+from pruning.published import Published
+from pruning.text import checked_question
 from pruning.tokens import Selection, VisualTokens
-
-Asked = Method | StagedMethod | Plan | EncodingMethod
 
 
 def answer(
@@ -52,27 +48,28 @@ def answer(
 ) -> dict[str, Any]:
     """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
 
-    per: what a budget is for. Returns the values of an `Answered` by name, and beside them what only this command
-    tells: per, indices (K,) ascending, notes on the image, the overlay's path; of each answer whether it `finished`,
-    total_s and ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer. retention: for a staged
-    method the mean over the layers; a plan has its own, and neither method nor knobs. `budget` and `indices` are what
-    the last layer sees. Where the method asks for another encoding, `encoding` tells of it (a `Reencoded`), `budget` is
-    the number of its tokens, and there are no indices: none of the N tokens is kept.
+    method: of any registry, a published schedule or a plan. per: what a budget is for. Returns the values of an
+    `Answered` by name, and beside them what only this command tells: per, indices (K,) ascending, notes on the image,
+    the overlay's path; of each answer whether it `finished`, total_s and ttft_spread_s, in seconds, and how many visual
+    tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`. retention: of a method; a plan has
+    its own, and neither method nor knobs. `budget` and `indices` are what the last layer sees. Where the method asks
+    for another encoding, `encoding` tells of it (a `Reencoded`), `budget` is the number of its tokens, and there are no
+    indices: none of the N tokens is kept.
     """
     check_retention(retention)
-    if per != "sample" and isinstance(method, StagedMethod | Plan):
-        raise ValueError(f"per {per!r} is for methods before the language model: inside it, name 'sample'")
     image = open_image(source)
     vlm.warmup()
-    needs = _needs(method)
+    needs = needs_of(method)
     encoded = vlm.encode([image], needs - {"question"})
     tokens = vlm.tokens(encoded, question, needs)
-    encode = partial(vlm.encode, [image])
-    kept = _choose(vlm, method, tokens, retention, per, encode)
+    again = partial(_encoded, vlm, image)
+    kept = choose(method, tokens, vlm.layers, retention, per, again)
+    seen, _ = standing(encoded, kept)
     both: tuple[Kept, Kept] = (None, kept)
     answers = [vlm.answer(encoded, question, each, max_new_tokens=max_new_tokens) for each in both]
-    seen, _ = standing(encoded, kept)
-    selection = kept if isinstance(kept, Selection) else _last(answers[1], seen.tokens.n)
+    trace = answers[1].trace
+    everything = Selection(torch.arange(seen.tokens.n), seen.tokens.n)
+    selection = survivors(trace) if trace else kept if isinstance(kept, Selection) else everything
     told, close, pieces = verdict(*answers), None, []
     if told.comparable:
         logp, pruned_logp = vlm.logprobs(encoded, question, answers[0].ids, both)
@@ -83,16 +80,12 @@ def answer(
     times = [first_token_seconds(vlm, encoded, question, each) for each in both]
     alive = [_alive(vlm, encoded, each, given) for each, given in zip(both, answers, strict=True)]
     full, pruned = (side(vlm, given, median(runs)) for given, runs in zip(answers, times, strict=True))
-    if isinstance(kept, Plan):
-        pruned = _staged(vlm, kept, encoded, answers[1], pruned, alive[1])
-    select_s = _select_seconds(vlm, method, tokens, retention, per)
+    select_s = selection_seconds(method, tokens, retention, per, vlm.layers)
     asked = method.encoding(tokens.n, keep_count(tokens.n, retention)) if isinstance(method, EncodingMethod) else None
-    anew = None
-    if asked is not None:
-        anew = reencoded(asked.most, encoded, seen, lambda full: encode(asked=None if full else asked))
+    anew = reencoded(asked, encoded, seen, again) if asked else None
     if overlay is not None:
-        known = tokens if seen is encoded else seen.tokens
-        write_picture(overlay, _overlay(vlm, image, question, replace(seen, tokens=known), selection, style, asked))
+        drawn = replace(seen, tokens=seen.tokens if asked else tokens)
+        write_picture(overlay, _overlay(vlm, image, question, drawn, selection, style, asked))
     result = Answered(
         **_used(vlm, method, retention, tokens.n, selection.k),
         question=checked_question(question),
@@ -106,12 +99,13 @@ def answer(
         encode_s=encoded.encode_s,
         speedup=speedup(full, pruned, select_s),
     )
-    values = asdict(result)
+    values, plan = asdict(result), method if isinstance(method, Plan) else kept
     for name, given, runs, each in zip(("full", "kept"), answers, times, alive, strict=True):
         spread = max(runs) - min(runs)
         values[name] |= {"finished": given.finished, "total_s": given.total_s, "ttft_spread_s": spread, "alive": each}
     return values | {
-        "plan": str(method if isinstance(method, Plan) else kept) if answers[1].trace else None,
+        "plan": str(plan) if trace else None,
+        "stages": asdict(lives(plan, trace)) if trace and isinstance(plan, Plan) else None,
         "equivalent_retention": sum(alive[1]) / sum(alive[0]),
         "per": per,
         "indices": None if anew else selection.indices.tolist(),
@@ -163,35 +157,8 @@ def _anew(made: dict[str, Any]) -> str:
     )
 
 
-def _needs(method: Asked) -> frozenset[str]:
-    """Signals of the tower and the question; what a rule between layers needs is captured there."""
-    if isinstance(method, Plan):
-        return method.entry.method.needs if method.entry else frozenset()
-    return method.needs if isinstance(method, Method) else frozenset()
-
-
-def _choose(
-    vlm: VLM,
-    method: Asked,
-    tokens: VisualTokens,
-    retention: float,
-    per: Scope,
-    encode: Callable[..., Encoded],
-) -> Selection | Plan | Encoded:
-    """What is kept: a selection, a plan whose entry has been made, or another encoding."""
-    if isinstance(method, Method):
-        return select_within(method, tokens, retention, per)
-    if isinstance(method, EncodingMethod):
-        return encoded_by(method, tokens, retention, per, lambda asked: encode(asked=asked))
-    plan = method if isinstance(method, Plan) else plan_of(method, tokens.n, vlm.layers, retention)
-    return plan.on(tokens)
-
-
-def _last(given: Answer, n: int) -> Selection:
-    """What the last layer saw."""
-    if given.trace is None:
-        return Selection(torch.arange(n), n)
-    return Selection((given.trace.lives == len(given.trace.alive)).nonzero()[:, 0], n)
+def _encoded(vlm: VLM, image: Image, asked: Encoding | None = None) -> Encoded:
+    return vlm.encode([image], asked=asked)
 
 
 def _alive(vlm: VLM, encoded: Encoded, kept: Kept, given: Answer) -> list[int]:
@@ -201,41 +168,14 @@ def _alive(vlm: VLM, encoded: Encoded, kept: Kept, given: Answer) -> list[int]:
     return list(given.trace.alive if given.trace else (entered,) * vlm.layers)
 
 
-def _staged(vlm: VLM, plan: Plan, encoded: Encoded, given: Answer, pruned: Side, alive: list[int]) -> Side:
-    """The answer's costs from what each layer processes and holds."""
-    entered = len(kept_indices(plan, encoded.tokens.n))
-    text = given.prefill_tokens - entered
-    held = [text + count for count in plan.held(entered, vlm.layers)]
-    flops = prefill_flops(vlm.config, [text + count for count in alive])
-    return replace(pruned, flops=flops, kv_bytes=kv_cache_bytes(vlm.config, held, vlm.dtype))
-
-
 def _used(vlm: VLM, method: Asked, retention: float, n: int, budget: int) -> dict[str, Any]:
     name = known_name(checked(vlm.model_id))
     if isinstance(method, Method | EncodingMethod):
         return used(name, method, retention, n, budget)
     made: dict[str, Any] = {"model": name, "mmr_lambda": None, "n": n, "budget": budget}
-    if isinstance(method, Plan):
+    if isinstance(method, Plan | Published):
         return made | {"method": None, "knobs": None, "retention": None}
     return made | {"method": method.name, "knobs": asdict(method), "retention": retention}
-
-
-def _select_seconds(vlm: VLM, method: Asked, tokens: VisualTokens, retention: float, per: Scope) -> float:
-    """Before the language model, from scratch; what is chosen between its layers is in the time to the first token,
-    and another encoding is told of apart.
-    """
-    if isinstance(method, Method):
-        return selection_seconds(method, tokens, retention, per)
-    if isinstance(method, EncodingMethod):
-        return 0.0
-
-    def once() -> float:
-        fresh = replace(tokens)  # a copy without the computed similarity
-        start = time.perf_counter()
-        _choose(vlm, method, fresh, retention, per, vlm.encode)
-        return time.perf_counter() - start
-
-    return median(several(once, SELECTIONS))
 
 
 def _words(said: str) -> str:

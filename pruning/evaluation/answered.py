@@ -94,13 +94,19 @@ def knobs(method: Method | EncodingMethod) -> Knobs:
 
 
 def side(vlm: VLM, answer: Answer, ttft_s: float | None = None) -> Side:
-    """What an answer says and costs this model."""
+    """What an answer says and costs this model; of a plan by what each layer processes and holds."""
+    processed: int | list[int] = answer.prefill_tokens
+    held: int | list[int] = answer.prefill_tokens
+    if answer.trace is not None:
+        text = answer.prefill_tokens - answer.trace.entered
+        processed = [text + count for count in answer.trace.alive]
+        held = [text + count for count in answer.trace.held]
     return Side(
         text=answer.text,
         done=not answer.cancelled,
         prefill_tokens=answer.prefill_tokens,
-        flops=prefill_flops(vlm.config, answer.prefill_tokens),
-        kv_bytes=kv_cache_bytes(vlm.config, answer.prefill_tokens, vlm.dtype),
+        flops=prefill_flops(vlm.config, processed),
+        kv_bytes=kv_cache_bytes(vlm.config, held, vlm.dtype),
         ttft_s=ttft_s,
     )
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from pruning.evaluation.timing import several
 
 if TYPE_CHECKING:
+    from pruning.encoding import Encoding
     from pruning.models import Encoded
 
 
@@ -50,9 +51,9 @@ class Reencoded:
     tower: Annotated[Tower, Field(description="the vision tower's work, which choosing among tokens cannot save")]
 
 
-def reencoded(asked: int, full: Encoded, kept: Encoded, again: Callable[[bool], Any]) -> Reencoded:
-    """full, kept: both encodings. again(full): makes one of them anew, to be timed; returns an `Encoded`."""
+def reencoded(asked: Encoding, full: Encoded, kept: Encoded, again: Callable[[Encoding | None], Encoded]) -> Reencoded:
+    """full, kept: both encodings, which `again` makes anew, to be timed; None asks for the full one."""
     grids = [CoarseGrid(grid.image, grid.gh, grid.gw, grid.box) for grid in kept.tokens.grids]
-    seconds = [median(several(lambda which=which: float(again(which).encode_s))) for which in (True, False)]  # type: ignore[misc]
+    seconds = [median(several(lambda each=each: again(each).encode_s)) for each in (None, asked)]  # type: ignore[misc]
     tower = Tower(full.patches, kept.patches, *seconds)
-    return Reencoded(asked, kept.tokens.n, grids, kept.rects.tolist(), tower)
+    return Reencoded(asked.most, kept.tokens.n, grids, kept.rects.tolist(), tower)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pruning.encoding import Made
 from pruning.plan import Plan
 from pruning.tokens import Selection, VisualTokens
 
 if TYPE_CHECKING:
-    from pruning.models.language.stages import Trace
+    from pruning.models.language.trace import Trace
 
 Finish = Literal["stop", "length"]
 Entering = Selection | Tensor | None  # a selection, the kept indices (K,), or None for all tokens
@@ -108,7 +109,7 @@ class Encoded:
         return Rows(rows, tuple(level[stays] for level in self.deepstack), self.stacked)
 
 
-Kept = Entering | Plan | Encoded
+Kept = Entering | Plan | Made
 """What a question is answered with: what enters the language model; a plan, for what leaves between its layers too;
 or another encoding of the same pictures, all of whose tokens enter."""
 
@@ -118,8 +119,10 @@ def standing(encoded: Encoded, kept: Kept) -> tuple[Encoded, Entering | Plan]:
 
     Raises ValueError where another encoding is one of other pictures.
     """
-    if not isinstance(kept, Encoded):
+    if kept is None or isinstance(kept, Selection | Tensor | Plan):
         return encoded, kept
+    if not isinstance(kept, Encoded):
+        raise ValueError(f"{type(kept).__name__} is nothing that a question can be answered with: give a selection")
     if kept.sizes != encoded.sizes:
         raise ValueError(
             f"the other encoding is one of pictures of {_sizes(kept)} pixels, not of {_sizes(encoded)}: encode the "

@@ -76,7 +76,8 @@ def test_answer_has_the_api_s_names_and_values(engine, saved, tiny_folder, capsy
     shared = within(told, api)
     assert close(values(shared), values(api))
     assert all(shared[name] > 0 for name in MEASURED - {"ttft_s"})
-    assert set(told) - set(api) == {"per", "indices", "notes", "overlay", "plan", "equivalent_retention", "encoding"}
+    alone = {"per", "indices", "notes", "overlay", "plan", "stages", "equivalent_retention", "encoding"}
+    assert set(told) - set(api) == alone
     assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s", "alive"}
 
 
@@ -110,7 +111,7 @@ def test_the_same_methods_run_everywhere_and_the_others_for_one_reason(tiny_vlm,
 @pytest.mark.parametrize(
     ("method", "signals"),
     [("prumerge", None), ("uniform", None), ("uniform", SIGNALS[0]), ("uniform", frozenset({"question"}))],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, frozenset) else str(value),
 )
 def test_the_heat_map_is_one_picture(tiny_vlm, tiny_folder, saved, tmp_path, monkeypatch, method, signals):
     if signals is not None:

@@ -331,6 +331,23 @@ def test_what_fails_says_why_where_its_result_would_be(page, kind, error, monkey
     assert resources.device.idle_within(5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_work_keeps_its_model_until_it_is_over(page, kind):
+    """Another visitor cannot have it unloaded meanwhile; afterwards nothing of the work holds it."""
+    request = gr.Request(session_hash=f"holds {kind}")
+    loaded = page.models._loaded_models
+    page.models.resources.clear()
+    page.handlers.interrupt(request)
+    ((_, model, _),) = loaded.seen_by(frozenset())
+    with held(page.models.resources.device.run):
+        seen, thread = seen_of(page.events[kind](request))
+        assert within(5, lambda: any("Waiting" in told for told in seen)), seen
+        assert model.leases[request.session_hash] == 1
+        page.handlers.stop(request)
+        thread.join(5)
+    assert within(5, lambda: not model.leases[request.session_hash])
+
+
 @pytest.mark.parametrize(("kind", "line"), [("answer", "answers"), ("curves", "answers"), ("compare", "long_work")])
 def test_work_waits_behind_other_work_before_it_begins(page, kind, line, monkeypatch):
     resources, request = page.models.resources, gr.Request(session_hash=f"queues {kind}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pruning.choosing import came_to, cells, choose, chooser, needs_of, out_of_reach
 from pruning.encoding import ENCODING, RESOLUTION, Encoding, OutOfReachError, encoded_by, make_encoding
 from pruning.grids import Grid
 from pruning.method import METHODS, make
-from pruning.runnable import check_runs, why_not
+from pruning.runnable import asked_for, check_runs, why_not
 from pruning.staged import STAGED
 from tests.helpers.samples import features, sample
 
@@ -56,14 +58,38 @@ def test_an_encoding_of_no_tokens_is_none(most):
 
 @every_method
 def test_has_one_budget_for_all_pictures(name):
-    tokens = sample(30, needs=(), grids=(Grid(1, 3, 5), Grid(1, 3, 5, 15, image=1)))
     method, asked = make_encoding(name), []
-    assert encoded_by(method, tokens, 0.5, "sample", asked.append) is None
+    assert encoded_by(method, 30, 0.5, "sample", asked.append) is None
     assert asked == [method.encoding(30, 15)]
     with pytest.raises(OutOfReachError, match="name 'sample'"):
-        encoded_by(method, tokens, 0.5, "image", asked.append)
+        encoded_by(method, 30, 0.5, "image", asked.append)
     with pytest.raises(ValueError, match="retention"):
-        encoded_by(method, tokens, 0.0, "sample", asked.append)
+        encoded_by(method, 30, 0.0, "sample", asked.append)
+    with pytest.raises(ValueError, match=f"{method.title} asks for another encoding"):
+        encoded_by(method, 30, 0.5, "sample", None)
+
+
+@every_method
+def test_one_call_serves_it_too(name):
+    """As methods, staged ones and plans: what runs, what it came to, why it cannot."""
+    tokens, method = sample(40), asked_for({"scorer"}, name)
+    assert needs_of(method) == frozenset()
+
+    def again(asked):
+        if asked.most < 10:
+            raise OutOfReachError("the fewest are 10")
+        return SimpleNamespace(tokens=sample(asked.most - 2))
+
+    made = choose(method, tokens, 8, 0.5, again=again)
+    assert (made.tokens.n, came_to(made, 8, tokens.n)) == (18, 0.45)
+    assert chooser(method, tokens, 8, [0.5], again=again)(0.5).tokens.n == 18
+    assert out_of_reach(method, 40, 8, 0.5, again=again) == ""
+    assert out_of_reach(method, 40, 8, 0.1, again=again) == "the fewest are 10"
+    found, left_out = cells([method], [0.1, 0.5], 40, 8, again=again)
+    assert [(cell.asked, cell.retention) for cell in found] == [(method, 0.5)]
+    assert left_out == [f"{name} at 0.1 is left out: the fewest are 10"]
+    with pytest.raises(ValueError, match="needs a retention"):
+        choose(method, tokens, 8, again=again)
 
 
 @every_method

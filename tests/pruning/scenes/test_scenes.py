@@ -1,6 +1,7 @@
 """Scenes are reproducible, their questions have one right answer, and the benchmark counts what a model really says."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -109,6 +110,7 @@ def test_all_words_are_in_the_vocabulary() -> None:
 class Reader:
     """Knows the answer to each question and says it while token 0 is kept; says "no" otherwise."""
 
+    layers = 4
     words = ("<end>", *VOCABULARY)
 
     class tokenizer:  # noqa: N801
@@ -203,20 +205,25 @@ def test_the_benchmark_refuses_nothing_to_do() -> None:
         run(Reader(), {}, [0.5], scenes=0)
 
 
+@dataclass
+class Coarse:
+    tokens: VisualTokens
+
+
 class Blurred(Reader):
     """Gets every second question right in another encoding, and in all others what the reader does."""
 
     def encode(self, images, needs=frozenset(), asked=None):  # type: ignore[no-untyped-def]
         self.turn = 0
-        return super().encode(images, needs) if asked is None else ("coarse", asked.most)
+        made = super().encode(images, needs)
+        return made if asked is None else Coarse(VisualTokens(made.features[: asked.most], (Grid(1, 1, asked.most),)))
 
     def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
         self.turn += 1
-        said = super().logprobs(
-            encoded, question, answer_ids, [None if isinstance(k, tuple) else k for k in selections]
-        )
+        plain = [None if isinstance(kept, Coarse) else kept for kept in selections]
+        said = super().logprobs(encoded, question, answer_ids, plain)
         wrong = torch.nn.functional.one_hot(torch.tensor([1, 0]), len(self.words)).float()
-        coarse = [isinstance(k, tuple) and self.turn % 2 for k in selections]
+        coarse = [isinstance(kept, Coarse) and self.turn % 2 for kept in selections]
         return [wrong if blurred else logits for blurred, logits in zip(coarse, said, strict=True)]
 
 
@@ -226,6 +233,7 @@ def test_questions_that_another_encoding_gets_wrong_are_difficult() -> None:
     everything, lower, *others = rows
     total = sum(everything.asked.values())
     assert everything.difficult is everything.simple is None
+    assert lower.came_to == pytest.approx(0.25)
     assert lower.difficult == (0, lower.difficult[1])
     assert lower.simple == (lower.simple[1], lower.simple[1])
     assert 0 < lower.difficult[1] < total
