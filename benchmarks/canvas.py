@@ -21,6 +21,7 @@ from app.canvas import payload as canvas_payload
 from app.web import scripts, theme
 from benchmarks.report import Times, show, table
 from pruning import Grid, make
+from pruning.choosing import one_shot
 from pruning.cli import console
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.synthetic import tokens as synthetic
@@ -85,7 +86,7 @@ def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
     encoded = Encoded(tokens, token_rects(grids, [(size, size)]), ((size, size),), 0.0, ("",))
     _, methods = canvas_payload.orders_of(method)
     picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    orders = [each.select(tokens, tokens.n) for each in methods]
+    orders = [one_shot(each).select(tokens, tokens.n).order for each in methods]
     value = canvas_payload.payload([picture], encoded, method, orders, tokens.signal("scorer"), n)
     with gr.Blocks() as demo:
         gr.Slider(0.02, 1, 0.25, step=0.001, elem_id="retention", interactive=True)

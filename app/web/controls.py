@@ -15,8 +15,10 @@ import gradio as gr
 
 from app.engine.capabilities import Capabilities
 from app.session import Session, Setting
-from pruning.method import METHODS, Method, make
+from pruning.method import Method, make
 from pruning.params import LAMBDA, SOURCE, Param, params
+from pruning.runnable import REGISTERED
+from pruning.staged import STAGED, StagedMethod, make_staged
 from pruning.weights import mmr_lambda
 
 Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]
@@ -58,8 +60,8 @@ class Controls:
 
     def __init__(self) -> None:
         shared: dict[Param, set[str]] = {}
-        for name in METHODS:
-            for param in params(METHODS[name]):
+        for name, cls in REGISTERED.items():
+            for param in params(cls):
                 if param.name != LAMBDA:
                     shared.setdefault(param, set()).add(name)
         self.knobs = tuple(Knob(param, frozenset(names)) for param, names in shared.items())
@@ -92,9 +94,9 @@ class Controls:
         return [_start(knob.param, capabilities) for knob in self.knobs]
 
     def has_lambda(self, method: str) -> bool:
-        return method in METHODS and METHODS[method].has(LAMBDA)
+        return method in REGISTERED and REGISTERED[method].has(LAMBDA)
 
-    def method(self, capabilities: Capabilities, values: ControlValues) -> Method:
+    def method(self, capabilities: Capabilities, values: ControlValues) -> Method | StagedMethod:
         """The method that the controls describe. Raises ValueError as `named`."""
         held = zip(self.knobs, values.knobs, strict=True)
         own = {knob.param.name: value for knob, value in held if values.method in knob.methods}
@@ -102,20 +104,20 @@ class Controls:
 
     def named(
         self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]
-    ) -> Method:
+    ) -> Method | StagedMethod:
         """A method from its knobs by name, as the API gives them; those left out start as the page's do.
 
         Raises ValueError for a name that is unknown or that this model cannot run, weights or a knob out of range.
         """
         name = capabilities.check(name)
-        known = params(METHODS[name])
+        known = params(REGISTERED[name])
         unknown = sorted(set(own) - {param.name for param in known})
         if unknown:
             raise ValueError(f"{name} has no knob {unknown[0]!r}")
         given = {param.name: own.get(param.name, _start(param, capabilities)) for param in known}
-        if METHODS[name].has(LAMBDA):
+        if REGISTERED[name].has(LAMBDA):
             given[LAMBDA] = mmr_lambda(importance, diversity)
-        return make(name, **given)
+        return make_staged(name, **given) if name in STAGED else make(name, **given)
 
 
 def words(key: str) -> str:

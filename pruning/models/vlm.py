@@ -25,7 +25,8 @@ from pruning.models.language.forward import Visual
 from pruning.models.language.kv_cache import ConversationCache
 from pruning.models.language.modality import Attended
 from pruning.models.language.prompting import content_token_ids
-from pruning.models.language.stages import Course, Stages
+from pruning.models.language.stages import Course, Stages, check_layers
+from pruning.models.language.trace import Trace
 from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
@@ -83,6 +84,15 @@ class VLM:
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
         return available.signals(self.family, self.scorer)
+
+    @cached_property
+    def no_stages(self) -> str:
+        """Why tokens cannot leave between this model's layers; "" where they can."""
+        try:
+            check_layers(self.model, list(self.model.get_decoder().layers))
+        except ModelError as error:
+            return str(error)
+        return ""
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -202,6 +212,12 @@ class VLM:
         """`generate` to its end. Same arguments, same errors."""
         chunks, length = self._stream(Sample(encoded, question, kept, history), max_new_tokens, cancel, memory)
         return Answer.from_chunks(list(chunks), length)
+
+    def trace(self, encoded: Encoded, question: str, plan: Plan) -> Trace:
+        """What a plan comes to for this question: the prompt goes through once. Raises as `generate`."""
+        found = self.answer(encoded, question, plan, max_new_tokens=1).trace
+        assert found is not None
+        return found
 
     def answer_batch(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, cancel: threading.Event | None = None

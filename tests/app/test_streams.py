@@ -27,7 +27,7 @@ from app.export.page import Exporting
 from app.presenter.page import Presenter
 from app.presenter.slides import Wish
 from app.session import Session
-from app.smallest_budget.page import FewestEvents
+from app.smallest_budget.page import SmallestBudgetEvents
 from app.ui import _start
 from app.web.controls import Controls
 from app.web.streams import Shown, stream
@@ -226,7 +226,7 @@ def page(tiny_vlm, tmp_path_factory):
     with models.use(models.first, "") as (_, capabilities):
         slots = (present(capabilities, session, settings), None, None, None)
     batch, compare = BatchEvents(batch_view, models, present), CompareEvents(compare_view, models, present)
-    fewest, export = FewestEvents(models, present), Exporting(handlers, tmp_path_factory.mktemp("exports"))
+    search, export = SmallestBudgetEvents(models, present), Exporting(handlers, tmp_path_factory.mktemp("exports"))
     picked = gr.EventData(None, {"index": 0})
     events = {
         "answer": lambda request: handlers.report(request, session, *settings),
@@ -235,8 +235,8 @@ def page(tiny_vlm, tmp_path_factory):
         "curves": lambda request: handlers.curves(request, session, ["random"], *settings),
         "compare": lambda request: compare.run(request, slots, Results(), session),
         "many images": lambda request: batch.run(request, [path], session, *settings),
-        "fewest tokens": lambda request: fewest.tokens(request, session, *settings),
-        "best lambda": lambda request: fewest.over_lambda(request, session, *settings),
+        "fewest tokens": lambda request: search.tokens(request, session, *settings),
+        "best lambda": lambda request: search.over_lambda(request, session, *settings),
         "export": lambda request: export.make(request, None, session, *settings),
         "presenter": lambda request: Presenter(handlers).show(request, Wish(), ["random"], session, *settings),
         "upload": lambda request: images.upload(request, session, path, "what color is it?"),
