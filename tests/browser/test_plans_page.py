@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.visits import visit
 
 pytestmark = pytest.mark.browser
-STAGED = "?method=pyramiddrop&retention=0.5"
+STAGED = "?method=pyramiddrop&retention=0.5&"  # `visit` writes on
 
 
 def test_depths_of_patches_and_costs_of_layers_are_shown(shipped_page, chromium) -> None:
