@@ -106,9 +106,16 @@ class Handlers:
 
     @report_errors
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
-        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
+        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it.
+
+        Where tokens leave between layers, the canvas may have nothing of the method yet: it was out of its reach.
+        """
         with self._at_work(request, session) as (engine, capabilities):
-            return gr.HTML(exact=canvas_state.exact(engine, session, self.setting(capabilities, session, settings)))
+            setting = self.setting(capabilities, session, settings)
+            exact = canvas_state.exact(engine, session, setting)
+            if setting.one_shot:
+                return gr.HTML(exact=exact)
+            return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)
 
     @report_errors
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
