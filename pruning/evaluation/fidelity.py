@@ -80,8 +80,8 @@ def fidelity_sweep(
     retention goes through the model together, at most `max_batch` at once, and equal ones run once. All tokens kept,
     none merged, is the reference itself. per: what a budget is for. answer: the full-token greedy answer, where it is
     known; else it is generated. again: encodes the same pictures anew, for methods before the tower. A set `cancel`
-    ends the sweep before the next batch. Raises ValueError as `choose` does, and where the answer has no words: there is
-    nothing to be faithful to.
+    ends the sweep before the next batch. Raises ValueError as `choose` does, and where the answer has no words: there
+    is nothing to be faithful to.
     """
     again = again and cache(again)
     needs = frozenset().union(*map(needs_of, methods))
