@@ -145,6 +145,13 @@ def cells(
     return sorted(found, key=lambda cell: cell.retention), left_out
 
 
+def one_shot(asked: Asked) -> Method:
+    """What is asked for, where it selects once before the language model. Raises ValueError where it does not."""
+    if not isinstance(asked, Method):
+        raise ValueError(f"{title_of(asked)} prunes inside the language model: choose a method before it for this")
+    return asked
+
+
 def name_of(asked: Asked) -> str:
     """The key of a method or schedule; a plan as it is written."""
     return str(asked) if isinstance(asked, Plan) else asked.name
@@ -153,6 +160,13 @@ def name_of(asked: Asked) -> str:
 def title_of(asked: Asked) -> str:
     """What a reader sees; a plan as it is written."""
     return str(asked) if isinstance(asked, Plan) else asked.title
+
+
+def methods_of(asked: Asked) -> list[str]:
+    """The keys of the methods that it consists of, each once."""
+    if isinstance(asked, Plan):
+        return asked.names
+    return [asked.rule.name if isinstance(asked, Published) else asked.name]
 
 
 def needs_of(asked: Asked) -> frozenset[str]:

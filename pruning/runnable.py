@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -12,7 +13,7 @@ from pruning.method import METHODS, Method, make
 from pruning.params import SOURCE
 from pruning.plan import parse_plan
 from pruning.published import PUBLISHED
-from pruning.staged import STAGED, make_staged
+from pruning.staged import STAGED, StagedMethod, make_staged
 
 WORDS = {
     "scorer": "a trained importance scorer",
@@ -27,6 +28,8 @@ WORDS = {
     RESOLUTION: "an option that makes fewer visual tokens of a picture",
 }
 REMEDY = "Choose another method, or another model"
+REGISTERED: Mapping[str, type[Method] | type[StagedMethod]] = ChainMap(METHODS, STAGED)  # type: ignore[arg-type]
+"""Every method by name: those before the language model, and those between its layers."""
 
 
 def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method:
@@ -49,15 +52,18 @@ def asked_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = No
         if knobs:
             raise ValueError(f"{name} is published with knobs of its own: leave out {', '.join(map(repr, knobs))}")
         return PUBLISHED[name]
-    if name in STAGED:
-        return make_staged(name, **(knobs or {}))
     if name in ENCODING:
         return make_encoding(name, **(knobs or {}))
-    if name not in METHODS:
+    if name not in REGISTERED:
         known = f"methods: {', '.join(sorted(METHODS))}; inside the language model: {', '.join(sorted(STAGED))}"
         known += f"; before the tower: {', '.join(sorted(ENCODING))}"
         raise ValueError(f"unknown method {name!r}; {known}; published schedules: {', '.join(sorted(PUBLISHED))}")
-    return method_for(signals, name, knobs)
+    return started(signals, name, knobs)
+
+
+def started(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method | StagedMethod:
+    """`method_for`, for methods between the layers too."""
+    return make_staged(name, **(knobs or {})) if name in STAGED else method_for(signals, name, knobs)
 
 
 def plan_for(signals: Set[str], text: str, knobs: Mapping[str, Any] | None = None) -> Fixed:
@@ -72,8 +78,7 @@ def plan_for(signals: Set[str], text: str, knobs: Mapping[str, Any] | None = Non
     used = set[str]()
 
     def own(name: str) -> dict[str, Any]:
-        method = METHODS.get(name) or STAGED.get(name)
-        found = {knob: value for knob, value in given.items() if method is not None and method.has(knob)}
+        found = {knob: value for knob, value in given.items() if name in REGISTERED and REGISTERED[name].has(knob)}
         used.update(found)
         return found
 

@@ -85,8 +85,8 @@ def endpoint(result: type, *own: str) -> Callable[[Callable[..., Any]], Any]:
         run.__signature__ = reflection.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {}
         # Read by whoever lists tools: a description, and a line for each argument.
-        told = "\n".join(f"    {name}: {ABOUT[name]}" for name in names)
-        run.__doc__ = f"{about}\n\nParameters:\n{told}"
+        lines = "\n".join(f"    {name}: {ABOUT[name]}" for name in names)
+        run.__doc__ = f"{about}\n\nParameters:\n{lines}"
         run.about, run.names, run.result = about, names, result  # type: ignore[attr-defined]
         return run
 

@@ -135,31 +135,31 @@ def run(engine: Engine, items: Sequence[Item], setting: Setting, task: Task) -> 
 
     Ends with stage "stopped" soon after `task` is set.
     """
-    found, start = list(items), time.perf_counter()
+    measured, start = list(items), time.perf_counter()
 
     def now(fresh: Sequence[int], stage: str = "running") -> Batch:
-        return Batch(tuple(found), tuple(fresh), time.perf_counter() - start, stage)
+        return Batch(tuple(measured), tuple(fresh), time.perf_counter() - start, stage)
 
     yield now(())
-    for first in range(0, len(found), GROUP):
-        group = range(first, min(first + GROUP, len(found)))
+    for first in range(0, len(measured), GROUP):
+        group = range(first, min(first + GROUP, len(measured)))
         for place in group:
             if not task.is_set():
-                found[place] = _selected(engine, found[place], setting)
+                measured[place] = _selected(engine, measured[place], setting)
                 yield now([place])
         for side in ("full", "kept"):
-            there = [place for place in group if found[place].n and not found[place].problem]
-            told = answer_all(engine, [_asked(engine, found[place], setting, side) for place in there], task)
-            for place, answer in zip(there, told, strict=True):
-                found[place] = _with(found[place], side, answer)
-            yield now(there)
+            asking = [place for place in group if measured[place].n and not measured[place].problem]
+            answers = answer_all(engine, [_asked(engine, measured[place], setting, side) for place in asking], task)
+            for place, answer in zip(asking, answers, strict=True):
+                measured[place] = _with(measured[place], side, answer)
+            yield now(asking)
         for place in group:
-            if found[place].verdict is not None and not found[place].over and not task.is_set():
-                found[place] = _measured(engine, found[place], setting)
+            if measured[place].verdict is not None and not measured[place].over and not task.is_set():
+                measured[place] = _measured(engine, measured[place], setting)
                 yield now([place])
         if task.is_set():
             break
-    yield now((), "done" if all(item.over for item in found) else "stopped")
+    yield now((), "done" if all(item.over for item in measured) else "stopped")
 
 
 def summary(items: Sequence[Item]) -> Summary | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,14 +17,14 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.model_pool.pool import Models
 from app.model_pool.work import Kind, stream_work
-from app.session import Forced, Session, Setting
+from app.session import Forced, Session
+from app.web.controls import Present
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown
+from app.web.updates import Updates
 from pruning.drawing import overlays as draw
 
-Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
-Updates = dict[Any, Any]  # component -> its new value
 SIDE = 512  # longest side of an overlay, pixels
 COMPARE = Kind("compare", lambda r: r.long_work)
 

@@ -87,9 +87,9 @@ def put(slots: Slots, setting: Setting, place: int | None = None) -> Slots:
 
     Raises ValueError where all are taken, or the setting stands in another slot already.
     """
-    there = next((at for at, other in enumerate(slots) if other == setting and at != place), None)
-    if there is not None:
-        raise ValueError(f"This setting stands in slot {LETTERS[there]} already: change method, weights or retention")
+    taken = next((at for at, other in enumerate(slots) if other == setting and at != place), None)
+    if taken is not None:
+        raise ValueError(f"This setting stands in slot {LETTERS[taken]} already: change method, weights or retention")
     if place is None:
         place = next((at for at, other in enumerate(slots) if other is None), None)
     if place is None:

@@ -20,7 +20,6 @@ from app.canvas import views as canvas_views
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task, working
 from app.engine.engine import Engine
-from app.explore import views as explore_views
 from app.explore.image_handlers import PICTURE
 from app.model_pool.pool import LOAD, Models
 from app.model_pool.work import Kind, Work, stream_work
@@ -29,7 +28,7 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.tradeoff.measure import Measured, Progress
 from app.web import html
-from app.web.controls import Controls
+from app.web.controls import Controls, ControlValues
 from app.web.errors import owner, report_errors
 from app.web.streams import Shown
 from app.web.updates import talk_buttons
@@ -46,7 +45,7 @@ ANSWER, SWEEP = Kind("answer", lambda r: r.answers, follows=True), Kind("sweep",
 class Handlers:
     """The event functions of one page, bound to its models and controls.
 
-    `settings` is always (method, style, scope, importance weight, diversity weight, retention, *knob values).
+    settings: the values of the page's controls, which `ControlValues` reads.
     """
 
     def __init__(self, models: Models, controls: Controls) -> None:
@@ -136,7 +135,7 @@ class Handlers:
             for last in reports.reports(engine, session, setting, task):
                 yield answers_views.report(last)
 
-        shown = Shown(
+        shown: Shown[str] = Shown(
             waiting=lambda place: answers_views.report(last, place),
             stopped=lambda: answers_views.report(replace(last, stage="stopped")),
             failed=lambda problem: answers_views.report(replace(last, stage="failed"), problem=problem),
@@ -152,7 +151,7 @@ class Handlers:
             points = tradeoff_measure.plane(engine, session, setting)
             yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE))
 
-        shown = Shown(
+        shown: Shown[str] = Shown(
             waiting=lambda place: tradeoff_views.chart(None, html.waiting(place)),
             stopped=lambda: tradeoff_views.chart(None, "Stopped"),
             failed=lambda problem: tradeoff_views.chart(None, problem),
@@ -181,8 +180,8 @@ class Handlers:
                 yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
 
         def told(empty: str, words: str) -> tuple[Any, str, Any]:
-            there = last is not None and last.points
-            return gr.skip() if there else tradeoff_views.chart(None, empty), words, gr.skip()
+            drawn_already = last is not None and last.points
+            return gr.skip() if drawn_already else tradeoff_views.chart(None, empty), words, gr.skip()
 
         def stopped() -> tuple[Any, str, Any]:
             return told(
@@ -195,33 +194,6 @@ class Handlers:
             failed=lambda problem: told("Nothing measured", tradeoff_views.progress(last, problem=problem)),
         )
         yield from self._stream(request, session, SWEEP, work, shown)
-
-    @report_errors
-    def load(
-        self,
-        request: gr.Request,
-        event: gr.EventData,
-        session: Session,
-        name: str,
-        importance: float,
-        diversity: float,
-        retention: float,
-    ) -> tuple[Any, ...]:
-        """A point of a chart was clicked: its setting goes into the controls."""
-        setting = event._data or {}
-        with self._at_work(request, session) as (_, capabilities):
-            clicked = setting.get("method")
-            name = clicked if clicked in capabilities.methods else name
-            about = explore_views.about(capabilities.about(name))
-        value = setting.get("mmr_lambda")
-        if isinstance(value, (int, float)) and 0 <= value <= 1:
-            importance, diversity = round(value, 2), round(1 - value, 2)
-        kept = setting.get("retention")
-        if isinstance(kept, (int, float)) and 0 < kept <= 1:
-            retention = kept
-        active = self.controls.has_lambda(name)
-        sliders = [gr.update(value=value, interactive=active) for value in (importance, diversity)]
-        return name, *sliders, retention, about, *self.controls.visibility(name)
 
     # Work under way
 
@@ -255,9 +227,9 @@ class Handlers:
 
     def setting(self, capabilities: Capabilities, session: Session, settings: Sequence[Any]) -> Setting:
         """What the controls say."""
-        name, _, scope, importance, diversity, retention, *values = settings
-        method = self.controls.method(capabilities, name, importance, diversity, values)
-        return canvas_state.with_forced(session, Setting(method, retention, scope or "sample"))
+        values = ControlValues.read(settings)
+        method = self.controls.method(capabilities, values)
+        return canvas_state.with_forced(session, Setting(method, values.retention, values.scope or "sample"))
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""

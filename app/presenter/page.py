@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from app.canvas.views import legends
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -19,14 +18,14 @@ from app.model_pool.work import Kind, stream_work
 from app.presenter import slides as presenter_slides
 from app.presenter.slides import Wish
 from app.session import Session
-from app.web import html, theme
+from app.web import html, scripts, theme
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
 from app.web.streams import Shown
+from app.web.templates import render
 from pruning.evaluation.plane import RETENTIONS
 
 PRESENT = Kind("presenter", lambda r: r.long_work)
-SCRIPTS = ("canvas-model", "canvas-paint", "presenter")
 
 
 def place_presenter(page: Page) -> gr.HTML:
@@ -34,8 +33,8 @@ def place_presenter(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=theme.template("presenter").replace("<!-- legends -->", legends()),
-            js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
+            html_template=render("presenter.view"),
+            js_on_load=scripts.start("presenter"),
             elem_id="presenter",
             apply_default_css=False,
             padding=False,
@@ -43,6 +42,7 @@ def place_presenter(page: Page) -> gr.HTML:
             told=None,
             chart=None,
             steps=RETENTIONS,
+            colours=theme.painting(),
         )
 
 

@@ -17,6 +17,7 @@ from pruning.drawing import overlays as draw
 from pruning.encoding import Encoding, EncodingMethod
 from pruning.evaluation import metrics
 from pruning.evaluation.answered import Answered, Piece, side, speedup, used
+from pruning.evaluation.dominance import dominance
 from pruning.evaluation.lives import lives, survivors
 from pruning.evaluation.reencoded import reencoded
 from pruning.evaluation.timing import MOST, first_token_seconds, selection_seconds
@@ -45,16 +46,17 @@ def answer(
     max_new_tokens: int = 64,
     overlay: Path | None = None,
     style: str = "dimmed",
+    attention: bool = False,
 ) -> dict[str, Any]:
     """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
 
     method: of any registry, a published schedule or a plan. per: what a budget is for. Returns the values of an
     `Answered` by name, and beside them what only this command tells: per, indices (K,) ascending, notes on the image,
     the overlay's path; of each answer whether it `finished`, total_s and ttft_spread_s, in seconds, and how many visual
-    tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`. retention: of a method; a plan has
-    its own, and neither method nor knobs. `budget` and `indices` are what the last layer sees. Where the method asks
-    for another encoding, `encoding` tells of it (a `Reencoded`), `budget` is the number of its tokens, and there are no
-    indices: none of the N tokens is kept.
+    tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`; with `attention`, of each answer
+    the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
+    `budget` and `indices` are what the last layer sees. Where the method asks for another encoding, `encoding` tells of
+    it (a `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens is kept.
     """
     check_retention(retention)
     image = open_image(source)
@@ -103,6 +105,10 @@ def answer(
     for name, given, runs, each in zip(("full", "kept"), answers, times, alive, strict=True):
         spread = max(runs) - min(runs)
         values[name] |= {"finished": given.finished, "total_s": given.total_s, "ttft_spread_s": spread, "alive": each}
+    if attention:
+        for name, given, what in zip(("full", "kept"), answers, both, strict=True):
+            told_of = [] if is_empty(given.text) else vlm.attended(encoded, question, given.ids, what)
+            values[name]["dominance"] = [asdict(dominance(layer)) for layer in told_of]
     return values | {
         "plan": str(plan) if trace else None,
         "stages": asdict(lives(plan, trace)) if trace and isinstance(plan, Plan) else None,
@@ -141,6 +147,10 @@ def text(result: dict[str, Any]) -> str:
         f"time to first token, median of up to {MOST}: {full['ttft_s'] * 1e3:.1f} -> {kept['ttft_s'] * 1e3:.1f} ms"
         f"{gain}; encoding {result['encode_s'] * 1e3:.1f} ms, selection {result['select_s'] * 1e3:.1f} ms"
     )
+    for name, side_ in (("all tokens", full), ("kept tokens", kept)):
+        if layers := side_.get("dominance"):
+            told = " ".join("-" if layer["mdi"] is None else f"{layer['mdi']:.2f}" for layer in layers)
+            lines.append(f"dominance of the text in each layer (MDI), {name}: {told}")
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
     return "\n".join(lines)

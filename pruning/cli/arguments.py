@@ -53,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_knobs(one, ELSEWHERE)
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
     one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
+    one.add_argument("--attention-shares", action="store_true",
+                     help="also measure, layer by layer, what the answer attends to: MDI and AEI of text and "
+                     "picture")  # fmt: skip
     one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
     many = _command(kinds, "sweep", "IMAGE QUESTION", "measure the trade-off curves of one image and question")

@@ -97,6 +97,7 @@ def _answer(options: argparse.Namespace) -> None:
         max_new_tokens=options.max_new_tokens,
         overlay=options.overlay,
         style=options.style,
+        attention=options.attention_shares,
     )
     for note in result["notes"]:
         _note(note)

@@ -100,8 +100,8 @@ def _survivors(
 ) -> PlanePoint:
     """Where the tokens alive after the last cut lie."""
     runs = choose(cell.asked, tokens, vlm.layers, cell.retention)
-    trace = vlm.answer(encoded, question, runs, max_new_tokens=1).trace
-    assert trace is not None, "a plan leaves a trace"
+    assert isinstance(runs, Plan), "what selects once has its place on the plane without the model"
+    trace = vlm.trace(encoded, question, runs)
     budget = round(trace.equivalent * tokens.n)
     return survivors_point(cell.asked, cell.retention, budget, survivors(trace).order, tokens, importance)
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pruning import ops
-from pruning.evaluation.inspection import ordinal
+from pruning.evaluation.inspection import CutPlace, ordinal
 from pruning.tokens import Selection
 
 if TYPE_CHECKING:
@@ -83,6 +83,24 @@ def survivors(trace: Trace) -> Selection:
     """The tokens alive after the last cut, as what is kept of the N; scores are those of the last cut that has some."""
     last = (trace.lives == len(trace.alive)).nonzero()[:, 0]
     return Selection(last, len(trace.lives))
+
+
+def endurance(trace: Trace) -> Tensor:
+    """(N,) int64: all tokens, those that live longest first; those that leave at one cut by what it ranked them by."""
+    order = [survivors(trace).order]
+    for cut in reversed(trace.cuts):
+        gone = cut.alive[~torch.isin(cut.alive, cut.order)]
+        order.append(gone if cut.scores is None else gone[ops.topk(cut.scores[gone], len(gone))] if len(gone) else gone)
+    there = torch.cat(order)
+    every = torch.arange(len(trace.lives))
+    return torch.cat([there, every[~torch.isin(every, there)]])
+
+
+def places(of: Lives, token: int) -> tuple[CutPlace, ...]:
+    """A token at every cut that it came to."""
+    lived = of.lives[token]
+    came = [] if lived is None else [cut for cut in of.cuts if cut.after <= lived]
+    return tuple(CutPlace(cut.after, cut.ranks[token], cut.scores[token], cut.alive, cut.kept) for cut in came)
 
 
 def why(of: Lives, token: int) -> str:

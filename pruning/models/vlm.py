@@ -22,11 +22,13 @@ from pruning.models import resolution
 from pruning.models.batches import Ready, alike_batches, joined
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
-from pruning.models.language import finite, generation, prompting, vocabulary
+from pruning.models.language import finite, generation, modality, prompting, vocabulary
 from pruning.models.language.forward import Visual
 from pruning.models.language.kv_cache import ConversationCache
+from pruning.models.language.modality import Attended
 from pruning.models.language.prompting import content_token_ids
-from pruning.models.language.stages import Course, Stages
+from pruning.models.language.stages import Course, Stages, check_layers
+from pruning.models.language.trace import Trace
 from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
@@ -97,6 +99,15 @@ class VLM:
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
         return available.signals(self.family, self.scorer)
+
+    @cached_property
+    def no_stages(self) -> str:
+        """Why tokens cannot leave between this model's layers; "" where they can."""
+        try:
+            check_layers(self.model, list(self.model.get_decoder().layers))
+        except ModelError as error:
+            return str(error)
+        return ""
 
     @property
     def encodings(self) -> frozenset[str]:
@@ -239,6 +250,12 @@ class VLM:
         chunks, length = self._stream(Sample(encoded, question, kept, history), max_new_tokens, cancel, memory)
         return Answer.from_chunks(list(chunks), length)
 
+    def trace(self, encoded: Encoded, question: str, plan: Plan) -> Trace:
+        """What a plan comes to for this question: the prompt goes through once. Raises as `generate`."""
+        found = self.answer(encoded, question, plan, max_new_tokens=1).trace
+        assert found is not None
+        return found
+
     def answer_batch(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, cancel: threading.Event | None = None
     ) -> list[Answer]:
@@ -306,6 +323,31 @@ class VLM:
                 said = generation.forced_logprobs(self.model, prompts, visual, answer, stages)
                 found.update(zip([group[i] for i in part], said, strict=True))
         return [found[i] for i in range(len(prepared))]
+
+    def attended(
+        self,
+        encoded: Encoded,
+        question: str,
+        answer_ids: Sequence[int],
+        kept: Kept = None,
+        history: Sequence[Turn] = (),
+    ) -> list[Attended]:
+        """How much an answer's tokens attend to the prompt's text and to its visual tokens, for each layer that has
+        attention; a token that ends the answer is left out.
+
+        Raises:
+            ValueError: as `logprobs`, or an answer of nothing but its end. ModelError: attention that cannot be read.
+        """
+        ids = [token for token in answer_ids if token not in generation.stop_ids(self.model)]
+        if not ids:
+            raise ValueError("the answer has no tokens but its end, so nothing attends to the picture")
+        vocabulary.check_answer(self.family, ids)
+        on, entered = self._entered(encoded, question, kept)
+        full = self.prompt(on, question, history)
+        prompting.check_length(self.family, self.title, full, len(ids))
+        ready = self._ready(on, entered, full)
+        stages = self._stages([ready])
+        return modality.attended(self.model, ready.prompt, self._visual(ready.rows), torch.tensor(ids), stages)
 
     def warmup(self) -> None:
         """Run the whole path once on a blank image, so that the first measured time is not the first call's."""

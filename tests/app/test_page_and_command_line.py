@@ -129,12 +129,12 @@ def test_the_heat_map_is_one_picture(tiny_vlm, tiny_folder, saved, tmp_path, mon
 
 def test_selection_is_timed_by_one_rule(engine, saved, tiny_folder, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(timing, "select_within", lambda *given: calls.append(given[2:]))
+    monkeypatch.setattr(timing, "choose", lambda *given: calls.append(given[2:]))
     session, setting = look(engine, saved()), keep("idpruner")
     engine.selection_seconds(session, setting)
     page, calls[:] = list(calls), []
     assert main(["answer", saved(), QUESTION, "--max-new-tokens", "1", "--model", str(tiny_folder)]) == 0
-    assert page == calls == [(0.25, "sample")] * timing.MOST
+    assert page == calls == [(2, 0.25, "sample")] * timing.MOST
 
 
 def test_slow_runs_are_few(monkeypatch):

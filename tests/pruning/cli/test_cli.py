@@ -229,6 +229,19 @@ def test_a_published_schedule_is_a_plan_by_name(run, picture: str) -> None:
     assert json.loads(run("answer", picture, QUESTION, "--json", "--max-new-tokens", "1")[1])["stages"] is None
 
 
+def test_what_the_answer_attends_to_is_told_on_request(run, picture: str) -> None:
+    given = ("answer", picture, QUESTION, "--plan", "1:fastv:0.25", "--max-new-tokens", "2")
+    code, out, _ = run(*given, "--attention-shares", "--json")
+    full, kept = (json.loads(out)[name]["dominance"] for name in ("full", "kept"))
+    assert code == 0
+    assert [layer["visual_tokens"] for layer in full] == [24, 24]
+    assert [layer["visual_tokens"] for layer in kept] == [24, 6]
+    assert all(layer["mdi"] > 0 for layer in (*full, *kept))
+    _, out, _ = run(*given, "--attention-shares")
+    assert f"(MDI), kept tokens: {kept[0]['mdi']:.2f} {kept[1]['mdi']:.2f}" in out
+    assert "dominance" not in json.loads(run(*given, "--json")[1])["full"]
+
+
 def test_sweep_measures_methods_inside_the_language_model_beside_the_others(run, picture: str, tmp_path: Path) -> None:
     drawing = tmp_path / "sweep.png"
     code, out, err = run("sweep", picture, QUESTION, "--methods", "idpruner", "inside", "--retention", "0.25", "0.75",

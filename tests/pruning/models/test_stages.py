@@ -1,12 +1,10 @@
 """Tokens that leave between layers, in every family, against the library's own path and a loop by hand that masks."""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 
 from pruning.method import make
 from pruning.methods.fastv import FastV
@@ -21,21 +19,6 @@ from tests.helpers import library
 QUESTION, OTHER = "What color is the star?", "how many red"
 ONE, TWO = [(150, 90)], [(70, 100), (64, 40)]
 SELECTING = ("fastv", "pyramiddrop", "dart", "adaptinfer", "transprune", "random_inner")
-
-
-@pytest.fixture
-def vlm(any_vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> VLM:
-    """Every family in turn, none of which ends its answers by itself."""
-    monkeypatch.setattr(any_vlm.model.generation_config, "eos_token_id", -1)
-    return any_vlm
-
-
-@pytest.fixture
-def pictures(noise):
-    def make_them(sizes: Sequence[tuple[int, int]]) -> list[Image.Image]:
-        return [noise(*size, seed=i) for i, size in enumerate(sizes)]
-
-    return make_them
 
 
 def depth(vlm: VLM) -> int:
