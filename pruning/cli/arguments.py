@@ -16,6 +16,7 @@ from pruning.grids import SCOPES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
+from pruning.models.values import POSITIONS
 from pruning.params import Param, params
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
@@ -49,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
                      help="share of tokens kept; inside the language model, the mean over its layers; "
                      "default: %(default)s")  # fmt: skip
     _add_per(one)
+    _add_positions(one)
     _add_weights(one)
     _add_knobs(one, ELSEWHERE)
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
@@ -76,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plans(bench)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
+    _add_positions(bench)
     bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
     bench.add_argument(
         "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
@@ -149,6 +152,12 @@ def _add_per(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per", default=SCOPES[0], choices=SCOPES,
                         help="what each budget is for: all images of the sample together, each image, or each tile "
                         "of models that cut images up; default: %(default)s")  # fmt: skip
+
+
+def _add_positions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--positions", default=POSITIONS[0], choices=POSITIONS,
+                        help="of kept tokens: where they stood among all, or renumbered without gaps, as serving "
+                        "engines do; default: %(default)s")  # fmt: skip
 
 
 def _add_plans(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,7 @@ def _answer(options: argparse.Namespace) -> None:
         else cli_methods.build_plan(vlm, options.plan, knobs),
         options.retention,
         per=options.per,
+        positions=options.positions,
         max_new_tokens=options.max_new_tokens,
         overlay=options.overlay,
         style=options.style,
@@ -131,7 +132,17 @@ def _scenes(options: argparse.Namespace) -> None:
     methods = _methods(options, vlm, knobs)
     worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
     blocks = [
-        scenes(vlm, world, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+        scenes(
+            vlm,
+            world,
+            methods,
+            options.retention,
+            options.scenes,
+            options.per_family,
+            options.per,
+            _progress,
+            options.positions,
+        )
         for world in worlds
     ]
     for note in dict.fromkeys(note for _, left_out in blocks for note in left_out):
