@@ -21,7 +21,7 @@ from pruning.params import Param, params
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
-STAGING = ("answer", "sweep", "scenes")  # commands that take methods inside the language model and before the tower
+STAGING = ("answer", "sweep", "scenes", "pays")  # commands that take methods of every registry
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
@@ -39,16 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(kinds, "answer", "IMAGE QUESTION",
                    "answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
     _add_image(one)
-    what = one.add_mutually_exclusive_group()
-    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *ELSEWHERE]), metavar="METHOD",
-                      help="one of those below, default: %(default)s")  # fmt: skip
-    what.add_argument("--plan", metavar="PLAN",
-                      help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
-                      "language model, FastV's rule half of these after three layers; a whole number: "
-                      "so many tokens; or the name of a published schedule, see below")  # fmt: skip
-    one.add_argument("--retention", type=float, default=0.25,
-                     help="share of tokens kept; inside the language model, the mean over its layers; "
-                     "default: %(default)s")  # fmt: skip
+    _add_setting(one)
     _add_per(one)
     _add_positions(one)
     _add_weights(one)
@@ -84,6 +75,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+
+    worth = _command(kinds, "pays", "IMAGE QUESTION",
+                     "whether a setting pays here: times against all tokens and lower resolution")  # fmt: skip
+    _add_image(worth)
+    _add_setting(worth)
+    _add_per(worth)
+    _add_weights(worth)
+    _add_knobs(worth, ELSEWHERE)
+    worth.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], metavar="N",
+                       help="requests at once; what the memory does not hold is left out; default: 1 4 16")  # fmt: skip
+    worth.add_argument("--rounds", type=int, default=5, help="in which settings take turns, default: %(default)s")
+    worth.add_argument("--new-tokens", type=int, default=16, help="length of every answer, default: %(default)s")
 
     kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
 
@@ -129,6 +132,20 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="an image file")
     parser.add_argument("question", metavar="QUESTION")
     _add_model(parser)
+
+
+def _add_setting(one: argparse.ArgumentParser) -> None:
+    """A method or plan, and how many tokens stay."""
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *ELSEWHERE]), metavar="METHOD",
+                      help="one of those below, default: %(default)s")  # fmt: skip
+    what.add_argument("--plan", metavar="PLAN",
+                      help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
+                      "language model, FastV's rule half of these after three layers; a whole number: "
+                      "so many tokens; or the name of a published schedule, see below")  # fmt: skip
+    one.add_argument("--retention", type=float, default=0.25,
+                     help="share of tokens kept; inside the language model, the mean over its layers; "
+                     "default: %(default)s")  # fmt: skip
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

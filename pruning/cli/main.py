@@ -1,4 +1,4 @@
-"""The same work without a browser: `python -m pruning answer | sweep | scenes | methods | bench`, each with `--help`.
+"""The same work without a browser: `python -m pruning COMMAND`, where `--help` lists the commands.
 
 Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted, 141 nobody reads
 what it writes any more.
@@ -18,6 +18,7 @@ from pruning.cli.arguments import build_parser
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
+from pruning.cli.pays import measured, told
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
 from pruning.encoding import ENCODING
@@ -83,15 +84,11 @@ def _answer(options: argparse.Namespace) -> None:
         _note(f"{' and '.join(named)} has no λ: the two weights change nothing")
         del knobs[LAMBDA]
     vlm = _model(options)
-    if options.plan is None and options.method in {**METHODS, **ENCODING}:
-        check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
     result = answer(
         vlm,
         options.image,
         options.question,
-        asked_for(vlm.signals, options.method, knobs)
-        if options.plan is None
-        else cli_methods.build_plan(vlm, options.plan, knobs),
+        _asked(options, vlm, knobs),
         options.retention,
         per=options.per,
         positions=options.positions,
@@ -151,6 +148,33 @@ def _scenes(options: argparse.Namespace) -> None:
     _rows(options, rows)
 
 
+def _pays(options: argparse.Namespace) -> None:
+    knobs, vlm = _knobs(options), _model(options)
+    asked = _asked(options, vlm, knobs)
+    result = measured(
+        vlm,
+        options.image,
+        options.question,
+        asked,
+        options.retention,
+        options.per,
+        options.concurrency,
+        options.rounds,
+        options.new_tokens,
+        _left,
+    )
+    _print(console.as_json(asdict(result)) if options.json else told(result))
+
+
+def _asked(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> Asked:
+    """The method or plan that one command is about. ValueError for one that the model cannot run."""
+    if options.plan is not None:
+        return cli_methods.build_plan(vlm, options.plan, knobs)
+    if options.method in {**METHODS, **ENCODING}:
+        check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
+    return asked_for(vlm.signals, options.method, knobs)
+
+
 def _table_of_methods(_options: argparse.Namespace) -> None:
     _print(method_table())
 
@@ -191,6 +215,12 @@ def _progress(done: int, total: int) -> None:
         sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
 
 
+def _left(done: float, total: float, seconds: float | None) -> None:
+    if sys.stderr.isatty():
+        left = "" if seconds is None else f", about {seconds:.0f} s left"
+        sys.stderr.write(f"\r{done / total:.0%} done{left}   " + ("\n" if done >= total else ""))
+
+
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
@@ -208,6 +238,7 @@ COMMANDS = {
     "answer": _answer,
     "sweep": _sweep,
     "scenes": _scenes,
+    "pays": _pays,
     "methods": _table_of_methods,
     "bench": _bench,
 }

@@ -128,6 +128,25 @@ def batch(
     return found
 
 
+def paced(
+    model: Any,
+    prompts: Sequence[Prompt],
+    visual: Visual,
+    steps: int,
+    cancel: threading.Event | None = None,
+    stages: Stages | None = None,
+) -> list[float]:
+    """Seconds from the start to each of `steps` tokens of a batch, whatever they are: ends do not count. As `batch`."""
+    synchronize(model.device)
+    start, seconds = time.perf_counter(), list[float]()
+    for step in _steps(model, prompts, visual, ConversationCache(), cancel, stages):
+        step.tolist()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) == steps:
+            break
+    return seconds
+
+
 def forced_logprobs(
     model: Any, prompts: list[Prompt], visual: Visual, answer: Tensor, stages: Stages | None = None
 ) -> Tensor:

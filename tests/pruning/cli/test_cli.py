@@ -594,3 +594,18 @@ def test_methods_that_the_model_cannot_serve_are_left_out_with_their_reason(run,
     code, out, error = run(*arguments, "--methods", "vision_selector")
     assert (code, out) == (2, "")
     assert "no method is left" in error
+
+
+def test_pays_tells_its_verdict_and_the_same_as_json(run, picture: str) -> None:
+    given = ("pays", picture, QUESTION, "--concurrency", "1", "2", "--rounds", "1", "--new-tokens", "2")
+    code, out, error = run(*given)
+    assert (code, error) == (0, "")
+    assert out.startswith("IDPruner ")
+    assert "Lower resolution saves: tower, prefill, decode, memory" in out
+    code, out, _ = run(*given, "--json", "--method", "fastv", "--retention", "0.75")
+    result = json.loads(out)
+    assert {row["setting"] for row in result["rows"]} == {"All tokens", "FastV", "Lower resolution"}
+    assert len(result["rulings"]) == 4
+    code, _, error = run(*given[:3], "--concurrency", "0")
+    assert code == 2
+    assert "concurrency 0 is not allowed" in error
