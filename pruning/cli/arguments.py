@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     worth.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], metavar="N",
                        help="requests at once; what the memory does not hold is left out; default: 1 4 16")  # fmt: skip
     worth.add_argument("--rounds", type=int, default=5, help="in which settings take turns, default: %(default)s")
+    worth.add_argument("--png", type=Path, metavar="FILE", help="draw there where the time goes")
     worth.add_argument("--new-tokens", type=int, default=16, help="length of every answer, default: %(default)s")
 
     kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")

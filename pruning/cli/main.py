@@ -18,7 +18,7 @@ from pruning.cli.arguments import build_parser
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
-from pruning.cli.pays import measured, told
+from pruning.cli.pays import draw, measured, told
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
 from pruning.encoding import ENCODING
@@ -149,6 +149,7 @@ def _scenes(options: argparse.Namespace) -> None:
 
 
 def _pays(options: argparse.Namespace) -> None:
+    check_path(options.png, *PICTURES)
     knobs, vlm = _knobs(options), _model(options)
     asked = _asked(options, vlm, knobs)
     result = measured(
@@ -163,6 +164,9 @@ def _pays(options: argparse.Namespace) -> None:
         options.new_tokens,
         _left,
     )
+    if options.png is not None:
+        draw(result, options.png)
+        _note(f"written: {options.png}")
     _print(console.as_json(asdict(result)) if options.json else told(result))
 
 

@@ -1,8 +1,15 @@
 """`pays`: whether a setting pays on this machine, at several requests at once, and from how many visual tokens on."""
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from pruning.choosing import Asked
+from pruning.cli.files import write_picture
+from pruning.drawing.bars import Bar, bars
 from pruning.evaluation.paying import PHASES, Paying
 from pruning.evaluation.pays import pays
 from pruning.evaluation.timing import Timing, machine
@@ -41,6 +48,16 @@ def measured(
         progress(report.done, report.total, report.remaining_s)
         result = report.result
     return result
+
+
+def draw(result: Paying, path: Path) -> None:
+    """Stacked bars of where the time goes, for each number of requests at once; PNG or JPEG."""
+    given = [
+        Bar(f"{row.concurrency} at once", row.setting, {phase: getattr(row, phase).median_ms for phase in PHASES})
+        for row in result.rows
+    ]
+    with Image.open(BytesIO(bars(given).png())) as picture:
+        write_picture(path, np.asarray(picture.convert("RGB")))
 
 
 def told(result: Paying) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pruning.choosing import Asked
 from pruning.evaluation.timing import Timing
@@ -20,6 +20,7 @@ SAVES: Mapping[Stage, tuple[str, ...]] = {
 }
 """Which stages of an answer become cheaper, by where tokens leave."""
 NOTICEABLE = 0.02  # share of the time, below which a difference is none
+LEAST = 3  # rounds that must agree
 WORDS = {"encode": "the tower", "select": "the selection", "prefill": "prefill", "decode": "decoding"}
 
 
@@ -125,16 +126,17 @@ def row(
 
 
 def wins(setting: Sequence[Run], other: Sequence[Run]) -> bool | None:
-    """Whether it was faster in every round, or slower in every one; None where rounds disagree or hardly differ.
+    """Whether it was faster in every round, or slower in every one; None where it cannot be told: few rounds, or
+    rounds that disagree or hardly differ.
 
     Rounds were run in turn, so what slows the machine down for a while slows both.
 
-    >>> wins([Run(1, 0, 1, 0)] * 3, [Run(1, 0, 2, 0)] * 3), wins([Run(1, 0, 1, 0)], [Run(1, 0, 1.01, 0)])
+    >>> wins([Run(1, 0, 1, 0)] * 3, [Run(1, 0, 2, 0)] * 3), wins([Run(1, 0, 1, 0)] * 3, [Run(1, 0, 1.01, 0)] * 3)
     (True, None)
     """
     gains = [theirs.total - mine.total for mine, theirs in zip(setting, other, strict=True)]
     typical = statistics.median(gains) / statistics.median(run.total for run in other)
-    if abs(typical) < NOTICEABLE or len({gain > 0 for gain in gains}) > 1:
+    if len(gains) < LEAST or abs(typical) < NOTICEABLE or len({gain > 0 for gain in gains}) > 1:
         return None
     return gains[0] > 0
 
@@ -154,6 +156,19 @@ def ruling(setting: str, mine: Sequence[Run], against: str, other: Sequence[Run]
         how = "does not pay" if pays is False else "makes no difference that this machine can show"
         sentence = f"{setting} {how} {at} against {against}, {times}: {_why(now, before)}"
     return Ruling(setting, against, concurrency, pays, sentence)
+
+
+def levelled(runs: Mapping[str, Sequence[Run]], towers: Mapping[str, Hashable]) -> dict[str, list[Run]]:
+    """The rounds that all settings have run, where settings with the same work for the tower share its mean time of a
+    round: what is done alike differs by chance alone, and many requests at once multiply it.
+    """
+    rounds = min(map(len, runs.values()))
+    found: dict[str, list[Run]] = {}
+    for name in runs:
+        alike = [other for other in runs if towers[other] == towers[name]]
+        means = [statistics.mean(runs[other][i].encode for other in alike) for i in range(rounds)]
+        found[name] = [replace(run, encode=mean) for run, mean in zip(runs[name], means, strict=False)]
+    return found
 
 
 def _medians(runs: Sequence[Run]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from pruning.models.values import Sample
 if TYPE_CHECKING:
     from pruning.models import VLM, Encoded, Kept
 
-ALL = "All tokens"
+ALL = "all tokens"
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the picture's area: sizes among which the break-even is looked for
 LATER = frozenset({"question", "scorer"})  # signals that follow from the tokens: part of the selection
 
@@ -105,14 +105,15 @@ def pays(
     concurrency: Sequence[int] = (1, 4, 16),
     rounds: int = 5,
     new_tokens: int = 16,
+    scales: Sequence[float] = SCALES,
     cancel: threading.Event | None = None,
 ) -> Iterator[Report]:
     """Measure `asked` at a retention against all tokens, and against every other encoding that the model offers.
 
     Yields what is known, at first nothing, after every batch; the last report is the result. Numbers of requests that
     the memory does not hold are left out, with their reason. Then one request about the picture at other sizes tells
-    from how many visual tokens on it pays. A set `cancel` ends it with what is known. Times are of a whole batch of
-    requests.
+    from how many visual tokens on it pays. scales: of the picture's area, for these sizes. A set `cancel` ends it
+    with what is known. Times are of a whole batch of requests.
 
     Raises ValueError for a retention outside (0, 1], fewer than one request or round, or two tokens of answer, and what
     `choose` and `encode` raise.
@@ -131,7 +132,7 @@ def pays(
     rivals, left_out = _rivals(job, asked)
     settings: dict[str, Asked | None] = {ALL: None, title_of(asked): asked, **rivals}
     result = Paying(title_of(asked), retention, new_tokens, rounds, _saves(settings), left_out=tuple(left_out))
-    sizes = _sizes(job)
+    sizes = _sizes(job, scales)
     at_once = sorted(set(concurrency))
     total = (rounds + 1) * (len(settings) * (len(at_once) + sum(at_once)) + 4 * len(sizes))
     done = 0.0
@@ -207,15 +208,14 @@ def _with_rows(
 ) -> Paying:
     """The result with the rows and rulings of so many requests at once, in the place of earlier ones."""
     rows = [row for row in result.rows if row.concurrency != many]
+    equal = paying.levelled(runs, {name: _tower(asked) for name, asked in settings.items()})
     known = {row.setting: row for row in result.rows if row.concurrency == many}
     for name, asked in settings.items():
         if name in known:
             n, length, bytes_ = known[name].n, known[name].prompt_tokens, known[name].kv_bytes // many
         else:
             n, length, bytes_ = _lengths(job, asked)
-        rows.append(paying.row(name, many, n, length, bytes_, job.new_tokens, runs[name]))
-    fewest = min(map(len, runs.values()))
-    equal = {name: these[:fewest] for name, these in runs.items()}
+        rows.append(paying.row(name, many, n, length, bytes_, job.new_tokens, equal[name]))
     mine = result.setting
     ruled = [r for r in result.rulings if r.concurrency != many]
     ruled += [paying.ruling(mine, equal[mine], name, equal[name], many) for name in settings if name != mine]
@@ -235,10 +235,17 @@ def _lengths(job: Job, asked: Asked | None) -> tuple[int, int, int]:
     return answer.prefill_tokens - whole, answer.prefill_tokens, kv_cache_bytes(vlm.config, held, vlm.dtype)
 
 
-def _sizes(job: Job) -> list[list[Image.Image]]:
+def _tower(asked: Asked | None) -> Hashable:
+    """Equal for settings that give the tower the same work."""
+    if isinstance(asked, EncodingMethod):
+        return asked
+    return frozenset() if asked is None else needs_of(asked) - LATER
+
+
+def _sizes(job: Job, scales: Sequence[float]) -> list[list[Image.Image]]:
     """The pictures at the scales that give numbers of visual tokens of their own, the fewest first."""
     found: dict[int, list[Image.Image]] = {}
-    for scale in SCALES:
+    for scale in scales:
         side = scale**0.5
         pictures = [_scaled(image, side) for image in job.images]
         found.setdefault(job.vlm.encode(pictures).tokens.n, pictures)
@@ -251,13 +258,15 @@ def _scaled(image: Image.Image, factor: float) -> Image.Image:
 
 def _size(job: Job, asked: Asked, rounds: int, cancel: threading.Event | None) -> Size | None:
     """One request at another size; None where `cancel` was set."""
-    both: tuple[list[Run], list[Run]] = ([], [])
+    settings: dict[str, Asked | None] = {ALL: None, title_of(asked): asked}
+    measured: dict[str, list[Run]] = {name: [] for name in settings}
     for turn in range(rounds + 1):
-        for each, runs in zip((None, asked), both, strict=True):
+        for name, each in settings.items():
             run = job.run(each, 1, cancel)
             if run is None:
                 return None
-            runs += [run] * (turn > 0)
+            measured[name] += [run] * (turn > 0)
+    both = list(paying.levelled(measured, {name: _tower(each) for name, each in settings.items()}).values())
     n, kept = (_lengths(job, each)[0] for each in (None, asked))
     whole, mine = (Timing.of([run.total for run in runs]) for runs in both)
     return Size(n, kept, whole, mine, paying.wins(both[1], both[0]))

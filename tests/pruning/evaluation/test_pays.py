@@ -10,7 +10,7 @@ from pruning.encoding import ENCODING, make_encoding
 from pruning.evaluation import pays as module
 from pruning.evaluation import peak
 from pruning.evaluation.cost import kv_cache_bytes
-from pruning.evaluation.paying import SAVES, Run, Size, break_even, row, ruling, saves, verdict, wins
+from pruning.evaluation.paying import SAVES, Run, Size, break_even, levelled, row, ruling, saves, verdict, wins
 from pruning.evaluation.pays import ALL, pays
 from pruning.evaluation.timing import Timing
 from pruning.method import make
@@ -35,6 +35,7 @@ def test_faster_in_every_round_pays_and_in_some_does_not_tell() -> None:
     assert wins(slow, fast) is False
     assert wins([*fast, *slow], [*slow, *fast]) is None
     assert wins(runs(1, 0, 0.99), runs(1, 0, 1)) is None, "less than can be noticed"
+    assert wins(fast[:2], slow[:2]) is None, "too few rounds to tell"
 
 
 def test_a_ruling_says_what_changed_or_what_is_not_saved() -> None:
@@ -42,7 +43,7 @@ def test_a_ruling_says_what_changed_or_what_is_not_saved() -> None:
     assert pays_.pays is True
     assert (
         pays_.sentence
-        == "IDPruner pays at 4 at once against All tokens, 2100.0 → 1400.0 ms: prefill takes 1000.0 → 200.0 ms"
+        == "IDPruner pays at 4 at once against all tokens, 2100.0 → 1400.0 ms: prefill takes 1000.0 → 200.0 ms"
     )
     costly = ruling("IDPruner", runs(1, 0.5, 0.2), ALL, runs(1, 0, 0.3), 1)
     assert costly.pays is False
@@ -77,6 +78,13 @@ def test_the_verdict_is_the_break_even_or_the_first_ruling() -> None:
     assert verdict("IDPruner", sizes[1:], rulings).endswith("from 64 visual tokens on, the fewest that were measured")
     assert verdict("IDPruner", sizes[:1], rulings) == rulings[0].sentence
     assert verdict("IDPruner", [], []) == ""
+
+
+def test_the_same_work_of_the_tower_has_one_time_in_a_round() -> None:
+    given = {"all": runs(1, 0, 1), "pruned": runs(3, 0.1, 0.2, n=2), "small": runs(0.5, 0, 0.2)}
+    found = levelled(given, {"all": "tower", "pruned": "tower", "small": "less"})
+    assert [[run.encode for run in found[name]] for name in given] == [[2, 2], [2, 2], [0.5, 0.5]]
+    assert [run.prefill for run in found["pruned"]] == [0.2, 0.2]
 
 
 def test_a_row_tells_medians_ranges_and_rates() -> None:
