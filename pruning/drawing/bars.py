@@ -47,6 +47,13 @@ def bars(given: Sequence[Bar], palette: Palette = LIGHT) -> Chart:
         for side in axes.spines.values():
             side.set_color(palette.ink)
     rows[-1].set_xlabel("milliseconds of a batch", fontsize=8, color=palette.ink)
-    figure.legend(*rows[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, fontsize=8, frameon=False)
+    figure.legend(
+        *rows[0].get_legend_handles_labels(),
+        loc="outside upper right",
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+        labelcolor=palette.ink,
+    )
     totals = "; ".join(f"{b.group}, {b.title}: {sum(b.phases.values()):.0f} ms" for b in given)
     return Chart(figure, (), f"Where the time goes. {totals}", palette)
