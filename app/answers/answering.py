@@ -67,9 +67,8 @@ class Asked:
     def prompt_tokens(self, engine: Engine, encoded: Encoded) -> int:
         """Length of the prompt as the language model receives it."""
         if self.runs is not None and not isinstance(self.runs, Selection | Plan):
-            return engine.vlm.prompt(
-                cast("Encoded", self.runs), self.question, self.history
-            ).n  # an encoding with marks of its own
+            other = cast("Encoded", self.runs)  # with marks of its own around each image
+            return engine.vlm.prompt(other, self.question, self.history).n
         n = encoded.tokens.n
         return engine.vlm.prompt(encoded, self.question, self.history).n - n + self.entering(n)
 
