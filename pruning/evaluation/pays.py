@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -137,9 +137,10 @@ def pays(
     total = (rounds + 1) * (len(settings) * (len(at_once) + sum(at_once)) + 4 * len(sizes))
     done = 0.0
     yield Report(result, done, total, time.perf_counter() - began)
+    alone: dict[str, list[Run]] = {name: [] for name in settings}  # of one request, to be asked for once
     for many in at_once:
         reason = _too_much(job, many)
-        runs: dict[str, list[Run]] = {name: [] for name in settings}
+        runs: dict[str, list[Run]] = alone if many == 1 else {name: [] for name in settings}
         for turn in range(0 if reason else rounds + 1):
             for name, each in settings.items():
                 try:
@@ -161,7 +162,9 @@ def pays(
             total -= (1 + many) * len(settings) * (rounds + 1)
             yield Report(result, done, max(done, total), time.perf_counter() - began)
     for pictures in sizes:
-        measured = _size(replace(job, images=pictures, n=vlm.encode(pictures).tokens.n), asked, rounds, cancel)
+        n = vlm.encode(pictures).tokens.n
+        known = alone if n == job.n and all(len(alone[name]) == rounds for name in alone) else None
+        measured = _size(replace(job, images=pictures, n=n), asked, rounds, cancel, known)
         if measured is None:
             return
         found = (*result.sizes, measured)
@@ -256,11 +259,13 @@ def _scaled(image: Image.Image, factor: float) -> Image.Image:
     return image.resize([max(1, round(length * factor)) for length in image.size], Image.Resampling.BICUBIC)
 
 
-def _size(job: Job, asked: Asked, rounds: int, cancel: threading.Event | None) -> Size | None:
-    """One request at another size; None where `cancel` was set."""
+def _size(
+    job: Job, asked: Asked, rounds: int, cancel: threading.Event | None, known: Mapping[str, list[Run]] | None
+) -> Size | None:
+    """One request at another size; None where `cancel` was set. known: its runs, where they were made already."""
     settings: dict[str, Asked | None] = {ALL: None, title_of(asked): asked}
-    measured: dict[str, list[Run]] = {name: [] for name in settings}
-    for turn in range(rounds + 1):
+    measured: dict[str, list[Run]] = {name: list(known[name]) if known else [] for name in settings}
+    for turn in range(0 if known else rounds + 1):
         for name, each in settings.items():
             run = job.run(each, 1, cancel)
             if run is None:

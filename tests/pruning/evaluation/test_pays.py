@@ -143,6 +143,8 @@ def test_all_settings_are_measured_in_turn(tiny_vlm, noise, reports, asked) -> N
         (name, many) for name in (ALL, "Lower resolution") for many in (1, 3)
     }
     assert len({size.n for size in last.sizes}) == len(last.sizes) > 2
+    here = next(size for size in last.sizes if size.n == full)
+    assert here.all_tokens == whole[1].total, "what was measured is not measured again"
     assert last.verdict
     assert asdict(last)
 
