@@ -164,8 +164,8 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
         typed = button.click(lambda text: (text, ""), button, [page.question, page.hint], **LIGHT_WORK, **QUIET)
         follow(typed.then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
 
-    about = [page.about_method, *page.weights, *page.knobs]
-    follow(page.method.input(menus.method, [session, page.method], about, **LIGHT_WORK, **QUIET))
+    about = [page.about_method, page.retention, *page.weights, *page.knobs]
+    follow(page.method.input(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
     loaded = page.model.input(menus.load, page.model, page.loading, **LOADING, **QUIET)
     heads = [page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
     switched = [session, *heads, *page.weights, *page.knobs]

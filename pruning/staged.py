@@ -141,6 +141,15 @@ class StagedMethod(HasKnobs, ABC):
         """Tokens that stay at each cut of `shape`, for an equivalent retention that can be reached."""
 
     @final
+    def reach(self, n: int, layers: int) -> tuple[float, str]:
+        """The least equivalent retention of n tokens in a model of L layers, and why it is no less; 1 without cuts."""
+        cuts = self.shape(layers) if layers > self.earliest else ()
+        if not cuts:
+            return 1.0, f"there are only {layers} layers"
+        afters = [after for after, _ in cuts]
+        return equivalent(afters, [1] * len(cuts), n, layers), f"its first cut is after {afters[0]} of {layers} layers"
+
+    @final
     def schedule(self, n: int, layers: int, retention: float | None = None) -> tuple[tuple[int, int], ...]:
         """(layers that have run, tokens that stay) of every cut, for an equivalent retention; None: as published.
 
@@ -150,12 +159,11 @@ class StagedMethod(HasKnobs, ABC):
             return ()
         cuts = self.shape(layers) if layers > self.earliest else ()
         afters = [after for after, _ in cuts]
-        lowest = equivalent(afters, [1] * len(cuts), n, layers)
+        lowest, why = self.reach(n, layers)
         if not cuts or (retention is not None and retention < lowest - 0.5 / (n * layers)):
-            first = f"its first cut is after {afters[0]} of {layers}" if cuts else f"there are only {layers}"
             raise ValueError(
                 f"{self.title} cannot come to an equivalent retention of "
-                f"{'its schedule' if retention is None else f'{retention:g}'}: {first} layers, so {n} visual tokens "
+                f"{'its schedule' if retention is None else f'{retention:g}'}: {why}, so {n} visual tokens "
                 f"reach {lowest:.3f} to 1. Ask for more, or let fewer tokens enter: the plan "
                 f"'pre:METHOD:SHARE,{afters[0] if cuts else 1}:{self.name}:SHARE'"
             )

@@ -88,9 +88,8 @@ class Handlers:
 
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, Any, Any]]:
             setting = self.setting(capabilities, session, settings)
-            shown = gr.HTML(
-                canvas_state.payload(engine, session, setting), exact=canvas_state.exact(engine, session, setting)
-            )
+            exact = canvas_state.within_reach(engine, session, setting)
+            shown = gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)
             yield shown, canvas_views.card(None), gr.skip()
 
         def told(report: str) -> tuple[Any, Any, Any]:
@@ -106,16 +105,10 @@ class Handlers:
 
     @report_errors
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
-        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it.
-
-        Where tokens leave between layers, the canvas may have nothing of the method yet: it was out of its reach.
-        """
+        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
         with self._at_work(request, session) as (engine, capabilities):
             setting = self.setting(capabilities, session, settings)
-            exact = canvas_state.exact(engine, session, setting)
-            if setting.one_shot:
-                return gr.HTML(exact=exact)
-            return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)
+            return gr.HTML(exact=canvas_state.within_reach(engine, session, setting))
 
     @report_errors
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:

@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.visits import visit
 
 pytestmark = pytest.mark.browser
+TOUCH = "() => document.querySelector('#canvas canvas').style.touchAction"
 STAGED = "?method=pyramiddrop&retention=0.5&"  # `visit` writes on
 
 
@@ -15,6 +16,7 @@ def test_depths_of_patches_and_costs_of_layers_are_shown(shipped_page, chromium)
         tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
         assert tab.locator("#canvas .key.depth").count() == 3  # one for each of its cuts
         assert "tokens alive at the end · 50 % in the mean of the layers" in tab.inner_text("#readout")
+        tab.wait_for_selector("#report .by-layer")
         tokens = tab.locator("#report .by-layer tbody td:nth-child(2)").all_text_contents()  # folded
         assert len(tokens) == 4
         assert sorted(map(int, tokens), reverse=True) == list(map(int, tokens))
@@ -53,12 +55,46 @@ def test_a_retention_out_of_reach_names_the_range(shipped_page, chromium) -> Non
         tab.locator("#report .notice", has_text="256 visual tokens reach 0.253 to 1").wait_for()
 
 
-def test_back_within_reach_the_canvas_shows_the_method(shipped_page, chromium) -> None:
+def test_a_schedule_that_cannot_come_to_the_retention_moves_the_slider(shipped_page, chromium) -> None:
     with visit(chromium, shipped_page.url) as tab:
         tab.click("#method input")
         tab.get_by_role("option", name="FastV").click()
-        tab.locator("#report .notice", has_text="256 visual tokens reach 0.253 to 1").wait_for()
+        tab.locator("#readout", has_text="tokens alive at the end · 26 %").wait_for()
+        assert tab.input_value("#retention input[type=number]") == "0.26"
+        tab.wait_for_selector("#report .by-layer")
+
+
+def test_out_of_reach_the_canvas_shows_the_picture_alone_and_back_the_method(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + "?method=fastv&retention=0.5&") as tab:
+        tab.locator("#readout", has_text="85 of 256 tokens alive at the end").wait_for()
+        tab.fill("#retention input[type=number]", "0.1")
+        tab.keyboard.press("Enter")
+        tab.locator("#readout", has_text="cannot come to an equivalent retention of 0.1").wait_for()
+        assert tab.get_attribute("#canvas [data-kept]", "data-kept") == ""
+        tab.locator("#plane", has_text="256 visual tokens reach 0.253 to 1").wait_for()
+        tab.click("#canvas [data-zoom=in]")
         tab.fill("#retention input[type=number]", "0.5")
         tab.keyboard.press("Enter")
         tab.locator("#readout", has_text="85 of 256 tokens alive at the end").wait_for()
         tab.wait_for_selector("#report .by-layer")
+        assert tab.evaluate(TOUCH) == "pinch-zoom", "it stays zoomed in"
+
+
+def test_the_layer_slider_puts_patches_out_where_they_are_dropped(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + STAGED) as tab:
+        tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
+        slider = tab.locator("#canvas [data-part=step]")
+        tab.wait_for_selector("#report .by-layer")
+        tokens = tab.locator("#report .by-layer tbody td:nth-child(2)").all_text_contents()
+        slider.focus()
+        for layer in (3, 2, 1, 0):
+            tab.keyboard.press("ArrowLeft")
+            alive = tokens[layer - 1] if layer else "256"
+            tab.wait_for_function(
+                "(n) => document.querySelector('#canvas [data-shown]').dataset.shown === n", arg=alive
+            )
+            said = f"layer {layer} of 4: {alive} alive" if layer else "before the LLM: 256"
+            assert slider.get_attribute("aria-valuetext") == said
+        tab.click("#canvas [data-part=play]")
+        tab.locator("#canvas [data-part=at]", has_text=f"layer 4 of 4: {tokens[-1]} alive").wait_for()
+        tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
