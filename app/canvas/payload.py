@@ -114,7 +114,7 @@ def exact_selection(
         "alive": None if trace is None else list(trace.alive),  # tokens that each layer processes
         "endurance": None
         if trace is None
-        else _packed(endurance(trace).cpu().numpy(), "<u2"),  # N: longest lived first
+        else _packed(endurance(trace).cpu().numpy(), "<u2"),  # N: longest first
     }
 
 
