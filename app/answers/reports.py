@@ -17,8 +17,7 @@ from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning.budget import keep_count
-from pruning.choosing import came_to, needs_of, title_of
+from pruning.choosing import needs_of, title_of, written
 from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
 from pruning.evaluation.lives import Lives, lives
@@ -88,8 +87,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     runs = engine.runs(session, setting)
     encoded = engine.encoded(session, needs_of(setting.asked))
     n = encoded.tokens.n
-    budget = keep_count(n, came_to(runs, engine.vlm.layers, n))
-    report = Report(n, budget, title_of(setting.asked), "all", encode_s=encoded.encode_s)
+    report = Report(n, engine.budget(session, setting), title_of(setting.asked), "all", encode_s=encoded.encode_s)
     full, kept = Asked(session, ""), Asked(session, "", runs)
     given: dict[str, Answer] = {}
     for question in questions:
@@ -111,7 +109,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                     return
                 given[side] = item
                 if item.trace is not None and isinstance(runs, Plan):
-                    report = replace(report, lives=lives(runs, item.trace))
+                    report = replace(report, lives=lives(written(setting.asked, runs), item.trace))
     report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"]))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):
