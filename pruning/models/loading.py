@@ -21,6 +21,7 @@ from pruning.models.checkpoint.devices import (
 from pruning.models.checkpoint.opening import check_packages, open_model
 from pruning.models.checkpoint.processing import Processing, build
 from pruning.models.checkpoint.progress import Progress
+from pruning.models.checkpoint.refusals import AbsentError
 from pruning.models.checkpoint.sources import SHIPPED
 from pruning.models.families import family_of
 from pruning.models.families.base import Family
@@ -85,7 +86,7 @@ def load(
     source, adapter = sources.resolved(given)
     try:
         config = sources.config(source)
-    except hub.AbsentError as error:
+    except AbsentError as error:
         adapter = adapters.fetched(str(source), error)
         source = sources.base_model(adapter)
         config = sources.config(source)

@@ -12,7 +12,7 @@ from app.engine import remote
 from app.engine.device import Task
 from app.engine.resources import Resources
 from app.model_pool import eviction
-from app.model_pool.load_job import StoppedError
+from app.model_pool.load_job import LoadJob, StoppedError
 from app.model_pool.loader import Loader, listed
 from app.model_pool.pool import Models
 from app.session import Session
@@ -143,6 +143,19 @@ def test_who_stops_leaves_and_the_last_one_calls_the_load_off():
     assert loaded(models) == {"a"}
     list(models.open("b", "ann"))  # and it may be chosen again
     assert loaded(models) == {"a", "b"}
+
+
+def test_remaining_time_follows_from_what_came_since_it_began(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("app.model_pool.load_job.time.monotonic", lambda: now[0])
+    job = LoadJob("b", "ann")
+    job.tell("downloading", 0.5)  # it goes on where it was
+    assert job.progress().remaining_s is None
+    now[0] += 10
+    job.tell("downloading", 0.6)
+    assert job.progress().remaining_s == pytest.approx(40)
+    job.tell("loading weights", None)
+    assert job.progress().remaining_s is None
 
 
 def test_two_models_are_loaded_one_after_the_other():
