@@ -99,6 +99,7 @@ def _start(models: Models, engine: Engine, capabilities: Capabilities, controls:
         engine,
         capabilities,
         menus.choices(""),
+        menus.photographs(engine, ""),
         models.allowed[models.first].note,
         session,
         example.questions,
@@ -175,11 +176,14 @@ def _wire(
 
     about = [page.about_method, *page.weights, *page.knobs]
     follow(page.method.input(menus.method, [session, page.method], about, **LIGHT_WORK, **QUIET))
-    loaded = page.model.input(menus.load, page.model, page.loading, **LOADING, **QUIET)
-    heads = [page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
-    switched = [session, *heads, *page.weights, *page.knobs]
-    follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
-    opened = demo.load(menus.opened, session, page.model, **LIGHT_WORK, **QUIET)
+    best = page.photographs.click(menus.choose_best, None, page.model, **LIGHT_WORK, **QUIET)
+    for chosen in (page.model.input, best.success):
+        loaded = chosen(menus.load, page.model, page.loading, **LOADING, **QUIET)
+        switched = loaded.then(
+            menus.switch, [session, page.model, page.method], [session, *page.of_model], **LIGHT_WORK, **QUIET
+        )
+        follow(switched)
+    opened = demo.load(menus.opened, session, [page.model, page.photographs], **LIGHT_WORK, **QUIET)
     if remote.is_remote():
         follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 

@@ -17,6 +17,7 @@ from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.evaluation import timing
 from pruning.importance import best_source, heat_scores
+from pruning.models.world import Verdict, in_world, unknown_words
 from pruning.overrides import with_overrides
 from pruning.text import check_text
 
@@ -115,14 +116,13 @@ class Engine:
         """The trained scorer where the model has one, else the next source that it can serve."""
         return best_source(self.vlm.signals)
 
-    def unknown_words(self, question: str) -> list[str]:
-        """Words of the question that the model's vocabulary lacks; empty for vocabularies that spell everything."""
-        tokenizer = self.vlm.tokenizer
-        unknown = getattr(tokenizer, "unk_token_id", None)
-        if unknown is None:
-            return []
-        words = dict.fromkeys(word.strip("?!.,:;\"'()") for word in question.split())
-        return [w for w in words if w and unknown in tokenizer(w, add_special_tokens=False).input_ids]
+    def unknown_words(self, question: str) -> tuple[str, ...]:
+        """Words of the question that the model cannot know."""
+        return unknown_words(self.vlm, question)
+
+    def in_world(self, session: Session) -> Verdict:
+        """Whether the answer to the visitor's last question about their images can mean anything."""
+        return in_world(self.vlm, self.encoded(session), session.questions[-1] if session.questions else "")
 
     # What other modules computed about these images, under their own parts of the key
 

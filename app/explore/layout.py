@@ -37,6 +37,7 @@ class Start:
     engine: Engine
     capabilities: Capabilities
     models: list[tuple[str, str]]
+    photographs: dict[str, Any]
     note: str
     session: Session
     questions: tuple[str, ...]
@@ -56,6 +57,7 @@ class Page:
     header: gr.HTML
     about_model: gr.HTML
     model: gr.Dropdown
+    photographs: gr.Button
     loading: gr.HTML
     image: gr.Image
     add: gr.UploadButton
@@ -87,6 +89,12 @@ class Page:
     curve_methods: gr.CheckboxGroup
     measure: gr.Button
 
+    @property
+    def of_model(self) -> list[Any]:
+        """What changes with the model, in the order of `Menus.switch`, which begins with the session."""
+        heads = [self.model, self.photographs, self.header, self.about_model, self.method, self.about_method]
+        return [*heads, self.scope, *self.weights, *self.knobs]
+
 
 def layout(controls: Controls, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
@@ -111,7 +119,14 @@ def _model(start: Start) -> dict[str, Any]:
     model = gr.Dropdown(
         start.models, value=start.session.model_name, label="Model", elem_id="model", visible=len(start.models) > 1
     )
-    return {"model": model, "loading": html("", "loading")}
+    photographs = gr.Button(
+        start.photographs.get("value", ""),
+        visible=start.photographs["visible"],
+        size="sm",
+        min_width=0,
+        elem_id="photographs",
+    )
+    return {"model": model, "photographs": photographs, "loading": html("", "loading")}
 
 
 def _images(start: Start) -> dict[str, Any]:

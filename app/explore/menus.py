@@ -55,14 +55,14 @@ class Menus:
     def switch(self, request: gr.Request, session: Session, name: str, method: str) -> tuple[Any, ...]:
         """Go over to the chosen model with the same images and questions, once it is there.
 
-        Returns session, model menu, header, words on the model, method menu, words on the method, scopes, weights and
-        knobs. Where the model is not there, the page keeps the one it has.
+        Returns session, model menu, way to photographs, header, words on the model, method menu, words on the method,
+        scopes, weights and knobs. Where the model is not there, the page keeps the one it has.
         """
         visitor = owner(request)
         found = self.models.state(name, visitor)
         chosen = replace(session, model_name=name if found == "loaded" else session.model_name)
         if found == "loading":  # chosen later than the load that has just ended
-            return (gr.skip(),) * (9 + len(self.controls.knobs))
+            return (gr.skip(),) * (10 + len(self.controls.knobs))
         with self.models.use(chosen.model_name, visitor) as (engine, capabilities):
             grids = engine.encoded(chosen).tokens.grids
             method = method if method in capabilities.methods else capabilities.methods[0]
@@ -70,6 +70,7 @@ class Menus:
             return (
                 chosen,
                 gr.update(choices=self.choices(visitor), value=chosen.model_name),
+                gr.update(**self.photographs(engine, visitor)),
                 header(engine),
                 about_model(engine, self.models.allowed[chosen.model_name].note),
                 gr.update(choices=capabilities.menu(), value=method),
@@ -80,9 +81,26 @@ class Menus:
                 *self.controls.for_model(method, capabilities),
             )
 
-    def opened(self, request: gr.Request, session: Session) -> Any:
-        """The model menu as a new visitor finds it."""
-        return gr.update(choices=self.choices(owner(request)), value=session.model_name)
+    @report_errors
+    def opened(self, request: gr.Request, session: Session) -> tuple[Any, Any]:
+        """The model menu, and the way to photographs, as a new visitor finds them."""
+        visitor = owner(request)
+        with self.models.use(session.model_name, visitor) as (engine, _):
+            offer = gr.update(**self.photographs(engine, visitor))
+        return gr.update(choices=self.choices(visitor), value=session.model_name), offer
+
+    @report_errors
+    def choose_best(self, request: gr.Request) -> Any:
+        """The model menu with the best model for photographs chosen."""
+        best = self.models.best(owner(request))
+        if best is None:
+            raise ValueError("No model that reads photographs fits now: free memory or disk, or see the model menu")
+        return gr.update(choices=self.choices(owner(request)), value=best.listed.name)
+
+    def photographs(self, engine: Engine, visitor: str) -> dict[str, Any]:
+        """The button that goes over to a model for photographs: there where this one knows its own world alone."""
+        best = self.models.best(visitor) if engine.vlm.world is not None else None
+        return {"value": explore_views.photographs(best), "visible": True} if best else {"visible": False}
 
     def choices(self, visitor: str) -> list[tuple[str, str]]:
         """(line, name) of every model that the operator allows."""

@@ -62,7 +62,7 @@ def wire_share(
     sharing = Sharing(view, page, session, restored, handlers, menus)
     view.copy(sharing.copy, inputs, view, **LIGHT_WORK, **QUIET)
     shown = [page.image, page.question, page.follow_up, page.anew, *page.suggestions]
-    heads = [page.loading, page.model, page.header, page.about_model, page.about_method]
+    heads = [page.loading, page.model, page.photographs, page.header, page.about_model, page.about_method]
     outputs = [view, session, restored, *shown, *heads, *settings]
     opened.then(sharing.open, [session, page.method], outputs, **LOADING, **QUIET)
     # Only a page that was opened with a link has anything new to show.
@@ -144,8 +144,7 @@ class Sharing:
             per = "sample"
         name = link.method or method
         switched = self.menus.switch(request, session, session.model_name, name)
-        heads = [self.session, page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
-        changed = dict(zip([*heads, *page.weights, *page.knobs], switched, strict=True))
+        changed = dict(zip([self.session, *page.of_model], switched, strict=True))
         changed[page.scope] = {**parts, "value": per}
         given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
         given.append((page.style, link.overlay))

@@ -9,6 +9,7 @@ from pruning.models.loading import hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Sample, Turn
 from pruning.models.vlm import VLM
+from pruning.models.world import Verdict, in_world
 
 __all__ = [
     "SHIPPED",
@@ -23,7 +24,9 @@ __all__ = [
     "Sample",
     "Scorer",
     "Turn",
+    "Verdict",
     "hide_progress",
+    "in_world",
     "limit_threads",
     "load",
 ]

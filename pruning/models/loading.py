@@ -30,6 +30,7 @@ from pruning.models.proof.adapter import prove
 from pruning.models.scorer import beside, load_scorer
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
+from pruning.models.world import beside as beside_world
 
 SMALL = 50_000_000  # parameters
 TRIAL = (168, 112)  # pixels of the picture that shows whether the image processor's settings can be worked with
@@ -96,6 +97,7 @@ def load(
     folder = _fitting(source, devices, chosen, quantization, adapter, progress)
     adapter = adapter or (folder if adapters.beside(folder) else None)
     processing = _processing(folder, config)
+    world = beside_world(folder)
     importance = load_scorer(scorer, width) if scorer else beside(folder, width)
     held = prequantized.held_plain(config) if plain else None
     model = open_model(
@@ -107,6 +109,7 @@ def load(
         model_id=str(sources.named(model_id)),
         title=title,
         max_visual_tokens=max_visual_tokens,
+        world=world,
     )
     try:
         vocabulary.check(vlm.family)

@@ -66,6 +66,8 @@ class Encoded:
             families the rows run across several tiles, while tokens are always told tile by tile.
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
         deepstack: (R, D) float32 per level, for families that have them. stacked: see Rows.
+        strangeness: how far the strangest image lies outside the model's world, 1 = as far as is inside; 0 for a model
+            that claims no world of its own.
     """
 
     tokens: VisualTokens
@@ -78,6 +80,7 @@ class Encoded:
     marks: Tensor | None = None
     deepstack: tuple[Tensor, ...] = ()
     stacked: bool = False
+    strangeness: float = 0.0
 
     @property
     def nbytes(self) -> int:

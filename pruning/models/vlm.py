@@ -29,6 +29,7 @@ from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
+from pruning.models.world import World
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
 from pruning.rgb import as_rgb
@@ -41,9 +42,16 @@ class VLM:
     """A vision-language model whose visual tokens can be pruned. Build it with `pruning.models.load`."""
 
     def __init__(
-        self, family: Family, scorer: Scorer | None = None, *, model_id: str, title: str, max_visual_tokens: int
+        self,
+        family: Family,
+        scorer: Scorer | None = None,
+        *,
+        model_id: str,
+        title: str,
+        max_visual_tokens: int,
+        world: World | None = None,
     ) -> None:
-        self.family, self.scorer = family, scorer
+        self.family, self.scorer, self.world = family, scorer, world
         self.model: Any = family.model
         self.tokenizer: Any = family.processing.tokenizer
         self.model_id, self.title, self.max_visual_tokens = model_id, title, max_visual_tokens
@@ -119,9 +127,9 @@ class VLM:
             features, marks = rows.features[places], rows.features[others]
         tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
         side = {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
-        return Encoded(
-            tokens, rects, pixels.sizes, seconds, pixels.texts, side, places, marks, rows.deepstack, rows.stacked
-        )
+        strange = 0.0 if self.world is None else self.world.strangeness(pictures)
+        row = (rows.deepstack, rows.stacked)
+        return Encoded(tokens, rects, pixels.sizes, seconds, pixels.texts, side, places, marks, *row, strange)
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
         """The encoded tokens with every signal in `needs`: `question` becomes (M, D) embeddings of its content words.

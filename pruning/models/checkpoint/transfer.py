@@ -45,12 +45,16 @@ def waiting(model_id: str, files: Sequence[Listed]) -> int:
 
 def check_room(model_id: str, size: int) -> None:
     """Raise ModelError unless the hub's cache has room for `size` more bytes."""
-    free = shutil.disk_usage(_existing(cache())).free
-    if size > max(0, free - SPARE):
+    if size > room():
         raise ModelError(
-            f"{model_id} is {readable(size)} to download, and {readable(free)} are free in {cache()}: free space, or "
-            "set HF_HOME to a folder on a larger disk"
+            f"{model_id} is {readable(size)} to download, and there is room for {readable(room())} in {cache()}: free "
+            "space, or set HF_HOME to a folder on a larger disk"
         )
+
+
+def room() -> int:
+    """Bytes that may be downloaded."""
+    return max(0, shutil.disk_usage(_existing(cache())).free - SPARE)
 
 
 def cache() -> Path:
