@@ -156,7 +156,7 @@ class StagedMethod(HasKnobs, ABC):
             raise ValueError(
                 f"{self.title} cannot come to an equivalent retention of "
                 f"{'its schedule' if retention is None else f'{retention:g}'}: {first} layers, so {n} visual tokens "
-                f"reach {lowest:.3f} to 1. Ask for more, or let fewer tokens enter: --plan "
+                f"reach {lowest:.3f} to 1. Ask for more, or let fewer tokens enter: the plan "
                 f"'pre:METHOD:SHARE,{afters[0] if cuts else 1}:{self.name}:SHARE'"
             )
         if retention is None:

@@ -10,7 +10,7 @@ from app.answers.verdicts import answer, badge
 from app.batch.run import MOST, Batch, Item, Skipped, summary
 from app.canvas.overlays import Overlay
 from app.session import Session, Setting
-from app.web.html import NONE, duration, notice, seconds, text, waiting
+from app.web.html import NONE, notice, seconds, text, to_come, waiting
 from app.web.wording import details, share, title
 from pruning.drawing import overlays as draw
 from pruning.evaluation.verdict import NO_REFERENCE
@@ -40,7 +40,7 @@ def progress(b: Batch | None, skipped: Sequence[Skipped] = (), place: int = 0, p
         return f'<p class="progress" role="status">{waiting(place)}</p>'
     if b is None:
         return f'<p class="slots-hint">{HINT}</p>'
-    left = f", about {duration(max(1, b.remaining_s))} left" if b.remaining_s and b.stage == "running" else ""
+    left = to_come(b.pace) if b.stage == "running" else ""
     head = {"running": "", "stopped": "Stopped: ", "done": ""}[b.stage]
     words = f"{head}{b.done} of {len(b.items)} images{left}"
     if b.stage == "done" and b.items:

@@ -7,9 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.canvas.views import legends
-from app.web import theme
-
-SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
+from app.web import scripts, theme
 
 
 def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:
@@ -17,8 +15,9 @@ def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.
     return gr.HTML(
         value,
         html_template=theme.template("canvas").replace("<!-- legends -->", legends()),
-        js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
+        js_on_load=scripts.start("canvas"),
         elem_id="canvas",
         apply_default_css=False,
         exact=exact,
+        colours=theme.painting(),
     )

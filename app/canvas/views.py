@@ -24,8 +24,20 @@ def card(found: Card | None) -> str:
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     sign = "kept" if found.rank is not None else "merged" if found.merged_into is not None else "dropped"
     place = f"{where}patch ({found.row + 1}, {found.column + 1})"
-    told = f"<p><b>{place}</b> {text(found.why)}</p><dl>{shown}</dl>"
+    told = f"<p><b>{place}</b> {text(found.why)}</p><dl>{shown}</dl>{_cuts(found)}"
     return f'<section class="card {sign}" aria-label="Patch">{told}</section>'
+
+
+def _cuts(found: Card) -> str:
+    """A line for every cut of a plan that the token came to."""
+    lines = "".join(
+        f"<li>after layer {cut.after}: "
+        + (f"{ordinal(cut.rank)} of {cut.alive:,}" if cut.rank is not None else f"one of {cut.alive:,}")
+        + ("" if cut.score is None else f", score {cut.score:.3g}")
+        + f"; {cut.kept:,} stayed</li>"
+        for cut in found.cuts
+    )
+    return f'<ol class="cuts" aria-label="Cuts">{lines}</ol>' if lines else ""
 
 
 LEGENDS = {

@@ -9,7 +9,7 @@ from app.answers.verdicts import NO_WORDS, SHORT, answer, badge
 from app.canvas.overlays import Overlay
 from app.compare.run import LETTERS, Row, Slots, Step, overlap
 from app.session import Setting
-from app.web.html import NONE, duration, notice, quantity, seconds, text, waiting
+from app.web.html import NONE, notice, quantity, seconds, text, to_come, waiting
 from app.web.wording import details, share, title
 from pruning.drawing import overlays as draw
 from pruning.evaluation.verdict import NO_REFERENCE, is_empty
@@ -100,9 +100,8 @@ def status(
         at = slots.index(step.setting) if step.setting in slots else 0
         row = step.results.of(step.setting)
         doing = STAGES.get(row.report.stage, "done") if row and row.report else "selecting"
-        left = "" if step.remaining_s is None else f", about {duration(max(1, step.remaining_s))} left"
         doing = waiting(place) if place else doing
-        words = f"{LETTERS[at]}: {doing} · {step.done} of {step.total} done{left}"
+        words = f"{LETTERS[at]}: {doing} · {step.done} of {step.total} done{to_come(step.pace)}"
     else:
         words = {"stopped": f"Stopped: {step.done} of {step.total} done", "done": "All slots measured"}[step.stage]
     return (

@@ -52,6 +52,7 @@ class Start:
 class Page:
     """The components that events connect."""
 
+    session: gr.State
     views: gr.Tabs
     tools: gr.Row
     header: gr.HTML
@@ -90,15 +91,14 @@ class Page:
     measure: gr.Button
 
     @property
-    def of_model(self) -> list[Any]:
-        """What changes with the model, in the order of `Menus.switch`, which begins with the session."""
-        heads = [self.model, self.photographs, self.header, self.about_model, self.method, self.about_method]
-        return [*heads, self.scope, *self.weights, *self.knobs]
+    def settings(self) -> list[Any]:
+        """The components of `ControlValues`, in its order."""
+        return [self.method, self.style, self.scope, *self.weights, self.retention, *self.knobs]
 
 
 def layout(controls: Controls, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"session": gr.State(start.session)}
     with gr.Row(elem_id="top"):
         html(theme.template("guide"), "title", "guide")
         made["about_model"] = html(about_model(start.engine, start.note), "about-model")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.engine.capabilities import REFUSED
 from app.model_pool.load_job import Loading
 from app.model_pool.pool import Entry
-from app.web.html import duration, quantity, size, text
+from app.web.html import duration, quantity, size, text, to_come
 from pruning.drawing import overlays as draw
 
 
@@ -44,8 +44,7 @@ def loading(job: Loading) -> str:
     """How far a model's load is: stage, share where it is known, seconds so far and to come."""
     share = "" if job.share is None else f' value="{job.share:.3f}"'
     percent = "" if job.share is None else f" {job.share:.0%}"
-    left = "" if job.remaining_s is None else f", about {duration(job.remaining_s)} left"
-    words = f"{job.title}: {job.stage}{percent} · {duration(job.seconds)}{left}"
+    words = f"{job.title}: {job.stage}{percent} · {duration(job.seconds)}{to_come(job.pace)}"
     return (
         f'<p class="progress" role="status"><progress max="1"{share} aria-label="Loading"></progress>'
         f'<span>{text(words)}</span><button type="button" title="Stop loading: the page keeps the model that it has">'

@@ -76,13 +76,13 @@ class Loader:
         s = self._settings
         if self._needs.get(model_id) is None:
             preset = known(model_id)
-            found = None
+            footprint = None
             if preset is not None:
-                found = preset.need(s.dtype, s.quantization, s.device)
+                footprint = preset.need(s.dtype, s.quantization, s.device)
             elif ask_hub or (model_id not in self._needs and Path(model_id).expanduser().is_dir()):
                 with suppress(ValueError):  # what is wrong with it is said when it is loaded
-                    found = memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
-            self._needs[model_id] = None if found is None else found.total
+                    footprint = memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
+            self._needs[model_id] = None if footprint is None else footprint.total
         return self._needs[model_id]
 
     def download(self, model_id: str) -> int:
@@ -145,13 +145,13 @@ def listed(ids: Sequence[str], fits: Callable[[Preset], bool]) -> tuple[Listed, 
         AUTO: [p.model_id for p in sorted(PRESETS, key=lambda p: p.parameters) if fits(p)] if AUTO in ids else [],
     }
     wanted = [m for given in ids for m in words.get(given, [given or str(SHIPPED)])]
-    found: dict[str, Listed] = {}
+    by_name: dict[str, Listed] = {}
     for model_id in dict.fromkeys(wanted):
         preset, source = known(model_id), sources.checked(model_id)
         name = sources.known_name(source)
-        if name in found:
+        if name in by_name:
             raise ValueError(f"--models names two checkpoints called {name!r}: rename one, so that visitors can choose")
         title = preset.title if preset else name.rpartition("/")[2]
         told = (preset.parameters, preset.terms, preset.licence) if preset else (None, "", "")
-        found[name] = Listed(name, model_id, title, *told)
-    return tuple(found.values())
+        by_name[name] = Listed(name, model_id, title, *told)
+    return tuple(by_name.values())

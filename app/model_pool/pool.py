@@ -99,7 +99,7 @@ class Models:
 
     def entries(self, owner: str = "") -> list[Entry]:
         """The menu, with what can be had now and why not."""
-        found = []
+        entries = []
         for model in self.allowed.values():
             need, download = self._loader.need(model.model_id), self._loader.download(model.model_id)
             loaded, problem = model.name in self._loaded_models, "did not load" if model.name in self._broken else ""
@@ -110,8 +110,8 @@ class Models:
                     problem = error.short
             if not loaded and not problem and download > self._loader.disk():
                 problem = f"{readable(self._loader.disk())} of disk free"
-            found.append(Entry(model, need, loaded, problem, download))
-        return found
+            entries.append(Entry(model, need, loaded, problem, download))
+        return entries
 
     def best(self, owner: str = "") -> Entry | None:
         """The model to go over to for photographs: the best of those offered that can be had now and answer soon."""
@@ -218,11 +218,11 @@ class Models:
 
     def _leaving(self, model: Listed, need: int, owners: Set[str]) -> list[str]:
         """Which models have to go for `model`, as far as it is these visitors' to say. Raises DoesNotFitError."""
-        residents = [
-            eviction.LoadedModel(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
+        loaded = [
+            eviction.Candidate(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
             for name, r, busy in self._loaded_models.seen_by(owners)
         ]
-        return eviction.evictions(model.title, need, self._loader.free(), residents, self._loader.device)
+        return eviction.evictions(model.title, need, self._loader.free(), loaded, self._loader.device)
 
 
 def _bare(error: Exception) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.smallest_budget.search import Search, Try
-from app.web.html import duration, notice, text, waiting
+from app.web.html import notice, text, to_come, waiting
 from app.web.wording import share, title
 
 
@@ -18,8 +18,7 @@ def search(s: Search | None, place: int = 0, problem: str = "") -> str:
     if s is None:
         return f'<p class="progress" role="status">{waiting(place)}</p>' if place else ""
     if s.stage == "searching":
-        left = "" if s.remaining_s is None else f", about {duration(max(1, s.remaining_s))} left"
-        words = f"{_known(s)}{left}" if s.best else "Asking with all tokens …"
+        words = f"{_known(s)}{to_come(s.pace)}" if s.best else "Asking with all tokens …"
         words = waiting(place) if place else words
         return (
             f'<p class="progress" role="status"><progress max="{max(1, s.done + s.left)}" value="{s.done}" '

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from app.tradeoff.measure import Progress
-from app.web.html import notice, text, waiting
+from app.web.html import notice, text, to_come, waiting
 from pruning.drawing.charts import Chart
 
 
@@ -34,10 +34,10 @@ def progress(p: Progress | None, left_out: Sequence[str] = (), place: int = 0, p
         return notice(problem, "warn")
     if p is None:
         return f'<p class="progress" role="status">{waiting(place) if place else ""}</p>'
-    done, remaining = len(p.points), p.remaining_s
+    done = len(p.points)
     words = {
         "answering": "Answering with all tokens first …",
-        "sweeping": f"{done} of {p.total} points" + (f", about {max(1, round(remaining))} s left" if remaining else ""),
+        "sweeping": f"{done} of {p.total} points{to_come(p.pace)}",
         "done": f"{done} points measured" + (f" in {p.seconds:.1f} s" if p.seconds else ", from the cache"),
         "stopped": f"Stopped: {done} of {p.total} points kept",
         "empty": "No curve: the answer with all tokens has no words",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from app.pace import Pace
+
 NONE = "–"
 
 
@@ -49,3 +51,9 @@ def seconds(value: float) -> str:
 
 def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def to_come(pace: Pace | None) -> str:
+    """How long work under way will still take, ", about 6 s left"; empty where that is not known, or it is over."""
+    remaining = None if pace is None else pace.remaining_s
+    return f", about {duration(max(1, remaining))} left" if remaining else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pruning.assets import version
 from pruning.cli import console, knobs
+from pruning.cli.methods import ALL, INSIDE
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.plane import RETENTIONS
 from pruning.grids import SCOPES
@@ -18,7 +19,7 @@ from pruning.params import Param, params
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
-STAGING = ("answer", "scenes")  # commands that take staged methods
+STAGING = ("answer", "sweep", "scenes")  # commands that take methods inside the language model
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
 
 
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--plan", metavar="PLAN",
                       help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
                       "language model, FastV's rule half of these after three layers; a whole number: "
-                      "so many tokens")  # fmt: skip
+                      "so many tokens; or the name of a published schedule, see below")  # fmt: skip
     one.add_argument("--retention", type=float, default=0.25,
                      help="share of tokens kept; inside the language model, the mean over its layers; "
                      "default: %(default)s")  # fmt: skip
@@ -50,11 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_knobs(one, STAGED)
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
     one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
+    one.add_argument("--attention-shares", action="store_true",
+                     help="also measure, layer by layer, what the answer attends to: MDI and AEI of text and "
+                     "picture")  # fmt: skip
     one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
     many = _command(kinds, "sweep", "IMAGE QUESTION", "measure the trade-off curves of one image and question")
     _add_image(many)
-    _add_methods(many, CURVES)
+    _add_methods(many, CURVES, STAGED)
+    _add_plans(many)
     many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
     _add_per(many)
     many.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
@@ -66,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
                        help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
     _add_methods(bench, CURVES, STAGED)
+    _add_plans(bench)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
     bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
@@ -101,6 +107,7 @@ def _command(kinds: Any, name: str, given: str, about: str) -> argparse.Argument
     parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed(METHODS)}"
     if name in STAGING:
         parser.epilog += f"\n\nmethods inside the language model\n\n{knobs.listed(STAGED)}"
+        parser.epilog += f"\n\npublished schedules, each a plan by name\n\n{knobs.schedules()}"
     parser.add_argument("-h", "--help", action=knobs.MethodHelp)
     return parser
 
@@ -141,11 +148,18 @@ def _add_per(parser: argparse.ArgumentParser) -> None:
                         "of models that cut images up; default: %(default)s")  # fmt: skip
 
 
+def _add_plans(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plans", nargs="+", default=[], metavar="PLAN",
+                        help="plans beside the methods, as of `answer --plan`, and published schedules by their names; "
+                        "each comes to a retention of its own")  # fmt: skip
+
+
 def _add_methods(
     parser: argparse.ArgumentParser, default: Sequence[str], staged: Mapping[str, type] = MappingProxyType({})
 ) -> None:
-    names = [*sorted([*METHODS, *staged]), "all"]
-    about = f"all, or some of those below; default: {' '.join(default)}"
+    names = [*sorted([*METHODS, *staged]), ALL, *([INSIDE] if staged else [])]
+    inside = f"; {INSIDE}: every one inside the language model" if staged else ""
+    about = f"{ALL}, or some of those below{inside}; default: {' '.join(default)}"
     parser.add_argument("--methods", nargs="+", default=list(default), metavar="METHOD", choices=names, help=about)
     _add_weights(parser)
     _add_knobs(parser, staged)

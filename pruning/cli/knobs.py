@@ -11,6 +11,7 @@ from typing import Any
 
 from pruning.method import METHODS, Method
 from pruning.params import Param, params
+from pruning.published import PUBLISHED
 from pruning.staged import STAGED, StagedMethod
 
 EVERY = "all"
@@ -48,6 +49,12 @@ def listed(methods: Mapping[str, type[Method] | type[StagedMethod]]) -> str:
         f"  {name:{width}}  {method.title}{''.join(f' {option(param)}' for param in params(method))}"
         for name, method in sorted(methods.items())
     )
+
+
+def schedules() -> str:
+    """A line for each published schedule: its name, the setting that it was published for, where that is written."""
+    width = max(map(len, PUBLISHED))
+    return "\n".join(f"  {name:{width}}  {each.about}: {each.source}" for name, each in sorted(PUBLISHED.items()))
 
 
 def explained(names: Sequence[str]) -> str:

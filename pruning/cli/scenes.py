@@ -1,22 +1,24 @@
 """`scenes`: accuracy of the methods on held-out pictures of each world, per question family."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
+from pruning.choosing import Asked, name_of, out_of_reach
 from pruning.grids import Scope
 from pruning.method import Method
 from pruning.models import VLM
+from pruning.plan import Plan
+from pruning.published import Published
 from pruning.scenes.benchmark import SIZES, Cell, run
 from pruning.scenes.worlds import World
-from pruning.staged import StagedMethod
 
 
 def scenes(
     vlm: VLM,
     world: World,
-    methods: Sequence[Method | StagedMethod],
+    methods: Sequence[Asked],
     retentions: Sequence[float],
     count: int,
     per_family: int,
@@ -26,13 +28,11 @@ def scenes(
     """Accuracy on held-out pictures of `world`: a row for all tokens, then one per retention and method; and what is
     left out, why.
 
-    `kept` is the share of the all-token accuracy that is left; None where that is 0. Left out are staged methods at a
-    retention that they cannot come to.
+    `kept` is the share of the all-token accuracy that is left; None where that is 0. Left out are schedules at a
+    retention that they cannot come to. Raises ValueError as `choose` does.
     """
-    named = {method.name: method for method in methods}
-    if per != "sample" and (inside := [m.name for m in methods if isinstance(m, StagedMethod)]):
-        raise ValueError(f"per {per!r} is for methods before the language model: leave out {', '.join(inside)}")
-    skip = _out_of_reach(vlm, methods, retentions)
+    named = {name_of(method): method for method in methods}
+    skip = _out_of_reach(vlm, named, retentions, per)
     rows = run(
         vlm, named, retentions, scenes=count, per_family=per_family, per=per, skip=skip, progress=progress, world=world
     )
@@ -52,17 +52,19 @@ def scenes(
     return table, list(skip.values())
 
 
-def _out_of_reach(vlm: VLM, methods: Sequence[Method | StagedMethod], retentions: Sequence[float]) -> dict[Cell, str]:
-    """(method, retention) -> why it cannot be reached on the scene of the fewest tokens."""
+def _out_of_reach(vlm: VLM, named: Mapping[str, Asked], retentions: Sequence[float], per: Scope) -> dict[Cell, str]:
+    """What cannot be reached on the scene of the fewest tokens, and why. ValueError for what is fixed and cannot be."""
     found: dict[Cell, str] = {}
-    staged = [method for method in methods if isinstance(method, StagedMethod)]
-    if not staged:
+    inside = {name: asked for name, asked in named.items() if not isinstance(asked, Method)}
+    if not inside:
         return found
     fewest = min(vlm.encode([Image.new("RGB", (width, height))]).tokens.n for height, width in SIZES)
-    for method in staged:
-        for retention in retentions:
-            try:
-                method.schedule(fewest, vlm.layers, retention)
-            except ValueError as error:
-                found[method.name, retention] = f"{method.name} at {retention:g} is left out: {error}"
+    for name, asked in inside.items():
+        fixed = isinstance(asked, Published | Plan)
+        for retention in retentions[:1] if fixed else retentions:
+            reason = out_of_reach(asked, fewest, vlm.layers, retention, per)
+            if reason and fixed:
+                raise ValueError(reason)
+            if reason:
+                found[name, retention] = f"{name} at {retention:g} is left out: {reason}"
     return found

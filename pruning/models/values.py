@@ -14,7 +14,7 @@ from pruning.plan import Plan
 from pruning.tokens import Selection, VisualTokens
 
 if TYPE_CHECKING:
-    from pruning.models.language.stages import Trace
+    from pruning.models.language.trace import Trace
 
 Finish = Literal["stop", "length"]
 Entering = Selection | Tensor | None  # a selection, the kept indices (K,), or None for all tokens

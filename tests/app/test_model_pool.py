@@ -25,7 +25,7 @@ GB = 10**9
 class Fake:
     """As much of a VLM as is asked for where nothing is computed."""
 
-    signals, notes, device, tokenizer = frozenset({"vision_attention@-1"}), {}, "cpu", None
+    signals, notes, device, tokenizer, no_stages = frozenset({"vision_attention@-1"}), {}, "cpu", None, ""
 
     def __init__(self, model_id, size=4 * GB):
         self.model_id, self.title, self.memory = model_id, model_id, size
@@ -150,12 +150,12 @@ def test_remaining_time_follows_from_what_came_since_it_began(monkeypatch):
     monkeypatch.setattr("app.model_pool.load_job.time.monotonic", lambda: now[0])
     job = LoadJob("b", "ann")
     job.tell("downloading", 0.5)  # it goes on where it was
-    assert job.progress().remaining_s is None
+    assert job.progress().pace.remaining_s is None
     now[0] += 10
     job.tell("downloading", 0.6)
-    assert job.progress().remaining_s == pytest.approx(40)
+    assert job.progress().pace.remaining_s == pytest.approx(40)
     job.tell("loading weights", None)
-    assert job.progress().remaining_s is None
+    assert job.progress().pace is None
 
 
 def test_two_models_are_loaded_one_after_the_other():
@@ -496,10 +496,10 @@ def test_real_checkpoints_are_loaded_and_asked_side_by_side(tiny_folder, tmp_pat
     [(5, 5, []), (6, 5, ["old"]), (9, 5, ["old", "new"]), (11, 5, ["old", "new", "first"])],
 )
 def test_evictions_take_no_more_than_they_must(need, free, expected):
-    residents = [
-        eviction.LoadedModel("new", "new", 2, used=9.0, busy=False),
-        eviction.LoadedModel("first", "first", 4, used=0.0, busy=False, first=True),
-        eviction.LoadedModel("busy", "busy", 100, used=1.0, busy=True),
-        eviction.LoadedModel("old", "old", 2, used=1.0, busy=False),
+    loaded = [
+        eviction.Candidate("new", "new", 2, used=9.0, busy=False),
+        eviction.Candidate("first", "first", 4, used=0.0, busy=False, first=True),
+        eviction.Candidate("busy", "busy", 100, used=1.0, busy=True),
+        eviction.Candidate("old", "old", 2, used=1.0, busy=False),
     ]
-    assert eviction.evictions("x", need, free, residents, "cpu") == expected
+    assert eviction.evictions("x", need, free, loaded, "cpu") == expected

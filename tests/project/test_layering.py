@@ -16,7 +16,7 @@ GRADIO = ("app/explore/", "app/web/", "app/ui.py")  # and every room's page.py
 # another one's work stands above it.
 FLOORS = {
     "app": (
-        "session examples",
+        "session examples pace",
         "engine",
         "web",
         "settings",
@@ -37,7 +37,8 @@ FLOORS = {
         "method overrides drawing",
         "staged",
         "plan",
-        "allocation bibliography importance models",
+        "allocation bibliography importance models published",
+        "choosing",
         "evaluation methods runnable scenes",
         "cli",
         "training",

@@ -5,17 +5,14 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 
-from pruning.params import Choice, Param, Range, check_params, params
+from pruning.params import Choice, HasKnobs, Param, Range, params
 
 
 @dataclass(frozen=True)
-class Knobs:
+class Knobs(HasKnobs):
     weight: Annotated[float, Range(0, 1, 0.05, label="w", help="a weight")] = 0.5
     layer: Annotated[int, Range(-4, 4, 1, label="layer")] = -1
     mode: Annotated[Literal["paper", "code"], Choice(label="form")] = "code"
-
-    def __post_init__(self):
-        check_params(self)
 
 
 def test_knobs_are_read_from_the_fields():
@@ -73,3 +70,24 @@ def test_a_field_that_is_no_knob_is_a_programming_error(annotation, default):
     wrong = dataclass(frozen=True)(type("Wrong", (), {"__annotations__": {"x": annotation}, "x": default}))
     with pytest.raises(TypeError, match=r"Wrong\.x"):
         params(wrong)
+
+
+@dataclass(frozen=True)
+class Weighted(HasKnobs):
+    mmr_lambda: Annotated[float, Range(0, 1, 0.05, label="λ")] = 0.5
+
+
+def test_a_class_and_its_instances_say_which_knobs_they_have():
+    assert Knobs.has("mode")
+    assert Knobs().has("weight")
+    assert not Knobs.has("has")
+    assert not Knobs.has("mmr_lambda")
+
+
+def test_lambda_is_read_and_replaced_where_there_is_one():
+    assert Knobs().lambda_ is None
+    assert Weighted().at_lambda(0.25).lambda_ == 0.25
+    with pytest.raises(ValueError, match=r"mmr_lambda = 2 is not allowed"):
+        Weighted().at_lambda(2)
+    with pytest.raises(TypeError):
+        Knobs().at_lambda(0.5)

@@ -142,7 +142,7 @@ def test_a_retention_out_of_reach_names_the_range() -> None:
     with pytest.raises(
         ValueError,
         match=r"FastV cannot come to an equivalent retention of 0\.25: its first cut is after 1 of 4 layers, so 100 "
-        r"visual tokens reach 0\.258 to 1\. Ask for more, or let fewer tokens enter: --plan 'pre:METHOD:SHARE,1:fastv",
+        r"visual tokens reach 0\.258 to 1\. Ask for more, or let fewer tokens enter: the plan 'pre:METHOD:SHARE,1",
     ):
         plan_of(make_staged("fastv"), 100, 4, 0.25)
     with pytest.raises(ValueError, match="there are only 1 layers"):

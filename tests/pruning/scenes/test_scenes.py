@@ -108,6 +108,7 @@ def test_all_words_are_in_the_vocabulary() -> None:
 class Reader:
     """Knows the answer to each question and says it while token 0 is kept; says "no" otherwise."""
 
+    layers = 4
     words = ("<end>", *VOCABULARY)
 
     class tokenizer:  # noqa: N801
