@@ -135,7 +135,7 @@ class Handlers:
             for last in reports.reports(engine, session, setting, task):
                 yield answers_views.report(last)
 
-        shown = Shown(
+        shown: Shown[str] = Shown(
             waiting=lambda place: answers_views.report(last, place),
             stopped=lambda: answers_views.report(replace(last, stage="stopped")),
             failed=lambda problem: answers_views.report(replace(last, stage="failed"), problem=problem),
@@ -151,7 +151,7 @@ class Handlers:
             points = tradeoff_measure.plane(engine, session, setting)
             yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE))
 
-        shown = Shown(
+        shown: Shown[str] = Shown(
             waiting=lambda place: tradeoff_views.chart(None, html.waiting(place)),
             stopped=lambda: tradeoff_views.chart(None, "Stopped"),
             failed=lambda problem: tradeoff_views.chart(None, problem),

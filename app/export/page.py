@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
@@ -23,8 +24,10 @@ from app.tradeoff.measure import Measured
 from app.web.controls import ControlValues
 from app.web.errors import owner
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED, html
-from app.web.html import notice, size, text, waiting
+from app.web.html import notice, size, waiting
+from app.web.html import progress as bar
 from app.web.streams import Shown
+from app.web.templates import render
 
 EXPORT = Kind("export", lambda r: r.long_work)
 HINT = "Overlays at full size, both figures, all numbers, settings and citations, in one ZIP"
@@ -43,7 +46,7 @@ class Panel:
 def place_export(page: Page) -> Panel:
     """The button among the page's tools, and the panel that it opens over the page."""
     with page.tools:
-        button = html(f'<button type="button" title="{HINT}">Export</button>', "export", "export")
+        button = html(render("export.button", hint=HINT), "export", "export")
         with gr.Column(elem_id="export-panel", elem_classes="tool-panel"):
             status = html("", "export-status")
             stop = gr.Button("Stop", size="sm", elem_id="export-stop", visible=False)
@@ -107,25 +110,20 @@ class Exporting:
         return str(place / NAME)
 
 
-TITLE = "<h2>Export</h2>"
-
-
-def progress(step: Step | None, place: int = 0) -> str:
+def progress(step: Step | None, place: int = 0) -> Markup:
     """A bar and what is made now. place: in the line where it waits now, 0 = it does not."""
     if step is None:
-        return f'{TITLE}<p class="progress" role="status">{waiting(place)}</p>'
-    bar = f'<progress max="{step.total}" value="{step.done}" aria-label="Pieces of the export"></progress>'
-    words = waiting(place) if place else f"{text(step.doing)} …"
-    return f'{TITLE}<p class="progress" role="status">{bar}<span>{words}</span></p>'
+        return render("export.panel", told=bar(waiting(place)))
+    words = waiting(place) if place else f"{step.doing} …"
+    return render("export.panel", told=bar(words, "Pieces of the export", step.done, step.total))
 
 
-def done(archive: Archive) -> str:
+def done(archive: Archive) -> Markup:
     """How many files in how many bytes, and which."""
-    names = "".join(f"<li>{text(name)}</li>" for name in archive.names)
-    summary = f"{len(archive.names)} files, {size(len(archive.data))}. The server keeps it for about an hour."
-    return f'{TITLE}<p role="status">{text(summary)}</p><ul>{names}</ul>'
+    words = f"{len(archive.names)} files, {size(len(archive.data))}. The server keeps it for about an hour."
+    return render("export.panel", told=render("export.done", words=words, names=archive.names))
 
 
-def stopped(why: str = "") -> str:
+def stopped(why: str = "") -> Markup:
     """Nothing is there to download; why, where it was not the visitor's own wish."""
-    return TITLE + (notice(why, "warn") if why else '<p role="status">Stopped.</p>')
+    return render("export.panel", told=notice(why, "warn") or render("export.done", words="Stopped.", names=()))

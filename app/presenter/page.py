@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from app.canvas.views import legends
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -23,6 +22,7 @@ from app.web import html, scripts, theme
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
 from app.web.streams import Shown
+from app.web.templates import render
 from pruning.evaluation.plane import RETENTIONS
 
 PRESENT = Kind("presenter", lambda r: r.long_work)
@@ -33,7 +33,7 @@ def place_presenter(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=theme.template("presenter").replace("<!-- legends -->", legends()),
+            html_template=render("presenter.view"),
             js_on_load=scripts.start("presenter"),
             elem_id="presenter",
             apply_default_css=False,

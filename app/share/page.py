@@ -19,10 +19,11 @@ from app.session import Session
 from app.share import link as share_link
 from app.share import reading
 from app.share.link import Link
-from app.web import scripts, theme
+from app.web import scripts
 from app.web.controls import ControlValues
 from app.web.errors import message_for, owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
+from app.web.templates import render
 from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 
 UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
@@ -37,7 +38,7 @@ def place_share(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=theme.template("share"),
+            html_template=render("share.view"),
             js_on_load=scripts.start("share"),
             elem_id="share",
             apply_default_css=False,

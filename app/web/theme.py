@@ -68,11 +68,6 @@ def painting() -> dict[str, Any]:
     }
 
 
-def template(name: str) -> str:
-    """A piece of HTML of assets/templates/."""
-    return assets.text(f"templates/{name}.html")
-
-
 def _variables(palette: Palette) -> str:
     named = {f.name: getattr(palette, f.name) for f in fields(palette) if f.name not in ("series", "names", "css")}
     named |= {f"series-{i}": colour for i, colour in enumerate(palette.series)}

@@ -89,6 +89,13 @@ export function withOverrides(data, chosen, setting, forcedIn, forcedOut) {
   return { order: Uint16Array.from(order), k: order.length, into: null, nearest: null, exact: chosen.exact };
 }
 
+// Whether each token is seen by a layer of the language model, under a plan that drops some on the way. droppedAfter: n
+// layers, counted from 0, after which a token left; -1 = before the first one, null = it stays. layer: -1 = before anything
+// was dropped.
+export function seenBy(droppedAfter, layer) {
+  return droppedAfter.map((last) => last === null || last >= layer);
+}
+
 // Index of the token under a point of a shown image, the smallest where several lie there; -1 for none.
 export function tokenAt(data, image, x, y) {
   let found = -1;

@@ -33,4 +33,5 @@ export function start({ element, props, trigger, watch }) {
   });
   piece("close").addEventListener("click", () => panel.hidePopover());
   watch("told", show);
+  show(); // it may have been told before this module came
 }

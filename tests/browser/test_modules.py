@@ -39,6 +39,16 @@ def test_a_part_whose_module_does_not_come_says_so(served, tab) -> None:
     tab.wait_for_selector(".presenter[open]")
 
 
+def test_what_the_server_told_before_a_module_came_is_shown(served, tab) -> None:
+    held = []
+    tab.route("**/share.js", lambda route: held.append(route))
+    tab.goto(served.url + "?model=gone")
+    tab.wait_for_selector("#report .badge.same, #report .badge.other")
+    tab.wait_for_timeout(1500)  # what of the link is not taken is told meanwhile
+    held[0].continue_()
+    tab.locator(".tool-panel:popover-open", has_text="model = 'gone'").wait_for()
+
+
 def test_a_slider_that_the_page_moves_is_seen_at_once(served, tab) -> None:
     """No event tells of it: the canvas sees the slider's bar change, and looks at nothing while nothing changes."""
     tab.goto(served.url)

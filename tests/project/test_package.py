@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from app.examples import EXAMPLES
-from app.web import scripts, theme
+from app.web import scripts, templates, theme
 from benchmarks.server import PATIENCE, READY
 from pruning import METHODS, assets
 from pruning.bibliography import bibtex
@@ -270,11 +270,12 @@ def test_assets_that_are_gone_are_told(installed: Path, script: str, gone: str) 
 
 def test_each_asset_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(templates, "_environment", templates._environment.__wrapped__)  # nothing that was read before
     asked = {
         "examples/crowd.png": lambda: EXAMPLES[1].path,
         "styles/style.css": theme.stylesheet,
         "scripts/canvas.js": lambda: scripts.start("canvas"),
-        "templates/canvas.html": lambda: theme.template("canvas"),
+        "templates/canvas.html": lambda: templates.render("canvas.component"),
         "references.bib": lambda: bibtex([METHODS["idpruner"]]),
         "models/scenes-vlm/config.json": load,
     }

@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { test } from "node:test";
 
 import {
-  decode, keepCount, lambdaOf, neighbour, placeOf, rowOf, selectionAt, tokenAt, unpack, unpackExact, withOverrides,
+  decode, keepCount, lambdaOf, neighbour, placeOf, rowOf, seenBy, selectionAt, tokenAt, unpack, unpackExact, withOverrides,
 } from "../../assets/scripts/canvas-model.js";
 
 const packed = (array) => Buffer.from(array.buffer).toString("base64");
@@ -85,6 +85,15 @@ test("forced patches take their place within the same budget", () => {
   assert.deepEqual(forced([5], []), [5, 2, 0]);
   assert.deepEqual(forced([], [2, 4]), [0, 1, 3]);
   assert.deepEqual(forced([3, 5], [2]), [3, 5, 0]);
+});
+
+test("a token is seen up to the layer after which it left", () => {
+  const left = [-1, 0, 2, 2, null, 9]; // one before the language model, one after its first layer, …
+  const seen = (layer) => seenBy(left, layer).flatMap((here, token) => (here ? [token] : []));
+  assert.deepEqual([-1, 0, 1, 2, 3, 9, 10].map(seen), [
+    [0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [2, 3, 4, 5], [2, 3, 4, 5], [4, 5], [4, 5], [4],
+  ]);
+  assert.deepEqual(seenBy([], 3), []);
 });
 
 test("under a point lies the smallest patch", () => {
