@@ -25,7 +25,14 @@ def page(hub, tiny_folder, uploads, monkeypatch):
     folder = hub.repository(HUB_ID)
     shutil.copytree(tiny_folder, folder)
     size = (folder / WEIGHTS).stat().st_size
-    ours = replace(presets.PRESETS[-4], model_id=HUB_ID, title="tiny-vl", parameters=size // 4, embeddings=0)
+    ours = replace(
+        presets.PRESETS[-4],
+        shape=presets.PRESETS[0].shape,
+        model_id=HUB_ID,
+        title="tiny-vl",
+        parameters=size // 4,
+        embeddings=0,
+    )
     monkeypatch.setattr(presets, "PRESETS", (presets.PRESETS[0], ours))
     settings = Settings(device="cpu")
     loader = Loader(settings)
@@ -47,7 +54,7 @@ def test_one_click_with_stop_and_a_second_one_that_goes_on(page, hub, chromium, 
     hub.pause = 0.02
     with visit(chromium, page.url) as tab:
         offer = tab.locator("#photographs")
-        assert offer.inner_text() == "tiny-vl reads photographs · 1 MB to download, fits · Apache 2.0"
+        assert offer.inner_text() == "tiny-vl reads photographs · 500 kB to download, fits · Apache 2.0"
         tab.click("#model input")
         lines = tab.locator("[role=option]").all_inner_texts()
         assert len(lines) == 2
