@@ -190,7 +190,8 @@ def curves(bench: Bench, runs: int) -> dict[str, Times]:
 
 def served(model: str, most: int) -> Models:
     """The models of `python app.py --model`, for pictures of at most `most` pixels a side."""
-    loader, allowed = Loader(Settings(model=model, device="cpu")), listed([model])
+    loader = Loader(Settings(model=model, device="cpu"))
+    allowed = listed([model], loader.fits)
     vlm = loader.load(allowed[0].model_id)
     # The shipped model's own limit is 400 tokens; the costs do not depend on what the features say.
     least = vlm.image_processor.size["shortest_edge"]

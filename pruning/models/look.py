@@ -25,7 +25,7 @@ NUMBERS = 105
 
 def look(picture: Image.Image) -> NDArray[np.float32]:
     """(NUMBERS,) float32 of an RGB picture of any size."""
-    patches = _patches(np.asarray(_scaled(picture), np.float32) / 255)  # (P, 14, 14, 3)
+    patches = _patches(np.asarray(_scaled(picture), np.float32) / np.float32(255))  # (P, 14, 14, 3)
     grey = patches.mean(3)
     across, down = np.abs(np.diff(grey, axis=2)), np.abs(np.diff(grey, axis=1))
     inner = grey[:, 1:-1, 1:-1]
@@ -43,10 +43,11 @@ def _scaled(picture: Image.Image) -> Image.Image:
     """Sides that are whole patches, at most AREA pixels in all and at least LEAST a side."""
     share = min(1.0, math.sqrt(AREA / (picture.width * picture.height)))
     size = [max(LEAST, int(side * share) // PATCH * PATCH) for side in picture.size]
-    kept = (0, 0, *picture.size)
+    kept = picture.size
     if share == 1.0:  # what does not fill a patch is cut off: scaling would smooth the grain
-        kept = (0, 0, *(side if side < LEAST else whole for side, whole in zip(picture.size, size, strict=True)))
-    return picture.convert("RGB").resize((size[0], size[1]), Image.Resampling.BICUBIC, box=kept, reducing_gap=3.0)
+        kept = min(picture.width, size[0]), min(picture.height, size[1])
+    box = (0, 0, *kept)
+    return picture.convert("RGB").resize((size[0], size[1]), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
 def _patches(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -46,7 +46,7 @@ def forget() -> None:
 
 
 def _asked() -> bool:
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     try:
         get_session().head(f"{endpoint()}/api/models", timeout=PATIENCE)

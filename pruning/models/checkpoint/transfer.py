@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def fetch(model_id: str, revision: str, file: Listed, told: Bytes) -> None:
         ModelError: what arrived is not what the hub lists; it is thrown away. BrokenOffError: the hub stopped sending;
             what came stays. OSError: the disk is full or cannot be written. What `told` raises.
     """
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     target = _blob(model_id, file)
     lock = cache() / ".locks" / target.parents[1].name / f"{file.sha256}.lock"  # the client's own
@@ -116,23 +116,24 @@ def _fill(out: Any, part: Path, model_id: str, revision: str, file: Listed, told
     out.truncate(file.size)
 
 
-def _pieces(model_id: str, revision: str, file: Listed, there: int) -> Iterator[tuple[int, bytes]]:
+def _pieces(model_id: str, revision: str, file: Listed, there: int) -> Generator[tuple[int, bytes], None, None]:
     """Where a piece begins, and its bytes, from byte `there` on, or from the first where the hub cannot do that.
 
     Raises BrokenOffError where the hub does not send, or no more; errors of the client where it refuses.
     """
     import huggingface_hub
-    from huggingface_hub import constants, errors, utils
+    from huggingface_hub import constants, errors
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
     url = huggingface_hub.hf_hub_url(model_id, file.name, revision=revision, endpoint=constants.ENDPOINT)
-    headers = {**utils.build_hf_headers(), "Accept-Encoding": "identity"}
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     if there:
         headers["Range"] = f"bytes={there}-"
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     try:
-        stream = utils.get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True)
+        stream = get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True)
         with stream as response:
-            utils.hf_raise_for_status(response)
+            hf_raise_for_status(response)
             begin = there if response.status_code == 206 else 0
             for piece in response.iter_bytes():
                 yield begin, piece
