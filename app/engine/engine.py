@@ -20,7 +20,7 @@ from pruning.choosing import choose, needs_of, one_shot
 from pruning.evaluation import timing
 from pruning.evaluation.lives import survivors
 from pruning.importance import best_source, heat_scores
-from pruning.models.world import Verdict, in_world, unknown_words
+from pruning.models.world import InWorld, in_world, unknown_words
 from pruning.overrides import with_overrides
 from pruning.plan import Plan
 
@@ -155,9 +155,10 @@ class Engine:
         """Words of the question that the model cannot know."""
         return unknown_words(self.vlm, question)
 
-    def in_world(self, session: Session) -> Verdict:
-        """Whether the answer to the visitor's last question about their images can mean anything."""
-        return in_world(self.vlm, self.encoded(session), session.questions[-1] if session.questions else "")
+    def in_world(self, session: Session, question: str | None = None) -> InWorld:
+        """Whether the answer to a question about the visitor's images, their last one for None, can mean anything."""
+        asked = question if question is not None else (session.questions or ("",))[-1]
+        return in_world(self.vlm, self.encoded(session), asked)
 
     # What other modules computed about these images, under their own parts of the key
 

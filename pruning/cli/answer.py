@@ -22,7 +22,7 @@ from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import heat_scores
 from pruning.method import Method
-from pruning.models import VLM, Answer, Encoded, Kept
+from pruning.models import VLM, Answer, Encoded, Kept, in_world
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.models.values import kept_indices
 from pruning.plan import Plan
@@ -65,7 +65,8 @@ def answer(
     trace = answers[1].trace
     selection = survivors(trace) if trace else kept
     assert isinstance(selection, Selection), "a plan leaves a trace"
-    told, close, pieces = verdict(*answers), None, []
+    known = in_world(vlm, encoded, question)
+    told, close, pieces = verdict(answers[0], answers[1], known.inside), None, []
     if told.comparable:
         logp, pruned_logp = vlm.logprobs(encoded, question, answers[0].ids, both)
         close = metrics.fidelity(logp, pruned_logp)
@@ -84,6 +85,8 @@ def answer(
         full=full,
         kept=pruned,
         verdict=told,
+        in_world=known.inside,
+        outside=known.reason,
         agree=told.agree,
         fidelity=close,
         pieces=pieces,
@@ -125,7 +128,7 @@ def text(result: dict[str, Any]) -> str:
     if result["fidelity"] is not None:
         lines.append(f"agreement: {'yes' if result['agree'] else 'no'}, fidelity {result['fidelity']:.3f}")
     if why := Verdict(result["verdict"]).why:
-        lines.append(why)
+        lines.append(f"{why} ({result['outside']})" if result["outside"] else why)
     for name, label, unit in (("flops", "prefill GFLOPs", 1e9), ("kv_bytes", "KV cache, KiB", 1024)):
         change = kept[name] / full[name] - 1
         lines.append(f"{label}: {full[name] / unit:.2f} -> {kept[name] / unit:.2f} ({change:+.0%})")

@@ -9,7 +9,7 @@ from pruning.models.loading import hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Sample, Turn
 from pruning.models.vlm import VLM
-from pruning.models.world import Verdict, in_world
+from pruning.models.world import InWorld, in_world
 
 __all__ = [
     "SHIPPED",
@@ -18,13 +18,13 @@ __all__ = [
     "Chunk",
     "ConversationCache",
     "Encoded",
+    "InWorld",
     "Kept",
     "ModelError",
     "Prompt",
     "Sample",
     "Scorer",
     "Turn",
-    "Verdict",
     "hide_progress",
     "in_world",
     "limit_threads",

@@ -122,7 +122,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class InWorld:
     """Whether a question about pictures lies in the model's world. strange: a picture does not; unknown: words that
     it does not know. reason: the same in words, "" inside.
     """
@@ -136,16 +136,16 @@ class Verdict:
         return not self.strange and not self.unknown
 
 
-def in_world(vlm: VLM, encoded: Encoded, question: str) -> Verdict:
+def in_world(vlm: VLM, encoded: Encoded, question: str) -> InWorld:
     """Whether the answer to a question about these pictures can mean anything. Inside, for a model of no world."""
     if vlm.world is None:
-        return Verdict()
+        return InWorld()
     strange, unknown = encoded.strangeness > 1, unknown_words(vlm, question)
     reasons = [f"it knows {vlm.world.name} alone, and this picture is none of them"] if strange else []
     if unknown:
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         reasons.append(f"it does not know the words {', '.join(unknown[:SHOWN])}{more}")
-    return Verdict(strange, unknown, " and ".join(reasons))
+    return InWorld(strange, unknown, " and ".join(reasons))
 
 
 def unknown_words(vlm: VLM, question: str) -> tuple[str, ...]:

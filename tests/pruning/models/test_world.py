@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from app.examples import EXAMPLES
 from pruning.images import open_image
-from pruning.models import SHIPPED, VLM, ModelError, Verdict, in_world, load
+from pruning.models import SHIPPED, VLM, InWorld, ModelError, in_world, load
 from pruning.models import world as worlds
 from pruning.models.look import NUMBERS, look
 from pruning.models.world import SETTINGS, WEIGHTS, World, unknown_words
@@ -53,7 +53,7 @@ def scene(seed: int, height: int = 448, width: int = 448) -> Image.Image:
     return Image.fromarray(render(HELD_OUT + seed, height, width).image)
 
 
-def verdict(vlm: VLM, picture: Image.Image, question: str = KNOWN) -> Verdict:
+def verdict(vlm: VLM, picture: Image.Image, question: str = KNOWN) -> InWorld:
     return in_world(vlm, vlm.encode([picture]), question)
 
 
@@ -81,7 +81,7 @@ def test_the_examples_and_their_questions_are_inside(vlm: VLM) -> None:
         encoded = vlm.encode([open_image(example.path)])
         for question in example.questions:
             found = in_world(vlm, encoded, question)
-            assert found == Verdict(), (example.title, question)
+            assert found == InWorld(), (example.title, question)
             assert found.inside
 
 
@@ -187,7 +187,7 @@ def test_without_a_world_only_what_the_tokenizer_lacks_is_unknown() -> None:
 def test_a_model_without_a_world_claims_nothing(tiny_vlm: VLM, noise) -> None:
     encoded = tiny_vlm.encode([noise(90, 60)])
     assert encoded.strangeness == 0
-    assert in_world(tiny_vlm, encoded, "what is a xylophone?") == Verdict()
+    assert in_world(tiny_vlm, encoded, "what is a xylophone?") == InWorld()
 
 
 @pytest.fixture
