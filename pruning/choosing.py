@@ -4,6 +4,7 @@ choose(make("idpruner"), tokens, layers, 0.25)         a Selection: what enters 
 choose(make_staged("fastv"), tokens, layers, 0.5)      a Plan: FastV's cuts, for half the tokens in the mean of layers
 choose(PUBLISHED["fastv-published"], tokens, layers)   a Plan: as its authors ran it
 choose(parse_plan("1:fastv:0.5"), tokens, layers)      the Plan itself, its entry made
+choose(make_encoding("lower_resolution"), …, again=…)   another encoding of the pictures, all of whose tokens enter
 
 A retention is equivalent retention: the mean over the layers of the share of the visual tokens that is alive. Of what
 is chosen before the language model, that is the share kept.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from pruning.allocation import select_within, selector
 from pruning.budget import check_retention
+from pruning.encoding import Again, EncodingMethod, Made, OutOfReachError, encoded_by
 from pruning.grids import SCOPES, Scope
 from pruning.method import Method
 from pruning.plan import Plan, plan_of
@@ -24,14 +26,20 @@ from pruning.staged import StagedMethod
 from pruning.tokens import Selection, VisualTokens
 
 Fixed = Published | Plan  # what comes to a retention of its own
-Asked = Method | StagedMethod | Fixed
-Runs = Selection | Plan
+Asked = Method | StagedMethod | EncodingMethod | Fixed
+Runs = Selection | Plan | Made
 
 
 def choose(
-    asked: Asked, tokens: VisualTokens, layers: int, retention: float | None = None, per: Scope = "sample"
+    asked: Asked,
+    tokens: VisualTokens,
+    layers: int,
+    retention: float | None = None,
+    per: Scope = "sample",
+    again: Again | None = None,
 ) -> Runs:
-    """What runs on these tokens in a model of L layers: a selection, or a plan whose entry has been made.
+    """What runs on these tokens in a model of L layers: a selection, a plan whose entry has been made, or another
+    encoding, made by `again`, which only methods before the tower need.
 
     retention: equivalent; what is fixed ignores it, all else needs it. per: what a budget is for, of methods before the
     language model.
@@ -41,24 +49,44 @@ def choose(
     """
     if isinstance(asked, Method):
         return select_within(asked, tokens, _given(retention), per)
+    if isinstance(asked, EncodingMethod):
+        return encoded_by(asked, tokens.n, _given(retention), per, again)
     return _plan(asked, tokens.n, layers, retention, per).on(tokens)
 
 
 def chooser(
-    asked: Asked, tokens: VisualTokens, layers: int, retentions: Sequence[float], per: Scope = "sample"
+    asked: Asked,
+    tokens: VisualTokens,
+    layers: int,
+    retentions: Sequence[float],
+    per: Scope = "sample",
+    again: Again | None = None,
 ) -> Callable[[float], Runs]:
     """`choose` for several retentions: a function of one of them. A nested method runs once, here."""
     if isinstance(asked, Method):
         return selector(asked, tokens, retentions, per)
-    return lambda retention: choose(asked, tokens, layers, retention, per)
+    return lambda retention: choose(asked, tokens, layers, retention, per, again)
 
 
-def out_of_reach(asked: Asked, n: int, layers: int, retention: float | None = None, per: Scope = "sample") -> str:
+def out_of_reach(
+    asked: Asked,
+    n: int,
+    layers: int,
+    retention: float | None = None,
+    per: Scope = "sample",
+    again: Again | None = None,
+) -> str:
     """Why n tokens in a model of L layers cannot come to that, its range included; "" where they can.
 
     Raises ValueError for what cannot be asked of any: a retention outside (0, 1], another `per` between layers.
     """
     if isinstance(asked, Method):
+        return ""
+    if isinstance(asked, EncodingMethod):
+        try:
+            encoded_by(asked, n, _given(retention), per, again)
+        except OutOfReachError as error:
+            return str(error)
         return ""
     _check(asked, retention, per)
     try:
@@ -72,6 +100,8 @@ def came_to(runs: Runs, layers: int, n: int) -> float:
     """The equivalent retention of what runs, of n tokens in a model of L layers; a plan's entry has been made."""
     if isinstance(runs, Selection):
         return runs.k / n
+    if not isinstance(runs, Plan):
+        return runs.tokens.n / n
     return runs.equivalent(runs.entered(n), layers, n)
 
 
@@ -90,10 +120,15 @@ class Cell:
 
 
 def cells(
-    asked: Sequence[Asked], retentions: Sequence[float], n: int, layers: int, per: Scope = "sample"
+    asked: Sequence[Asked],
+    retentions: Sequence[float],
+    n: int,
+    layers: int,
+    per: Scope = "sample",
+    again: Again | None = None,
 ) -> tuple[list[Cell], list[str]]:
     """The points of a comparison over n tokens in a model of L layers, smallest retention first; and what is left out,
-    why: what a schedule cannot come to.
+    why: what a schedule, or another encoding, cannot come to.
 
     What is fixed has one, all else one for every retention. Raises ValueError for a retention outside (0, 1].
     """
@@ -102,7 +137,7 @@ def cells(
     for each in asked:
         fixed = isinstance(each, Published | Plan)
         for retention in ratios[:1] if fixed else ratios:
-            if reason := out_of_reach(each, n, layers, retention, per):
+            if reason := out_of_reach(each, n, layers, retention, per, again):
                 left_out.append(f"{name_of(each)}{'' if fixed else f' at {retention:g}'} is left out: {reason}")
             else:
                 at = comes_to(each, n, layers) if isinstance(each, Published | Plan) else retention

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from pruning.choosing import Asked, Fixed
+from pruning.encoding import ENCODING, RESOLUTION, EncodingMethod, make_encoding
 from pruning.importance import best_source
 from pruning.method import METHODS, Method, make
 from pruning.params import SOURCE
@@ -24,6 +25,7 @@ WORDS = {
     "patch_entropy": "the picture's entropy",
     "question": "the question",
     "projector": "the model's projector",
+    RESOLUTION: "an option that makes fewer visual tokens of a picture",
 }
 REMEDY = "Choose another method, or another model"
 REGISTERED: Mapping[str, type[Method] | type[StagedMethod]] = ChainMap(METHODS, STAGED)  # type: ignore[arg-type]
@@ -42,7 +44,7 @@ def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = N
 
 
 def asked_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Asked:
-    """A method of either registry, or a published schedule, by name; what `choosing.choose` takes.
+    """A method of any registry, or a published schedule, by name; what `choosing.choose` takes.
 
     Raises ValueError for an unknown name or knob, or a knob's own rule.
     """
@@ -50,8 +52,11 @@ def asked_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = No
         if knobs:
             raise ValueError(f"{name} is published with knobs of its own: leave out {', '.join(map(repr, knobs))}")
         return PUBLISHED[name]
+    if name in ENCODING:
+        return make_encoding(name, **(knobs or {}))
     if name not in REGISTERED:
         known = f"methods: {', '.join(sorted(METHODS))}; inside the language model: {', '.join(sorted(STAGED))}"
+        known += f"; before the tower: {', '.join(sorted(ENCODING))}"
         raise ValueError(f"unknown method {name!r}; {known}; published schedules: {', '.join(sorted(PUBLISHED))}")
     return started(signals, name, knobs)
 
@@ -87,17 +92,18 @@ def plan_for(signals: Set[str], text: str, knobs: Mapping[str, Any] | None = Non
     return plan
 
 
-def why_not(method: Method, title: str, signals: Set[str]) -> str:
-    """Why a model of this title, with these signals, cannot run the method; "" where it can."""
-    missing = sorted(method.needs - signals)
+def why_not(method: Method | EncodingMethod, title: str, offers: Set[str]) -> str:
+    """Why a model of this title cannot run the method; "" where it can. offers: its signals and other encodings."""
+    missing = sorted(method.needs - offers)
     if not missing:
         return ""
     kind = missing[0].partition("@")[0]
     return f"{method.title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {title} does not provide"
 
 
-def check_runs(name: str, title: str, signals: Set[str]) -> str:
+def check_runs(name: str, title: str, offers: Set[str]) -> str:
     """The name of a method that the model can run as it starts. Raises ValueError for one that is unknown or cannot."""
-    if reason := why_not(method_for(signals, name), title, signals):
+    method = make_encoding(name) if name in ENCODING else method_for(offers, name)
+    if reason := why_not(method, title, offers):
         raise ValueError(f"{reason}. {REMEDY}")
     return name

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from app.session import Session
 from pruning.evaluation import metrics
 from pruning.evaluation.verdict import check_words
 from pruning.plan import Plan
+from pruning.tokens import Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,16 +49,28 @@ class Asked:
         if isinstance(chosen, Plan):
             entering = replace(self, runs=chosen.entering).kept
             return (repr(chosen.cuts), chosen.evict_early, entering) if chosen.cuts else entering
+        if chosen is not None and not isinstance(chosen, Selection):
+            return "encoding", chosen.tokens.n
         if chosen is None or (chosen.k == chosen.n and chosen.merged is None):
             return None
         rows = b"" if chosen.merged is None else hashlib.sha256(chosen.merged.numpy().tobytes()).digest()
         return chosen.indices.numpy().tobytes(), rows
 
     def entering(self, n: int) -> int:
-        """How many of the n visual tokens enter the language model."""
+        """How many visual tokens enter the language model, where all would be n."""
         if self.runs is None:
             return n
-        return self.runs.entered(n) if isinstance(self.runs, Plan) else self.runs.k
+        if isinstance(self.runs, Plan):
+            return self.runs.entered(n)
+        return self.runs.k if isinstance(self.runs, Selection) else self.runs.tokens.n
+
+    def prompt_tokens(self, engine: Engine, encoded: Encoded) -> int:
+        """Length of the prompt as the language model receives it."""
+        if self.runs is not None and not isinstance(self.runs, Selection | Plan):
+            other = cast("Encoded", self.runs)  # with marks of its own around each image
+            return engine.vlm.prompt(other, self.question, self.history).n
+        n = encoded.tokens.n
+        return engine.vlm.prompt(encoded, self.question, self.history).n - n + self.entering(n)
 
     def key(self, engine: Engine, kind: str = "answer") -> tuple[Hashable, ...]:
         """Cache key of what is computed about it."""
@@ -77,8 +90,7 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
         yield held
         return
     encoded = engine.encoded(asked.session)
-    kept = asked.entering(encoded.tokens.n)
-    prefill = engine.vlm.prompt(encoded, asked.question, asked.history).n - encoded.tokens.n + kept
+    prefill = asked.prompt_tokens(engine, encoded)
     out: Queue[str | Answer | BaseException] = Queue()
 
     def work() -> None:

@@ -7,11 +7,14 @@ is relative to the page's own, so that it leads to them below a proxy's path too
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from app.web import html
 from pruning import assets
@@ -24,8 +27,10 @@ LOST = "This part of the page could not be loaded: reload the page"
 class _Forever(StaticFiles):
     """Files that never change below their address."""
 
-    def file_response(self, *given, **named):  # type: ignore[no-untyped-def]
-        response = super().file_response(*given, **named)
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["cache-control"] = "public, max-age=31536000, immutable"
         return response
 

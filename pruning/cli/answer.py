@@ -1,21 +1,25 @@
 """`answer`: one picture and question with all tokens and with the kept ones, and what that saves."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from PIL.Image import Image
 
-from pruning.budget import check_retention
+from pruning.budget import check_retention, keep_count
 from pruning.choosing import Asked, choose, needs_of
 from pruning.cli.files import write_picture
 from pruning.drawing import overlays as draw
+from pruning.encoding import Encoding, EncodingMethod
 from pruning.evaluation import metrics
 from pruning.evaluation.answered import Answered, Piece, side, speedup, used
 from pruning.evaluation.dominance import dominance
 from pruning.evaluation.lives import lives, survivors
+from pruning.evaluation.reencoded import reencoded
 from pruning.evaluation.timing import MOST, first_token_seconds, selection_seconds
 from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
@@ -24,7 +28,7 @@ from pruning.importance import heat_scores
 from pruning.method import Method
 from pruning.models import VLM, Answer, Encoded, Kept, in_world
 from pruning.models.checkpoint.sources import checked, known_name
-from pruning.models.values import kept_indices
+from pruning.models.values import kept_indices, standing
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.text import checked_question
@@ -46,12 +50,13 @@ def answer(
 ) -> dict[str, Any]:
     """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
 
-    method: of either registry, a published schedule or a plan. per: what a budget is for. Returns the values of an
+    method: of any registry, a published schedule or a plan. per: what a budget is for. Returns the values of an
     `Answered` by name, and beside them what only this command tells: per, indices (K,) ascending, notes on the image,
     the overlay's path; of each answer whether it `finished`, total_s and ttft_spread_s, in seconds, and how many visual
-    tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`; with
-    `attention`, of each answer the `dominance` of text in each layer. retention: of a method; a plan has
-    its own, and neither method nor knobs. `budget` and `indices` are what the last layer sees.
+    tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`; with `attention`, of each answer
+    the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
+    `budget` and `indices` are what the last layer sees. Where the method asks for another encoding, `encoding` tells of
+    it (a `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens is kept.
     """
     check_retention(retention)
     image = open_image(source)
@@ -59,12 +64,14 @@ def answer(
     needs = needs_of(method)
     encoded = vlm.encode([image], needs - {"question"})
     tokens = vlm.tokens(encoded, question, needs)
-    kept = choose(method, tokens, vlm.layers, retention, per)
+    again = partial(_encoded, vlm, image)
+    kept = choose(method, tokens, vlm.layers, retention, per, again)
+    seen, _ = standing(encoded, kept)
     both: tuple[Kept, Kept] = (None, kept)
     answers = [vlm.answer(encoded, question, each, max_new_tokens=max_new_tokens) for each in both]
     trace = answers[1].trace
-    selection = survivors(trace) if trace else kept
-    assert isinstance(selection, Selection), "a plan leaves a trace"
+    everything = Selection(torch.arange(seen.tokens.n), seen.tokens.n)
+    selection = survivors(trace) if trace else kept if isinstance(kept, Selection) else everything
     known = in_world(vlm, encoded, question)
     told, close, pieces = verdict(answers[0], answers[1], known.inside), None, []
     if told.comparable:
@@ -77,8 +84,11 @@ def answer(
     alive = [_alive(vlm, encoded, each, given) for each, given in zip(both, answers, strict=True)]
     full, pruned = (side(vlm, given, median(runs)) for given, runs in zip(answers, times, strict=True))
     select_s = selection_seconds(method, tokens, retention, per, vlm.layers)
+    asked = method.encoding(tokens.n, keep_count(tokens.n, retention)) if isinstance(method, EncodingMethod) else None
+    anew = reencoded(asked, encoded, seen, again) if asked else None
     if overlay is not None:
-        write_picture(overlay, _overlay(vlm, image, question, encoded, tokens, selection, style))
+        drawn = replace(seen, tokens=seen.tokens if asked else tokens)
+        write_picture(overlay, _overlay(vlm, image, question, drawn, selection, style, asked))
     result = Answered(
         **_used(vlm, method, retention, tokens.n, selection.k),
         question=checked_question(question),
@@ -107,7 +117,8 @@ def answer(
         "stages": asdict(lives(plan, trace)) if trace and isinstance(plan, Plan) else None,
         "equivalent_retention": sum(alive[1]) / sum(alive[0]),
         "per": per,
-        "indices": selection.indices.tolist(),
+        "indices": None if anew else selection.indices.tolist(),
+        "encoding": asdict(anew) if anew else None,
         "notes": list(image.info["notes"]),
         "overlay": str(overlay) if overlay else None,
     }
@@ -125,6 +136,8 @@ def text(result: dict[str, Any]) -> str:
             f"plan {result['plan']}: alive in each layer {' '.join(map(str, kept['alive']))}, "
             f"{result['equivalent_retention']:.1%} in the mean"
         )
+    if result["encoding"]:
+        lines.append(_anew(result["encoding"]))
     if result["fidelity"] is not None:
         lines.append(f"agreement: {'yes' if result['agree'] else 'no'}, fidelity {result['fidelity']:.3f}")
     if why := Verdict(result["verdict"]).why:
@@ -146,15 +159,31 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _anew(made: dict[str, Any]) -> str:
+    """What another encoding came to."""
+    grids = ", ".join(f"{grid['rows']} × {grid['columns']}" for grid in made["grids"])
+    tower = made["tower"]
+    return (
+        f"encoded anew: {made['reached']} tokens of at most {made['asked']}, grid {grids}; tower "
+        f"{tower['full_patches']:,} -> {tower['kept_patches']:,} patches, {tower['full_s'] * 1e3:.1f} -> "
+        f"{tower['kept_s'] * 1e3:.1f} ms"
+    )
+
+
+def _encoded(vlm: VLM, image: Image, asked: Encoding | None = None) -> Encoded:
+    return vlm.encode([image], asked=asked)
+
+
 def _alive(vlm: VLM, encoded: Encoded, kept: Kept, given: Answer) -> list[int]:
     """Visual tokens that each layer processes."""
-    entered = len(kept_indices(kept, encoded.tokens.n))
+    seen, entering = standing(encoded, kept)
+    entered = len(kept_indices(entering, seen.tokens.n))
     return list(given.trace.alive if given.trace else (entered,) * vlm.layers)
 
 
 def _used(vlm: VLM, method: Asked, retention: float, n: int, budget: int) -> dict[str, Any]:
     name = known_name(checked(vlm.model_id))
-    if isinstance(method, Method):
+    if isinstance(method, Method | EncodingMethod):
         return used(name, method, retention, n, budget)
     made: dict[str, Any] = {"model": name, "mmr_lambda": None, "n": n, "budget": budget}
     if isinstance(method, Plan | Published):
@@ -167,14 +196,25 @@ def _words(said: str) -> str:
 
 
 def _overlay(
-    vlm: VLM, image: Image, question: str, encoded: Encoded, tokens: VisualTokens, selection: Selection, style: str
+    vlm: VLM,
+    image: Image,
+    question: str,
+    encoded: Encoded,
+    selection: Selection,
+    style: str,
+    asked: Encoding | None,
 ) -> draw.Image:
-    """The picture at display size, (H, W, 3), with the selection painted on it."""
+    """The picture at display size, (H, W, 3), with the selection painted on it; of another encoding, all of whose
+    tokens are kept, its cells.
+    """
 
     def more(needs: frozenset[str]) -> VisualTokens:
         """The tokens with signals that the method did not ask for: the picture is encoded for them once more."""
-        fresh = encoded if needs <= tokens.signals.keys() else vlm.encode([image], needs - {"question"})
+        known = needs <= encoded.tokens.signals.keys()
+        fresh = encoded if known else vlm.encode([image], needs - {"question"}, asked)
         return vlm.tokens(fresh, question, needs)
+
+    style = "grid" if asked is not None and style == "dimmed" else style
 
     scores = heat_scores(selection, vlm.signals, more).float().numpy() if style == "heat" else None
     pixels = np.asarray(image)

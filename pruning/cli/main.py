@@ -20,6 +20,7 @@ from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
+from pruning.encoding import ENCODING
 from pruning.importance import best_source
 from pruning.method import METHODS, make
 from pruning.models import VLM, hide_progress, limit_threads, load
@@ -82,8 +83,8 @@ def _answer(options: argparse.Namespace) -> None:
         _note(f"{' and '.join(named)} has no λ: the two weights change nothing")
         del knobs[LAMBDA]
     vlm = _model(options)
-    if options.plan is None and options.method in METHODS:
-        check_runs(options.method, vlm.title, vlm.signals)
+    if options.plan is None and options.method in {**METHODS, **ENCODING}:
+        check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
     result = answer(
         vlm,
         options.image,

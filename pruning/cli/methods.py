@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pruning.choosing import Asked, Fixed, title_of
+from pruning.encoding import ENCODING, EncodingMethod
 from pruning.method import METHODS, Method
 from pruning.models import VLM
 from pruning.params import params
@@ -46,7 +47,9 @@ def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[li
     Raises ValueError when none is left, or as `asked_for` does.
     """
     methods = [asked_for(vlm.signals, name, own(name, knobs)) for name in listed(names)]
-    reasons = {each: why_not(each, vlm.title, vlm.signals) if isinstance(each, Method) else "" for each in methods}
+    offers = vlm.signals | vlm.encodings
+    limited = [each for each in methods if isinstance(each, Method | EncodingMethod)]
+    reasons = dict.fromkeys(methods, "") | {each: why_not(each, vlm.title, offers) for each in limited}
     left_out = [f"{title_of(each)} is left out: {reason}" for each, reason in reasons.items() if reason]
     served = [each for each, reason in reasons.items() if not reason]
     if not served:
@@ -55,5 +58,5 @@ def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[li
 
 
 def _declared(name: str) -> set[str]:
-    cls = METHODS.get(name) or STAGED.get(name)
+    cls = METHODS.get(name) or STAGED.get(name) or ENCODING.get(name)
     return {param.name for param in params(cls)} if cls else set()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pruning.choosing import Asked, Cell, cells, choose, name_of, needs_of
 from pruning.cli.files import write_picture
 from pruning.drawing import charts
 from pruning.drawing import overlays as draw
+from pruning.encoding import EncodingMethod
 from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
 from pruning.evaluation.lives import survivors
 from pruning.evaluation.plane import PlanePoint, front, plane_methods, plane_sweep, slots, survivors_point
@@ -59,7 +61,8 @@ def sweep(
 
     `at` is the retention at which the plane is drawn, `per` what a budget is for. `progress` is called with (points
     done, points in all), `tell` with a sentence on each thing that was changed in the image and each point that is left
-    out. Raises ValueError as `choose` does, and where the answer with all tokens has no words, or none that can mean
+    out. What merges tokens or asks for another encoding keeps no set of them: it has a curve, and no place on the
+    plane. Raises ValueError as `choose` does, and where the answer with all tokens has no words, or none that can mean
     anything.
     """
     image, judge = open_image(source), best_source(vlm.signals)
@@ -73,15 +76,16 @@ def sweep(
     importance = raw_importance(tokens, judge, "sweep")
     wanted = sorted({*retentions, at})
     swept = plane_sweep(tokens, importance, plane, retentions=wanted, per=per)
-    measured, left_out = cells(methods, retentions, tokens.n, vlm.layers, per)
+    again = cache(lambda asked: vlm.encode([image], asked=asked))
+    measured, left_out = cells(methods, retentions, tokens.n, vlm.layers, per, again)
     for reason in left_out:
         tell(reason)
     curves = list[FidelityPoint]()
-    for point in fidelity_sweep(vlm, encoded, question, methods, retentions, per=per):
+    for point in fidelity_sweep(vlm, encoded, question, methods, retentions, per=per, again=again):
         curves.append(point)
         progress(len(curves), len(measured))
-    drawn, _ = cells(methods, wanted, tokens.n, vlm.layers, per)
-    inside = [cell for cell in drawn if not isinstance(cell.asked, Method)]
+    plans = [method for method in methods if not isinstance(method, Method | EncodingMethod)]
+    inside, _ = cells(plans, wanted, tokens.n, vlm.layers, per)
     alive = [_survivors(vlm, encoded, question, cell, tokens, importance) for cell in inside]
     if png is not None:
         fixed = {name_of(cell.asked) for cell in inside if isinstance(cell.asked, Published | Plan)}

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from pruning.choosing import Asked, Cell, Runs, came_to, cells, chooser, name_of, needs_of, title_of
+from pruning.encoding import Again
 from pruning.evaluation.metrics import fidelity
 from pruning.evaluation.plane import RETENTIONS
 from pruning.evaluation.verdict import Reply, check_words
@@ -40,7 +42,7 @@ class LanguageModel(Protocol):
     def logprobs(
         self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Runs | None]
     ) -> list[Tensor]:
-        """One (T, V) float32 per selection or plan: log-probabilities at the T answer tokens, teacher-forced."""
+        """One (T, V) float32 for each of what runs: log-probabilities at the T answer tokens, teacher-forced."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,24 @@ def fidelity_sweep(
     *,
     per: Scope = "sample",
     answer: Reply | None = None,
+    again: Again | None = None,
     cancel: threading.Event | None = None,
     max_batch: int = 16,
 ) -> Iterator[FidelityPoint]:
     """Yield the fidelity of every method at every retention as it is measured, smallest budget first (the fastest).
 
-    methods: of either registry, published schedules and plans; what `cells` leaves out has no point. What runs at one
+    methods: of any registry, published schedules and plans; what `cells` leaves out has no point. What runs at one
     retention goes through the model together, at most `max_batch` at once, and equal ones run once. All tokens kept,
     none merged, is the reference itself. per: what a budget is for. answer: the full-token greedy answer, where it is
-    known; else it is generated. A set `cancel` ends the sweep before the next batch. Raises ValueError as `choose`
-    does, and where the answer has no words: there is nothing to be faithful to.
+    known; else it is generated. again: encodes the same pictures anew, for methods before the tower. A set `cancel`
+    ends the sweep before the next batch. Raises ValueError as `choose` does, and where the answer has no words: there
+    is nothing to be faithful to.
     """
+    again = again and cache(again)
     needs = frozenset().union(*map(needs_of, methods))
     tokens = vlm.tokens(encoded, question, needs)
     layers = vlm.layers
-    wanted, _ = cells(methods, retentions, tokens.n, layers, per)
+    wanted, _ = cells(methods, retentions, tokens.n, layers, per, again)
     if not wanted:
         return
     if answer is None:
@@ -91,7 +96,7 @@ def fidelity_sweep(
         return
     check_words(answer)
     full = vlm.logprobs(encoded, question, answer.ids, [None])[0]
-    select = _choosers(wanted, tokens, layers, per)
+    select = _choosers(wanted, tokens, layers, per, again)
     measured: dict[Hashable, float] = {tuple(range(tokens.n)): fidelity(full, full)}
     for _, group in groupby(wanted, lambda cell: cell.retention):
         row = list(group)
@@ -113,12 +118,12 @@ def fidelity_sweep(
 
 
 def _choosers(
-    wanted: Sequence[Cell], tokens: VisualTokens, layers: int, per: Scope
+    wanted: Sequence[Cell], tokens: VisualTokens, layers: int, per: Scope, again: Again | None
 ) -> dict[Asked, Callable[[float], Runs]]:
     asked: dict[Asked, list[float]] = {}
     for cell in wanted:
         asked.setdefault(cell.asked, []).append(cell.retention)
-    return {each: chooser(each, tokens, layers, retentions, per) for each, retentions in asked.items()}
+    return {each: chooser(each, tokens, layers, retentions, per, again) for each, retentions in asked.items()}
 
 
 def _point(cell: Cell, budget: int, value: float) -> FidelityPoint:
@@ -132,6 +137,8 @@ def _key(asked: Asked, runs: Runs, n: int) -> Hashable:
     if isinstance(runs, Plan):
         entered = tuple(range(n)) if runs.entering is None else _key(asked, runs.entering, n)
         return (entered, runs.cuts, runs.evict_early) if runs.cuts else entered
+    if not isinstance(runs, Selection):
+        return asked, runs.tokens.n
     kept = tuple(runs.indices.tolist())
     return kept if runs.rows is None else (asked, kept)
 

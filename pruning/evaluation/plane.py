@@ -14,6 +14,7 @@ from torch import Tensor
 from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.choosing import Asked, name_of, title_of
+from pruning.encoding import ENCODING
 from pruning.evaluation.metrics import hopkins_prefixes, importance_retention_prefixes
 from pruning.grids import Scope, parts
 from pruning.method import METHODS, Method, make
@@ -49,13 +50,13 @@ def plane_methods(importance: str = "scorer") -> tuple[Method, ...]:
 
 def slots(others: Iterable[str] = ()) -> dict[str, int]:
     """Method -> colour and marker on every chart: IDPruner's first, then those of the plane, then the rest, then those
-    inside the language model, then `others`.
+    inside the language model, those before the tower, then `others`.
 
     Methods of one plane get colours that differ, however many others are registered.
     """
     plane = [method.name for method in plane_methods()]
     names = sorted(METHODS, key=lambda name: (name != "idpruner", name not in plane))
-    names += [name for name in dict.fromkeys([*STAGED, *others]) if name not in METHODS]
+    names += [name for name in dict.fromkeys([*STAGED, *ENCODING, *others]) if name not in METHODS]
     return {name: place for place, name in enumerate(names)}
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pruning.choosing import choose
+from pruning.encoding import EncodingMethod
 
 if TYPE_CHECKING:
     from pruning.choosing import Asked
@@ -80,8 +81,11 @@ def several(run: Callable[[], float], least: int = 1) -> tuple[float, ...]:
 def selection_seconds(asked: Asked, tokens: VisualTokens, retention: float, per: Scope, layers: int) -> float:
     """Median of three to five choices of what runs in a model of L layers, from scratch, similarity matrix included.
 
-    What is chosen between layers is no part of it, but of the time to the first token. Raises ValueError as `choose`.
+    What is chosen between layers is no part of it, but of the time to the first token; for another encoding nothing is
+    chosen. Raises ValueError as `choose`.
     """
+    if isinstance(asked, EncodingMethod):
+        return 0.0
 
     def once() -> float:
         fresh = replace(tokens)  # a copy without the computed similarity

@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pruning.encoding import RESOLUTION, Encoding
+from pruning.models import resolution
 from pruning.models.batches import Ready, alike_batches, joined
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
@@ -31,7 +33,20 @@ from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
-from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
+from pruning.models.values import (
+    Answer,
+    Chunk,
+    Encoded,
+    Entering,
+    Kept,
+    ModelError,
+    Prompt,
+    Rows,
+    Sample,
+    Turn,
+    kept_indices,
+    standing,
+)
 from pruning.models.world import World
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
@@ -103,28 +118,39 @@ class VLM:
         return ""
 
     @property
+    def encodings(self) -> frozenset[str]:
+        """What of other encodings the model offers, as `EncodingMethod.needs` names it."""
+        return frozenset({RESOLUTION}) if self.family.scales else frozenset()
+
+    @property
     def notes(self) -> Mapping[str, str]:
         """Kind of signal -> what stands in for it in this model, where something does."""
         return available.stand_ins(self.family)
 
-    def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset()) -> Encoded:
+    def encode(
+        self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset(), asked: Encoding | None = None
+    ) -> Encoded:
         """Run the vision tower once over the images of one sample.
 
         images: of any kind, as Pillow opens them: the model sees `as_rgb` of each, and sizes and rectangles are those
         of that image. `needs` are the signals to capture (`scorer` and `question` can also be added later, by
         `tokens`). Larger images are scaled down to `max_visual_tokens` each, as the model's own settings demand.
+        asked: another encoding of them than this one, as a method asks for it.
 
         Raises:
-            ValueError: no image, a damaged one, an unknown signal, or an image that the family cannot take. ModelError:
-            NaN or infinite numbers, or a family whose tokens cannot be placed on the image.
+            ValueError: no image, a damaged one, an unknown signal, an image that the family cannot take, or another
+            encoding that is out of its reach. ModelError: NaN or infinite numbers, or a family whose tokens cannot be
+            placed on the image.
         """
         if not images:
             raise ValueError("encode needs at least one image")
         available.check(needs, self.signals, self.family, self.title)
+        pictures = [as_rgb(image)[0] for image in images]
+        most = self.max_visual_tokens
+        limit = most if asked is None else resolution.limit(self.family, self.title, pictures, most, asked)
         generation.synchronize(self.device)
         start = time.perf_counter()
-        pictures = [as_rgb(image)[0] for image in images]
-        pixels = self.family.preprocess(pictures, self.max_visual_tokens)
+        pixels = self.family.preprocess(pictures, limit)
         grids, places = self.family.layout(pixels)
         with self._tower:
             rows, signals = tower_signals.run(self.family, pixels, needs, places)
@@ -140,9 +166,20 @@ class VLM:
             features, marks = rows.features[places], rows.features[others]
         tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
         side = {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
-        strange = 0.0 if self.world is None else self.world.strangeness(pictures)
-        row = (rows.deepstack, rows.stacked)
-        return Encoded(tokens, rects, pixels.sizes, seconds, pixels.texts, side, places, marks, *row, strange)
+        return Encoded(
+            tokens,
+            rects,
+            pixels.sizes,
+            seconds,
+            pixels.texts,
+            side,
+            places,
+            marks,
+            rows.deepstack,
+            rows.stacked,
+            self.family.patches(pixels),
+            0.0 if self.world is None else self.world.strangeness(pictures),
+        )
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
         """The encoded tokens with every signal in `needs`: `question` becomes (M, D) embeddings of its content words.
@@ -190,7 +227,8 @@ class VLM:
     ) -> Iterator[Chunk]:
         """Answer with the kept visual tokens, None = all of them; greedy, one Chunk per token.
 
-        Kept tokens stay at their original positions and in their original order. Setting `cancel` ends the stream
+        Kept tokens stay at their original positions and in their original order; another encoding of the same pictures
+        in their place has positions of its own. Setting `cancel` ends the stream
         before the next token. `memory` carries keys and values from one turn to the next.
 
         A plan says what enters the language model and what leaves between its layers; `Chunk.trace` tells what that
@@ -262,7 +300,7 @@ class VLM:
         """Teacher-forced log-probabilities of an answer under each selection, in the order given.
 
         What is about as long goes through the language model together: selections of equal K, and plans that leave
-        about as many tokens in each layer.
+        about as many tokens in each layer; other encodings by themselves, as their positions differ.
 
         Args:
             answer_ids: T >= 1 token ids, e.g. those of the full-token answer. selections: as for `generate`.
@@ -276,13 +314,14 @@ class VLM:
         if not answer_ids:
             raise ValueError("logprobs needs at least one answer token")
         vocabulary.check_answer(self.family, answer_ids)
-        full = self.prompt(encoded, question, history)
         answer = torch.tensor(answer_ids)
-        prompting.check_length(self.family, self.title, full, len(answer_ids))
-        alike: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
-        prepared = [self._ready(encoded, self._entered(encoded, question, kept), full) for kept in selections]
+        alike: defaultdict[tuple[int, bool, int], list[int]] = defaultdict(list)
+        pairs = [self._entered(encoded, question, kept) for kept in selections]
+        full = {id(on): self.prompt(on, question, history) for on in (encoded, *(on for on, _ in pairs))}
+        prompting.check_length(self.family, self.title, full[id(encoded)], len(answer_ids))
+        prepared = [self._ready(on, kept, full[id(on)]) for on, kept in pairs]
         for i, each in enumerate(prepared):
-            alike[each.prompt.n, isinstance(each.kept, Plan)].append(i)
+            alike[each.prompt.n, isinstance(each.kept, Plan), id(each.encoded)].append(i)
         found: dict[int, Tensor] = {}
         size = max(1, BATCH_ELEMENTS // (len(answer_ids) * self.config.get_text_config().vocab_size))
         for group in alike.values():
@@ -312,9 +351,10 @@ class VLM:
         if not ids:
             raise ValueError("the answer has no tokens but its end, so nothing attends to the picture")
         vocabulary.check_answer(self.family, ids)
-        full = self.prompt(encoded, question, history)
+        on, entered = self._entered(encoded, question, kept)
+        full = self.prompt(on, question, history)
         prompting.check_length(self.family, self.title, full, len(ids))
-        ready = self._ready(encoded, self._entered(encoded, question, kept), full)
+        ready = self._ready(on, entered, full)
         stages = self._stages([ready])
         return modality.attended(self.model, ready.prompt, self._visual(ready.rows), torch.tensor(ids), stages)
 
@@ -341,19 +381,19 @@ class VLM:
         """The pruned prompt and the rows for its placeholders, after all checks of the arguments."""
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}")
-        encoded = sample.encoded
-        kept = self._entered(encoded, sample.question, sample.kept)
+        encoded, kept = self._entered(sample.encoded, sample.question, sample.kept)
         ready = self._ready(encoded, kept, self.prompt(encoded, sample.question, sample.history))
         prompting.check_length(self.family, self.title, ready.prompt, max_new_tokens)
         return ready
 
-    def _entered(self, encoded: Encoded, question: str, kept: Kept) -> Kept:
-        """What is kept, a plan with its entry made."""
-        if not isinstance(kept, Plan) or kept.entry is None:
-            return kept
-        return kept.on(self.tokens(encoded, question, kept.entry.method.needs))
+    def _entered(self, encoded: Encoded, question: str, kept: Kept) -> tuple[Encoded, Entering | Plan]:
+        """`standing`, a plan with its entry made."""
+        encoded, kept = standing(encoded, kept)
+        if isinstance(kept, Plan) and kept.entry is not None:
+            kept = kept.on(self.tokens(encoded, question, kept.entry.method.needs))
+        return encoded, kept
 
-    def _ready(self, encoded: Encoded, kept: Kept, full: Prompt) -> Ready:
+    def _ready(self, encoded: Encoded, kept: Entering | Plan, full: Prompt) -> Ready:
         indices = kept_indices(kept, encoded.tokens.n)
         return Ready(encoded, kept, indices, full.keep(indices), encoded.rows(kept))
 

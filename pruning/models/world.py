@@ -141,10 +141,10 @@ def in_world(vlm: VLM, encoded: Encoded, question: str) -> InWorld:
     if vlm.world is None:
         return InWorld()
     strange, unknown = encoded.strangeness > 1, unknown_words(vlm, question)
-    reasons = [f"it knows {vlm.world.name} alone, and this picture is none of them"] if strange else []
+    reasons = [f"the model knows {vlm.world.name} alone, and this picture is none of them"] if strange else []
     if unknown:
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        reasons.append(f"it does not know the words {', '.join(unknown[:SHOWN])}{more}")
+        reasons.append(f"the model does not know the words {', '.join(unknown[:SHOWN])}{more}")
     return InWorld(strange, unknown, " and ".join(reasons))
 
 

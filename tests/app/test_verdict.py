@@ -351,7 +351,7 @@ def test_outside_of_its_world_a_model_is_compared_with_nothing(tiny_vlm, outside
     engine = Engine(tiny_vlm, Resources(64 << 20), "tiny")
     *_, last = reports(engine, look(engine, saved(), questions=("what color?",)), SETTING, Task())
     assert (last.verdict, last.agree, last.fidelity, last.pieces) == (Verdict.OUTSIDE, None, None, ())
-    assert (last.in_world, last.outside) == (False, "it knows circles alone, and this picture is none of them")
+    assert (last.in_world, last.outside) == (False, "the model knows circles alone, and this picture is none of them")
     assert last.select_s > 0
     assert last.full.ttft_s > 0
     assert last.full.flops > last.kept.flops
@@ -399,7 +399,7 @@ def test_programs_are_given_null(shipped_page, photograph, tmp_path):
     assert (told["full"]["text"], told["kept"]["text"]) == ("", "")
     assert (told["verdict"], told["agree"], told["fidelity"], told["pieces"]) == ("outside", None, None, [])
     assert told["in_world"] is False
-    assert told["outside"].endswith("this picture is none of them and it does not know the words animal, this")
+    assert told["outside"].endswith("this picture is none of them and the model does not know the words animal, this")
     assert told["select_s"] > 0
     known = client.predict(image=handle_file(EXAMPLES[0].path), question=EXAMPLES[0].questions[0], api_name="/answer")
     assert (known["in_world"], known["outside"]) == (True, "")
@@ -419,7 +419,7 @@ def test_the_command_line_says_it(photograph, capsys):
     assert told["in_world"] is False
     assert main(["answer", photograph, UNKNOWN]) == 0
     lines = capsys.readouterr().out
-    assert f"{NO_MEANING} (it knows drawn scenes alone, and" in lines
+    assert f"{NO_MEANING} (the model knows drawn scenes alone, and" in lines
     assert "agreement" not in lines
     assert main(["sweep", photograph, UNKNOWN, "--methods", "random", "--retention", "0.5"]) != 0
     assert NO_MEANING in capsys.readouterr().err
@@ -431,7 +431,7 @@ def test_every_view_says_so(shipped_page, chromium, photograph, fits):
         tab.fill("#question textarea", UNKNOWN)
         tab.click("#ask")
         tab.wait_for_selector("#report .badge.none >> text=Outside what the model knows")
-        tab.wait_for_selector("#report .outside >> text=it does not know the words animal, this")
+        tab.wait_for_selector("#report .outside >> text=the model does not know the words animal, this")
         assert tab.locator("#report .badge.same, #report .fidelity, #report .token").count() == 0
         assert not tab.locator("#report .answer").first.is_visible()
         assert tab.is_visible("#report .elsewhere")

@@ -35,7 +35,7 @@ FLOORS = {
         "signals",
         "tokens",
         "method overrides drawing",
-        "staged",
+        "encoding staged",
         "plan",
         "allocation bibliography importance models published",
         "choosing",

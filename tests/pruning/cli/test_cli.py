@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from pruning.budget import keep_count
 from pruning.choosing import chooser
 from pruning.cli.arguments import build_parser
 from pruning.cli.main import main
+from pruning.drawing.paint import KEPT
+from pruning.encoding import ENCODING
 from pruning.method import METHODS, make
 from pruning.params import params
 from pruning.scenes import benchmark
@@ -118,6 +121,52 @@ def test_every_method_inside_the_language_model_can_be_named(run, picture: str, 
     code, _, err = run(*given, "--retention", "0.25")
     assert code == 2
     assert "24 visual tokens reach 0.521 to 1" in err
+
+
+@pytest.mark.parametrize("name", sorted(ENCODING))
+def test_another_encoding_is_answered_told_and_drawn(run, picture: str, tmp_path: Path, name: str) -> None:
+    code, out, error = run("answer", picture, QUESTION, "--method", name, "--retention", "0.3", "--json",
+                           "--overlay", str(tmp_path / "cells.png"))  # fmt: skip
+    assert (code, error) == (0, "")
+    result = json.loads(out)
+    made = result["encoding"]
+    budget = keep_count(result["n"], 0.3)
+    assert made["reached"] == result["budget"] == len(made["cells"]) <= made["asked"] == budget
+    assert sum(grid["rows"] * grid["columns"] for grid in made["grids"]) == made["reached"]
+    assert 0 < made["tower"]["kept_patches"] < made["tower"]["full_patches"]
+    assert min(made["tower"]["full_s"], made["tower"]["kept_s"]) > 0
+    with Image.open(picture) as image:
+        assert [max(cell[2] for cell in made["cells"]), max(cell[3] for cell in made["cells"])] == list(image.size)
+    assert result["indices"] is None
+    assert result["kept"]["alive"] == [made["reached"]] * len(result["kept"]["alive"])
+    assert result["kept"]["prefill_tokens"] == result["full"]["prefill_tokens"] - result["n"] + made["reached"]
+    with Image.open(tmp_path / "cells.png") as drawn:
+        colours = {colour for _, colour in drawn.getcolors(1 << 24)}
+    assert KEPT in colours, "the cells are outlined"
+    code, out, _ = run("answer", picture, QUESTION, "--method", name, "--retention", "0.3")
+    assert f"encoded anew: {made['reached']} tokens of at most {budget}, grid " in out
+
+
+@pytest.mark.parametrize("command", ["sweep", "scenes"])
+def test_methods_before_the_tower_stand_beside_the_others(run, picture: str, command: str) -> None:
+    given = (picture, QUESTION) if command == "sweep" else ("--scenes", "1")
+    code, out, error = run(command, *given, "--methods", "random", *sorted(ENCODING), "--retention", "0.5", "--json")
+    assert (code, error) == (0, "")
+    rows = json.loads(out)
+    found = {row["method"] for row in rows if command == "scenes" or row["fidelity"] is not None}
+    assert {"random", *ENCODING} <= found
+    assert command == "sweep" or all(row["difficult_questions"] is not None for row in rows[1:])
+
+
+def test_a_family_of_one_size_leaves_other_encodings_out(picture: str, tmp_path: Path, capsys) -> None:
+    folder = str(FAMILIES["llava"](tmp_path / "fixed"))
+    assert main(["answer", picture, QUESTION, "--method", "lower_resolution", "--model", folder]) == 2
+    assert "needs an option that makes fewer visual tokens of a picture (resolution), which" in capsys.readouterr().err
+    arguments = ["sweep", picture, QUESTION, "--methods", "random", "lower_resolution", "--retention", "0.5"]
+    assert main([*arguments, "--model", folder]) == 0
+    told = capsys.readouterr()
+    assert "Lower resolution is left out: " in told.err
+    assert "lower_resolution" not in told.out
 
 
 def test_a_plan_is_answered_and_drawn(run, picture: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pruning import Method, Selection, make
+from pruning.encoding import OutOfReachError, make_encoding
 from pruning.evaluation.fidelity import fidelity_sweep
 from pruning.evaluation.metrics import fidelity
 from pruning.models import VLM
@@ -218,3 +219,26 @@ def test_plans_that_are_the_same_run_once(tiny_vlm: VLM, noise, monkeypatch) -> 
     points = list(fidelity_sweep(tiny_vlm, encoded, "why?", methods, (0.75, 1.0), answer=ANSWER))
     assert [p.method for p in points] == ["fastv", "fastv-published", "fastv"]
     assert asked == [1, 1], "the reference, the plan; all tokens are the reference"
+
+
+def test_other_encodings_are_points_of_the_curves_where_they_can_be_made():
+    model, asked = FakeModel(), []
+
+    def again(encoding):
+        asked.append(encoding.most)
+        if encoding.most < 10:
+            raise OutOfReachError("too few")
+        return SimpleNamespace(
+            tokens=sample(encoding.most - 1), k=encoding.most, indices=torch.arange(encoding.most - 1), merged=None
+        )
+
+    lower, kept = make_encoding("lower_resolution"), make("uniform")
+    points = list(fidelity_sweep(model, "image", "what?", [lower, kept], (0.1, 0.25, 1.0), again=again))
+    assert asked == [4, 10, 40]
+    told = [(p.method, p.retention, p.budget, p.mmr_lambda) for p in points]
+    assert told == [
+        ("uniform", 0.1, 4, None), ("lower_resolution", 0.25, 9, None), ("uniform", 0.25, 10, None),
+        ("lower_resolution", 1.0, 39, None), ("uniform", 1.0, 40, None),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="Lower resolution asks for another encoding"):
+        list(fidelity_sweep(model, "image", "what?", [lower], (0.25,)))

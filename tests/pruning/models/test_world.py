@@ -90,7 +90,7 @@ def test_photographs_are_outside(vlm: VLM, photograph) -> None:
     assert len(inside) <= 0.1 * len(PHOTOGRAPHS), inside
     found = verdict(vlm, photograph("chelsea.png"))
     assert (found.inside, found.strange, found.unknown) == (False, True, ())
-    assert found.reason == "it knows drawn scenes alone, and this picture is none of them"
+    assert found.reason == "the model knows drawn scenes alone, and this picture is none of them"
 
 
 def test_half_a_photograph_is_mostly_outside(vlm: VLM, photograph) -> None:
@@ -133,7 +133,7 @@ def test_pictures_of_any_size_are_compared(size: tuple[int, int]) -> None:
 def test_unknown_words_are_outside_and_named(vlm: VLM) -> None:
     found = verdict(vlm, scene(0), UNKNOWN)
     assert (found.inside, found.strange, found.unknown) == (False, False, ("animal", "this"))
-    assert found.reason == "it does not know the words animal, this"
+    assert found.reason == "the model does not know the words animal, this"
 
 
 @pytest.mark.parametrize("question", ["какого цвета звезда?", "星は何色ですか？", "ما لون النجمة؟", "🐈?"])
@@ -156,7 +156,9 @@ def test_forty_questions_in_a_row_leave_nothing_behind(vlm: VLM) -> None:
 
 def test_both_reasons_are_given(vlm: VLM) -> None:
     found = verdict(vlm, Image.new("RGB", (300, 300), "white"), UNKNOWN)
-    assert found.reason.startswith("it knows drawn scenes alone, and this picture is none of them and it does not know")
+    assert found.reason.startswith(
+        "the model knows drawn scenes alone, and this picture is none of them and the model does not know"
+    )
 
 
 def speller(*frames: str) -> Any:
