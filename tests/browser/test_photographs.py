@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from app.engine.resources import Resources
 from app.model_pool.loader import Loader, listed
@@ -92,3 +93,18 @@ def test_without_a_network_it_says_so_at_once_and_stays(page, hub, chromium):
         tab.wait_for_function("document.querySelector('#model input').value.includes('scenes-vlm')")
         heading(tab, "scenes-vlm")
         assert tab.is_visible("#photographs")
+
+
+def test_the_answer_that_means_nothing_leads_there_and_is_asked_again(page, hub, chromium, tmp_path):
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "white.png")
+    with visit(chromium, page.url) as tab:
+        tab.set_input_files("#image input[type=file]", tmp_path / "white.png")
+        tab.wait_for_selector("#report .outside >> text=this picture is none of them")
+        tab.wait_for_selector("#report .badge.none >> text=Outside what the model knows")
+        tab.wait_for_function("document.querySelector('#report .costs').innerText.includes('ms')")
+        assert not tab.is_visible("#report .elsewhere")
+        tab.click("#report .to-photographs")
+        heading(tab, "tiny-vl")
+        tab.wait_for_selector("#report .badge.same, #report .badge.other, #report .badge.none:has-text('No words')")
+        assert tab.locator("#report .outside").count() == 0
+        assert hub.sent[WEIGHTS] == size(hub)

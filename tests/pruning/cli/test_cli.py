@@ -24,6 +24,7 @@ from pruning.scenes import benchmark
 from pruning.scenes.worlds import WORLDS
 from pruning.staged import STAGED, make_staged
 from tests.checkpoints import FAMILIES
+from tests.helpers.checkout import ROOT
 
 QUESTION = "What color is the star?"
 
@@ -519,9 +520,10 @@ def program(*arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-m", "pruning", *arguments], env=environment, capture_output=True)
 
 
-def test_a_healthy_run_says_nothing_beside_its_result(picture: str, tmp_path: Path) -> None:
+def test_a_healthy_run_says_nothing_beside_its_result() -> None:
+    known = str(ROOT / "assets" / "examples" / "crowd.png")
     for command in (("answer",), ("sweep", "--methods", "idpruner", "--retention", "0.5")):
-        done = program(command[0], picture, "how many crosses are there?", *command[1:])
+        done = program(command[0], known, "how many crosses are there?", *command[1:])
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout
 
