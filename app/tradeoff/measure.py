@@ -147,6 +147,18 @@ def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
     return charts.plane(shown, front(shown), here, slots(point.method for point in points), palette)
 
 
+def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
+    """What the plane shows of a setting that drops tokens between layers; "" of all others."""
+    if setting.one_shot:
+        return ""
+    trace = engine.trace(session, setting)
+    mean = keep_count(len(trace.lives), trace.equivalent)
+    return (
+        f"{choosing.title_of(setting.asked)} stands where the {trace.alive[-1]:,} tokens alive after its last cut lie; "
+        f"the others keep {mean:,}, as many as it has in the mean of the layers"
+    )
+
+
 def sweep_methods(
     capabilities: Capabilities, names: Sequence[str], method: Method | StagedMethod
 ) -> tuple[list[choosing.Asked], list[str]]:
