@@ -34,7 +34,7 @@ from pruning.evaluation.plane import (
     slots,
     survivors_point,
 )
-from pruning.evaluation.verdict import is_empty
+from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import Method
 from pruning.params import SOURCE
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from pruning.tokens import VisualTokens
 
 
+NO_CURVE = {"empty": NO_REFERENCE, "outside": NO_MEANING}
+"""Stage of a measurement that ends without a curve -> why."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """A fidelity sweep under way: the points so far, how many there will be, seconds used, and why points are left
@@ -57,7 +61,7 @@ class Progress:
     points: tuple[FidelityPoint, ...]
     total: int
     seconds: float
-    stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
+    stage: str  # "answering", "sweeping", "done", "stopped"; of NO_CURVE: there is none
     left_out: tuple[str, ...] = ()
 
     @property
@@ -146,6 +150,18 @@ def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
     return charts.plane(shown, front(shown), here, slots(point.method for point in points), palette)
 
 
+def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
+    """What the plane shows of a setting that drops tokens between layers; "" of all others."""
+    if setting.one_shot:
+        return ""
+    trace = engine.trace(session, setting)
+    mean = keep_count(len(trace.lives), trace.equivalent)
+    return (
+        f"{choosing.title_of(setting.asked)} stands where the {trace.alive[-1]:,} tokens alive after its last cut lie; "
+        f"the others keep {mean:,}, as many as it has in the mean of the layers"
+    )
+
+
 def sweep_methods(
     capabilities: Capabilities, names: Sequence[str], setting: Setting
 ) -> tuple[list[choosing.Asked], list[str]]:
@@ -190,6 +206,9 @@ def sweep(
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)
     if held is not None:
         yield replace(now(held, "done"), seconds=0.0)
+        return
+    if not engine.in_world(session, question).inside:
+        yield now((), "outside")
         return
     yield now((), "answering")
     full: Answer | None = None

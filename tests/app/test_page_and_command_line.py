@@ -69,16 +69,15 @@ def close(one, other):
 def test_answer_has_the_api_s_names_and_values(engine, saved, tiny_folder, capsys, method):
     session, setting = look(engine, saved()), Setting(started(engine.vlm.signals, method), 0.75)
     *_, last = reports(engine, session, setting, Task())
-    api = json.loads(json.dumps(asdict(api_results.answered(engine, session, setting, last)))) | {
-        "model": tiny_folder.name
-    }
+    answered = asdict(api_results.answered(engine, session, setting, last))
+    api = json.loads(json.dumps(answered)) | {"model": tiny_folder.name}
     arguments = ["answer", saved(), QUESTION, "--method", method, "--retention", "0.75", "--json"]
     assert main([*arguments, "--model", str(tiny_folder)]) == 0
     told = json.loads(capsys.readouterr().out)
     shared = within(told, api)
     assert close(values(shared), values(api))
     assert all(shared[name] > 0 for name in MEASURED - {"ttft_s"})
-    alone = {"per", "indices", "notes", "overlay", "encoding"}
+    alone = {"per", "positions", "indices", "notes", "overlay", "encoding"}
     assert set(told) - set(api) == alone
     assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s", "alive"}
 

@@ -54,7 +54,7 @@ class First:
             if self.carried is not self.layout:
                 hidden = self.layout.gather(hidden, self.whole)
             if cutting:
-                hidden = self._cut(i, hidden, named["position_embeddings"])
+                hidden = self._cut(i, hidden, self._shortened(layer, named))
             assert len(self.stages.held) == i, "a layer ran twice"
             self.stages.held.append(self.layout.rows)
             if i >= self.stages.levels:
@@ -76,15 +76,22 @@ class First:
         """A hook that is shown one prompt of a batch alone, without padding."""
 
         def shown(module: Any, args: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
-            hook(module, tuple(map(own, args)), {name: own(value) for name, value in named.items()}, own(result))
-
-        def own(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(own, value))
-            states = isinstance(value, Tensor) and value.ndim == 3 and value.shape[1] == self.layout.width
-            return self.layout.of(at, value) if states else value
+            shown_named = {name: self._alone(at, value) for name, value in named.items()}
+            hook(module, self._alone(at, args), shown_named, self._alone(at, result))
 
         return hook if len(self.rows) == 1 else shown
+
+    def _alone(self, at: int, value: Any) -> Any:
+        """States (B, m, D) and masks (B, 1, m, m), in tuples too, of one prompt without padding; all else as it is."""
+        if isinstance(value, tuple):
+            return tuple(self._alone(at, part) for part in value)
+        width = self.layout.width
+        if isinstance(value, Tensor) and value.ndim == 3 and value.shape[1] == width:
+            return self.layout.of(at, value)
+        if isinstance(value, Tensor) and value.ndim == 4 and value.shape[-2:] == (width, width):
+            gap = width - len(self.layout.rows[at])
+            return value[at if len(value) > 1 else 0][None, :, gap:, gap:]
+        return value
 
     def _restore(self, _layer: Any, args: tuple[Any, ...], _named: Any, result: Any) -> Any:
         """A layer's result at its rows among all: DeepStack adds to the states of the whole prompts."""
@@ -96,16 +103,17 @@ class First:
             self.whole.of(at, full).index_copy_(1, rows.to(out.device), self.layout.of(at, out))
         return (full, *result[1:]) if isinstance(result, tuple) else full
 
-    def _cut(self, i: int, hidden: Tensor, rotation: tuple[Tensor, ...]) -> Tensor:
-        """Let the rules choose; returns the states of what stays, (B, m, D), and makes their layout the present one."""
-        turned = tuple(self.layout.gather(part, self.whole) for part in rotation)
+    def _cut(self, i: int, hidden: Tensor, named: dict[str, Any]) -> Tensor:
+        """Let the rules choose; returns the states of what stays, (B, m, D), and makes their layout the present one.
+
+        named: the next layer's arguments, as they are before the cut.
+        """
         states, rows = [], []
         for at, row in enumerate(self.rows):
             own = self.layout.of(at, hidden)
             cut, present = self.stages.courses[at].cuts.get(i), self.layout.rows[at]
             if cut is not None:
-                named = {"position_embeddings": tuple(self.layout.of(at, part) for part in turned)}
-                own, present = row.cut(cut, own, present, named)
+                own, present = row.cut(cut, own, present, {name: self._alone(at, x) for name, x in named.items()})
             states.append(own)
             rows.append(present)
         self.layout = Layout(rows)
