@@ -17,8 +17,7 @@ from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning.budget import keep_count
-from pruning.choosing import came_to, needs_of, title_of
+from pruning.choosing import needs_of, title_of, written
 from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
 from pruning.evaluation.cost import LayerCost, layer_costs
@@ -63,6 +62,8 @@ class Report:
     pieces: tuple[Piece, ...] = ()
     select_s: float | None = None
     encode_s: float = 0.0
+    in_world: bool = True
+    outside: str = ""  # why picture or question lie outside of what the model knows
     lives: Lives | None = None  # what a plan came to in the last turn
     entered: int = 0  # of a plan: tokens that enter the language model
     layers: tuple[LayerCost, ...] = ()  # of a plan: what each costs
@@ -92,8 +93,16 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     runs = engine.runs(session, setting)
     encoded = engine.encoded(session, needs_of(setting.asked))
     n = encoded.tokens.n
-    budget = keep_count(n, came_to(runs, engine.vlm.layers, n))
-    report = Report(n, budget, title_of(setting.asked), "all", encode_s=encoded.encode_s)
+    known = engine.in_world(session)
+    report = Report(
+        n,
+        engine.budget(session, setting),
+        title_of(setting.asked),
+        "all",
+        encode_s=encoded.encode_s,
+        in_world=known.inside,
+        outside=known.reason,
+    )
     full, kept = Asked(session, ""), Asked(session, "", runs)
     given: dict[str, Answer] = {}
     for question in questions:
@@ -116,8 +125,9 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                 given[side] = item
                 if item.trace is not None and isinstance(runs, Plan):
                     layers = _layers(engine, item, item.trace)
-                    report = replace(report, lives=lives(runs, item.trace), entered=item.trace.entered, layers=layers)
-    report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"]))
+                    lived = lives(written(setting.asked, runs), item.trace)
+                    report = replace(report, lives=lived, entered=item.trace.entered, layers=layers)
+    report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"], known.inside))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):
         yield measured

@@ -112,9 +112,7 @@ def exact_selection(
         "into": None if into is None else _packed(into.cpu().numpy(), "<i4"),
         "lives": None if trace is None else _packed(trace.lives.cpu().numpy(), "<u2"),  # N: layers that process each
         "alive": None if trace is None else list(trace.alive),  # tokens that each layer processes
-        "endurance": None
-        if trace is None
-        else _packed(endurance(trace).cpu().numpy(), "<u2"),  # N: longest first
+        "endurance": None if trace is None else _packed(endurance(trace).cpu().numpy(), "<u2"),  # N: longest first
     }
 
 

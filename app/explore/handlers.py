@@ -33,7 +33,6 @@ from app.web.errors import owner, report_errors
 from app.web.streams import Shown
 from app.web.updates import talk_buttons
 from pruning.drawing.palettes import PAGE
-from pruning.evaluation.verdict import NO_REFERENCE
 from pruning.text import check_text, checked_question
 
 V = TypeVar("V")
@@ -169,15 +168,16 @@ class Handlers:
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, str, Any]]:
             nonlocal last
             setting = self.setting(capabilities, session, settings)
-            drawing = [*names, setting.method.name]  # "you are here" lies on a curve
-            methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting.method)
-            selection = engine.selection(session, setting)
+            # "you are here" lies on a curve, or where a plan has its point
+            drawing = names if setting.plan and names else [*names, setting.method.name]
+            methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting)
+            n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
             for last in tradeoff_measure.sweep(engine, session, methods, task):
                 points = last.points
-                drawn = tradeoff_measure.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
+                drawn = tradeoff_measure.fidelity_chart(points, n, here, PAGE) if points else None
                 measured = Measured(session, tuple(methods), points, last.total)
                 waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
-                empty = NO_REFERENCE if last.stage == "empty" else waits
+                empty = tradeoff_measure.NO_CURVE.get(last.stage, waits)
                 yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
 
         def told(empty: str, words: str) -> tuple[Any, str, Any]:
@@ -229,8 +229,9 @@ class Handlers:
     def setting(self, capabilities: Capabilities, session: Session, settings: Sequence[Any]) -> Setting:
         """What the controls say."""
         values = ControlValues.read(settings)
-        method = self.controls.method(capabilities, values)
-        return canvas_state.with_forced(session, Setting(method, values.retention, values.scope or "sample"))
+        method, plan = self.controls.method(capabilities, values), self.controls.plan(capabilities, values)
+        scope = values.scope or "sample"
+        return canvas_state.with_forced(session, Setting(method, values.retention, scope, plan=plan))
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""

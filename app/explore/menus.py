@@ -37,10 +37,10 @@ class Menus:
     @report_errors
     def method(self, request: gr.Request, session: Session, *settings: Any) -> Updates:
         """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ. A retention
-        that its schedule cannot come to goes up to the next step that it can.
+        that its schedule cannot come to goes up to the next step that it can. A plan in its place goes.
         """
         values = ControlValues.read(settings)
-        name, moved = values.method, dict[Any, Any]()
+        name, moved = values.method, {self.page.plan.value: ""}
         with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             about = explore_views.about(capabilities.about(name), refused=name in capabilities.refused)
             if name not in capabilities.refused:
@@ -61,7 +61,7 @@ class Menus:
             name = clicked if clicked in capabilities.methods else name
             about = explore_views.about(capabilities.about(name))
         changed = self._active(name) | self._knobs(self.controls.visibility(name))
-        changed |= {page.method: name, page.about_method: about}
+        changed |= {page.method: name, page.about_method: about, page.plan.value: ""}
         value, kept = setting.get("mmr_lambda"), setting.get("retention")
         if isinstance(value, (int, float)) and 0 <= value <= 1:
             for slider, weight in zip(page.weights, (value, 1 - value), strict=True):
@@ -102,19 +102,34 @@ class Menus:
             return {
                 page.session: chosen,
                 page.model: gr.update(choices=choices(self.models, visitor), value=chosen.model_name),
+                page.photographs: gr.update(**photographs(self.models, engine, visitor)),
                 page.header: header(engine),
                 page.about_model: about_model(engine, self.models.allowed[chosen.model_name].note),
                 page.method: gr.update(choices=capabilities.menu(), value=method),
                 page.about_method: explore_views.about(capabilities.about(method)),
                 page.scope: scopes(grids),
+                page.plan.value: "",  # this model has other layers
                 **self._active(method),
                 **self._knobs(self.controls.for_model(method, capabilities)),
             }
 
     @report_errors
-    def opened(self, request: gr.Request, session: Session) -> Any:
-        """The model menu as a new visitor finds it."""
-        return gr.update(choices=choices(self.models, owner(request)), value=session.model_name)
+    def opened(self, request: gr.Request, session: Session) -> Updates:
+        """The model menu, and the way to photographs, as a new visitor finds them."""
+        page, visitor = self.page, owner(request)
+        with self.models.use(session.model_name, visitor) as (engine, _):
+            offer = gr.update(**photographs(self.models, engine, visitor))
+        menu = gr.update(choices=choices(self.models, visitor), value=session.model_name)
+        return {page.model: menu, page.photographs: offer}
+
+    @report_errors
+    def choose_best(self, request: gr.Request) -> Any:
+        """The model menu with the best model for photographs chosen."""
+        visitor = owner(request)
+        best = self.models.best(visitor)
+        if best is None:
+            raise ValueError("No model that reads photographs fits now: free memory or disk, or see the model menu")
+        return gr.update(choices=choices(self.models, visitor), value=best.listed.name)
 
     def _active(self, name: str) -> Updates:
         active = self.controls.has_lambda(name)
@@ -132,6 +147,12 @@ def reach(method: Method | StagedMethod, n: int, layers: int) -> float:
 def choices(models: Models, visitor: str) -> list[tuple[str, str]]:
     """(line, name) of every model that the operator allows."""
     return [(explore_views.model_line(entry), entry.listed.name) for entry in models.entries(visitor)]
+
+
+def photographs(models: Models, engine: Engine, visitor: str) -> dict[str, Any]:
+    """The button that goes over to a model for photographs: there where this one knows its own world alone."""
+    best = models.best(visitor) if engine.vlm.world is not None else None
+    return {"value": explore_views.photographs(best), "visible": True} if best else {"visible": False}
 
 
 def header(engine: Engine) -> str:

@@ -15,8 +15,10 @@ import gradio as gr
 
 from app.engine.capabilities import Capabilities
 from app.session import Session, Setting
+from pruning.choosing import Fixed, methods_of
 from pruning.method import Method, make
 from pruning.params import LAMBDA, SOURCE, Param, params
+from pruning.plan import Plan
 from pruning.runnable import REGISTERED
 from pruning.staged import STAGED, StagedMethod, make_staged
 from pruning.weights import mmr_lambda
@@ -38,13 +40,14 @@ class ControlValues:
     importance: Any
     diversity: Any
     retention: Any
+    plan: Any
     knobs: tuple[Any, ...]
 
     @classmethod
     def read(cls, values: Sequence[Any]) -> ControlValues:
         """From the values of those components; the only place that knows their order beside the page's layout."""
-        method, overlay, scope, importance, diversity, retention, *knobs = values
-        return cls(method, overlay, scope, importance, diversity, retention, tuple(knobs))
+        method, overlay, scope, importance, diversity, retention, plan, *knobs = values
+        return cls(method, overlay, scope, importance, diversity, retention, plan, tuple(knobs))
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,25 @@ class Controls:
 
     def method(self, capabilities: Capabilities, values: ControlValues) -> Method | StagedMethod:
         """The method that the controls describe. Raises ValueError as `named`."""
+        return self.named(capabilities, values.method, values.importance, values.diversity, self._own(values))
+
+    def plan(self, capabilities: Capabilities, values: ControlValues) -> Fixed | None:
+        """The plan that stands in the method's place, with those of the method's knobs that its methods have; None
+        where there is none. Raises ValueError as `planned`.
+        """
+        if not values.plan:
+            return None
+        plan = capabilities.plan(values.plan)
+        if not isinstance(plan, Plan):
+            return plan
+        own = {
+            name: value for name, value in self._own(values).items() if any(REGISTERED[m].has(name) for m in plan.names)
+        }
+        return self.planned(capabilities, values.plan, values.importance, values.diversity, own)
+
+    def _own(self, values: ControlValues) -> dict[str, Any]:
         held = zip(self.knobs, values.knobs, strict=True)
-        own = {knob.param.name: value for knob, value in held if values.method in knob.methods}
-        return self.named(capabilities, values.method, values.importance, values.diversity, own)
+        return {knob.param.name: value for knob, value in held if values.method in knob.methods}
 
     def named(
         self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]
@@ -118,6 +137,17 @@ class Controls:
         if REGISTERED[name].has(LAMBDA):
             given[LAMBDA] = mmr_lambda(importance, diversity)
         return make_staged(name, **given) if name in STAGED else make(name, **given)
+
+    def planned(
+        self, capabilities: Capabilities, text: object, importance: object, diversity: object, own: Mapping[str, Any]
+    ) -> Fixed:
+        """A plan, or a published schedule by its name, with knobs for those of its methods that have them; the weights
+        are λ of those that have one. Raises ValueError as `Capabilities.plan`, and for weights out of range.
+        """
+        plan = capabilities.plan(text)
+        if isinstance(plan, Plan) and any(map(self.has_lambda, methods_of(plan))):
+            own = {**own, LAMBDA: mmr_lambda(importance, diversity)}
+        return capabilities.plan(text, own) if own else plan
 
 
 def words(key: str) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pruning.choosing import name_of
+from pruning.choosing import Fixed
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.lives import Lives
 from pruning.evaluation.verdict import Verdict
 from pruning.params import LAMBDA, HasKnobs
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pruning.models import VLM, Answer
 
 Knobs = dict[str, float | str]
-WORDLESS = "null where the answer with all tokens has no words"
+WORDLESS = "null where the answer with all tokens has no words, or none that can mean anything"
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,27 @@ class Used:
     """What a result was made with."""
 
     model: Annotated[str, Field(description="name of the model")]
-    method: Annotated[str, Field(description="key of the pruning method")]
-    knobs: Annotated[Knobs, Field(description="all knobs of the method, λ among them where it has one")]
+    method: Annotated[str | None, Field(description="key of the pruning method; null where a plan was asked for")]
+    knobs: Annotated[Knobs | None, Field(description="all knobs of the method, λ among them where it has one")]
     mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
-    retention: Annotated[float, Field(description="share of the visual tokens that is kept, as asked for")]
+    retention: Annotated[
+        float | None,
+        Field(description="share of the visual tokens that is kept, as asked for; null where a plan has its own"),
+    ]
     n: Annotated[int, Field(description="N, visual tokens of all images together")]
-    budget: Annotated[int, Field(description="K, visual tokens kept")]
+    budget: Annotated[int, Field(description="K, visual tokens kept: what the last layer of the language model sees")]
+    plan: Annotated[
+        str | None,
+        Field(description="what leaves where, as it is written; null where nothing leaves inside the language model"),
+    ]
+    equivalent_retention: Annotated[
+        float, Field(description="mean over the layers of the language model of the share of the N that is alive")
+    ]
+    alive: Annotated[list[int], Field(description="(L,) visual tokens that each layer of the language model processes")]
+    lives: Annotated[
+        Lives | None,
+        Field(description="until which layer each token lives, and every cut; null where there is no plan"),
+    ]
 
 
 @dataclass(frozen=True)
@@ -66,8 +82,13 @@ class Answered(Used):
     kept: Annotated[Side, Field(description="the answer with the K kept ones")]
     verdict: Annotated[
         Verdict | None,
-        Field(description="same, different; an answer without words: kept_empty, full_empty (with all N), both_empty"),
+        Field(
+            description="same, different; an answer without words: kept_empty, full_empty (with all N), both_empty; "
+            "outside of what the model knows: outside"
+        ),
     ]
+    in_world: Annotated[bool, Field(description="whether picture and question lie in the world that the model knows")]
+    outside: Annotated[str, Field(description="why not; empty where they do")]
     agree: Annotated[bool | None, Field(description=f"whether both answers are the same, token for token; {WORDLESS}")]
     fidelity: Annotated[
         float | None,
@@ -81,11 +102,19 @@ class Answered(Used):
     ]
 
 
-def used(model: str, asked: Asked, retention: float, n: int, budget: int) -> dict[str, Any]:
-    """The values of a `Used` by name."""
+def used(
+    model: str, asked: Asked, retention: float, n: int, kept: int, layers: int, lives: Lives | None = None
+) -> dict[str, Any]:
+    """The values of a `Used` by name.
+
+    kept: of n tokens, all of which go through all layers where nothing leaves between them (`lives` None).
+    """
+    alive, fixed = [kept] * layers if lives is None else lives.alive, isinstance(asked, Fixed)
     return {
-        "model": model, "method": name_of(asked), "knobs": knobs(asked), "mmr_lambda": knobs(asked).get(LAMBDA),
-        "retention": retention, "n": n, "budget": budget,
+        "model": model, "method": None if isinstance(asked, Fixed) else asked.name,
+        "knobs": None if fixed else knobs(asked), "mmr_lambda": knobs(asked).get(LAMBDA),
+        "retention": None if fixed else retention, "n": n, "budget": alive[-1], "plan": lives and lives.plan,
+        "equivalent_retention": sum(alive) / (layers * n), "alive": alive, "lives": lives,
     }  # fmt: skip
 
 

@@ -98,3 +98,47 @@ def test_the_layer_slider_puts_patches_out_where_they_are_dropped(shipped_page, 
         tab.click("#canvas [data-part=play]")
         tab.locator("#canvas [data-part=at]", has_text=f"layer 4 of 4: {tokens[-1]} alive").wait_for()
         tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
+
+
+def test_a_plan_is_typed_dragged_and_composed_in_its_box(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + STAGED) as tab:
+        tab.locator("#plan-note", has_text="PyramidDrop comes to").wait_for()
+        knobs = tab.locator("#plan-chart [role=slider]")
+        assert knobs.count() == 3
+        tab.fill("#plan-text textarea", "9:fastv:0.5")
+        tab.keyboard.press("Enter")
+        tab.locator("#plan-note .warn", has_text="beyond the model: it has 4 layers").wait_for()
+        assert "50 % in the mean of the layers" in tab.inner_text("#readout"), "the page stays as it was"
+        tab.fill("#plan-text textarea", "pre:uniform:0.5,2:fastv:32")
+        tab.keyboard.press("Enter")
+        tab.locator("#readout", has_text="32 of 256 tokens alive at the end").wait_for()
+        tab.locator("#plan-note", has_text="comes to 31.2 %").wait_for()
+        assert knobs.count() == 2
+        knobs.nth(1).focus()
+        tab.keyboard.press("PageDown")
+        tab.keyboard.press("ArrowLeft")
+        tab.locator("#readout", has_text="22 of 256 tokens alive at the end").wait_for()
+        assert tab.input_value("#plan-text textarea") == "pre:uniform:128,1:fastv:22"
+        box = knobs.nth(1).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        tab.mouse.move(x, y)
+        tab.mouse.down()
+        tab.mouse.move(x, y - 20, steps=4)
+        tab.mouse.up()
+        tab.wait_for_function("() => !document.querySelector('#plan-text textarea').value.endsWith(':22')")
+        tab.fill("#plan-text textarea", "")
+        tab.keyboard.press("Enter")
+        tab.locator("#plan-note", has_text="PyramidDrop comes to").wait_for()
+
+
+def test_published_schedules_and_methods_before_are_one_click_away(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + "?method=fastv&retention=0.5&") as tab:
+        tab.click("#plan-published input")
+        tab.get_by_role("option", name="FastV as published").click()
+        tab.wait_for_function("() => document.querySelector('#plan-text textarea').value === 'fastv-published'")
+        tab.locator("#readout", has_text="tokens alive at the end").wait_for()
+        tab.click("#plan-first input")
+        tab.get_by_role("option", name="DivPrune", exact=True).click()
+        tab.wait_for_function("() => document.querySelector('#plan-text textarea').value.startsWith('pre:divprune:0.5,')")
+        tab.wait_for_selector("#plan-chart [data-step='-1']")
+        tab.locator("#report .plan", has_text="pre:divprune:0.5").wait_for(state="attached")
