@@ -27,7 +27,7 @@ from pruning.models import VLM, Answer, Encoded, Kept
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.models.language.prompting import checked_question
 from pruning.models.values import kept_indices
-from pruning.plan import Plan, plan_of
+from pruning.plan import Plan, needs_before, plan_of
 from pruning.staged import StagedMethod
 from pruning.tokens import Selection, VisualTokens
 
@@ -57,7 +57,7 @@ def answer(
         raise ValueError(f"per {per!r} is for methods before the language model: inside it, name 'sample'")
     image = open_image(source)
     vlm.warmup()
-    needs = _needs(method)
+    needs = needs_before(method)
     encoded = vlm.encode([image], needs - {"question"})
     tokens = vlm.tokens(encoded, question, needs)
     kept = _choose(vlm, method, tokens, retention, per)
@@ -133,13 +133,6 @@ def text(result: dict[str, Any]) -> str:
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
     return "\n".join(lines)
-
-
-def _needs(method: Method | StagedMethod | Plan) -> frozenset[str]:
-    """Signals of the tower and the question; what a rule between layers needs is captured there."""
-    if isinstance(method, Plan):
-        return method.entry.method.needs if method.entry else frozenset()
-    return method.needs if isinstance(method, Method) else frozenset()
 
 
 def _choose(

@@ -314,7 +314,7 @@ class VLM:
         if not isinstance(kept, Plan):
             return None
         levels = len(encoded.deepstack)
-        return Stages(self.model, kept, prompt, indices, encoded.tokens.n, self.config.image_token_id, levels)
+        return Stages(self.model, kept, prompt, indices, encoded.tokens, self.config.image_token_id, levels)
 
     def _visual(self, rows: Rows, memory: ConversationCache | None = None, kept: Kept = None) -> Visual:
         cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()

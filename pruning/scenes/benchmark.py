@@ -17,7 +17,7 @@ from torch import Tensor
 from pruning.allocation import selector
 from pruning.grids import Scope
 from pruning.method import Method
-from pruning.plan import Plan, plan_of
+from pruning.plan import Plan, needs_before, plan_of
 from pruning.scenes.render import HELD_OUT
 from pruning.scenes.worlds import SCENES, World
 from pruning.staged import StagedMethod
@@ -89,7 +89,7 @@ def run(
     cells = [("all tokens", 1.0), *((label, r) for r in retentions for label in methods if (label, r) not in skip)]
     right = {cell: dict.fromkeys(world.families, 0) for cell in cells}
     asked = dict.fromkeys(world.families, 0)
-    needs = frozenset[str]().union(*(m.needs for m in methods.values() if isinstance(m, Method)))
+    needs = frozenset[str]().union(*map(needs_before, methods.values()))
     end = [model.tokenizer.eos_token_id]
     for i in range(scenes):
         picture = world.draw(first + i, *SIZES[i % len(SIZES)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pruning.models.language.sight import Sight
 from pruning.plan import Cut
-from pruning.staged import Seen
+from pruning.seen import Seen
 
 if TYPE_CHECKING:
     from pruning.models.language.stages import Stages
@@ -94,6 +94,9 @@ class First:
     def _cut(self, cut: Cut, hidden: Tensor, named: dict[str, Any]) -> Tensor:
         """Let the rule choose; returns the states of what stays, (1, R, D)."""
         stages, before = self.stages, self.rows
+        signals = self.sight.signals(cut, hidden, named)
+        if "entry_scores" in cut.rule.needs and stages.entry_scores is not None:
+            signals["entry_scores"] = stages.entry_scores.to(before.device)[self.tokens].float()
         seen = Seen(
             cut.after,
             stages.depth,
@@ -102,7 +105,9 @@ class First:
             before,
             torch.searchsorted(before, self.visual),
             torch.searchsorted(before, stages.text.to(before.device)),
-            self.sight.signals(cut, hidden, named),
+            stages.images.to(before.device)[self.tokens],
+            len(stages.order),
+            signals,
         )
         choice = cut.rule.choose(seen, stages.counts[cut.after])
         if choice.scores is not None:

@@ -20,6 +20,7 @@ from pruning.models.language.passes import First, Later
 from pruning.models.values import ModelError, Prompt
 from pruning.plan import Plan, lifetimes
 from pruning.staged import alive_of
+from pruning.tokens import VisualTokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,20 @@ class Stages:
         ValueError: as `Plan.counts`. ModelError: a family whose layers cannot be shortened.
     """
 
-    def __init__(self, model: Any, plan: Plan, prompt: Prompt, tokens: Tensor, n: int, placeholder: int, levels: int):
-        """prompt: with only the tokens that enter; tokens: (K,) which of n these are. levels: of DeepStack."""
-        self.model, self.prompt, self.tokens, self.n, self.levels = model, prompt, tokens, n, levels
+    def __init__(
+        self,
+        model: Any,
+        plan: Plan,
+        prompt: Prompt,
+        tokens: Tensor,
+        sample: VisualTokens,
+        placeholder: int,
+        levels: int,
+    ):
+        """prompt: with only the tokens that enter; tokens: (K,) which of the sample these are. levels: of DeepStack."""
+        self.model, self.prompt, self.tokens, self.n, self.levels = model, prompt, tokens, sample.n, levels
+        self.images = sample.images
+        self.entry_scores = None if plan.entering is None else plan.entering.scores  # (N,)
         self.layers = list(model.get_decoder().layers)
         self.counts = {c.after: k for c, k in zip(plan.cuts, plan.counts(len(tokens), self.depth), strict=True)}
         self.cuts = {cut.after: cut for cut in plan.cuts}
