@@ -12,7 +12,6 @@ SIGNALS: dict[str, str] = {
     "last_attention": "(H, R) attention of the prompt's last token in the layer before the cut",
     "text_attention": "(H, T, R) attention of the text after the images in the layer before the cut",
     "attention": "a function, (r,) places in `rows` -> (H, r, R) attention of these tokens in the layer before the cut",
-    "earlier_attention": "the same function of the layer before that one",
     "gravity": "(T, R) what text_attention would be, were all queries and keys the same: by distance alone",
     "next_last_attention": "(H, R) of the last token, by the weights of the layer after the cut",
     "next_text_attention": "(H, T, R) of the text after the images, by the weights of the layer after the cut",
@@ -21,7 +20,8 @@ SIGNALS: dict[str, str] = {
     "normed": "(R, D) hidden states at the cut, after the language model's final norm",
     "embeddings": "the language model's input: ((K, D) of all visual tokens that entered, (T, D) of the text)",
     "transitions": "what every layer so far did to its tokens, a sequence of Transition",
-    "received": "the attention that tokens received in every layer so far, a sequence of Received",
+    "received": "attention that tokens received in every layer so far, over heads and queries, a sequence of Received",
+    "received_from_last": "the same from the prompt's last token alone, in the mean over heads",
     "entry_scores": "(A,) by which the method before the language model chose what enters",
 }
 """What a rule may ask for by name. Attention is after the softmax over all R keys; values are float32."""
@@ -43,7 +43,7 @@ class Transition:
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """What one layer's tokens received: rows (R,) their places in the prompt, values (R,) over heads and queries."""
+    """What one layer's tokens received: rows (R,) their places in the prompt, values (R,)."""
 
     layer: int
     rows: Tensor

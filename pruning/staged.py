@@ -31,6 +31,7 @@ class StagedMethod(Described):
 
     needs: names of SIGNALS that the rule reads at a cut; nothing else is computed
     earliest: layers that must have run before its first cut
+    images: images that it needs at least
     first: key of the method that chooses what enters the language model, "" = everything does
     drops_all: True when a cut may leave no token
     all_or_none: True when a cut is asked to leave none, and leaves all where what it sees speaks against it
@@ -38,6 +39,7 @@ class StagedMethod(Described):
 
     stage: ClassVar[Stage] = "in_llm"
     earliest: ClassVar[int] = 1
+    images: ClassVar[int] = 1
     first: ClassVar[str] = ""
     drops_all: ClassVar[bool] = False
     all_or_none: ClassVar[bool] = False
@@ -65,7 +67,8 @@ class StagedMethod(Described):
 
     @abstractmethod
     def shape(self, layers: int) -> tuple[tuple[int, float], ...]:
-        """The published schedule in a model of L >= 2 layers: (layers that have run, share of N kept), in order.
+        """The published schedule in a model of L >= 2 layers: (layers that have run, share of N kept), in order;
+        empty where the model has too few.
 
         After 0 layers stands what enters, where a method of its own (`first`) chooses that.
         """

@@ -29,15 +29,10 @@ class Sight:
         self._layers, self._text, self._visual, self._present = self._decoder.layers, text, visual, present
         self._asked = {cut.after: cut.rule.needs for cut in cuts}
         # Of every cut that reads attention: the layers whose attention it reads, and what of it.
-        self._sources = [
-            (cut, self._source_of(cut, cuts, back), names)
-            for cut in cuts
-            for back, kinds in enumerate((BEFORE, EARLIER))
-            if (names := cut.rule.needs & kinds)
-        ]
+        self._sources = [(cut, self._source_of(cut, cuts), names) for cut in cuts if (names := cut.rule.needs & BEFORE)]
         self._seen: dict[tuple[int, str], Any] = {}
         self._transitions: list[Transition] = []
-        self._received: list[Received] = []
+        self._received: dict[str, list[Received]] = {name: [] for name in RECEIVED}
 
     def hooks(self) -> Iterator[Hook]:
         """(module, forward hook) of everything to capture: a hook takes module, arguments, named ones and result."""
@@ -45,9 +40,10 @@ class Sight:
             yield self._layers[layer].self_attn, self._attention(cut, self._layers[layer], names)
         for i in range(self._last("transitions")):
             yield from self._changes(i)
-        for i in range(self._last("received")):
-            if hasattr(self._layers[i], "self_attn"):
-                yield self._layers[i].self_attn, self._sums(i)
+        for name in sorted(RECEIVED):
+            for i in range(self._last(name)):
+                if hasattr(self._layers[i], "self_attn"):
+                    yield self._layers[i].self_attn, self._sums(i, name)
 
     def _last(self, name: str) -> int:
         """Layers before the last cut that asks for a signal of all layers so far."""
@@ -74,8 +70,7 @@ class Sight:
             found["embeddings"] = self._seen[0, "embeddings"]
         if "transitions" in needs:
             found["transitions"] = tuple(self._transitions)
-        if "received" in needs:
-            found["received"] = tuple(self._received)
+        found |= {name: tuple(self._received[name]) for name in needs & RECEIVED}
         found = {name: v.to(self._text.device) if isinstance(v, Tensor) else v for name, v in found.items()}
         self._check(cut, *found.values())
         return found
@@ -89,13 +84,13 @@ class Sight:
             states = hidden[0].to(self._text.device).float()
             self._seen[0, "embeddings"] = (states[self._visual], states[self._text])
 
-    def _source_of(self, cut: Cut, cuts: Sequence[Cut], back: int) -> int:
-        """The last layer with attention before a cut, or `back` before that; none of its tokens have left since."""
+    def _source_of(self, cut: Cut, cuts: Sequence[Cut]) -> int:
+        """The last layer with attention before a cut, none of whose tokens have left since."""
         start = max((other.after for other in cuts if other.after < cut.after), default=0)
         layers = [i for i in range(start, cut.after) if hasattr(self._layers[i], "self_attn")]
-        if len(layers) <= back:
-            raise _blind(cut, cut.after - back)
-        return layers[-1 - back]
+        if not layers:
+            raise _blind(cut, cut.after)
+        return layers[-1]
 
     def _attention(self, cut: Cut, layer: Any, names: frozenset[str]) -> Callable[..., None]:
         def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], _result: Any) -> None:
@@ -103,8 +98,8 @@ class Sight:
             found = self._rows(names, "", layer, hidden, named)
             if "keys" in names:
                 found["keys"] = key_states(module, hidden, rotation).float().transpose(0, 1).flatten(1)
-            for name in names & {"attention", "earlier_attention"}:
-                found[name] = self._function(cut, module, hidden, named)
+            if "attention" in names:
+                found["attention"] = self._function(cut, module, hidden, named)
             self._seen.update({(cut.after, name): value for name, value in found.items()})
 
         return note
@@ -120,15 +115,18 @@ class Sight:
 
         return rows
 
-    def _sums(self, i: int) -> Callable[..., None]:
+    def _sums(self, i: int, name: str) -> Callable[..., None]:
         def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], _result: Any) -> None:
             hidden, rotation, mask = _given(args, named), named["position_embeddings"], named.get("attention_mask")
 
             def rows(places: Tensor) -> Tensor:
                 return attention_rows(module, hidden, rotation, places.to(hidden.device), mask)
 
-            values = received(rows, hidden.shape[1]).to(self._text.device)
-            self._received.append(Received(i, self._present(), values))
+            if name == "received":
+                values = received(rows, hidden.shape[1])
+            else:
+                values = rows(torch.tensor([hidden.shape[1] - 1])).mean((0, 1))
+            self._received[name].append(Received(i, self._present(), values.to(self._text.device)))
 
         return note
 
@@ -184,7 +182,7 @@ def _given(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
 
 
 BEFORE = frozenset({"last_attention", "text_attention", "keys", "attention", "gravity"})
-EARLIER = frozenset({"earlier_attention"})
+RECEIVED = frozenset({"received", "received_from_last"})
 NEXT = frozenset({"next_last_attention", "next_text_attention"})
 
 

@@ -73,6 +73,12 @@ class Stages:
         self.scores: list[tuple[int, Tensor]] = []
         self.gone: list[Tensor] = []  # of every layer: places in the prompt that it does not hold
         check_layers(model, self.layers, plan.evict_early)
+        for cut in plan.cuts:
+            if cut.rule.images > (given := len(sample.images.unique())):
+                raise ValueError(
+                    f"{cut.rule.title} needs at least {cut.rule.images} images, not {given}: earlier ones are its "
+                    "examples; add one, or choose another method"
+                )
 
     @property
     def depth(self) -> int:

@@ -41,7 +41,6 @@ def seen(alive: int = 12, seed: int = 0, layers: int = 8, constant: bool = False
         "last_attention": rows_of_text[:, -1],
         "next_last_attention": rows_of_text[:, -1].flip(0).contiguous(),
         "attention": lambda places: maps[-1][:, places],
-        "earlier_attention": lambda places: maps[-2][:, places],
         "gravity": distance,
         "keys": states * 2,
         "hidden": states,
@@ -51,6 +50,7 @@ def seen(alive: int = 12, seed: int = 0, layers: int = 8, constant: bool = False
             Transition(i, rows, torch.ones(2, n) + more * i, torch.zeros(2, n) + more) for i in range(4)
         ),
         "received": tuple(Received(i, rows, map_.sum((0, 1))) for i, map_ in enumerate(maps)),
+        "received_from_last": tuple(Received(i, rows, map_[:, -1].mean(0)) for i, map_ in enumerate(maps)),
         "entry_scores": torch.ones(alive) if constant else torch.rand(alive, generator=generator),
     }
     assert signals.keys() == SIGNALS.keys()
@@ -187,6 +187,24 @@ def aim_inner(cut: Seen, k: int) -> set[int]:
     return best(np.sqrt(np.mean(np.square(ends), axis=0))[cut.visual.numpy()], k)
 
 
+def catp(cut: Seen, k: int, nearness: float = 0.6) -> set[int]:
+    """Its last picture stays whole at the first cut, all others at later ones, where there is room for them."""
+    states, n = cut.signals["hidden"].double().numpy(), len(cut.tokens)
+    last = [j for j in range(n) if cut.images[j] == max(cut.images)]
+    begin = int(cut.visual[last[0]])
+    before, now = (layer.values.double().numpy() for layer in cut.signals["received_from_last"][-2:])
+    scores, place = [], cut.visual.tolist()
+    for j in range(n):
+        if cut.earlier:
+            scores.append(cosine(states[place[j]], states[:begin].mean(0)))
+        else:
+            rise = max(0.0, now[place[j]] - before[place[j]])
+            scores.append(rise + nearness * cosine(states[place[j]], states[begin:].mean(0)))
+    safe = [j for j in range(n) if (j in last) != (cut.earlier > 0)]
+    ranked = [sorted(part, key=lambda j: -scores[j]) for part in (safe, sorted(set(range(n)) - set(safe)))]
+    return set([*ranked[0], *ranked[1]][:k])
+
+
 def vflowopt_inner(cut: Seen, k: int) -> set[int]:
     return best(cut.signals["entry_scores"].double().numpy(), k)
 
@@ -202,6 +220,7 @@ ORACLES = {
     "spatten": spatten,
     "aim_inner": aim_inner,
     "vflowopt_inner": vflowopt_inner,
+    "catp": catp,
 }
 DECIDING = {"todre_inner"}  # which drop all or none
 
@@ -234,6 +253,8 @@ def test_the_released_forms_keep_what_theirs_says(seed: int) -> None:
         assert kept(make_staged("dart", variant="code"), cut, k) == dart(cut, k, "code")
         assert kept(make_staged("transprune", variant="code", alpha=1.0), cut, k) == transprune(cut, k, "code", 1.0)
         assert kept(make_staged("fastv", rows="all"), cut, k) == fastv_all(cut, k)
+        later = replace(cut, earlier=1)
+        assert kept(make_staged("catp"), later, k) == catp(later, k)
         assert kept(make_staged("spatten", sum="seen"), cut, k) == spatten(cut, k, seen_by=True)
         for host in ("fastv", "pyramiddrop", "sparsevlm"):
             debiased = make_staged("attention_debiasing", host=host, decay=0.002)
@@ -266,6 +287,21 @@ def test_debiasing_weighs_the_first_cut_alone_and_nothing_at_0() -> None:
         for method, there in ((make_staged("attention_debiasing", host=host), replace(cut, earlier=1)),
                               (make_staged("attention_debiasing", host=host, decay=0.0), cut)):  # fmt: skip
             assert torch.equal(method.choose(there, 9).order, plain.order)
+
+
+def test_catp_by_hand() -> None:
+    """What the last token gains in attention, and 0.6 of a cosine of 0.5 for either."""
+    rows, side = torch.arange(4), 3**0.5 / 2
+    signals = {
+        "received_from_last": tuple(
+            Received(i, rows, torch.tensor(values)) for i, values in enumerate([[0.2, 0.1, 0, 0], [0.1, 0.3, 0, 0]])
+        ),
+        "hidden": torch.tensor([[0.5, side], [0.5, -side], [2.0, 0], [1.0, 0]]),
+    }
+    cut = Seen(2, 4, 3, rows[:3], rows, rows[:3], rows[3:], torch.tensor([0, 0, 1]), 0, signals)
+    choice = make_staged("catp").choose(cut, 2)
+    assert choice.scores[:2].tolist() == pytest.approx([0.3, 0.5])
+    assert set(choice.order.tolist()) == {1, 2}
 
 
 def test_aim_s_walk_by_hand() -> None:
@@ -393,7 +429,7 @@ def test_constant_values_are_no_fault(method: StagedMethod) -> None:
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_broken_values_are_refused(method: StagedMethod, bad: float) -> None:
     cut = seen(12)
-    for need in method.needs - {"embeddings", "transitions", "received", "attention", "earlier_attention"}:
+    for need in method.needs - {"embeddings", "transitions", "received", "received_from_last", "attention"}:
         value = cut.signals[need].clone()
         value.view(-1)[3] = bad
         with pytest.raises(

@@ -200,8 +200,8 @@ def test_rows_beside_the_kernel_are_those_of_the_library(any_vlm: VLM, pictures)
 @pytest.mark.parametrize("rule", sorted(STAGED))
 def test_few_tokens_and_half_precision_are_served(tiny, pictures, rule: str) -> None:
     vlm = tiny("gemma3")
-    encoded = vlm.encode(pictures(ONE))
     method = make_staged(rule)
+    encoded = vlm.encode(pictures(ONE if method.images == 1 else TWO))
     last = Plan((Cut(depth(vlm) - 1, method, 0 if method.all_or_none else 1),), entering=everything(encoded))
     left = vlm.answer(encoded, QUESTION, last, max_new_tokens=2).trace.alive
     assert left[:2] == (encoded.tokens.n,) * 2
@@ -211,9 +211,10 @@ def test_few_tokens_and_half_precision_are_served(tiny, pictures, rule: str) -> 
     if method.all_or_none:
         return
     half = load(vlm.model_id, dtype="bfloat16")
-    plan = replace(everywhere(half, rule, 0.5), entering=everything(encoded))
+    plan = replace(everywhere(half, rule, 0.5, max(1, method.earliest)), entering=everything(encoded))
     answer = half.answer(encoded, QUESTION, plan, max_new_tokens=3)
-    assert answer.trace.alive == (encoded.tokens.n, encoded.tokens.n // 2, encoded.tokens.n // 4)
+    assert answer.trace.alive == plan.alive(encoded.tokens.n, 3)
+    assert answer.trace.alive[-1] <= encoded.tokens.n // 2
 
 
 def test_every_row_of_the_map_is_the_library_s(any_vlm: VLM, pictures) -> None:
@@ -347,11 +348,20 @@ def test_broken_numbers_at_a_cut_are_refused(tiny_vlm: VLM, pictures, monkeypatc
     encoded, layer = tiny_vlm.encode(pictures(ONE)), tiny_vlm.model.get_decoder().layers[0]
     before, plain = hooks(tiny_vlm), layer.self_attn.k_proj.forward
     monkeypatch.setattr(layer.self_attn.k_proj, "forward", lambda x: plain(x) * torch.nan)
-    for rule in sorted(name for name in STAGED if make_staged(name).needs - {"entry_scores"}):
+    for rule in sorted(name for name in STAGED if make_staged(name).needs - {"entry_scores"} and name != "catp"):
         cut = Cut(1, make_staged(rule), 0 if make_staged(rule).all_or_none else 0.5)
         with pytest.raises(ModelError, match=rf"The cut '{cut}' gave NaN or infinite numbers"):
             tiny_vlm.answer(encoded, QUESTION, Plan((cut,)), max_new_tokens=1)
     assert hooks(tiny_vlm) == before
+
+
+def test_a_method_for_several_pictures_refuses_one(tiny, pictures) -> None:
+    vlm = tiny("gemma3")
+    with pytest.raises(ValueError, match="CATP needs at least 2 images, not 1: earlier ones are its examples"):
+        vlm.generate(vlm.encode(pictures(ONE)), QUESTION, parse_plan("2:catp:0.5"))
+    encoded = vlm.encode(pictures(TWO))
+    lives = vlm.answer(encoded, QUESTION, parse_plan("2:catp:0.9"), max_new_tokens=1).trace.lives
+    assert set(encoded.tokens.images[lives < 3].tolist()) == {0}, "the last picture stays whole at the first cut"
 
 
 def test_plans_that_do_not_fit_the_model_are_refused_at_once(tiny_vlm: VLM, pictures) -> None:
