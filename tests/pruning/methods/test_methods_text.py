@@ -73,20 +73,28 @@ def catp_first(method, tokens, k):
     word, chosen = np.mean([np.asarray(row) for row in rows(tokens.signal("question"))], axis=0), []
     alike = (1 + table(tokens.features, tokens.features)) / 2
     near = (1 + np.array([cosine(x, word) for x in rows(tokens.features)])) / 2
-    for image in sorted(set(tokens.images.tolist())):
-        own = [i for i in range(tokens.n) if tokens.images[i] == image]
-        share = k * (own[-1] + 1) // tokens.n - k * own[0] // tokens.n
-        picked = []
-        while len(picked) < share:
-            worth = {
-                i: sum(max(alike[x, y] for y in [*picked, i]) for x in own)
-                + method.relevance * sum(near[y] for y in [*picked, i])
-                for i in own
-                if i not in picked
-            }
-            picked.append(max(worth, key=worth.__getitem__))
-        chosen += picked
+    images = tokens.images.tolist()
+    while len(chosen) < k:
+        served = {image: (sum(images[i] == image for i in chosen) + 0.5) / images.count(image) for image in images}
+        image = min((n for n in served if served[n] < 1), key=served.__getitem__)  # whose turn it is
+        own = [i for i in range(tokens.n) if images[i] == image]
+        picked = [i for i in chosen if images[i] == image]
+        worth = {
+            i: sum(max(alike[x, y] for y in [*picked, i]) for x in own)
+            + method.relevance * sum(near[y] for y in [*picked, i])
+            for i in own
+            if i not in picked
+        }
+        chosen.append(max(worth, key=worth.__getitem__))
     return chosen
+
+
+def test_catp_s_images_take_turns():
+    tokens = sample(24, grids=(Grid(1, 2, 3), Grid(1, 3, 6, start=6, image=1)))
+    for k in (1, 5, 9, 24):
+        order = make("catp_first").select(tokens, k).order.tolist()
+        assert order == catp_first(make("catp_first"), tokens, k)
+    assert sum(i < 6 for i in make("catp_first").select(tokens, 8).order.tolist()) == 2
 
 
 def scope(method, tokens, k):
