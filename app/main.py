@@ -87,5 +87,5 @@ def _cause(error: Exception) -> str:
     from app.engine.device import DeviceFullError
 
     expected = isinstance(error, (ValueError, DeviceFullError, TimeoutError))
-    told = str(error) if expected else f"{type(error).__name__}: {error}"
-    return f"{told.rstrip('.')}; or choose another --model"
+    cause = str(error) if expected else f"{type(error).__name__}: {error}"
+    return f"{cause.rstrip('.')}; or choose another --model"

@@ -9,9 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pruning.text import checked_question
+
 if TYPE_CHECKING:
+    from pruning.choosing import Asked, Fixed
     from pruning.grids import Scope
     from pruning.method import Method
+    from pruning.staged import StagedMethod
+
+MAX_QUESTION = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,10 @@ class Session:
         """The question that the images are pruned for: they are pruned once, and every later turn goes on from that."""
         return self.questions[0] if self.questions else ""
 
+    def checked_questions(self) -> tuple[str, ...]:
+        """The questions, at least one. Raises ValueError where one is no question that a model can be asked here."""
+        return tuple(checked_question(question, MAX_QUESTION) for question in self.questions or ("",))
+
     @property
     def keys(self) -> tuple[str, ...]:
         return tuple(picture.key for picture in self.pictures)
@@ -64,9 +74,23 @@ class Session:
 class Setting:
     """Which tokens to keep: method with its knobs, share of the tokens in (0, 1], for what each budget is, and what the
     visitor forced.
+
+    plan: where it is given, it runs in the method's place, and the retention says nothing; its entry is not made yet.
+    Inside the language model the share is the mean over its layers, and nothing is forced.
     """
 
-    method: Method
+    method: Method | StagedMethod
     retention: float
     scope: Scope = "sample"
     forced: Forced = Forced()
+    plan: Fixed | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """What runs, as `pruning.choosing` takes it."""
+        return self.plan or self.method
+
+    @property
+    def one_shot(self) -> bool:
+        """Whether all tokens that leave do so before the language model."""
+        return self.plan is None and self.method.stage == "pre_llm"

@@ -22,7 +22,7 @@ from app.examples import EXAMPLES, FOLDER
 from app.explore.handlers import Handlers
 from app.explore.image_handlers import ImageHandlers
 from app.explore.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
-from app.explore.menus import Menus
+from app.explore.menus import Menus, choices
 from app.export.page import place_export, wire_export
 from app.model_pool.pool import Models
 from app.presenter.page import place_presenter, wire_presenter
@@ -32,7 +32,7 @@ from app.share.page import place_share, wire_share
 from app.smallest_budget.page import place_smallest_budget, wire_smallest_budget
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
-from app.web import address, gradio_patches, theme
+from app.web import address, gradio_patches, scripts, theme
 from app.web.controls import Controls
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
 from app.web.request_limits import RequestLimits
@@ -44,12 +44,12 @@ def build_demo(models: Models) -> gr.Blocks:
     gradio_patches.apply()
     gr.set_static_paths([FOLDER])
     controls = Controls()
-    handlers, images, menus = Handlers(models, controls), ImageHandlers(models), Menus(models, controls)
+    handlers, images = Handlers(models, controls), ImageHandlers(models)
     with models.use(models.first, "") as (engine, capabilities):
-        start = _start(models, engine, capabilities, controls, menus)
+        start = _start(models, engine, capabilities, controls)
         with gr.Blocks(title="IDPruner Lab", analytics_enabled=False, fill_width=True) as demo:
             page = layout(controls, start)
-            _wire(demo, page, gr.State(start.session), handlers, images, menus, controls)
+            _wire(demo, page, handlers, images, Menus(models, controls, page))
             endpoints(Api(models, controls), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
     demo.queue(default_concurrency_limit=4, max_size=256)
     return demo
@@ -66,7 +66,10 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     )
     largest = int(settings.upload_limit * 2**20)
     return {
-        "app_kwargs": {"middleware": [Middleware(RequestLimits, upload_bytes=largest, prefix=settings.prefix)]},
+        "app_kwargs": {
+            "middleware": [Middleware(RequestLimits, upload_bytes=largest, prefix=settings.prefix)],
+            "routes": scripts.routes(),
+        },
         "server_name": address.bracketed(settings.host),
         "server_port": settings.port or None,
         "root_path": settings.root_path,
@@ -77,7 +80,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_threads": THREADS,
         "theme": base.set(**theme.COLOURS),
         "css": theme.stylesheet(),
-        "head": f"<script>{theme.script('sliders')}{theme.script('menus')}{theme.script('tips')}</script>",
+        "head": scripts.head(),
         "footer_links": ["api"],
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -86,19 +89,17 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _start(models: Models, engine: Engine, capabilities: Capabilities, controls: Controls, menus: Menus) -> Start:
+def _start(models: Models, engine: Engine, capabilities: Capabilities, controls: Controls) -> Start:
     """The first example with its results. On a ZeroGPU Space, where only visitors get a GPU, they come later."""
     example = EXAMPLES[0]
     picture, _ = models.resources.pictures.open(example.path)
     session = Session(models.first, (picture,), example.questions[:1])
-    method = controls.method(
-        capabilities, capabilities.methods[0], IMPORTANCE, DIVERSITY, controls.defaults(capabilities)
-    )
+    method = controls.named(capabilities, capabilities.methods[0], IMPORTANCE, DIVERSITY, {})
     setting = Setting(method, RETENTION)
     common = (
         engine,
         capabilities,
-        menus.choices(""),
+        choices(models, ""),
         models.allowed[models.first].note,
         session,
         example.questions,
@@ -112,20 +113,10 @@ def _start(models: Models, engine: Engine, capabilities: Capabilities, controls:
     return Start(*common, *shown, answers_views.report(report), plane)
 
 
-def _wire(
-    demo: gr.Blocks,
-    page: Page,
-    session: gr.State,
-    handlers: Handlers,
-    images: ImageHandlers,
-    menus: Menus,
-    controls: Controls,
-) -> None:
-    sliders, choices = [*page.weights, page.retention], [page.scope]
-    for component, knob in zip(page.knobs, controls.knobs, strict=True):
-        (choices if knob.param.kind == "choice" else sliders).append(component)
-    settings = [page.method, page.style, page.scope, *page.weights, page.retention, *page.knobs]
-    inputs = [session, *settings]
+def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers, menus: Menus) -> None:
+    session, inputs = page.session, [page.session, *page.settings]
+    sliders = [*page.weights, page.retention, *(knob for knob in page.knobs if isinstance(knob, gr.Slider))]
+    lists = [page.scope, *(knob for knob in page.knobs if not isinstance(knob, gr.Slider))]
     talk = [session, page.follow_up, page.anew]
 
     def follow(event: Any) -> None:
@@ -146,7 +137,7 @@ def _wire(
     page.canvas.edit(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     changed = page.canvas.edit(handlers.force, session, session, **LAST, **LIGHT_WORK, **QUIET)
     changed.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
-    for choice in choices:
+    for choice in lists:
         follow(choice.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
     pictures = [page.image.input, page.examples.select, page.strip.select, page.add.upload]
@@ -184,12 +175,11 @@ def _wire(
         follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
     measured = gr.State(None)
-    measuring, curves = [session, page.curve_methods, *settings], [page.curves, page.progress, measured]
+    measuring, curves = [session, page.curve_methods, *page.settings], [page.curves, page.progress, measured]
     gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **STREAMED, **QUIET)
-    place = [page.method, *page.weights, page.retention]
+    clicked = [page.method, *page.weights, page.retention, page.about_method, *page.knobs]
     for chart in (page.plane, page.curves):
-        clicked = [*place, page.about_method, *page.knobs]
-        follow(chart.select(handlers.load, [session, *place], clicked, **LIGHT_WORK, **QUIET))
+        follow(chart.select(menus.point, [session, page.method], clicked, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(place_compare(page.views), handlers.models, handlers.setting, session, inputs)
     wire_batch(place_batch(page.views), handlers.models, handlers.setting, inputs)

@@ -115,9 +115,7 @@ def opened(models: Models, side: int) -> Iterator[Bench]:
         path = Path(folder) / "picture.png"
         cv2.imwrite(str(path), cv2.resize(cv2.imread(EXAMPLES[0].path), (side, side)))
         session = Session(models.first, (models.resources.pictures.open(str(path))[0],), EXAMPLES[0].questions[:1])
-        method = controls.method(
-            capabilities, capabilities.methods[0], IMPORTANCE, DIVERSITY, controls.defaults(capabilities)
-        )
+        method = controls.named(capabilities, capabilities.methods[0], IMPORTANCE, DIVERSITY, {})
         yield Bench(engine, capabilities, Handlers(models, controls), session, Setting(method, RETENTION))
 
 

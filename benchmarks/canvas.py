@@ -18,9 +18,10 @@ from playwright.sync_api import Browser
 
 from app.canvas import page as canvas_page
 from app.canvas import payload as canvas_payload
-from app.web import theme
+from app.web import scripts, theme
 from benchmarks.report import Times, show, table
 from pruning import Grid, make
+from pruning.choosing import one_shot
 from pruning.cli import console
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.synthetic import tokens as synthetic
@@ -85,14 +86,16 @@ def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
     encoded = Encoded(tokens, token_rects(grids, [(size, size)]), ((size, size),), 0.0, ("",))
     _, methods = canvas_payload.orders_of(method)
     picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    orders = [each.select(tokens, tokens.n) for each in methods]
+    orders = [one_shot(each).select(tokens, tokens.n).order for each in methods]
     value = canvas_payload.payload([picture], encoded, method, orders, tokens.signal("scorer"), n)
     with gr.Blocks() as demo:
         gr.Slider(0.02, 1, 0.25, step=0.001, elem_id="retention", interactive=True)
         styles = [(title, key) for key, title in STYLES.items()]
         gr.Radio(styles, value="dimmed", elem_id="style", interactive=True)
         canvas_page.component(value, None)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=theme.stylesheet())
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, css=theme.stylesheet(), app_kwargs={"routes": scripts.routes()}
+    )
     context = chromium.new_context(viewport={"width": 820, "height": 1000})
     context.add_init_script(TIMED)
     page = context.new_page()

@@ -179,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for n in options.tokens for row in measure(vlm, n, options.retention, options.repeats)]
     machine = (
         f"{options.shape}, {vlm.memory / 1e9:.2f} GB of weights in {options.dtype}, vision depth "
-        f"{vlm.config.vision_config.depth}; {_machine(device)}, torch {torch.__version__}; {options.repeats} repeats"
+        f"{vlm.config.vision_config.depth}; {machine_name(device)}, torch {torch.__version__}; "
+        f"{options.repeats} repeats"
     )
     found: dict[str, Any] = {"machine": machine, "rows": [asdict(row) for row in rows]}
     table, data = markdown(machine, rows), json.dumps(found, ensure_ascii=False, indent=1)
@@ -190,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(console.as_json(found, indent=1) if options.json else table)
 
 
-def _machine(device: torch.device) -> str:
+def machine_name(device: torch.device) -> str:
+    """The device, in a line."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

@@ -54,7 +54,14 @@ class Grid:
 
 
 def parts(grids: Sequence[Grid], per: Scope) -> list[tuple[Grid, ...]]:
-    """The grids of the sample together, of each image, or one by one. Raises ValueError for an unknown `per`."""
+    """The grids of the sample together, of each image, or one by one. Raises ValueError for an unknown `per`.
+
+    >>> two = [Grid(1, 2, 3), Grid(1, 1, 4, start=6, image=1)]
+    >>> [[grid.count for grid in part] for part in parts(two, "sample")]
+    [[6, 4]]
+    >>> [[grid.count for grid in part] for part in parts(two, "image")]
+    [[6], [4]]
+    """
     if per not in SCOPES:
         raise ValueError(f"the budget cannot be per {per!r}: it must be one of {', '.join(SCOPES)}")
     if per == "sample":
@@ -65,7 +72,12 @@ def parts(grids: Sequence[Grid], per: Scope) -> list[tuple[Grid, ...]]:
 
 
 def place_of(grids: Sequence[Grid], token: int) -> tuple[Grid, int, int]:
-    """(grid, row, column) of a token. Raises ValueError for an index outside 0..N-1."""
+    """(grid, row, column) of a token. Raises ValueError for an index outside 0..N-1.
+
+    >>> grid, row, column = place_of([Grid(1, 2, 3), Grid(1, 1, 4, start=6, image=1)], 5)
+    >>> grid.image, row, column
+    (0, 1, 2)
+    """
     for grid in grids:
         if grid.start <= token < grid.stop:
             row, column = divmod((token - grid.start) % (grid.gh * grid.gw), grid.gw)
@@ -82,14 +94,24 @@ def _centres(grid: Grid) -> Tensor:
 
 
 def covered(thumbnail: Grid, tile: Grid) -> Tensor:
-    """(count,) bool: the thumbnail's tokens whose centres lie in the tile."""
+    """(count,) bool: the thumbnail's tokens whose centres lie in the tile.
+
+    >>> left = Grid(1, 4, 4, role="tile", box=(0.0, 0.0, 0.5, 1.0))
+    >>> covered(Grid(1, 1, 4, role="thumbnail"), left).tolist()
+    [True, True, False, False]
+    """
     low, high = torch.tensor(tile.box, dtype=torch.float64).split(2)
     centres = _centres(thumbnail)
     return ((centres >= low) & (centres < high)).all(dim=1)
 
 
 def resampled(values: Tensor, thumbnail: Grid, tile: Grid) -> Tensor:
-    """values (count of the thumbnail,) -> (count of the tile,), bilinear, constant beyond the outermost centres."""
+    """values (count of the thumbnail,) -> (count of the tile,), bilinear, constant beyond the outermost centres.
+
+    >>> left = Grid(1, 1, 2, role="tile", box=(0.0, 0.0, 0.5, 1.0))
+    >>> resampled(torch.tensor([0.0, 1.0]), Grid(1, 1, 2, role="thumbnail"), left).tolist()
+    [0.0, 0.25]
+    """
     low, high = torch.tensor(thumbnail.box, dtype=torch.float64).split(2)
     places = ((_centres(tile) - low) / (high - low) * 2 - 1).float().to(values.device)
     picture = values.view(-1, thumbnail.gh, thumbnail.gw).mean(dim=0)[None, None]

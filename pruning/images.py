@@ -34,8 +34,20 @@ def open_image(
     the model refuses those that it cannot take. A path or bytes is safer than an opened PIL image: only then are the
     file limits applied before anything is decoded.
 
+    Args:
+        source: a path, a file's bytes, or an opened PIL image. max_bytes: of the file. max_pixels: of the image as it
+        comes, and most_pixels: as it is returned.
+
     Raises:
         ImageError: empty, too large, not an image, damaged, SVG, or more pixels than `max_pixels`.
+
+    >>> image = open_image(Image.new("L", (300, 200)), most_pixels=15_000)
+    >>> image.mode, image.size
+    ('RGB', (150, 100))
+    >>> open_image(b"<svg/>")
+    Traceback (most recent call last):
+        ...
+    pruning.rgb.ImageError: SVG drawings are not supported: export it as PNG
     """
     image = source if isinstance(source, Image.Image) else _open(_read(source, max_bytes), max_pixels)
     width, height = image.size
@@ -53,7 +65,11 @@ def open_image(
 
 
 def short(text: str) -> str:
-    """As it is, or its beginning: for messages, as a path may be a whole picture in a data: URL."""
+    """As it is, or its beginning: for messages, as a path may be a whole picture in a data: URL.
+
+    >>> short("cat.png"), short("x" * 5_000)[-20:]
+    ('cat.png', '… (5,000 characters)')
+    """
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 20]}… ({len(text):,} characters)"
 
 

@@ -21,7 +21,7 @@ from pruning.params import HasKnobs, params
 from pruning.signals import check_signal
 from pruning.tokens import Selection, VisualTokens
 
-Stage = Literal["pre_llm", "in_llm"]
+Stage = Literal["pre_tower", "pre_llm", "in_llm"]
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,13 @@ class Plan:
         """The plan with its entry made on these tokens. Raises what the method raises."""
         if self.entry is None:
             return self
-        count = counted(self.entry.keep, tokens.n, "the entry of the plan")
-        return replace(self, entry=None, entering=self.entry.method.select(tokens, count))
+        return replace(self, entry=None, entering=self.entry.method.select(tokens, self.entered(tokens.n)))
+
+    def entered(self, n: int) -> int:
+        """How many of n tokens enter the language model. Raises ValueError where more should."""
+        if self.entry is not None:
+            return counted(self.entry.keep, n, "the entry of the plan")
+        return n if self.entering is None else self.entering.k
 
     def counts(self, n: int, layers: int) -> tuple[int, ...]:
         """Tokens that stay at each cut, of n that enter a model of L layers.
@@ -152,19 +157,16 @@ class Plan:
 
 
 def plan_of(method: StagedMethod, n: int, layers: int, retention: float | None = None) -> Plan:
-    """A staged method's own cuts, for an equivalent retention; None: as published. ValueError as `schedule`."""
+    """A staged method's own cuts, for an equivalent retention; None: as published. ValueError as `schedule`.
+
+    n: visual tokens of the sample, which all enter a model of so many layers unless the method has a first half.
+
+    >>> str(plan_of(make_staged("fastv"), 64, 8, 0.5)), str(plan_of(make_staged("fastv"), 64, 8))
+    ('2:fastv:21', '2:fastv:32')
+    """
     cuts = method.schedule(n, layers, retention)
     entry = Entry(make(method.first), cuts[0][1]) if cuts and method.first else None
     return Plan(tuple(Cut(after, method, count) for after, count in cuts[1 if entry else 0 :]), entry)
-
-
-def needs_before(kept: Method | StagedMethod | Plan) -> frozenset[str]:
-    """Signals of the tower and the question that must be there; what rules read between layers is captured there."""
-    if isinstance(kept, StagedMethod):
-        return make(kept.first).needs if kept.first else frozenset()
-    if isinstance(kept, Plan):
-        return kept.entry.method.needs if kept.entry else frozenset()
-    return kept.needs
 
 
 def parse_plan(
@@ -172,9 +174,17 @@ def parse_plan(
     one_shot: Callable[[str], Method] = make,
     staged: Callable[[str], StagedMethod] = make_staged,
 ) -> Plan:
-    """A plan from text, `evict` as its last part for `evict_early`. Raises ValueError that names the part and the rule.
+    """A plan from text, `evict` as its last part for `evict_early`.
 
-    one_shot, staged: what makes a method of a name.
+    Args:
+        text: WHERE:METHOD:HOW_MANY, separated by commas. one_shot, staged: what makes a method of a name.
+
+    Raises:
+        ValueError: names the part and the rule.
+
+    >>> plan = parse_plan("pre:idpruner:0.5,2:fastv:8")
+    >>> plan.names, plan.entered(64), plan.alive(32, layers=4)
+    (['idpruner', 'fastv'], 32, (32, 32, 8, 8))
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"the plan {text!r} says nothing: {FORM}")
@@ -200,7 +210,14 @@ def parse_plan(
 
 
 def check_keep(keep: object, where: str) -> None:
-    """Raise ValueError unless it is a share within (0, 1] or a whole number of at least 1."""
+    """Raise ValueError unless it is a share within (0, 1] or a whole number of at least 1.
+
+    >>> check_keep(0.25, "the entry of the plan")
+    >>> check_keep(0, "the entry of the plan")
+    Traceback (most recent call last):
+        ...
+    ValueError: the entry of the plan cannot keep 0: it must be a share above 0 ...
+    """
     number = isinstance(keep, int | float) and not isinstance(keep, bool) and math.isfinite(keep)
     if not number or keep <= 0 or (isinstance(keep, float) and keep > 1):  # type: ignore[operator]
         raise ValueError(
@@ -210,7 +227,11 @@ def check_keep(keep: object, where: str) -> None:
 
 
 def counted(keep: float | int, alive: int, where: str) -> int:
-    """Tokens that stay of those alive. Raises ValueError where more should."""
+    """Tokens that stay of those alive. Raises ValueError where more should.
+
+    >>> counted(0.25, 64, "the entry of the plan"), counted(8, 64, "the entry of the plan")
+    (16, 8)
+    """
     if isinstance(keep, float) and keep:
         return keep_count(alive, keep)
     if keep > alive:
@@ -233,6 +254,10 @@ def lifetimes(order: Sequence[tuple[int, Tensor]], entered: Tensor, n: int, laye
     """(N,) int64: how many layers process each token; 0 = it never entered.
 
     order: (layers that have run, original indices alive from there on) of every cut. entered: (K,) original indices.
+
+    >>> import torch
+    >>> lifetimes([(2, torch.tensor([1]))], torch.tensor([0, 1]), n=3, layers=5).tolist()
+    [2, 5, 0]
     """
     lives = entered.new_zeros(n)
     for (start, alive), (stop, _) in pairwise([(0, entered), *order, (layers, entered)]):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Set
 from typing import Any
 
+from pruning.choosing import Asked, Fixed
+from pruning.encoding import ENCODING, RESOLUTION, EncodingMethod, make_encoding
 from pruning.importance import best_source
 from pruning.method import METHODS, Method, make
 from pruning.params import SOURCE
+from pruning.plan import parse_plan
+from pruning.published import PUBLISHED
+from pruning.staged import STAGED, StagedMethod, make_staged
 
 WORDS = {
     "scorer": "a trained importance scorer",
@@ -19,8 +25,11 @@ WORDS = {
     "patch_entropy": "the picture's entropy",
     "question": "the question",
     "projector": "the model's projector",
+    RESOLUTION: "an option that makes fewer visual tokens of a picture",
 }
 REMEDY = "Choose another method, or another model"
+REGISTERED: Mapping[str, type[Method] | type[StagedMethod]] = ChainMap(METHODS, STAGED)  # type: ignore[arg-type]
+"""Every method by name: those before the language model, and those between its layers."""
 
 
 def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method:
@@ -34,17 +43,67 @@ def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = N
     return make(name, **given)
 
 
-def why_not(method: Method, title: str, signals: Set[str]) -> str:
-    """Why a model of this title, with these signals, cannot run the method; "" where it can."""
-    missing = sorted(method.needs - signals)
+def asked_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Asked:
+    """A method of any registry, or a published schedule, by name; what `choosing.choose` takes.
+
+    Raises ValueError for an unknown name or knob, or a knob's own rule.
+    """
+    if name in PUBLISHED:
+        if knobs:
+            raise ValueError(f"{name} is published with knobs of its own: leave out {', '.join(map(repr, knobs))}")
+        return PUBLISHED[name]
+    if name in ENCODING:
+        return make_encoding(name, **(knobs or {}))
+    if name not in REGISTERED:
+        known = f"methods: {', '.join(sorted(METHODS))}; inside the language model: {', '.join(sorted(STAGED))}"
+        known += f"; before the tower: {', '.join(sorted(ENCODING))}"
+        raise ValueError(f"unknown method {name!r}; {known}; published schedules: {', '.join(sorted(PUBLISHED))}")
+    return started(signals, name, knobs)
+
+
+def started(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method | StagedMethod:
+    """`method_for`, for methods between the layers too."""
+    return make_staged(name, **(knobs or {})) if name in STAGED else method_for(signals, name, knobs)
+
+
+def plan_for(signals: Set[str], text: str, knobs: Mapping[str, Any] | None = None) -> Fixed:
+    """A plan from text, each of its methods with those of the knobs that it has; or a published schedule by its name.
+
+    Raises ValueError for a bad plan, a knob that none of its methods has, or a knob's own rule.
+    """
+    given = dict(knobs or {})
+    if text in PUBLISHED:
+        asked_for(signals, text, given)
+        return PUBLISHED[text]
+    used = set[str]()
+
+    def own(name: str) -> dict[str, Any]:
+        found = {knob: value for knob, value in given.items() if name in REGISTERED and REGISTERED[name].has(knob)}
+        used.update(found)
+        return found
+
+    plan = parse_plan(
+        text,
+        lambda name: method_for(signals, name, own(name)),
+        lambda name: make_staged(name, **own(name)),
+    )
+    if unknown := sorted(given.keys() - used):
+        raise ValueError(f"no method of the plan '{text}' has a knob {', '.join(map(repr, unknown))}: leave it out")
+    return plan
+
+
+def why_not(method: Method | EncodingMethod, title: str, offers: Set[str]) -> str:
+    """Why a model of this title cannot run the method; "" where it can. offers: its signals and other encodings."""
+    missing = sorted(method.needs - offers)
     if not missing:
         return ""
     kind = missing[0].partition("@")[0]
     return f"{method.title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {title} does not provide"
 
 
-def check_runs(name: str, title: str, signals: Set[str]) -> str:
+def check_runs(name: str, title: str, offers: Set[str]) -> str:
     """The name of a method that the model can run as it starts. Raises ValueError for one that is unknown or cannot."""
-    if reason := why_not(method_for(signals, name), title, signals):
+    method = make_encoding(name) if name in ENCODING else method_for(offers, name)
+    if reason := why_not(method, title, offers):
         raise ValueError(f"{reason}. {REMEDY}")
     return name

@@ -107,7 +107,7 @@ class StagedMethod(Described):
         inside = [after for after in afters if after]
         first = f"its first cut is after {inside[0]} of {layers}" if inside else f"there are only {layers}"
         above = retention is not None and retention > reach[1]
-        plan = f"--plan 'pre:METHOD:SHARE,{inside[0] if inside else 1}:{self.name}:SHARE'"
+        plan = f"the plan 'pre:METHOD:SHARE,{inside[0] if inside else 1}:{self.name}:SHARE'"
         return (
             f"{self.title} cannot come to an equivalent retention of "
             f"{'its schedule' if retention is None else f'{retention:g}'}: {first} layers, so {n} visual tokens "

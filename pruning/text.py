@@ -1,4 +1,4 @@
-"""What may stand in a text that somebody typed or sent: whole characters."""
+"""What may stand in a text that somebody typed or sent: whole characters, and in a question some of them."""
 
 import re
 
@@ -20,6 +20,18 @@ def check_text(what: str, text: str) -> str:
     else:
         half, remedy = f"half a character ({found[0]!r}, a lone surrogate)", "type the whole character, or leave it out"
     raise ValueError(f"{what} holds {half} at place {place}: {remedy}")
+
+
+def checked_question(question: object, most: int | None = None) -> str:
+    """The question without surrounding blanks. Raises ValueError for one that is empty, has more than `most`
+    characters, or holds half a character; never repeats it.
+    """
+    text = question.strip() if isinstance(question, str) else ""
+    if not text:
+        raise ValueError("The question is empty: type one, for example “what color is the star?”")
+    if most is not None and len(text) > most:
+        raise ValueError(f"The question has {len(text):,} characters, at most {most:,} are allowed: shorten it")
+    return check_text("The question", text)
 
 
 def printable(text: str) -> str:

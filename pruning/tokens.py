@@ -31,6 +31,10 @@ class VisualTokens:
     grids:    one per image, video or tile; together they cover 0..N without gap or overlap, in order
     signals:  what a method asked for by name, e.g. "scorer" (N,), "question" (M, D); all of them in signals.py
     Raises ValueError when shapes, dtype or grids disagree.
+
+    >>> tokens = VisualTokens(torch.eye(6), (Grid(1, 2, 3),), {"scorer": torch.arange(6.0)})
+    >>> tokens.n, tokens.similarity[0, :2].tolist(), tokens.signal("scorer")[5].item()
+    (6, [1.0, 0.0], 5.0)
     """
 
     features: Tensor
@@ -177,6 +181,10 @@ class Selection:
     rows:       (K, D) float32 in pick order, what the language model receives at the kept places where tokens were
                 merged; None = the features as they are. Given together with merge_into.
     Raises ValueError when an index is out of range or occurs twice, or a shape is wrong.
+
+    >>> selection = Selection(torch.tensor([5, 0, 3]), n=6)
+    >>> selection.k, selection.indices.tolist(), selection.prefix(2).indices.tolist()
+    (3, [0, 3, 5], [0, 5])
     """
 
     order: Tensor

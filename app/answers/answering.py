@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from app.engine.engine import Engine
 from app.session import Session
 from pruning.evaluation import metrics
 from pruning.evaluation.verdict import check_words
+from pruning.plan import Plan
+from pruning.tokens import Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pruning.choosing import Runs
     from pruning.models import Answer, Encoded, Turn
-    from pruning.tokens import Selection
 
 PATIENCE = 120.0  # seconds without a token before a stream is given up
 MAX_NEW_TOKENS = 64
@@ -33,21 +35,42 @@ MAX_NEW_TOKENS = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with what was said before it, and the tokens that stay; None = all of them."""
+    """A question with what was said before it, and the tokens that stay, or the plan that they leave by; None = all."""
 
     session: Session
     question: str
-    selection: Selection | None = None
+    runs: Runs | None = None
     history: tuple[Turn, ...] = ()
 
     @property
     def kept(self) -> Hashable:
         """Equal where the model receives the same rows: keeping all, unmerged, is the same whichever method does it."""
-        chosen = self.selection
+        chosen = self.runs
+        if isinstance(chosen, Plan):
+            entering = replace(self, runs=chosen.entering).kept
+            return (repr(chosen.cuts), chosen.evict_early, entering) if chosen.cuts else entering
+        if chosen is not None and not isinstance(chosen, Selection):
+            return "encoding", chosen.tokens.n
         if chosen is None or (chosen.k == chosen.n and chosen.merged is None):
             return None
         rows = b"" if chosen.merged is None else hashlib.sha256(chosen.merged.numpy().tobytes()).digest()
         return chosen.indices.numpy().tobytes(), rows
+
+    def entering(self, n: int) -> int:
+        """How many visual tokens enter the language model, where all would be n."""
+        if self.runs is None:
+            return n
+        if isinstance(self.runs, Plan):
+            return self.runs.entered(n)
+        return self.runs.k if isinstance(self.runs, Selection) else self.runs.tokens.n
+
+    def prompt_tokens(self, engine: Engine, encoded: Encoded) -> int:
+        """Length of the prompt as the language model receives it."""
+        if self.runs is not None and not isinstance(self.runs, Selection | Plan):
+            other = cast("Encoded", self.runs)  # with marks of its own around each image
+            return engine.vlm.prompt(other, self.question, self.history).n
+        n = encoded.tokens.n
+        return engine.vlm.prompt(encoded, self.question, self.history).n - n + self.entering(n)
 
     def key(self, engine: Engine, kind: str = "answer") -> tuple[Hashable, ...]:
         """Cache key of what is computed about it."""
@@ -67,8 +90,7 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
         yield held
         return
     encoded = engine.encoded(asked.session)
-    kept = encoded.tokens.n if asked.selection is None else asked.selection.k
-    prefill = engine.vlm.prompt(encoded, asked.question, asked.history).n - encoded.tokens.n + kept
+    prefill = asked.prompt_tokens(engine, encoded)
     out: Queue[str | Answer | BaseException] = Queue()
 
     def work() -> None:
@@ -116,7 +138,7 @@ def first_token_seconds(engine: Engine, asked: Asked) -> float:
     encoded = engine.encoded(asked.session)
 
     def work() -> tuple[float, ...]:
-        return remote.first_token_seconds(engine.handle, encoded, asked.question, asked.selection, asked.history)
+        return remote.first_token_seconds(engine.handle, encoded, asked.question, asked.runs, asked.history)
 
     return engine.cache.get(asked.key(engine, "ttft"), lambda: float(np.median(engine.on_device(work))), lambda _: 64)
 
@@ -143,7 +165,7 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
 
     def forced(asked: Asked) -> Tensor:
         def work() -> list[Tensor]:
-            return remote.logprobs(engine.handle, encoded, asked.question, answer.ids, [asked.selection], asked.history)
+            return remote.logprobs(engine.handle, encoded, asked.question, answer.ids, [asked.runs], asked.history)
 
         return engine.on_device(work)[0]
 
@@ -174,7 +196,7 @@ def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task
         # A second try, after memory ran out, begins with an empty one: who knows what the first left in it.
         memory = spare.pop() if spare else None if remote.is_remote() else ConversationCache()
         chunks = []
-        values = (asked.question, asked.selection, asked.history, memory, MAX_NEW_TOKENS)
+        values = (asked.question, asked.runs, asked.history, memory, MAX_NEW_TOKENS)
         with closing(remote.generate(engine.handle, encoded, *values)) as stream:  # type: ignore[type-var]
             while not task.is_set() and (chunk := next(stream, None)) is not None:
                 chunks.append(chunk)

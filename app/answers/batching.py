@@ -30,12 +30,12 @@ def _answer_pack(engine: Engine, pack: Sequence[Asked], task: Task) -> None:
     from pruning.models import Sample
 
     encoded = [engine.encoded(one.session) for one in pack]
-    samples = [Sample(e, one.question, one.selection, one.history) for e, one in zip(encoded, pack, strict=True)]
+    samples = [Sample(e, one.question, one.runs, one.history) for e, one in zip(encoded, pack, strict=True)]
     try:
-        found = engine.on_device(lambda: remote.answer_batch(engine.handle, samples, MAX_NEW_TOKENS, task))
+        answers = engine.on_device(lambda: remote.answer_batch(engine.handle, samples, MAX_NEW_TOKENS, task))
     except (ValueError, DeviceFullError):
         return
-    for one, answer in zip(pack, found, strict=True):
+    for one, answer in zip(pack, answers, strict=True):
         if not answer.cancelled:
             engine.cache.put(one.key(engine), answer, 4096 + 8 * len(answer.ids))
 
@@ -57,7 +57,7 @@ def _packs(engine: Engine, asked: Sequence[Asked]) -> Iterator[list[Asked]]:
     pack: list[Asked] = []
     longest = 0
     for one in asked:
-        tokens = engine.encoded(one.session).tokens.n if one.selection is None else one.selection.k
+        tokens = one.entering(engine.encoded(one.session).tokens.n)
         longest = max(longest, tokens)
         if pack and longest * (len(pack) + 1) > MOST_TOKENS:
             yield pack

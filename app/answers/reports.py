@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.session import Session, Setting
+from pruning.budget import keep_count
+from pruning.choosing import came_to, needs_of, title_of
 from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
+from pruning.evaluation.lives import Lives, lives
 from pruning.evaluation.verdict import Verdict, verdict
+from pruning.plan import Plan
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -45,7 +49,7 @@ class Report:
     """
 
     n: int
-    budget: int
+    budget: int  # of a plan: tokens alive in the mean of the layers
     method: str
     stage: str  # "all", "kept", "measuring", "done", "stopped"
     question: str = ""
@@ -57,6 +61,7 @@ class Report:
     pieces: tuple[Piece, ...] = ()
     select_s: float | None = None
     encode_s: float = 0.0
+    lives: Lives | None = None  # what a plan came to in the last turn
 
     @property
     def agree(self) -> bool | None:
@@ -79,16 +84,18 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     Ends with stage "stopped" soon after `task` is set. Raises ValueError for a bad question or retention, or a signal
     that the model lacks.
     """
-    questions = [checked_question(question) for question in session.questions or ("",)]
-    selection = engine.selection(session, setting)
-    encoded = engine.encoded(session, setting.method.needs)
-    report = Report(selection.n, selection.k, setting.method.title, "all", encode_s=encoded.encode_s)
-    full, kept = Asked(session, ""), Asked(session, "", selection)
+    questions = session.checked_questions()
+    runs = engine.runs(session, setting)
+    encoded = engine.encoded(session, needs_of(setting.asked))
+    n = encoded.tokens.n
+    budget = keep_count(n, came_to(runs, engine.vlm.layers, n))
+    report = Report(n, budget, title_of(setting.asked), "all", encode_s=encoded.encode_s)
+    full, kept = Asked(session, ""), Asked(session, "", runs)
     given: dict[str, Answer] = {}
     for question in questions:
         if given:  # the turn before this one is over
-            told = Exchange(full.question, given["full"].text, given["kept"].text)
-            report = replace(report, earlier=(*report.earlier, told), full=UNSAID, kept=UNSAID)
+            exchange = Exchange(full.question, given["full"].text, given["kept"].text)
+            report = replace(report, earlier=(*report.earlier, exchange), full=UNSAID, kept=UNSAID)
         full, kept = _next(full, question, given.get("full")), _next(kept, question, given.get("kept"))
         for side, asked in (("full", full), ("kept", kept)):
             report = replace(report, question=question, stage="all" if side == "full" else "kept")
@@ -103,6 +110,8 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                     yield replace(report, stage="stopped")
                     return
                 given[side] = item
+                if item.trace is not None and isinstance(runs, Plan):
+                    report = replace(report, lives=lives(runs, item.trace))
     report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"]))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.web.html import text
+from markupsafe import Markup
+
+from app.web.templates import render
 from pruning.evaluation.verdict import Verdict, is_empty
 
 NO_WORDS = "no words"
@@ -24,13 +26,17 @@ SHORT: Mapping[Verdict, str] = {
 }
 
 
-def badge(verdict: Verdict, short: bool = False) -> str:
+def badge(verdict: Verdict, short: bool = False) -> Markup:
     """Colour, sign and words; what an answer without words means as its title."""
     kind, words = BADGES[verdict]
-    title = f' title="{text(verdict.why)}"' if verdict.why else ""
-    return f'<span class="badge {kind}"{title}>{SHORT[verdict] if short else words}</span>'
+    return render("parts.badge", kind=kind, words=SHORT[verdict] if short else words, title=verdict.why)
 
 
-def answer(said: str, none: str = f'<span class="faint">{NO_WORDS}</span>') -> str:
-    """A finished answer as HTML; `none` in the place of one without words."""
-    return none if is_empty(said) else text(said)
+def idle(words: str) -> Markup:
+    """What stands in the place of a verdict before there is one."""
+    return render("parts.badge", kind="idle", words=words)
+
+
+def answer(said: str) -> Markup:
+    """A finished answer as HTML, be it without words."""
+    return render("parts.said", answer=said, instead=NO_WORDS if is_empty(said) else "")

@@ -43,13 +43,13 @@ def others(controls: Controls, capabilities: Capabilities, first: Setting, given
     entries = given or BASELINES
     if not isinstance(entries, Sequence) or isinstance(entries, str) or len(entries) >= MOST:
         raise ValueError(f"others is {given!r}: must be a list of at most {MOST - 1} objects with {', '.join(NAMES)}")
-    found = []
+    settings = []
     for place, entry in enumerate(entries):
         try:
-            found.append(_other(controls, capabilities, first, entry))
+            settings.append(_other(controls, capabilities, first, entry))
         except ValueError as error:
             raise ValueError(f"others[{place}]: {error}") from None
-    return found
+    return settings
 
 
 def compared(
@@ -65,7 +65,7 @@ def compared(
         answered.append(api_results.answered(session, row.setting, row.report))
     overlaps = [[overlap(row, other) for other in rows] for row in rows]
     return api_results.Compared(
-        answered, [[0.0 if found is None else found.iou for found in line] for line in overlaps]
+        answered, [[0.0 if overlapped is None else overlapped.iou for overlapped in line] for line in overlaps]
     )
 
 

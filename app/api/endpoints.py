@@ -20,7 +20,7 @@ from app.api import results as api_results
 from app.canvas import state as canvas_state
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.engine.resources import MAX_PICTURES, checked_pictures
 from app.model_pool.pool import Models
 from app.session import Session, Setting
@@ -85,8 +85,8 @@ def endpoint(result: type, *own: str) -> Callable[[Callable[..., Any]], Any]:
         run.__signature__ = reflection.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {}
         # Read by whoever lists tools: a description, and a line for each argument.
-        told = "\n".join(f"    {name}: {ABOUT[name]}" for name in names)
-        run.__doc__ = f"{about}\n\nParameters:\n{told}"
+        lines = "\n".join(f"    {name}: {ABOUT[name]}" for name in names)
+        run.__doc__ = f"{about}\n\nParameters:\n{lines}"
         run.about, run.names, run.result = about, names, result  # type: ignore[attr-defined]
         return run
 
@@ -119,7 +119,7 @@ class Api:
         """The plane of importance retention I(S) against the Hopkins statistic H(S) at this budget with its front, and
         the fidelity curves (fidelity 0 to 1 at nine retention ratios) of the methods that are named.
         """
-        checked_question(call.session.first)
+        call.session.checked_questions()
         points = tradeoff_measure.plane(call.engine, call.session, call.setting)
         curves: tuple[Any, ...] | None = ()
         left_out: list[str] = []

@@ -28,9 +28,9 @@ def finish(demo: Any) -> None:
         raise ValueError(
             f"the MCP server did not start ({demo.mcp_error}): start without --mcp, or update the packages"
         )
-    told = server.postprocess_output_data
+    as_python = server.postprocess_output_data
 
     def as_json(data: list[Any], root_url: str) -> Any:
-        return told([json.dumps(part, ensure_ascii=False) for part in data], root_url)
+        return as_python([json.dumps(part, ensure_ascii=False) for part in data], root_url)
 
     server.postprocess_output_data = as_json

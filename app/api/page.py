@@ -17,7 +17,7 @@ from app.api.endpoints import ABOUT, Api
 from app.web.events import PROGRAMS
 from app.web.gradio_patches import files_input, image_input
 from pruning.grids import SCOPES
-from pruning.method import METHODS
+from pruning.runnable import REGISTERED
 
 NUMBER, STRING = {"type": "number"}, {"type": "string"}
 # What the API page's snippets are filled with, where Gradio's own examples would be refused: an address is not fetched.
@@ -33,7 +33,7 @@ KNOBS = {"type": "object", "additionalProperties": {"anyOf": [NUMBER, STRING]}}
 def endpoints(api: Api, method: str, weights: tuple[float, float], retention: float) -> None:
     """Every endpoint under its own name. The other values are what a caller gets who leaves them out."""
     models = list(api.models.allowed)
-    known = {"type": "string", "enum": list(METHODS)}
+    known = {"type": "string", "enum": list(REGISTERED)}
     with gr.Column(visible=False):
         inputs = {
             "image": image_input(label="image"),

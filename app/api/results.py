@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from app.answers.reports import Report
 from app.engine.engine import Engine
 from app.session import Session, Setting
+from pruning.choosing import needs_of
 from pruning.evaluation.answered import WORDLESS, Used, used
 from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
@@ -96,7 +97,7 @@ def schema(kind: Any) -> dict[str, Any]:
 
 def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
     """Raises ValueError as `Engine.selection` does."""
-    selection, encoded = engine.selection(session, setting), engine.encoded(session, setting.method.needs)
+    selection, encoded = engine.selection(session, setting), engine.encoded(session, needs_of(setting.asked))
     merged = selection.merge_into
     return Selected(
         **_used(session, setting, selection.n, selection.k),
@@ -136,4 +137,4 @@ def point(p: PlanePoint) -> Point:
 
 
 def _used(session: Session, setting: Setting, n: int, budget: int) -> dict[str, Any]:
-    return used(session.model_name, setting.method, setting.retention, n, budget)
+    return used(session.model_name, setting.asked, setting.retention, n, budget)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,19 +13,21 @@ from app.batch import views as batch_views
 from app.canvas import overlays
 from app.canvas.state import fitting
 from app.engine.capabilities import Capabilities
+from app.engine.device import Task
 from app.engine.engine import Engine
 from app.model_pool.pool import Models
+from app.model_pool.work import Kind, stream_work
 from app.session import Session, Setting
+from app.web.controls import Present
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, QUIET, STREAMED, html
 from app.web.gradio_patches import files_input
-from app.web.streams import Shown, stream
+from app.web.streams import Shown
+from app.web.updates import Updates
 from pruning.drawing import overlays as draw
 
-Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
-Updates = dict[Any, Any]  # component -> its new value
 SIDE = 384  # longest side of an overlay, pixels
-TASK = "batch"
+BATCH = Kind("batch", lambda r: r.long_work)
 
 
 @dataclass(frozen=True)
@@ -72,24 +74,22 @@ class BatchEvents:
     @report_errors
     def run(self, request: gr.Request, paths: list[str], session: Session, *settings: Any) -> Iterator[Updates]:
         """Ask the present question about every image, under the present setting."""
-        resources, page = self.models.resources, self.page
-        task = resources.tasks.begin(owner(request), TASK)
+        pictures, page = self.models.resources.pictures, self.page
         last: batch_run.Batch | None = None
         skipped: Sequence[batch_run.Skipped] = ()
         shots: dict[int, overlays.Overlay | None] = {}
 
-        def work() -> Iterator[Updates]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Updates]:
             nonlocal last, skipped
-            with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
-                setting = self.present(capabilities, session, settings)
-                items, skipped = batch_run.opened(resources.pictures, paths, session)
-                cleared = {card: "" for card in page.cards}
-                yield {page.about: batch_views.about(session, setting), page.totals: "", **cleared}
-                for last in batch_run.run(engine, items, setting, task):
-                    for place in last.fresh:
-                        shots[place] = _painted(engine, last.items[place], setting)
-                    running = last.stage == "running"
-                    yield news(last, last.fresh) if running else ended(batch_views.progress(last, skipped))
+            setting = self.present(capabilities, session, settings)
+            items, skipped = batch_run.opened(pictures, paths, session)
+            cleared = {card: "" for card in page.cards}
+            yield {page.about: batch_views.about(session, setting), page.totals: "", **cleared}
+            for last in batch_run.run(engine, items, setting, task):
+                for place in last.fresh:
+                    shots[place] = _painted(engine, last.items[place], setting)
+                running = last.stage == "running"
+                yield news(last, last.fresh) if running else ended(batch_views.progress(last, skipped))
 
         def news(step: batch_run.Batch, places: Iterable[int], over: bool = False) -> Updates:
             cards = {page.cards[at]: batch_views.card(step.items[at], shots.get(at), over) for at in places}
@@ -106,11 +106,11 @@ class BatchEvents:
             stopped=lambda: ended(batch_views.stopped(last, skipped)),
             failed=lambda problem: ended(batch_views.progress(last, skipped, problem=problem)),
         )
-        yield from stream(task, resources.long_work, work, shown)
+        yield from stream_work(self.models, owner(request), session.model_name, BATCH, work, shown)
 
     def stop(self, request: gr.Request) -> None:
         """Stop the run; what is there stays."""
-        self.models.resources.tasks.stop(owner(request), TASK)
+        self.models.resources.tasks.stop(owner(request), BATCH.name)
 
 
 def _painted(engine: Engine, item: batch_run.Item, setting: Setting) -> overlays.Overlay | None:

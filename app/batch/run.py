@@ -17,8 +17,9 @@ from app.answers.answering import Asked, closeness
 from app.answers.batching import answer_all
 from app.canvas.state import fitting
 from app.engine.device import DeviceFullError, Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.engine.resources import Pictures
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning.debris import is_debris
 from pruning.evaluation.verdict import Verdict, verdict
@@ -85,9 +86,8 @@ class Batch:
         return sum(item.over for item in self.items)
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first image is done."""
-        return self.seconds / self.done * (len(self.items) - self.done) if self.done else None
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, len(self.items))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[
     paths = [path for path in paths if not is_debris(Path(path).name)]
     if not paths:
         raise ValueError(f"There are no images: upload up to {MOST}")
-    question = checked_question(session.questions[-1] if session.questions else "")
+    question = session.checked_questions()[-1]
     items: list[Item] = []
     skipped: list[Skipped] = []
     for path in paths:
@@ -135,31 +135,31 @@ def run(engine: Engine, items: Sequence[Item], setting: Setting, task: Task) -> 
 
     Ends with stage "stopped" soon after `task` is set.
     """
-    found, start = list(items), time.perf_counter()
+    measured, start = list(items), time.perf_counter()
 
     def now(fresh: Sequence[int], stage: str = "running") -> Batch:
-        return Batch(tuple(found), tuple(fresh), time.perf_counter() - start, stage)
+        return Batch(tuple(measured), tuple(fresh), time.perf_counter() - start, stage)
 
     yield now(())
-    for first in range(0, len(found), GROUP):
-        group = range(first, min(first + GROUP, len(found)))
+    for first in range(0, len(measured), GROUP):
+        group = range(first, min(first + GROUP, len(measured)))
         for place in group:
             if not task.is_set():
-                found[place] = _selected(engine, found[place], setting)
+                measured[place] = _selected(engine, measured[place], setting)
                 yield now([place])
         for side in ("full", "kept"):
-            there = [place for place in group if found[place].n and not found[place].problem]
-            told = answer_all(engine, [_asked(engine, found[place], setting, side) for place in there], task)
-            for place, answer in zip(there, told, strict=True):
-                found[place] = _with(found[place], side, answer)
-            yield now(there)
+            asking = [place for place in group if measured[place].n and not measured[place].problem]
+            answers = answer_all(engine, [_asked(engine, measured[place], setting, side) for place in asking], task)
+            for place, answer in zip(asking, answers, strict=True):
+                measured[place] = _with(measured[place], side, answer)
+            yield now(asking)
         for place in group:
-            if found[place].verdict is not None and not found[place].over and not task.is_set():
-                found[place] = _measured(engine, found[place], setting)
+            if measured[place].verdict is not None and not measured[place].over and not task.is_set():
+                measured[place] = _measured(engine, measured[place], setting)
                 yield now([place])
         if task.is_set():
             break
-    yield now((), "done" if all(item.over for item in found) else "stopped")
+    yield now((), "done" if all(item.over for item in measured) else "stopped")
 
 
 def summary(items: Sequence[Item]) -> Summary | None:

@@ -6,19 +6,18 @@ from typing import Any
 
 import gradio as gr
 
-from app.canvas.views import legends
-from app.web import theme
-
-SCRIPTS = ("canvas-model", "canvas-paint", "canvas-drag", "canvas")
+from app.web import scripts, theme
+from app.web.templates import render
 
 
 def component(value: dict[str, Any] | None, exact: dict[str, Any] | None) -> gr.HTML:
     """The canvas. value: of `payload`; exact: of `exact_selection`, for settings that the payload does not hold."""
     return gr.HTML(
         value,
-        html_template=theme.template("canvas").replace("<!-- legends -->", legends()),
-        js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
+        html_template=render("canvas.component"),
+        js_on_load=scripts.start("canvas"),
         elem_id="canvas",
         apply_default_css=False,
         exact=exact,
+        colours=theme.painting(),
     )

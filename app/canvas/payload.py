@@ -15,40 +15,48 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pruning.choosing import name_of, title_of
 from pruning.drawing import overlays as draw
 from pruning.evaluation.plane import LAMBDAS
+from pruning.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.method import Method
+    from pruning.choosing import Asked
     from pruning.models import Encoded
+    from pruning.models.language.trace import Trace
     from pruning.tokens import Selection
 
 DISPLAY = 1280  # longest side of a picture as the page gets it, pixels (strips have more); zooming in shows no more
 
 
-def orders_of(method: Method) -> tuple[tuple[float, ...] | None, list[Method]]:
+def nested(asked: Asked) -> bool:
+    """Whether fewer tokens are the first picks of more of them; between layers, only the server knows what stays."""
+    return isinstance(asked, Method) and asked.nested
+
+
+def orders_of(asked: Asked) -> tuple[tuple[float, ...] | None, list[Asked]]:
     """The λ grid of a method and the method at each of its values; no grid for a method without λ.
 
-    A method whose picks are not nested is held by its order of all tokens alone, where λ says nothing any more.
+    What is not nested is held by one order of all tokens, where λ says nothing any more.
     """
-    if method.lambda_ is None or not method.nested:
-        return None, [method]
-    return LAMBDAS, [method.at_lambda(value) for value in LAMBDAS]
+    if isinstance(asked, Method) and asked.lambda_ is not None and asked.nested:
+        return LAMBDAS, [asked.at_lambda(value) for value in LAMBDAS]
+    return None, [asked]
 
 
 def payload(
     pictures: Sequence[NDArray[np.uint8]],
     encoded: Encoded,
-    method: Method,
-    selections: Sequence[Selection],
+    asked: Asked,
+    orders: Sequence[Tensor],
     scores: Tensor | None,
     identity: Hashable,
 ) -> dict[str, Any]:
     """All that the canvas must know of an image under a method.
 
-    pictures: (H, W, 3) uint8, the images that were encoded. selections: of all N tokens, one for each of `orders_of`.
+    pictures: (H, W, 3) uint8, the images that were encoded. orders: (N,) int64, one for each of `orders_of`.
     scores: (N,) for the heat map. identity: whatever else the orders depend on; a new one makes the page forget forced
     patches.
     """
@@ -59,45 +67,54 @@ def payload(
         height, width = shown[grid.image].shape[:2]
         given_width, given_height = encoded.sizes[grid.image]
         rects[grid.start : grid.stop] *= np.array([width / given_width, height / given_height] * 2, np.float32)
-    lambdas, _ = orders_of(method)
+    lambdas, _ = orders_of(asked)
     return {
-        "key": key_of(method, identity),
+        "key": key_of(asked, identity),
         "n": encoded.tokens.n,
         "images": [{"src": draw.data_url(i), "width": i.shape[1], "height": i.shape[0]} for i in shown],
         "grids": [asdict(grid) | {"stop": grid.stop} for grid in grids],
         "rects": _packed(rects, "<f4"),
-        "orders": _packed(np.stack([s.order.cpu().numpy() for s in selections]), "<u2"),
+        "orders": _packed(np.stack([order.cpu().numpy() for order in orders]), "<u2"),
         "lambdas": lambdas,
-        "nested": method.nested,
-        "weighted": method.lambda_ is not None,
+        "nested": nested(asked),
+        "staged": not isinstance(asked, Method),
+        "weighted": isinstance(asked, Method) and asked.lambda_ is not None,
         "scores": None if scores is None else _packed(draw.heat(scores.double().cpu().numpy()), "<f4"),
-        "method": {"name": method.name, "title": method.title},
+        "method": {"name": name_of(asked), "title": title_of(asked)},
     }
 
 
 def exact_selection(
-    selection: Selection, nearest: Tensor, method: Method, retention: float, scope: str, identity: Hashable
+    selection: Selection,
+    nearest: Tensor,
+    asked: Asked,
+    retention: float,
+    scope: str,
+    identity: Hashable,
+    trace: Trace | None = None,
 ) -> dict[str, Any]:
-    """One selection with what only the server knows of it: λ beside the grid, picks that are not nested, merges.
+    """One selection with what only the server knows of it: λ beside the grid, picks that are not nested, merges, and
+    until which layer every token lives.
 
-    nearest: (N,) similarity to the nearest kept token (`inspection.nearest_kept`).
+    nearest: (N,) similarity to the nearest kept token (`inspection.nearest_kept`). trace: of a plan.
     """
     into = selection.merge_into
     return {
-        "key": key_of(method, identity),
-        "lambda": method.lambda_,
+        "key": key_of(asked, identity),
+        "lambda": asked.lambda_ if isinstance(asked, Method) else None,
         "retention": retention,
         "scope": scope,
         "order": _packed(selection.order.cpu().numpy(), "<u2"),
         "nearest": _packed(nearest.cpu().numpy(), "<f4"),
         "into": None if into is None else _packed(into.cpu().numpy(), "<i4"),
+        "lives": None if trace is None else _packed(trace.lives.cpu().numpy(), "<u2"),  # N: layers that process each
+        "alive": None if trace is None else list(trace.alive),  # tokens that each layer processes
     }
 
 
-def key_of(method: Method, identity: Hashable) -> str:
+def key_of(asked: Asked, identity: Hashable) -> str:
     """Tells one set of orders from another; the same for all λ of a method that has a grid of them."""
-    lambdas, _ = orders_of(method)
-    plain = method if lambdas is None else method.at_lambda(0.5)
+    plain = asked.at_lambda(0.5) if isinstance(asked, Method) and asked.lambda_ is not None and asked.nested else asked
     return hashlib.sha256(repr((plain, identity)).encode()).hexdigest()[:16]
 
 

@@ -14,8 +14,11 @@ import numpy as np
 from app.canvas import payload as canvas_payload
 from app.engine.engine import Engine
 from app.session import Forced, Session, Setting
+from pruning.choosing import needs_of, one_shot
 from pruning.evaluation.inspection import Card, inspect, nearest_kept
+from pruning.evaluation.lives import endurance, lives, places, why
 from pruning.importance import raw_importance, signals_for
+from pruning.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,15 +27,19 @@ if TYPE_CHECKING:
 def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     """Everything that the canvas needs to draw every retention and λ of the setting's method."""
     identity = identity_of(session, setting)
-    key = canvas_payload.key_of(setting.method, identity)
+    key = canvas_payload.key_of(setting.asked, identity)
 
     def make() -> dict[str, Any]:
-        _, methods = canvas_payload.orders_of(setting.method)
-        whole = [engine.selection(session, Setting(method, 1.0)) for method in methods]
+        _, methods = canvas_payload.orders_of(setting.asked)
+        if setting.one_shot:
+            whole = [engine.selection(session, Setting(one_shot(method), 1.0)) for method in methods]
+            orders, seen = [selection.order for selection in whole], whole[0]
+        else:  # at the present retention: of any other, only the language model knows
+            orders, seen = [endurance(engine.trace(session, setting))], engine.selection(session, setting)
         pictures = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
-        encoded = engine.encoded(session, setting.method.needs)
-        scores = engine.heat(session, whole[0])
-        return canvas_payload.payload(pictures, encoded, setting.method, whole, scores, identity)
+        encoded = engine.encoded(session, needs_of(setting.asked))
+        scores = engine.heat(session, seen)
+        return canvas_payload.payload(pictures, encoded, setting.asked, orders, scores, identity)
 
     return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))
 
@@ -41,9 +48,11 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     """The selection of exactly this setting, forced patches left out: the canvas adds those itself."""
     free = replace(setting, forced=Forced())
     selection = engine.selection(session, free)
-    nearest = nearest_kept(engine.tokens(session, setting.method.needs), selection)
+    nearest = nearest_kept(engine.tokens_for(session, setting), selection)
+    trace = None if setting.one_shot else engine.trace(session, free)
+    identity = identity_of(session, setting)
     return canvas_payload.exact_selection(
-        selection, nearest, setting.method, setting.retention, setting.scope, identity_of(session, setting)
+        selection, nearest, setting.asked, setting.retention, setting.scope, identity, trace
     )
 
 
@@ -51,18 +60,22 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
     """Why one token is kept or dropped. Raises ValueError for a token that is not there."""
     if isinstance(token, float) and token.is_integer():
         token = int(token)
-    found = inspect(
-        engine.tokens(session, setting.method.needs),
+    inspected = inspect(
+        engine.tokens_for(session, setting),
         engine.selection(session, setting),
-        setting.method,
+        one_shot(setting.asked) if setting.one_shot else None,
         token,  # type: ignore[arg-type]
         importance_of(engine, session, setting),
     )
-    if found.token in setting.forced.ins:
-        return replace(found, why="kept: you forced it in", score=None)
-    if found.token in setting.forced.outs:
-        return replace(found, why="dropped: you forced it out", score=None)
-    return found
+    runs = engine.runs(session, setting)
+    if isinstance(runs, Plan):
+        of = lives(runs, engine.trace(session, setting))
+        return replace(inspected, why=why(of, inspected.token), cuts=places(of, inspected.token))
+    if inspected.token in setting.forced.ins:
+        return replace(inspected, why="kept: you forced it in", score=None)
+    if inspected.token in setting.forced.outs:
+        return replace(inspected, why="dropped: you forced it out", score=None)
+    return inspected
 
 
 def importance_of(engine: Engine, session: Session, setting: Setting) -> Tensor:
@@ -73,13 +86,13 @@ def importance_of(engine: Engine, session: Session, setting: Setting) -> Tensor:
 
 def with_forced(session: Session, setting: Setting) -> Setting:
     """The setting with what the visitor forced, if that was meant for these images and this method."""
-    meant = session.forced.key == canvas_payload.key_of(setting.method, identity_of(session, setting))
-    return replace(setting, forced=session.forced) if session.forced and meant else setting
+    meant = session.forced.key == canvas_payload.key_of(setting.asked, identity_of(session, setting))
+    return replace(setting, forced=session.forced) if session.forced and meant and setting.one_shot else setting
 
 
-def forced(told: object) -> Forced:
+def forced(data: object) -> Forced:
     """What the canvas says is forced. Raises ValueError for anything but lists of whole numbers."""
-    said = told if isinstance(told, dict) else {}
+    said = data if isinstance(data, dict) else {}
     lists = [said.get(name, []) for name in ("in", "out")]
     for values in lists:
         if not isinstance(values, list) or not all(type(value) is int for value in values):
@@ -89,7 +102,8 @@ def forced(told: object) -> Forced:
 
 def identity_of(session: Session, setting: Setting) -> Hashable:
     """What the orders of a method depend on beside its knobs."""
-    return (session.model_name, session.keys, session.first if "question" in setting.method.needs else "")
+    asked = not setting.one_shot or "question" in needs_of(setting.asked)
+    return (session.model_name, session.keys, session.first if asked else "")
 
 
 def fitting(session: Session, setting: Setting) -> Setting:

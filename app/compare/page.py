@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,17 +13,20 @@ from app.canvas.state import fitting
 from app.compare import views as compare_views
 from app.compare.run import EMPTY, LETTERS, Results, Row, Slots, Step, compare, cut, put, remove, rows, topic
 from app.engine.capabilities import Capabilities
+from app.engine.device import Task
 from app.engine.engine import Engine
 from app.model_pool.pool import Models
-from app.session import Forced, Session, Setting
+from app.model_pool.work import Kind, stream_work
+from app.session import Forced, Session
+from app.web.controls import Present
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
-from app.web.streams import Shown, stream
+from app.web.streams import Shown
+from app.web.updates import Updates
 from pruning.drawing import overlays as draw
 
-Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls of the Explore view say
-Updates = dict[Any, Any]  # component -> its new value
 SIDE = 512  # longest side of an overlay, pixels
+COMPARE = Kind("compare", lambda r: r.long_work)
 
 
 @dataclass(frozen=True)
@@ -142,18 +145,16 @@ class CompareEvents:
     @report_errors
     def run(self, request: gr.Request, slots: Slots, results: Results, session: Session) -> Iterator[Updates]:
         """Measure what is not known yet, slot by slot."""
-        resources, page = self.models.resources, self.page
-        task = resources.tasks.begin(owner(request), "compare")
+        page = self.page
         last: Step | None = None
 
-        def work() -> Iterator[Updates]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Updates]:
             nonlocal last
-            with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
-                if results.topic != topic(session):
-                    yield self._shown(engine, capabilities, session, slots, results)
-                chosen = [setting for setting in slots if setting is not None]
-                for last in compare(engine, capabilities, session, chosen, results, task):
-                    yield self._progress(session, slots, last)
+            if results.topic != topic(session):
+                yield self._shown(engine, capabilities, session, slots, results)
+            chosen = [setting for setting in slots if setting is not None]
+            for last in compare(engine, capabilities, session, chosen, results, task):
+                yield self._progress(session, slots, last)
 
         def ended(problem: str = "") -> Updates:
             """No slot stands as if more came."""
@@ -168,7 +169,7 @@ class CompareEvents:
             stopped=ended,
             failed=ended,
         )
-        yield from stream(task, resources.long_work, work, shown)
+        yield from stream_work(self.models, owner(request), session.model_name, COMPARE, work, shown)
 
     @report_errors
     def look(self, slots: Slots, results: Results, session: Session) -> Any:
@@ -179,7 +180,7 @@ class CompareEvents:
 
     def stop(self, request: gr.Request) -> None:
         """Stop the comparison; what is there stays."""
-        self.models.resources.tasks.stop(owner(request), "compare")
+        self.models.resources.tasks.stop(owner(request), COMPARE.name)
 
     def _add_baseline(
         self, name: str, request: gr.Request, slots: Slots, results: Results, session: Session, settings: Sequence[Any]

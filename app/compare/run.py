@@ -17,7 +17,8 @@ from app.answers.reports import Report, reports
 from app.canvas.state import fitting
 from app.engine.capabilities import Capabilities
 from app.engine.device import DeviceFullError, Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Session, Setting
 from pruning.evaluation import metrics
 
@@ -68,9 +69,8 @@ class Step:
     stage: str = "running"
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first setting is done."""
-        return None if not self.done else self.seconds / self.done * (self.total - self.done)
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, self.total)
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def put(slots: Slots, setting: Setting, place: int | None = None) -> Slots:
 
     Raises ValueError where all are taken, or the setting stands in another slot already.
     """
-    there = next((at for at, other in enumerate(slots) if other == setting and at != place), None)
-    if there is not None:
-        raise ValueError(f"This setting stands in slot {LETTERS[there]} already: change method, weights or retention")
+    taken = next((at for at, other in enumerate(slots) if other == setting and at != place), None)
+    if taken is not None:
+        raise ValueError(f"This setting stands in slot {LETTERS[taken]} already: change method, weights or retention")
     if place is None:
         place = next((at for at, other in enumerate(slots) if other is None), None)
     if place is None:
@@ -125,8 +125,7 @@ def compare(
     A setting that fails keeps the reason in its row, and the others go on. Ends with stage "stopped" soon after `task`
     is set. Raises ValueError for a question that is no question.
     """
-    for question in session.questions or ("",):
-        checked_question(question)
+    session.checked_questions()
     known = results.rows if results.topic == topic(session) else ()
     results = Results(topic(session), tuple(row for row in known if row.setting in settings and row.finished))
     missing = [setting for setting in settings if results.of(setting) is None]

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from app.engine import remote
 from pruning import runnable
 from pruning.importance import best_source, sources_for
-from pruning.method import METHODS, Method, make
+from pruning.method import Method
 from pruning.params import SOURCE
+from pruning.runnable import REGISTERED
+from pruning.staged import STAGED, StagedMethod
 
 if TYPE_CHECKING:
     from pruning.models import VLM
 
 FIRST, BEST = "idpruner", "scorer"  # what the menus begin with
 REFUSED = "✕"  # begins the menu line of what cannot run; the style sheet greys such lines
-GROUPS = ("importance", "attention", "question", "features", "merging", "baseline")
+INSIDE = "inside the LLM"
+GROUPS = ("importance", "attention", "question", "features", "merging", "baseline", INSIDE)
 
 
 class Capabilities:
@@ -27,14 +30,15 @@ class Capabilities:
     def __init__(self, vlm: VLM) -> None:
         self.title, self.signals, self.notes = vlm.title, vlm.signals, vlm.notes
         self.source = best_source(vlm.signals)
-        self.refused = {name: reason for name in METHODS if (reason := self._reason(name))}
-        self.methods = tuple(sorted((name for name in METHODS if name not in self.refused), key=_rank))
+        self._no_stages = vlm.no_stages
+        self.refused = {name: reason for name in REGISTERED if (reason := self._reason(name))}
+        self.methods = tuple(sorted((name for name in REGISTERED if name not in self.refused), key=_rank))
 
     def menu(self) -> list[tuple[str, str]]:
         """(line, key) of every method: IDPruner, group by group, and last what this model cannot run."""
-        lines = [(f"{METHODS[name].title} · {group(name)}", name) for name in self.methods]
+        lines = [(f"{REGISTERED[name].title} · {group(name)}", name) for name in self.methods]
         refused = sorted(self.refused, key=_rank)
-        return lines + [(f"{REFUSED} {METHODS[name].title} · not with this model", name) for name in refused]
+        return lines + [(f"{REFUSED} {REGISTERED[name].title} · not with this model", name) for name in refused]
 
     def sources(self) -> list[str]:
         """The importance sources that this model can serve, best first."""
@@ -42,7 +46,7 @@ class Capabilities:
 
     def check(self, name: object) -> str:
         """The method's key. Raises ValueError for one that is unknown or cannot run with this model."""
-        if not isinstance(name, str) or name not in METHODS:
+        if not isinstance(name, str) or name not in REGISTERED:
             raise ValueError(f"unknown method {name!r}: choose one of {', '.join(self.methods)}")
         if name in self.refused:
             raise ValueError(f"{self.refused[name]}. {runnable.REMEDY}")
@@ -53,18 +57,20 @@ class Capabilities:
         if name in self.refused:
             return self.refused[name] + "."
         method = self.default(name)
-        kinds = {need.partition("@")[0] for need in method.needs}
+        kinds = {need.partition("@")[0] for need in method.needs} if isinstance(method, Method) else set()
         stand_ins = [self.notes[kind] for kind in sorted(kinds) if kind in self.notes]
         if method.has(SOURCE) and self.source != BEST:
             stand_ins.insert(0, f"{self.title} has no trained scorer: {self.source.replace('_', ' ')} in its place")
         return " · ".join(part.rstrip(".") for part in (method.venue, method.adaptation, *stand_ins) if part)
 
-    def default(self, name: str) -> Method:
+    def default(self, name: str) -> Method | StagedMethod:
         """The method as the menu starts it: its own defaults, and the best importance source there is."""
-        return runnable.method_for(self.signals, name)
+        return runnable.started(self.signals, name)
 
     def _reason(self, name: str) -> str:
         method = self.default(name)
+        if isinstance(method, StagedMethod):
+            return f"{method.title} prunes inside the language model: {self._no_stages}" if self._no_stages else ""
         if reason := runnable.why_not(method, self.title, self.signals):
             return reason
         return f"{method.title} {remote.REFUSAL}" if remote.is_remote() and method.needs & remote.FUNCTIONS else ""
@@ -72,11 +78,13 @@ class Capabilities:
 
 def group(name: str) -> str:
     """What the method goes by, in one word: the menu is ordered by it, and found by typing it."""
-    cls = METHODS[name]
-    needs = {need.partition("@")[0] for need in make(name).needs}
+    cls = REGISTERED[name]
+    if name in STAGED:
+        return INSIDE
+    needs = {need.partition("@")[0] for need in cls().needs}
     if cls.merges:
         return "merging"
-    if METHODS[name].has(SOURCE) or "scorer" in needs:
+    if cls.has(SOURCE) or "scorer" in needs:
         return "importance"
     if "question" in needs:
         return "question"
@@ -86,4 +94,4 @@ def group(name: str) -> str:
 
 
 def _rank(name: str) -> tuple[bool, int, str]:
-    return name != FIRST, GROUPS.index(group(name)), METHODS[name].title.lower()
+    return name != FIRST, GROUPS.index(group(name)), REGISTERED[name].title.lower()

@@ -82,8 +82,8 @@ class Tasks:
     def stop(self, owner: str, *kinds: str, but: Sequence[str] = ()) -> None:
         """Stop the owner's tasks of these kinds; of all kinds where none is named, `but` those."""
         with self._lock:
-            own = [(kind, task) for (who, kind), task in self._running.items() if who == owner]
-        tasks = [task for kind, task in own if (kind in kinds if kinds else kind not in but)]
+            running = [(kind, task) for (who, kind), task in self._running.items() if who == owner]
+        tasks = [task for kind, task in running if (kind in kinds if kinds else kind not in but)]
         for task in tasks:
             task.set()
 

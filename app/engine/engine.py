@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.engine import remote
@@ -15,20 +16,23 @@ from app.engine.resources import Resources
 from app.session import Forced, Session, Setting
 from pruning.allocation import select_within
 from pruning.budget import keep_count
+from pruning.choosing import choose, needs_of, one_shot
 from pruning.evaluation import timing
+from pruning.evaluation.lives import survivors
 from pruning.importance import best_source, heat_scores
 from pruning.overrides import with_overrides
-from pruning.text import check_text
+from pruning.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pruning.choosing import Runs
     from pruning.models import VLM, Encoded
+    from pruning.models.language.trace import Trace
     from pruning.tokens import Selection, VisualTokens
 
 T = TypeVar("T")
 
-MAX_QUESTION = 1000  # characters
 LATER = frozenset({"scorer", "question"})  # signals that follow from the encoded tokens, without the vision tower
 
 
@@ -50,8 +54,8 @@ class Engine:
         """The vision tower's output, with at least the signals in `needs` that the tower gives; similarity with it."""
         wanted = needs - LATER
         captures = self.key("captures", session)
-        there: tuple[frozenset[str], ...] = self.cache.peek(captures) or ()
-        for captured in there:
+        captured_sets: tuple[frozenset[str], ...] = self.cache.peek(captures) or ()
+        for captured in captured_sets:
             if wanted <= captured and (held := self.cache.peek(self.key("encoded", session, captured))) is not None:
                 return held
 
@@ -62,13 +66,13 @@ class Engine:
             return encoded
 
         encoded = self.cache.get(self.key("encoded", session, wanted), make, lambda made: made.nbytes)
-        self.cache.put(captures, tuple({*there, wanted}), 256)
+        self.cache.put(captures, tuple({*captured_sets, wanted}), 256)
         return encoded
 
     def tokens(self, session: Session, needs: frozenset[str]) -> VisualTokens:
         """The encoded tokens with every signal that `needs` names; the question is the conversation's first."""
         encoded = self.encoded(session, needs)
-        question = checked_question(session.first) if "question" in needs else ""
+        question = session.checked_questions()[0] if "question" in needs else ""
 
         def make() -> VisualTokens:
             return self.on_device(lambda: remote.tokens(self.handle, encoded, question, needs))
@@ -78,13 +82,44 @@ class Engine:
 
     # Selections
 
+    def tokens_for(self, session: Session, setting: Setting) -> VisualTokens:
+        """The encoded tokens with every signal that the setting reads before the language model."""
+        return self.tokens(session, needs_of(setting.asked))
+
+    def runs(self, session: Session, setting: Setting) -> Runs:
+        """What the model is asked with: what the setting keeps, or its plan with the entry made.
+
+        Raises ValueError as `choosing.choose`: among others for a retention out of a schedule's reach, the range named.
+        """
+        if setting.one_shot:
+            return self.selection(session, setting)
+        tokens = self.tokens_for(session, setting)
+        return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope)
+
+    def trace(self, session: Session, setting: Setting) -> Trace:
+        """What became of every token under the setting's plan at the conversation's first question: the prompt goes
+        through the language model once. Raises ValueError as `runs`, and what a rule cannot work with.
+        """
+        question, plan = session.checked_questions()[0], self.runs(session, setting)
+        assert isinstance(plan, Plan), "a method of one shot leaves no trace"
+
+        def make() -> Trace:
+            return self.on_device(partial(remote.trace, self.handle, self.encoded(session), question, plan))
+
+        key = self.key("trace", session, question, replace(setting, forced=Forced()))
+        return self.cache.get(key, make, lambda made: 16 * len(made.lives) * (2 + len(made.cuts)))
+
     def selection(self, session: Session, setting: Setting) -> Selection:
-        """What the setting keeps. A nested method runs once to the last token; every retention is a prefix of that."""
+        """What the setting keeps; of a plan what is alive after the last cut. A nested method runs once to the last
+        token; every retention is a prefix of that.
+        """
+        if not setting.one_shot:
+            return survivors(self.trace(session, setting))
         if setting.forced:
             free = replace(setting, forced=Forced())
             every = self.selection(session, replace(free, retention=1.0, scope="sample"))
             return with_overrides(self.selection(session, free), every, setting.forced.ins, setting.forced.outs)
-        tokens, method = self.tokens(session, setting.method.needs), setting.method
+        tokens, method = self.tokens_for(session, setting), one_shot(setting.method)
         question = session.first if "question" in method.needs else ""
 
         def make(whole: Setting) -> Selection:
@@ -99,10 +134,10 @@ class Engine:
 
     def selection_seconds(self, session: Session, setting: Setting) -> float:
         """Seconds of a selection from scratch, the similarity matrix included; measured once per setting."""
-        tokens = self.tokens(session, setting.method.needs)
+        tokens = self.tokens_for(session, setting)
 
         def make() -> float:
-            return timing.selection_seconds(setting.method, tokens, setting.retention, setting.scope)
+            return timing.selection_seconds(setting.asked, tokens, setting.retention, setting.scope, self.vlm.layers)
 
         return self.cache.get(self.key("seconds", session, setting), make, lambda _: 64)
 
@@ -140,18 +175,6 @@ class Engine:
 
     def key(self, kind: str, session: Session, *rest: Hashable) -> tuple[Hashable, ...]:
         return (kind, self.handle, session.keys, *rest)
-
-
-def checked_question(question: object) -> str:
-    """The question without surrounding blanks. Raises ValueError for one that is empty or too long, or holds half a
-    character; never repeats it.
-    """
-    text = question.strip() if isinstance(question, str) else ""
-    if not text:
-        raise ValueError("The question is empty: type one, for example “what color is the star?”")
-    if len(text) > MAX_QUESTION:
-        raise ValueError(f"The question has {len(text):,} characters, at most {MAX_QUESTION:,} are allowed: shorten it")
-    return check_text("The question", text)
 
 
 def _selection_weight(selection: Selection) -> int:

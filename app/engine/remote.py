@@ -2,7 +2,7 @@
 
 There, `spaces.GPU` forks a process that holds the GPU for one call, and takes arguments and results through a pickle
 queue. So whatever crosses here is plain data on the CPU: a model goes by its key, an exception comes back as a value
-(the queue would keep no more than its name), and what cannot cross, the KV memory of a conversation and signals that
+(the queue would keep no more than its name), and what cannot cross, the cache of a conversation and signals that
 are functions, does not. Everywhere else the same functions are called as they are.
 """
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
+    from pruning.models.language.trace import Trace
     from pruning.models.values import Kept
+    from pruning.plan import Plan
     from pruning.tokens import VisualTokens
 
 T = TypeVar("T")
@@ -139,6 +141,11 @@ def logprobs(
     return _once(_logprobs, key, (encoded, question, list(answer_ids), list(selections), history)).get()
 
 
+def trace(key: str, encoded: Encoded, question: str, plan: Plan) -> Trace:
+    """What a plan comes to for this question: the prompt goes through once, and nothing is answered."""
+    return _once(_trace, key, (encoded, question, plan)).get()
+
+
 def first_token_seconds(
     key: str, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
 ) -> tuple[float, ...]:
@@ -185,6 +192,10 @@ def _logprobs(
     history: Sequence[Turn],
 ) -> list[Tensor]:
     return [logp.float().cpu() for logp in vlm.logprobs(encoded, question, answer_ids, selections, history)]
+
+
+def _trace(vlm: VLM, encoded: Encoded, question: str, plan: Plan) -> Trace:
+    return vlm.trace(encoded, question, plan)
 
 
 def _first_token_seconds(

@@ -1,7 +1,7 @@
 """What all loaded models share: one device queue, one content cache, the uploaded pictures, the visitors' tasks.
 
-Knows no model, no visitor and no Gradio. Lock order: a cache flight may wait for the device, never the other way round,
-so `device.run` is only wrapped around leaf calls of a model.
+Knows no model, no visitor and no Gradio. Lock order: what fills the cache may wait for the device, never the other way
+round, so `device.run` is only wrapped around leaf calls of a model.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Pictures:
         """(H, W, 3) uint8: the upload's own pixels, scaled down where there are more than `most` of them; once its file
         is gone, what the models see.
         """
-        there = os.path.exists(picture.path)
+        on_disk = os.path.exists(picture.path)
         whole = (
-            open_image(picture.path, max_bytes=self._limit, most_pixels=MAX_PIXELS) if there else self.image(picture)
+            open_image(picture.path, max_bytes=self._limit, most_pixels=MAX_PIXELS) if on_disk else self.image(picture)
         )
         share = min(1.0, most / (whole.width * whole.height)) ** 0.5
         return np.asarray(whole) if share == 1 else draw.fit(np.asarray(whole), int(max(whole.size) * share))[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -18,29 +18,34 @@ from app.answers.reports import Report
 from app.canvas import state as canvas_state
 from app.canvas import views as canvas_views
 from app.engine.capabilities import Capabilities
-from app.engine.device import working
-from app.engine.engine import Engine, checked_question
-from app.explore import views as explore_views
+from app.engine.device import Task, working
+from app.engine.engine import Engine
 from app.explore.image_handlers import PICTURE
 from app.model_pool.pool import LOAD, Models
-from app.session import Session, Setting
+from app.model_pool.work import Kind, Work, stream_work
+from app.session import MAX_QUESTION, Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.tradeoff.measure import Measured, Progress
 from app.web import html
-from app.web.controls import Controls
+from app.web.controls import Controls, ControlValues
 from app.web.errors import owner, report_errors
-from app.web.streams import Shown, stream
+from app.web.streams import Shown
 from app.web.updates import talk_buttons
 from pruning.drawing.palettes import PAGE
 from pruning.evaluation.verdict import NO_REFERENCE
-from pruning.text import check_text
+from pruning.text import check_text, checked_question
+
+V = TypeVar("V")
+
+DRAW, PLANE = Kind("draw", lambda r: r.drawing, follows=True), Kind("plane", lambda r: r.drawing, follows=True)
+ANSWER, SWEEP = Kind("answer", lambda r: r.answers, follows=True), Kind("sweep", lambda r: r.answers)
 
 
 class Handlers:
     """The event functions of one page, bound to its models and controls.
 
-    `settings` is always (method, style, scope, importance weight, diversity weight, retention, *knob values).
+    settings: the values of the page's controls, which `ControlValues` reads.
     """
 
     def __init__(self, models: Models, controls: Controls) -> None:
@@ -81,12 +86,11 @@ class Handlers:
         place of the answer that comes after it, why it does not come yet, or not at all.
         """
 
-        def work() -> Iterator[tuple[Any, Any, Any]]:
-            with self._at_work(request, session) as (engine, capabilities):
-                setting = self.setting(capabilities, session, settings)
-                shown = gr.HTML(
-                    canvas_state.payload(engine, session, setting), exact=canvas_state.exact(engine, session, setting)
-                )
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, Any, Any]]:
+            setting = self.setting(capabilities, session, settings)
+            shown = gr.HTML(
+                canvas_state.payload(engine, session, setting), exact=canvas_state.exact(engine, session, setting)
+            )
             yield shown, canvas_views.card(None), gr.skip()
 
         def told(report: str) -> tuple[Any, Any, Any]:
@@ -98,8 +102,7 @@ class Handlers:
             stopped=lambda: told(answers_views.report(stopped)),
             failed=lambda problem: told(answers_views.report(None, problem=problem)),
         )
-        resources = self.models.resources
-        yield from stream(resources.tasks.follow(owner(request), "draw"), resources.drawing, work, shown)
+        yield from self._stream(request, session, DRAW, work, shown)
 
     @report_errors
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
@@ -124,68 +127,61 @@ class Handlers:
     @report_errors
     def report(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
         """Stream both answers and what they cost."""
-        resources = self.models.resources
-        task, last = resources.tasks.follow(owner(request), "answer"), Report(0, 0, "", "waiting")
+        last = Report(0, 0, "", "waiting")
 
-        def work() -> Iterator[str]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[str]:
             nonlocal last
-            with self._at_work(request, session) as (engine, capabilities):
-                setting = self.setting(capabilities, session, settings)
-                for last in reports.reports(engine, session, setting, task):
-                    yield answers_views.report(last)
+            setting = self.setting(capabilities, session, settings)
+            for last in reports.reports(engine, session, setting, task):
+                yield answers_views.report(last)
 
-        shown = Shown(
+        shown: Shown[str] = Shown(
             waiting=lambda place: answers_views.report(last, place),
             stopped=lambda: answers_views.report(replace(last, stage="stopped")),
             failed=lambda problem: answers_views.report(replace(last, stage="failed"), problem=problem),
         )
-        yield from stream(task, resources.answers, work, shown)
+        yield from self._stream(request, session, ANSWER, work, shown)
 
     @report_errors
     def plane(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:
         """The I-H plane at the present budget."""
 
-        def work() -> Iterator[str]:
-            with self._at_work(request, session) as (engine, capabilities):
-                setting = self.setting(capabilities, session, settings)
-                points = tradeoff_measure.plane(engine, session, setting)
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[str]:
+            setting = self.setting(capabilities, session, settings)
+            points = tradeoff_measure.plane(engine, session, setting)
             yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE))
 
-        shown = Shown(
+        shown: Shown[str] = Shown(
             waiting=lambda place: tradeoff_views.chart(None, html.waiting(place)),
             stopped=lambda: tradeoff_views.chart(None, "Stopped"),
             failed=lambda problem: tradeoff_views.chart(None, problem),
         )
-        resources = self.models.resources
-        yield from stream(resources.tasks.follow(owner(request), "plane"), resources.drawing, work, shown)
+        yield from self._stream(request, session, PLANE, work, shown)
 
     @report_errors
     def curves(
         self, request: gr.Request, session: Session, names: Sequence[str], *settings: Any
     ) -> Iterator[tuple[Any, str, Any]]:
         """Measure the fidelity curves, points appearing as they come; last of each item what they are about."""
-        resources = self.models.resources
-        task = resources.tasks.begin(owner(request), "sweep")
         last: Progress | None = None
 
-        def work() -> Iterator[tuple[Any, str, Any]]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, str, Any]]:
             nonlocal last
-            with self._at_work(request, session) as (engine, capabilities):
-                setting = self.setting(capabilities, session, settings)
-                drawing = [*names, setting.method.name]  # "you are here" lies on a curve
-                methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting.method)
-                selection = engine.selection(session, setting)
-                for last in tradeoff_measure.sweep(engine, session, methods, task):
-                    points = last.points
-                    drawn = tradeoff_measure.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
-                    measured = Measured(session, tuple(methods), points, last.total)
-                    waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
-                    empty = NO_REFERENCE if last.stage == "empty" else waits
-                    yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
+            setting = self.setting(capabilities, session, settings)
+            drawing = [*names, setting.method.name]  # "you are here" lies on a curve
+            methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting.method)
+            selection = engine.selection(session, setting)
+            for last in tradeoff_measure.sweep(engine, session, methods, task):
+                points = last.points
+                drawn = tradeoff_measure.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
+                measured = Measured(session, tuple(methods), points, last.total)
+                waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
+                empty = NO_REFERENCE if last.stage == "empty" else waits
+                yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
 
         def told(empty: str, words: str) -> tuple[Any, str, Any]:
-            there = last is not None and last.points
-            return gr.skip() if there else tradeoff_views.chart(None, empty), words, gr.skip()
+            drawn_already = last is not None and last.points
+            return gr.skip() if drawn_already else tradeoff_views.chart(None, empty), words, gr.skip()
 
         def stopped() -> tuple[Any, str, Any]:
             return told(
@@ -197,41 +193,14 @@ class Handlers:
             stopped=stopped,
             failed=lambda problem: told("Nothing measured", tradeoff_views.progress(last, problem=problem)),
         )
-        yield from stream(task, resources.answers, work, shown)
-
-    @report_errors
-    def load(
-        self,
-        request: gr.Request,
-        event: gr.EventData,
-        session: Session,
-        name: str,
-        importance: float,
-        diversity: float,
-        retention: float,
-    ) -> tuple[Any, ...]:
-        """A point of a chart was clicked: its setting goes into the controls."""
-        setting = event._data or {}
-        with self._at_work(request, session) as (_, capabilities):
-            clicked = setting.get("method")
-            name = clicked if clicked in capabilities.methods else name
-            about = explore_views.about(capabilities.about(name))
-        value = setting.get("mmr_lambda")
-        if isinstance(value, (int, float)) and 0 <= value <= 1:
-            importance, diversity = round(value, 2), round(1 - value, 2)
-        kept = setting.get("retention")
-        if isinstance(kept, (int, float)) and 0 < kept <= 1:
-            retention = kept
-        active = self.controls.has_lambda(name)
-        sliders = [gr.update(value=value, interactive=active) for value in (importance, diversity)]
-        return name, *sliders, retention, about, *self.controls.visibility(name)
+        yield from self._stream(request, session, SWEEP, work, shown)
 
     # Work under way
 
     def interrupt(self, request: gr.Request) -> None:
         """What is being answered is out of date. Runs outside the queue: the next answer waits for this one's end."""
         self.models.resources.tasks.resume(owner(request))
-        self.models.resources.tasks.stop(owner(request), "answer")
+        self.models.resources.tasks.stop(owner(request), ANSWER.name)
 
     def stop(self, request: gr.Request) -> None:
         """Stop all that this visitor has running, waiting or about to follow; what is there stays on the page."""
@@ -248,6 +217,9 @@ class Handlers:
         self.models.resources.tasks.stop(owner(request))
         self.models.leave(owner(request))
 
+    def _stream(self, request: gr.Request, session: Session, kind: Kind, work: Work[V], shown: Shown[V]) -> Iterator[V]:
+        yield from stream_work(self.models, owner(request), session.model_name, kind, work, shown)
+
     def _at_work(
         self, request: gr.Request | None, session: Session
     ) -> AbstractContextManager[tuple[Engine, Capabilities]]:
@@ -255,13 +227,13 @@ class Handlers:
 
     def setting(self, capabilities: Capabilities, session: Session, settings: Sequence[Any]) -> Setting:
         """What the controls say."""
-        name, _, scope, importance, diversity, retention, *values = settings
-        method = self.controls.method(capabilities, name, importance, diversity, values)
-        return canvas_state.with_forced(session, Setting(method, retention, scope or "sample"))
+        values = ControlValues.read(settings)
+        method = self.controls.method(capabilities, values)
+        return canvas_state.with_forced(session, Setting(method, values.retention, values.scope or "sample"))
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""
-        question = checked_question(question)
+        question = checked_question(question, MAX_QUESTION)
         task = self.models.resources.tasks.begin(owner(request), "question")
         with working(task), self._at_work(request, session) as (engine, _):
             engine.vlm.prompt(engine.encoded(session), question)

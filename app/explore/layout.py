@@ -21,6 +21,7 @@ from app.web import theme
 from app.web.controls import Controls
 from app.web.events import html
 from app.web.gradio_patches import image_input
+from app.web.templates import render
 from app.web.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons
 from pruning.drawing import overlays as draw
 from pruning.images import open_image
@@ -51,6 +52,7 @@ class Start:
 class Page:
     """The components that events connect."""
 
+    session: gr.State
     views: gr.Tabs
     tools: gr.Row
     header: gr.HTML
@@ -87,12 +89,17 @@ class Page:
     curve_methods: gr.CheckboxGroup
     measure: gr.Button
 
+    @property
+    def settings(self) -> list[Any]:
+        """The components of `ControlValues`, in its order."""
+        return [self.method, self.style, self.scope, *self.weights, self.retention, *self.knobs]
+
 
 def layout(controls: Controls, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"session": gr.State(start.session)}
     with gr.Row(elem_id="top"):
-        html(theme.template("guide"), "title", "guide")
+        html(render("guide.head"), "title", "guide")
         made["about_model"] = html(about_model(start.engine, start.note), "about-model")
         with gr.Row(elem_id="tools") as made["tools"]:
             pass

@@ -5,9 +5,9 @@ A model may have to be loaded first: that takes its time, during which the page 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -19,22 +19,42 @@ from app.session import Session
 from app.web import html, theme
 from app.web.controls import Controls
 from app.web.errors import message_for, owner, report_errors
-from app.web.updates import scopes
+from app.web.updates import Updates, scopes
+
+if TYPE_CHECKING:
+    from app.explore.layout import Page
 
 
 class Menus:
-    """Bound to one page's models and controls."""
+    """Bound to one page, its models and controls. Every event tells which components it changes, and to what."""
 
-    def __init__(self, models: Models, controls: Controls) -> None:
-        self.models, self.controls = models, controls
+    def __init__(self, models: Models, controls: Controls, page: Page) -> None:
+        self.models, self.controls, self.page = models, controls, page
 
     @report_errors
-    def method(self, request: gr.Request, session: Session, name: str) -> tuple[Any, ...]:
+    def method(self, request: gr.Request, session: Session, name: str) -> Updates:
         """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ."""
         with self.models.use(session.model_name, owner(request)) as (_, capabilities):
             about = explore_views.about(capabilities.about(name), refused=name in capabilities.refused)
-        active = gr.update(interactive=self.controls.has_lambda(name))
-        return about, active, active, *self.controls.visibility(name)
+        return {self.page.about_method: about} | self._active(name) | self._knobs(self.controls.visibility(name))
+
+    @report_errors
+    def point(self, request: gr.Request, event: gr.EventData, session: Session, name: str) -> Updates:
+        """A point of a chart was clicked: its setting goes into the controls. name: of the present method."""
+        page, setting = self.page, event._data or {}
+        with self.models.use(session.model_name, owner(request)) as (_, capabilities):
+            clicked = setting.get("method")
+            name = clicked if clicked in capabilities.methods else name
+            about = explore_views.about(capabilities.about(name))
+        changed = self._active(name) | self._knobs(self.controls.visibility(name))
+        changed |= {page.method: name, page.about_method: about}
+        value, kept = setting.get("mmr_lambda"), setting.get("retention")
+        if isinstance(value, (int, float)) and 0 <= value <= 1:
+            for slider, weight in zip(page.weights, (value, 1 - value), strict=True):
+                changed[slider] = {**changed[slider], "value": round(weight, 2)}
+        if isinstance(kept, (int, float)) and 0 < kept <= 1:
+            changed[page.retention] = kept
+        return changed
 
     def load(self, request: gr.Request, name: str) -> Iterator[str]:
         """Load the chosen model where need be: how far it is, and in the end nothing, or why it failed."""
@@ -52,41 +72,47 @@ class Menus:
             yield ""
 
     @report_errors
-    def switch(self, request: gr.Request, session: Session, name: str, method: str) -> tuple[Any, ...]:
+    def switch(self, request: gr.Request, session: Session, name: str, method: str) -> Updates:
         """Go over to the chosen model with the same images and questions, once it is there.
 
-        Returns session, model menu, header, words on the model, method menu, words on the method, scopes, weights and
-        knobs. Where the model is not there, the page keeps the one it has.
+        Where the model is not there, the page keeps the one it has.
         """
-        visitor = owner(request)
-        found = self.models.state(name, visitor)
-        chosen = replace(session, model_name=name if found == "loaded" else session.model_name)
-        if found == "loading":  # chosen later than the load that has just ended
-            return (gr.skip(),) * (9 + len(self.controls.knobs))
+        page, visitor = self.page, owner(request)
+        state = self.models.state(name, visitor)
+        chosen = replace(session, model_name=name if state == "loaded" else session.model_name)
+        if state == "loading":  # chosen later than the load that has just ended
+            return {page.session: gr.skip()}
         with self.models.use(chosen.model_name, visitor) as (engine, capabilities):
             grids = engine.encoded(chosen).tokens.grids
             method = method if method in capabilities.methods else capabilities.methods[0]
-            active = gr.update(interactive=self.controls.has_lambda(method))
-            return (
-                chosen,
-                gr.update(choices=self.choices(visitor), value=chosen.model_name),
-                header(engine),
-                about_model(engine, self.models.allowed[chosen.model_name].note),
-                gr.update(choices=capabilities.menu(), value=method),
-                explore_views.about(capabilities.about(method)),
-                scopes(grids),
-                active,
-                active,
-                *self.controls.for_model(method, capabilities),
-            )
+            return {
+                page.session: chosen,
+                page.model: gr.update(choices=choices(self.models, visitor), value=chosen.model_name),
+                page.header: header(engine),
+                page.about_model: about_model(engine, self.models.allowed[chosen.model_name].note),
+                page.method: gr.update(choices=capabilities.menu(), value=method),
+                page.about_method: explore_views.about(capabilities.about(method)),
+                page.scope: scopes(grids),
+                **self._active(method),
+                **self._knobs(self.controls.for_model(method, capabilities)),
+            }
 
+    @report_errors
     def opened(self, request: gr.Request, session: Session) -> Any:
         """The model menu as a new visitor finds it."""
-        return gr.update(choices=self.choices(owner(request)), value=session.model_name)
+        return gr.update(choices=choices(self.models, owner(request)), value=session.model_name)
 
-    def choices(self, visitor: str) -> list[tuple[str, str]]:
-        """(line, name) of every model that the operator allows."""
-        return [(explore_views.model_line(entry), entry.listed.name) for entry in self.models.entries(visitor)]
+    def _active(self, name: str) -> Updates:
+        active = self.controls.has_lambda(name)
+        return {slider: gr.update(interactive=active) for slider in self.page.weights}
+
+    def _knobs(self, updates: Sequence[dict[str, Any]]) -> Updates:
+        return dict(zip(self.page.knobs, updates, strict=True))
+
+
+def choices(models: Models, visitor: str) -> list[tuple[str, str]]:
+    """(line, name) of every model that the operator allows."""
+    return [(explore_views.model_line(entry), entry.listed.name) for entry in models.entries(visitor)]
 
 
 def header(engine: Engine) -> str:

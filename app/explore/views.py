@@ -1,64 +1,44 @@
-"""Images, charts, menus and progress as HTML fragments: no Gradio, no model, no decision.
-
-All text from outside goes through `text`.
-"""
+"""Images, charts, menus and progress as HTML fragments: no Gradio, no model, no decision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from app.engine.capabilities import REFUSED
 from app.model_pool.load_job import Loading
 from app.model_pool.pool import Entry
-from app.web.html import duration, quantity, size, text
+from app.web.html import duration, quantity, size, to_come
+from app.web.templates import render
 from pruning.drawing import overlays as draw
 
 
-def strip(pictures: Sequence[NDArray[np.uint8]]) -> str:
+def strip(pictures: Sequence[NDArray[np.uint8]]) -> Markup:
     """The images of a question with several, each with a button that removes it."""
     if len(pictures) < 2:
-        return ""
-    items = "".join(
-        f'<li><img alt="Image {place}" src="{draw.data_url(picture)}"><span aria-hidden="true">{place}</span>'
-        f'<button type="button" data-index="{place - 1}" aria-label="Remove image {place}" title="Remove">×</button>'
-        "</li>"
-        for place, picture in enumerate(pictures, start=1)
-    )
-    return f'<ol class="strip" aria-label="Images of this question">{items}</ol>'
+        return Markup()
+    return render("explore.strip", pictures=[draw.data_url(picture) for picture in pictures])
 
 
-def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> str:
+def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> Markup:
     """A row of pictures to choose from; `entries` are (name, image)."""
-    buttons = "".join(
-        f'<button type="button" data-index="{i}" title="{text(name)}">'
-        f'<img alt="Example: {text(name)}" src="{draw.data_url(image)}"></button>'
-        for i, (name, image) in enumerate(entries)
-    )
-    return f'<div class="thumbs" role="group" aria-label="Examples">{buttons}</div>'
+    return render("explore.thumbnails", entries=[(name, draw.data_url(image)) for name, image in entries])
 
 
-def loading(job: Loading) -> str:
+def loading(job: Loading) -> Markup:
     """How far a model's load is: stage, share where it is known, seconds so far and to come."""
-    share = "" if job.share is None else f' value="{job.share:.3f}"'
     percent = "" if job.share is None else f" {job.share:.0%}"
-    left = "" if job.remaining_s is None else f", about {duration(job.remaining_s)} left"
-    words = f"{job.title}: {job.stage}{percent} · {duration(job.seconds)}{left}"
-    return (
-        f'<p class="progress" role="status"><progress max="1"{share} aria-label="Loading"></progress>'
-        f'<span>{text(words)}</span><button type="button" title="Stop loading: the page keeps the model that it has">'
-        "Stop</button></p>"
-    )
+    words = f"{job.title}: {job.stage}{percent} · {duration(job.seconds)}{to_come(job.pace)}"
+    return render("explore.loading", words=words, share=None if job.share is None else f"{job.share:.3f}")
 
 
-def header(title: str, device: str, dtype: str, memory: int, about: str) -> str:
+def header(title: str, device: str, dtype: str, memory: int, about: str) -> Markup:
     """Which model runs where."""
-    return (
-        f'<p class="model" title="{text(about)}"><b>{text(title)}</b>'
-        f"<span>{text(device)} · {text(dtype)} · {text(size(memory))} held</span></p>"
-    )
+    facts = f"{device} · {dtype} · {size(memory)} held"
+    return render("explore.header", title=title, facts=facts, about=about)
 
 
 def model_line(entry: Entry) -> str:
@@ -74,7 +54,6 @@ def model_line(entry: Entry) -> str:
     return f"{REFUSED} {line} · {entry.problem}" if entry.problem else line
 
 
-def about(words: str, refused: bool = False) -> str:
+def about(words: str, refused: bool = False) -> Markup:
     """What is to be said of the chosen method."""
-    kind = "about-method warn" if refused else "about-method"
-    return f'<p class="{kind}">{text(words)}</p>' if words else ""
+    return render("explore.about", words=words, refused=refused) if words else Markup()

@@ -24,12 +24,13 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
 from pruning import assets
 from pruning.bibliography import bibtex
+from pruning.choosing import methods_of, name_of
 from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
 from pruning.evaluation.verdict import is_empty
-from pruning.method import METHODS
+from pruning.runnable import REGISTERED
 
 NAME = "idpruner-export.zip"
 PIXELS = 24_000_000  # of all pictures together: what bounds an export, as everything else in it is small
@@ -66,8 +67,8 @@ class Wanted:
     @property
     def curves(self) -> Measured | None:
         """The curves, where they have a point and are about these images and this question."""
-        there = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
-        return self.measured if there else None
+        usable = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
+        return self.measured if usable else None
 
 
 def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archive]:
@@ -88,8 +89,8 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         *_, last = reports(engine, session, setting, task)
         if last.stage == "stopped":
             return
-        told = asdict(api_results.answered(session, setting, last))
-        files["answers.json"] = text(told | {"earlier": [asdict(turn) for turn in last.earlier]})
+        answered = asdict(api_results.answered(session, setting, last))
+        files["answers.json"] = text(answered | {"earlier": [asdict(turn) for turn in last.earlier]})
         first = (*(turn.full for turn in last.earlier), last.full.text)[0]
         if last.verdict is not None and last.verdict.why:
             notes.append(f"{last.verdict.why}.")
@@ -106,9 +107,9 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     if task.is_set():
         return
     files |= _fidelity(engine, wanted, notes, first)
-    used = {setting.method.name} | {point.method for point in points}
-    used |= {method.name for method in wanted.curves.methods} if wanted.curves else set()
-    files["references.bib"] = bibtex(METHODS[name] for name in sorted(used)).encode()
+    shown = [setting.asked, *(wanted.curves.methods if wanted.curves else ())]
+    used = {name for asked in shown for name in methods_of(asked)} | {point.method for point in points[:-1]}
+    files["references.bib"] = bibtex(REGISTERED[name] for name in sorted(used)).encode()
     yield Step("packing", 3 + pieces, total)
     files["README.txt"] = readme(files, notes)
     names = tuple(sorted(files, key=lambda name: (name != "README.txt", name)))
@@ -166,12 +167,12 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]
     curves = wanted.curves
     return {
-        "method": setting.method.name, "knobs": knobs(setting.method), "retention": setting.retention,
+        "method": name_of(setting.asked), "knobs": knobs(setting.asked), "retention": setting.retention,
         "per": setting.scope, "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
         "importance_weight": wanted.weights[0], "diversity_weight": wanted.weights[1], "overlay": wanted.style,
         "questions": list(session.questions), "example": example.name if example else None, "images": images,
         "link": link,
-        "curves": [{"method": m.name, "knobs": knobs(m)} for m in curves.methods] if curves else [],
+        "curves": [{"method": name_of(m), "knobs": knobs(m)} for m in curves.methods] if curves else [],
         "model": {"id": engine.name, "title": vlm.title, "dtype": str(vlm.dtype).removeprefix("torch."),
                   "device": str(vlm.device), "parameters": vlm.model.num_parameters()},
         "versions": {assets.PROJECT: assets.version(),

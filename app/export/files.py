@@ -32,9 +32,9 @@ def readme(files: Iterable[str], notes: Sequence[str]) -> bytes:
     """What each file is, and what a reader has to know beside."""
     lines = ["What IDPruner Lab showed, exported", "=" * 34, ""]
     for start, about in ABOUT.items():
-        own = sorted(name for name in files if name.startswith(start))
-        if own:
-            lines += [", ".join(own), f"    {about}"]
+        described = sorted(name for name in files if name.startswith(start))
+        if described:
+            lines += [", ".join(described), f"    {about}"]
     return "\n".join([*lines, "", *notes, ""]).encode()
 
 

@@ -10,18 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
+from app.engine.capabilities import Capabilities
+from app.engine.device import Task
+from app.engine.engine import Engine
 from app.explore.handlers import Handlers
 from app.explore.layout import Page
 from app.export.archive import NAME, Archive, Step, Wanted, export
+from app.model_pool.work import Kind, stream_work
 from app.session import Session
 from app.tradeoff.measure import Measured
+from app.web.controls import ControlValues
 from app.web.errors import owner
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED, html
-from app.web.html import notice, size, text, waiting
-from app.web.streams import Shown, stream
+from app.web.html import notice, size, waiting
+from app.web.html import progress as bar
+from app.web.streams import Shown
+from app.web.templates import render
 
-KIND = "export"  # of its tasks
+EXPORT = Kind("export", lambda r: r.long_work)
 HINT = "Overlays at full size, both figures, all numbers, settings and citations, in one ZIP"
 
 
@@ -38,7 +46,7 @@ class Panel:
 def place_export(page: Page) -> Panel:
     """The button among the page's tools, and the panel that it opens over the page."""
     with page.tools:
-        button = html(f'<button type="button" title="{HINT}">Export</button>', "export", "export")
+        button = html(render("export.button", hint=HINT), "export", "export")
         with gr.Column(elem_id="export-panel", elem_classes="tool-panel"):
             status = html("", "export-status")
             stop = gr.Button("Stop", size="sm", elem_id="export-stop", visible=False)
@@ -67,22 +75,20 @@ class Exporting:
         self, request: gr.Request, measured: Measured | None, session: Session, *settings: Any
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Stream how far the export is into its panel, errors too, and last offer the file."""
-        models, visitor, gone = self.handlers.models, owner(request), gr.update(visible=False)
-        task, stopping = models.resources.tasks.begin(visitor, KIND), gr.update(visible=True)
+        gone, stopping = gr.update(visible=False), gr.update(visible=True)
         last: Step | None = None
 
-        def work() -> Iterator[tuple[Any, Any, Any]]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, Any, Any]]:
             nonlocal last
-            _, style, _, importance, diversity, *_ = settings
-            with models.use(session.model_name, visitor) as (engine, capabilities):
-                setting = self.handlers.setting(capabilities, session, settings)
-                wanted = Wanted(session, setting, (importance, diversity), style, measured)
-                for item in export(engine, wanted, task):
-                    if isinstance(item, Archive):
-                        yield done(item), gone, gr.update(value=self._kept(item), visible=True)
-                        return
-                    last = item
-                    yield progress(item), stopping, gone
+            setting, values = self.handlers.setting(capabilities, session, settings), ControlValues.read(settings)
+            weights = (values.importance, values.diversity)
+            wanted = Wanted(session, setting, weights, values.overlay, measured)
+            for item in export(engine, wanted, task):
+                if isinstance(item, Archive):
+                    yield done(item), gone, gr.update(value=self._kept(item), visible=True)
+                    return
+                last = item
+                yield progress(item), stopping, gone
             yield stopped(), gone, gone
 
         shown = Shown(
@@ -91,10 +97,10 @@ class Exporting:
             failed=lambda problem: (stopped(problem), gone, gone),
         )
         with suppress(gr.Error):  # the panel tells
-            yield from stream(task, models.resources.long_work, work, shown)
+            yield from stream_work(self.handlers.models, owner(request), session.model_name, EXPORT, work, shown)
 
     def stop(self, request: gr.Request) -> None:
-        self.handlers.models.resources.tasks.stop(owner(request), KIND)
+        self.handlers.models.resources.tasks.stop(owner(request), EXPORT.name)
 
     def _kept(self, archive: Archive) -> str:
         """Path of the file, in a folder whose name nobody can guess."""
@@ -104,25 +110,20 @@ class Exporting:
         return str(place / NAME)
 
 
-TITLE = "<h2>Export</h2>"
-
-
-def progress(step: Step | None, place: int = 0) -> str:
+def progress(step: Step | None, place: int = 0) -> Markup:
     """A bar and what is made now. place: in the line where it waits now, 0 = it does not."""
     if step is None:
-        return f'{TITLE}<p class="progress" role="status">{waiting(place)}</p>'
-    bar = f'<progress max="{step.total}" value="{step.done}" aria-label="Pieces of the export"></progress>'
-    words = waiting(place) if place else f"{text(step.doing)} …"
-    return f'{TITLE}<p class="progress" role="status">{bar}<span>{words}</span></p>'
+        return render("export.panel", told=bar(waiting(place)))
+    words = waiting(place) if place else f"{step.doing} …"
+    return render("export.panel", told=bar(words, "Pieces of the export", step.done, step.total))
 
 
-def done(archive: Archive) -> str:
+def done(archive: Archive) -> Markup:
     """How many files in how many bytes, and which."""
-    names = "".join(f"<li>{text(name)}</li>" for name in archive.names)
-    told = f"{len(archive.names)} files, {size(len(archive.data))}. The server keeps it for about an hour."
-    return f'{TITLE}<p role="status">{text(told)}</p><ul>{names}</ul>'
+    words = f"{len(archive.names)} files, {size(len(archive.data))}. The server keeps it for about an hour."
+    return render("export.panel", told=render("export.done", words=words, names=archive.names))
 
 
-def stopped(why: str = "") -> str:
+def stopped(why: str = "") -> Markup:
     """Nothing is there to download; why, where it was not the visitor's own wish."""
-    return TITLE + (notice(why, "warn") if why else '<p role="status">Stopped.</p>')
+    return render("export.panel", told=notice(why, "warn") or render("export.done", words="Stopped.", names=()))

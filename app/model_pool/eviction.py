@@ -17,8 +17,10 @@ class DoesNotFitError(ValueError):
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A loaded model: bytes of weights, when it was used last (monotonic seconds), whether anyone else needs it now."""
+class Candidate:
+    """A loaded model that may have to leave: bytes of weights, when it was used last (monotonic seconds), whether
+    anyone else needs it now.
+    """
 
     name: str
     title: str
@@ -28,7 +30,7 @@ class LoadedModel:
     first: bool = False  # the model that the app started with
 
 
-def evictions(title: str, need: int, free: int, residents: Sequence[LoadedModel], device: str) -> list[str]:
+def evictions(title: str, need: int, free: int, loaded: Sequence[Candidate], device: str) -> list[str]:
     """Names of the models to unload before one of `need` bytes is loaded: the least recently used first, the start-up
     model last, one that others use never.
 
@@ -36,26 +38,26 @@ def evictions(title: str, need: int, free: int, residents: Sequence[LoadedModel]
     """
     leaving: list[str] = []
     room = free
-    for loaded_model in sorted(residents, key=lambda r: (r.first, r.used)):
+    for candidate in sorted(loaded, key=lambda r: (r.first, r.used)):
         if room >= need:
             break
-        if not loaded_model.busy:
-            leaving.append(loaded_model.name)
-            room += loaded_model.nbytes
+        if not candidate.busy:
+            leaving.append(candidate.name)
+            room += candidate.nbytes
     if room >= need:
         return leaving
-    busy = [r for r in residents if r.busy]
-    told = f"{title} needs about {readable(need)}, and {readable(room)} can be had on {device}"
+    busy = [r for r in loaded if r.busy]
+    shortage = f"{title} needs about {readable(need)}, and {readable(room)} can be had on {device}"
     if busy and room + sum(r.nbytes for r in busy) >= need:
         names = " and ".join(f"{r.title} ({readable(r.nbytes)})" for r in busy)
         is_ = "is" if len(busy) == 1 else "are"
         raise DoesNotFitError(
-            f"{told}: {names} {is_} in use by another visitor, and both do not fit. Try again in a few minutes, or "
+            f"{shortage}: {names} {is_} in use by another visitor, and both do not fit. Try again in a few minutes, or "
             "choose a smaller model",
             "no room while others use theirs",
         )
     raise DoesNotFitError(
-        f"{told}: choose a smaller model, or start the app with --quantization 4bit, on a larger device, or with "
+        f"{shortage}: choose a smaller model, or start the app with --quantization 4bit, on a larger device, or with "
         "--device cpu where the machine has more memory",
         f"{readable(room)} to be had",
     )

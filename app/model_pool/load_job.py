@@ -7,18 +7,20 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-KNOWN = 0.02  # share done from which on the pace says something about the rest
+from app.pace import Pace
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How far a load is. share: 0 to 1, None where nobody knows. seconds: since it began."""
+    """How far a load is. share: of its stage, 0 to 1, None where nobody knows; pace: the stage's, None likewise.
+    seconds: since it began.
+    """
 
     title: str
     stage: str
     share: float | None
     seconds: float
-    remaining_s: float | None
+    pace: Pace | None
 
 
 class StoppedError(ValueError):
@@ -53,5 +55,5 @@ class LoadJob:
 
     def progress(self) -> Loading:
         now, share = time.monotonic(), self._share
-        left = (now - self._since) * (1 - share) / share if share and share > KNOWN else None
-        return Loading(self.title, self._stage, share, now - self._started, left)
+        pace = None if share is None else Pace(now - self._since, share, 1.0)
+        return Loading(self.title, self._stage, share, now - self._started, pace)

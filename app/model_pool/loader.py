@@ -73,13 +73,13 @@ class Loader:
         s = self._settings
         if self._needs.get(model_id) is None:
             preset = next((p for p in PRESETS if p.model_id == model_id), None)
-            found = None
+            footprint = None
             if preset is not None:
-                found = preset.need(s.dtype, s.quantization, s.device)
+                footprint = preset.need(s.dtype, s.quantization, s.device)
             elif ask_hub or (model_id not in self._needs and Path(model_id).expanduser().is_dir()):
                 with suppress(ValueError):  # what is wrong with it is said when it is loaded
-                    found = memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
-            self._needs[model_id] = None if found is None else found.total
+                    footprint = memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
+            self._needs[model_id] = None if footprint is None else footprint.total
         return self._needs[model_id]
 
     def _share_threads(self, vlm: VLM) -> None:
@@ -118,13 +118,13 @@ def listed(ids: Sequence[str]) -> tuple[Listed, ...]:
 
     known = {preset.model_id: preset for preset in PRESETS}
     wanted = [m for given in ids for m in (known if given == "presets" else [given or str(SHIPPED)])]
-    found: dict[str, Listed] = {}
+    by_name: dict[str, Listed] = {}
     for model_id in dict.fromkeys(wanted):
         preset, source = known.get(model_id), sources.checked(model_id)
         name = sources.known_name(source)
-        if name in found:
+        if name in by_name:
             raise ValueError(f"--models names two checkpoints called {name!r}: rename one, so that visitors can choose")
         title = preset.title if preset else name.rpartition("/")[2]
         parameters, note = (preset.parameters, preset.licence) if preset else (None, "")
-        found[name] = Listed(name, model_id, title, parameters, note)
-    return tuple(found.values())
+        by_name[name] = Listed(name, model_id, title, parameters, note)
+    return tuple(by_name.values())

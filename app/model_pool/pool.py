@@ -94,7 +94,7 @@ class Models:
 
     def entries(self, owner: str = "") -> list[Entry]:
         """The menu, with what can be had now and why not."""
-        found = []
+        entries = []
         for model in self.allowed.values():
             need = self._loader.need(model.model_id)
             loaded, problem = model.name in self._loaded_models, "did not load" if model.name in self._broken else ""
@@ -103,8 +103,8 @@ class Models:
                     self._leaving(model, need, {owner})
                 except eviction.DoesNotFitError as error:
                     problem = error.short
-            found.append(Entry(model, need, loaded, problem))
-        return found
+            entries.append(Entry(model, need, loaded, problem))
+        return entries
 
     # Loading
 
@@ -204,11 +204,11 @@ class Models:
 
     def _leaving(self, model: Listed, need: int, owners: Set[str]) -> list[str]:
         """Which models have to go for `model`, as far as it is these visitors' to say. Raises DoesNotFitError."""
-        residents = [
-            eviction.LoadedModel(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
+        loaded = [
+            eviction.Candidate(name, self.allowed[name].title, r.engine.vlm.memory, r.used, busy, name == self.first)
             for name, r, busy in self._loaded_models.seen_by(owners)
         ]
-        return eviction.evictions(model.title, need, self._loader.free(), residents, self._loader.device)
+        return eviction.evictions(model.title, need, self._loader.free(), loaded, self._loader.device)
 
 
 def _bare(error: Exception) -> Exception:

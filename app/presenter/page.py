@@ -9,20 +9,23 @@ from typing import Any
 
 import gradio as gr
 
-from app.canvas.views import legends
+from app.engine.capabilities import Capabilities
+from app.engine.device import Task
+from app.engine.engine import Engine
 from app.explore.handlers import Handlers
 from app.explore.layout import Page
+from app.model_pool.work import Kind, stream_work
 from app.presenter import slides as presenter_slides
 from app.presenter.slides import Wish
 from app.session import Session
-from app.web import html, theme
+from app.web import html, scripts, theme
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
-from app.web.streams import Shown, stream
+from app.web.streams import Shown
+from app.web.templates import render
 from pruning.evaluation.plane import RETENTIONS
 
-KIND = "presenter"  # of its tasks
-SCRIPTS = ("canvas-model", "canvas-paint", "presenter")
+PRESENT = Kind("presenter", lambda r: r.long_work)
 
 
 def place_presenter(page: Page) -> gr.HTML:
@@ -30,8 +33,8 @@ def place_presenter(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=theme.template("presenter").replace("<!-- legends -->", legends()),
-            js_on_load="\n".join([theme.painting(), *map(theme.script, SCRIPTS)]),
+            html_template=render("presenter.view"),
+            js_on_load=scripts.start("presenter"),
             elem_id="presenter",
             apply_default_css=False,
             padding=False,
@@ -39,6 +42,7 @@ def place_presenter(page: Page) -> gr.HTML:
             told=None,
             chart=None,
             steps=RETENTIONS,
+            colours=theme.painting(),
         )
 
 
@@ -69,17 +73,15 @@ class Presenter:
         self, request: gr.Request, asked: Wish, names: Sequence[str], session: Session, *settings: Any
     ) -> Iterator[Any]:
         """Stream the slide's results into the view, which lies over the page's own messages: it tells of errors too."""
-        models, visitor = self.page.models, owner(request)
-        task = models.resources.tasks.begin(visitor, KIND)
+        models = self.page.models
 
-        def work() -> Iterator[Any]:
-            with models.use(session.model_name, visitor) as (engine, capabilities):
-                slide = presenter_slides.slide(models.resources.pictures, session, asked.place)
-                setting = self.page.setting(capabilities, slide.session, settings)
-                if asked.retention is not None:
-                    setting = replace(setting, retention=asked.retention)
-                for news in presenter_slides.news(engine, capabilities, slide, setting, asked, names, task):
-                    yield gr.HTML(**news)
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Any]:
+            slide = presenter_slides.slide(models.resources.pictures, session, asked.place)
+            setting = self.page.setting(capabilities, slide.session, settings)
+            if asked.retention is not None:
+                setting = replace(setting, retention=asked.retention)
+            for news in presenter_slides.news(engine, capabilities, slide, setting, asked, names, task):
+                yield gr.HTML(**news)
 
         def told(**words: str) -> Any:
             return gr.HTML(told={"turn": asked.turn, **words})
@@ -90,8 +92,8 @@ class Presenter:
             failed=lambda problem: told(problem=problem),
         )
         with suppress(gr.Error):  # the view tells
-            yield from stream(task, models.resources.long_work, work, shown)
+            yield from stream_work(models, owner(request), session.model_name, PRESENT, work, shown)
 
     def leave(self, request: gr.Request) -> None:
         """The view was closed, or wants something else: what it has under way ends."""
-        self.page.models.resources.tasks.stop(owner(request), KIND)
+        self.page.models.resources.tasks.stop(owner(request), PRESENT.name)

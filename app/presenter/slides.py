@@ -53,9 +53,9 @@ class Slide:
     session: Session
 
 
-def wish(told: object) -> Wish:
+def wish(data: object) -> Wish:
     """What the view said. Raises ValueError for values of the wrong kind; ranges are checked where values are used."""
-    said = told if isinstance(told, dict) else {}
+    said = data if isinstance(data, dict) else {}
     turn, place, retention = said.get("turn"), said.get("place"), said.get("retention")
     held = said.get("held", [])
     good = type(turn) is int and (place is None or type(place) is int)
@@ -72,13 +72,13 @@ def slide(pictures: Pictures, session: Session, place: int | None) -> Slide:
     An example that the page shows keeps the question that was asked there. Places go round at both ends.
     """
     shown = [picture.path for picture in session.pictures]
-    own = next((i for i, example in enumerate(EXAMPLES) if shown == [example.path]), None)
+    present = next((i for i, example in enumerate(EXAMPLES) if shown == [example.path]), None)
     titles = [example.title for example in EXAMPLES]
     before = 0
-    if own is None:
-        own, before, titles = 0, 1, [OWN, *titles]
-    at = own if place is None else place % len(titles)
-    if at != own:
+    if present is None:
+        present, before, titles = 0, 1, [OWN, *titles]
+    at = present if place is None else place % len(titles)
+    if at != present:
         example = EXAMPLES[at - before]
         session = Session(session.model_name, (pictures.open(example.path)[0],), example.questions[:1])
     return Slide(titles[at], at, len(titles), session)
@@ -101,7 +101,7 @@ def news(
     """
     session = shown.session
     identity, selection = canvas_state.identity_of(session, setting), engine.selection(session, setting)
-    key = canvas_payload.key_of(setting.method, identity)
+    key = canvas_payload.key_of(setting.asked, identity)
     about = {
         "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
         "question": session.questions[-1] if session.questions else "", "retention": setting.retention,

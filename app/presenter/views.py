@@ -11,6 +11,7 @@ from app.web.html import NONE
 from pruning.evaluation.answered import Side
 from pruning.evaluation.verdict import is_empty
 from pruning.method import Method
+from pruning.staged import StagedMethod
 
 LONG = 24  # characters: a longer answer is set smaller
 WAITING = {
@@ -42,7 +43,7 @@ def told(r: Report | None) -> dict[str, Any]:
     }
 
 
-def method(chosen: Method) -> str:
+def method(chosen: Method | StagedMethod) -> str:
     """ "IDPruner, λ = 0.50"."""
     balance = chosen.lambda_
     return chosen.title if balance is None else f"{chosen.title}, λ = {balance:.2f}"

@@ -10,8 +10,8 @@ from app.engine.capabilities import Capabilities
 from app.examples import EXAMPLES, Example
 from app.session import Session, Setting
 from pruning.grids import Scope
-from pruning.method import METHODS
 from pruning.params import Param, Value, params
+from pruning.runnable import REGISTERED
 
 NAMES = ("model", "example", "question", "method", "importance", "diversity", "retention", "overlay", "per")
 KNOB = "knob."  # a knob's name follows
@@ -85,4 +85,4 @@ def settle(link: Link, capabilities: Capabilities, default: str) -> tuple[Link, 
 
 def knobs_of(method: str) -> list[Param]:
     """A method's knobs but λ, which is what the weights say."""
-    return [param for param in params(METHODS[method]) if param.name != "mmr_lambda"]
+    return [param for param in params(REGISTERED[method]) if param.name != "mmr_lambda"]

@@ -19,9 +19,11 @@ from app.session import Session
 from app.share import link as share_link
 from app.share import reading
 from app.share.link import Link
-from app.web import theme
+from app.web import scripts
+from app.web.controls import ControlValues
 from app.web.errors import message_for, owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
+from app.web.templates import render
 from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 
 UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
@@ -36,8 +38,8 @@ def place_share(page: Page) -> gr.HTML:
     with page.tools:
         return gr.HTML(
             None,
-            html_template=theme.template("share"),
-            js_on_load=theme.script("share"),
+            html_template=render("share.view"),
+            js_on_load=scripts.start("share"),
             elem_id="share",
             apply_default_css=False,
             padding=False,
@@ -57,14 +59,13 @@ def wire_share(
     """opened: the last event of a page that opens. inputs: the visitor's session, and the page's settings. follow:
     makes all results follow an event.
     """
-    session, *settings = inputs
     restored = gr.State("")
-    sharing = Sharing(view, page, session, restored, handlers, menus)
+    sharing = Sharing(view, page, restored, handlers, menus)
     view.copy(sharing.copy, inputs, view, **LIGHT_WORK, **QUIET)
     shown = [page.image, page.question, page.follow_up, page.anew, *page.suggestions]
     heads = [page.loading, page.model, page.header, page.about_model, page.about_method]
-    outputs = [view, session, restored, *shown, *heads, *settings]
-    opened.then(sharing.open, [session, page.method], outputs, **LOADING, **QUIET)
+    outputs = [view, page.session, restored, *shown, *heads, *page.settings]
+    opened.then(sharing.open, [page.session, page.method], outputs, **LOADING, **QUIET)
     # Only a page that was opened with a link has anything new to show.
     follow(restored.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
@@ -75,7 +76,6 @@ class Sharing:
 
     view: gr.HTML
     page: Page
-    session: gr.State
     restored: gr.State
     handlers: Handlers
     menus: Menus
@@ -90,10 +90,10 @@ class Sharing:
     @report_errors
     def copy(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> Any:
         """The link, and what is not part of it."""
-        _, style, _, importance, diversity, *_ = settings
         with self.menus.models.use(session.model_name, owner(request)) as (_, capabilities):
             setting = self.handlers.setting(capabilities, session, settings)
-        link = share_link.of(session, setting, (importance, diversity), style)
+        values = ControlValues.read(settings)
+        link = share_link.of(session, setting, (values.importance, values.diversity), values.overlay)
         notes = [UPLOADED] * (link.example == share_link.UPLOAD) + [FORCED] * bool(setting.forced)
         notes += [LONG] * (len(session.questions) > share_link.TURNS)
         turn, title = (event._data or {}).get("turn"), "Link to what the page shows"
@@ -143,9 +143,7 @@ class Sharing:
             refused.append(f"per = {per!r} (this image has no such parts)")
             per = "sample"
         name = link.method or method
-        switched = self.menus.switch(request, session, session.model_name, name)
-        heads = [self.session, page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
-        changed = dict(zip([*heads, *page.weights, *page.knobs], switched, strict=True))
+        changed = self.menus.switch(request, session, session.model_name, name)
         changed[page.scope] = {**parts, "value": per}
         given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
         given.append((page.style, link.overlay))

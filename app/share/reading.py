@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
-from app.engine.engine import checked_question
 from app.examples import EXAMPLES
+from app.session import MAX_QUESTION
 from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES, Scope
-from pruning.method import METHODS
 from pruning.params import Param, Value
+from pruning.runnable import REGISTERED
+from pruning.text import checked_question
 from pruning.weights import mmr_lambda
 
 T = TypeVar("T")
@@ -63,27 +64,27 @@ class _Reader:
 
     def link(self) -> tuple[Link, list[str]]:
         rules, examples = self.rules, [example.name for example in EXAMPLES]
-        found = Link(
+        link = Link(
             model=self._take("model", _one_of(rules.models)),
             example=self._take("example", _one_of([*examples, UPLOAD])),
             questions=self._questions(),
-            method=self._take("method", _one_of(METHODS)),
+            method=self._take("method", _one_of(REGISTERED)),
             importance=self._take("importance", _within(*rules.weight)),
             diversity=self._take("diversity", _within(*rules.weight)),
             retention=self._take("retention", _within(*rules.retention)),
             overlay=self._take("overlay", _one_of(STYLES)),
             per=cast("Scope | None", self._take("per", _one_of(SCOPES))),
         )
-        if found.importance is not None and found.diversity is not None:
+        if link.importance is not None and link.diversity is not None:
             try:
-                mmr_lambda(found.importance, found.diversity)
+                mmr_lambda(link.importance, link.diversity)
             except ValueError as error:
                 self.refused.append(f"importance and diversity ({error})")
-                found = replace(found, importance=None, diversity=None)
-        found = replace(found, knobs=self._knobs(found.method))
+                link = replace(link, importance=None, diversity=None)
+        link = replace(link, knobs=self._knobs(link.method))
         unknown = [name for name in self.given if name not in NAMES and not name.startswith(KNOB)]
         self.refused += [f"{_shown(name)} (no such setting)" for name in unknown]
-        return found, self.refused
+        return link, self.refused
 
     def _take(self, name: str, rule: Callable[[str], T]) -> T | None:
         values = self.given.get(name, ())
@@ -102,7 +103,7 @@ class _Reader:
         try:
             if len(asked) > TURNS:
                 raise ValueError(f"{len(asked)} questions, at most {TURNS} are taken")
-            return tuple(checked_question(question) for question in asked)
+            return tuple(checked_question(question, MAX_QUESTION) for question in asked)
         except ValueError as error:
             self.refused.append(f"question ({error})")
             return ()
@@ -143,7 +144,8 @@ def _within(low: float, high: float) -> Callable[[str], float]:
 def _knob(param: Param | None, method: str | None) -> Callable[[str], Value]:
     def rule(text: str) -> Value:
         if param is None:
-            raise ValueError(f"{METHODS[method].title if method else 'a link that names no method'} has no such knob")
+            owner = REGISTERED[method].title if method else "a link that names no method"
+            raise ValueError(f"{owner} has no such knob")
         return param.check(text if param.kind == "choice" else _number(text))
 
     return rule

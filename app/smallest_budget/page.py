@@ -9,23 +9,26 @@ from typing import Any
 import gradio as gr
 
 from app.engine.capabilities import Capabilities
+from app.engine.device import Task
+from app.engine.engine import Engine
 from app.model_pool.pool import Models
+from app.model_pool.work import Kind, stream_work
 from app.session import Session, Setting
 from app.smallest_budget import views as smallest_budget_views
-from app.smallest_budget.search import Search, fewest_lambda, fewest_tokens
+from app.smallest_budget.search import Search, find_budget, find_lambda
 from app.web import updates
+from app.web.controls import Present
 from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
-from app.web.streams import Shown, stream
+from app.web.streams import Shown
 
-Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]  # what the controls say
-TASK = "fewest"
+SEARCH = Kind("smallest budget", lambda r: r.long_work)
 STILL = (gr.skip(),) * 3  # retention and weights stay where they are
 
 
 @dataclass(frozen=True)
 class SmallestBudgetPage:
-    fewest: gr.Button
+    find: gr.Button
     best: gr.Button
     stop: gr.Button
     result: gr.HTML
@@ -38,12 +41,12 @@ def place_smallest_budget(budget: gr.Column) -> SmallestBudgetPage:
     """
     small: dict[str, Any] = {"size": "sm", "min_width": 0}
     with budget, gr.Row(elem_id="fewest"):
-        fewest = gr.Button("Fewest tokens that keep the answer", **small, elem_id="fewest-tokens")
+        find = gr.Button("Fewest tokens that keep the answer", **small, elem_id="fewest-tokens")
         best = gr.Button("Best λ", **small, elem_id="fewest-lambda")
         stop = gr.Button("Stop", **small, elem_id="fewest-stop")  # the style sheet shows it while a search runs
     with budget:
-        found = html("", "fewest-result")
-    return SmallestBudgetPage(fewest, best, stop, found)
+        result = html("", "fewest-result")
+    return SmallestBudgetPage(find, best, stop, result)
 
 
 def wire_smallest_budget(
@@ -56,16 +59,16 @@ def wire_smallest_budget(
     follow: Callable[[Any], None],
 ) -> None:
     """inputs: what `present` reads, the session before it. sliders: retention, and the two weights."""
-    events = FewestEvents(models, present)
+    events = SmallestBudgetEvents(models, present)
     retention, weights = sliders
     outputs = [page.result, retention, *weights]
-    for button, event in ((page.fewest, events.tokens), (page.best, events.over_lambda)):
+    for button, event in ((page.find, events.tokens), (page.best, events.over_lambda)):
         follow(button.click(event, inputs, outputs, **STREAMED, **QUIET))
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
     session.change(lambda: "", None, page.result, **LIGHT_WORK, **QUIET)
 
 
-class FewestEvents:
+class SmallestBudgetEvents:
     """Bound to one page's models; `present` gives the setting that its controls say."""
 
     def __init__(self, models: Models, present: Present) -> None:
@@ -73,43 +76,40 @@ class FewestEvents:
 
     @report_errors
     def tokens(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, ...]]:
-        """The fewest tokens of the present setting; the retention slider moves there."""
-        yield from self._search(fewest_tokens, request, session, settings)
+        """The smallest budget of the present setting; the retention slider moves there."""
+        yield from self._search(find_budget, request, session, settings)
 
     @report_errors
     def over_lambda(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, ...]]:
         """The λ that needs fewest; the weights and the retention slider move there."""
-        yield from self._search(fewest_lambda, request, session, settings)
+        yield from self._search(find_lambda, request, session, settings)
 
     def stop(self, request: gr.Request) -> None:
         """Stop the search; what it knows stays."""
-        self.models.resources.tasks.stop(owner(request), TASK)
+        self.models.resources.tasks.stop(owner(request), SEARCH.name)
 
     def _search(
-        self, find: Callable[..., Iterator[Search]], request: gr.Request, session: Session, settings: Sequence[Any]
+        self, search: Callable[..., Iterator[Search]], request: gr.Request, session: Session, settings: Sequence[Any]
     ) -> Iterator[tuple[Any, ...]]:
-        resources = self.models.resources
-        task = resources.tasks.begin(owner(request), TASK)
         last: Search | None = None
 
-        def work() -> Iterator[tuple[Any, ...]]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, ...]]:
             nonlocal last
-            with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
-                setting = self.present(capabilities, session, settings)
-                for last in find(engine, session, setting, task):
-                    yield smallest_budget_views.search(last), *STILL
+            setting = self.present(capabilities, session, settings)
+            for last in search(engine, session, setting, task):
+                yield smallest_budget_views.search(last), *STILL
             if last is not None and last.best is not None:
                 yield found(last, last.best, setting)
 
-        def found(search: Search, best: Setting, setting: Setting) -> tuple[Any, ...]:
+        def found(step: Search, best: Setting, setting: Setting) -> tuple[Any, ...]:
             value, weights = best.method.lambda_, STILL[1:]
             if value is not None and value != setting.method.lambda_:
                 weights = (round(value, 6), round(1 - value, 6))
-            return smallest_budget_views.search(search), updates.retention(best.retention), *weights
+            return smallest_budget_views.search(step), updates.retention(best.retention), *weights
 
         shown = Shown(
             waiting=lambda place: (smallest_budget_views.search(last, place), *STILL),
             stopped=lambda: (smallest_budget_views.stopped(last), *STILL),
             failed=lambda problem: (smallest_budget_views.search(last, problem=problem), *STILL),
         )
-        yield from stream(task, resources.long_work, work, shown)
+        yield from stream_work(self.models, owner(request), session.model_name, SEARCH, work, shown)

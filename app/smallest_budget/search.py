@@ -1,4 +1,4 @@
-"""The fewest tokens with which the model says what it says with all of them, for one setting or over a grid of λ.
+"""The smallest budget with which the model says what it says with all of them, for one setting or over a grid of λ.
 
 Knows the engine, not the page. Every answer on the way is cached by content like any other, so a second search costs
 nothing, and the budget that was found is answered at once.
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from app.answers.answering import Asked, answers
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Forced, Session, Setting
-from pruning.budget import retention_of
+from pruning.budget import keep_count, retention_of
+from pruning.choosing import came_to, one_shot, out_of_reach
 from pruning.evaluation.plane import LAMBDAS
-from pruning.evaluation.smallest_budget import Bracket, fewest_over_lambda, smallest_budget
+from pruning.evaluation.smallest_budget import Bracket, smallest_budget, smallest_budget_over_lambda
 from pruning.evaluation.verdict import Verdict, check_words, verdict
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Try:
 class Search:
     """How far a search is.
 
-    best: the setting that needs fewest tokens of those that keep the answer; None before one was found
+    best: the setting with the smallest budget of those that keep the answer; None before one was found
     tokens: how many that is, of n; fails: the most tokens under the same λ that were found not to be enough, 0 = none
     tried: in the order asked; done, left: tries, or values of λ, behind it and ahead of it, at most
     lambdas: how many values of λ are looked at, 0 where λ stays
@@ -57,16 +59,15 @@ class Search:
     stage: str = "searching"
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first try."""
-        return None if not self.done else self.seconds / self.done * self.left
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.done, self.done + self.left)
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
     """The visitor stopped the search."""
 
 
-def fewest_tokens(engine: Engine, session: Session, setting: Setting, task: Task) -> Iterator[Search]:
+def find_budget(engine: Engine, session: Session, setting: Setting, task: Task) -> Iterator[Search]:
     """Bisect the budgets of a setting. Ends with stage "stopped" soon after `task` is set, knowing what it knows.
 
     Raises ValueError as `Engine.selection` does, for a question that is no question, for an answer without words, which
@@ -92,12 +93,12 @@ def fewest_tokens(engine: Engine, session: Session, setting: Setting, task: Task
     yield search("done")
 
 
-def fewest_lambda(
+def find_lambda(
     engine: Engine, session: Session, setting: Setting, task: Task, lambdas: Sequence[float] = LAMBDAS
 ) -> Iterator[Search]:
-    """Find the λ that needs fewest tokens, of the present one and a grid; what is best so far after each λ.
+    """Find the λ with the smallest budget, of the present one and a grid; what is best so far after each λ.
 
-    Ends and raises as `fewest_tokens`, and ValueError for a method without λ.
+    Ends and raises as `find_budget`, and ValueError for a method without λ.
     """
     present = setting.method.lambda_
     if present is None:
@@ -107,7 +108,7 @@ def fewest_lambda(
     best: Setting | None = None
 
     def at(value: float, budget: int) -> Setting:
-        method = setting.method.at_lambda(value)
+        method = one_shot(setting.asked).at_lambda(value)
         return work.at(replace(setting, method=method), budget)
 
     def search(stage: str) -> Search:
@@ -116,8 +117,8 @@ def fewest_lambda(
     yield search("searching")
     try:
         work.check(setting, top)
-        for fewest in fewest_over_lambda(lambda value, budget: work.same(at(value, budget)), order, top):
-            best, done = at(fewest.mmr_lambda, fewest.budget), done + 1
+        for found in smallest_budget_over_lambda(lambda value, budget: work.same(at(value, budget)), order, top):
+            best, done = at(found.mmr_lambda, found.budget), done + 1
             yield search("searching")
     except Stopped:
         yield search("stopped")
@@ -130,7 +131,7 @@ class _Asking:
 
     def __init__(self, engine: Engine, session: Session, task: Task) -> None:
         self._engine, self._session, self._task = engine, session, task
-        self._questions = [checked_question(question) for question in session.questions or ("",)]
+        self._questions = session.checked_questions()
         self._full: list[tuple[Asked, Answer]] = []
         self._tried: list[Try] = []
         self._start = time.perf_counter()
@@ -153,23 +154,30 @@ class _Asking:
         """
         if not self._full:
             self._ask_all()
-        free = self._engine.selection(self._session, replace(setting, forced=Forced()))
-        if free.k < len(setting.forced.ins):
+        free = replace(setting, forced=Forced())
+        if setting.forced and self._engine.selection(self._session, free).k < len(setting.forced.ins):
             return False
-        selection = self._engine.selection(self._session, setting)
+        if out_of_reach(setting.asked, self.n, self._engine.vlm.layers, setting.retention, setting.scope):
+            return False
+        runs = self._engine.runs(self._session, setting)
         same = all(
             # As long as all answers were the same, so was the history.
-            verdict(answer, self._answer(replace(asked, selection=selection))) is Verdict.SAME
+            verdict(answer, self._answer(replace(asked, runs=runs))) is Verdict.SAME
             for asked, answer in self._full
         )
-        self._tried.append(Try(setting.method.lambda_, selection.k, same))
+        self._tried.append(Try(setting.method.lambda_, self._kept(setting), same))
         return same
 
     def search(self, best: Setting | None, fails: int, done: int, left: int, lambdas: int, stage: str) -> Search:
-        tokens = self.n if best is None else self._engine.selection(self._session, best).k
+        tokens = self.n if best is None else self._kept(best)
         answer = self._full[-1][1].text if self._full else ""
         seconds = time.perf_counter() - self._start
         return Search(best, tokens, self.n, fails, tuple(self._tried), done, left, seconds, lambdas, answer, stage)
+
+    def _kept(self, setting: Setting) -> int:
+        """Tokens kept; of what prunes between layers, alive in their mean."""
+        runs = self._engine.runs(self._session, setting)
+        return keep_count(self.n, came_to(runs, self._engine.vlm.layers, self.n))
 
     def _ask_all(self) -> None:
         from pruning.models import Turn

@@ -16,24 +16,36 @@ from app.answers.answering import Asked, answers
 from app.engine import remote
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
+from app.pace import Pace
 from app.session import Session, Setting
-from pruning import runnable
+from pruning import choosing, runnable
 from pruning.budget import keep_count
 from pruning.drawing import charts
 from pruning.drawing.palettes import Palette
 from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
-from pruning.evaluation.plane import RETENTIONS, PlanePoint, front, plane_methods, plane_sweep, slots
+from pruning.evaluation.lives import survivors
+from pruning.evaluation.plane import (
+    RETENTIONS,
+    PlanePoint,
+    front,
+    plane_methods,
+    plane_sweep,
+    slots,
+    survivors_point,
+)
 from pruning.evaluation.verdict import is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
-from pruning.method import METHODS, Method
+from pruning.method import Method
 from pruning.params import SOURCE
+from pruning.runnable import REGISTERED
+from pruning.staged import StagedMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pruning.models import Answer, Encoded
-    from pruning.tokens import Selection, VisualTokens
+    from pruning.models import Answer, Encoded, Kept
+    from pruning.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,8 @@ class Progress:
     stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
 
     @property
-    def remaining_s(self) -> float | None:
-        """Estimate from the mean pace so far; None before the first point."""
-        done = len(self.points)
-        return None if not done else self.seconds / done * (self.total - done)
+    def pace(self) -> Pace:
+        return Pace(self.seconds, len(self.points), self.total)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Measured:
     """The fidelity curves that a page shows, what they are about, and how many points were meant."""
 
     session: Session
-    methods: tuple[Method, ...]
+    methods: tuple[choosing.Asked, ...]
     points: tuple[FidelityPoint, ...]
     total: int
 
@@ -73,17 +83,21 @@ class OnDevice:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @property
+    def layers(self) -> int:
+        return self._engine.vlm.layers
+
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
         return self._engine.on_device(lambda: remote.tokens(self._engine.handle, encoded, question, needs))
 
     def logprobs(
-        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Selection | None]
+        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Kept]
     ) -> list[Tensor]:
         values = (encoded, question, answer_ids, selections, ())
         return self._engine.on_device(lambda: remote.logprobs(self._engine.handle, *values))
 
 
-def source_of(engine: Engine, method: Method) -> str:
+def source_of(engine: Engine, method: Method | StagedMethod) -> str:
     """The importance source that judges the plane: the method's own, else the model's best."""
     source = getattr(method, "importance", engine.default_source)
     return source if source in SIGNALS else engine.default_source
@@ -92,23 +106,31 @@ def source_of(engine: Engine, method: Method) -> str:
 def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint]:
     """The λ sweep, the reference strategies and the present method at one budget; the present setting comes last.
 
-    The budget is for all images together, whatever the setting's scope.
+    The budget is for all images together, whatever the setting's scope. Of a plan, the present setting is what is alive
+    after the last cut; the others keep as many tokens as it has in the mean of the layers.
     """
-    method, retention = setting.method, setting.retention
-    source = source_of(engine, method)
-    needs = signals_for(source) | method.needs
+    source = source_of(engine, setting.method)
+    needs = signals_for(source) | choosing.needs_of(setting.asked)
     tokens = engine.tokens(session, needs)
+    asked = session.first if "question" in needs or not setting.one_shot else ""
+    trace = None if setting.one_shot else engine.trace(session, setting)
+    retention = setting.retention if trace is None else trace.equivalent
     budget = keep_count(tokens.n, retention)
-    asked = session.first if "question" in needs else ""
 
     def make_points() -> list[PlanePoint]:
         importance = raw_importance(tokens, source, "plane")
         swept = plane_sweep(tokens, importance, plane_methods(source), retentions=[retention])
+        if trace is not None:
+            alive = survivors(trace).order
+            return [*swept, survivors_point(setting.asked, retention, budget, alive, tokens, importance)]
         # A λ of its own must not be swept again: the method stands for the present setting alone.
+        method = choosing.one_shot(setting.asked)
         here = plane_sweep(tokens, importance, [method], lambdas=[method.lambda_ or 0.0], retentions=[retention])
         return [*swept, *here]
 
-    return engine.memo(session, ("plane", asked, source, method, budget), make_points, lambda points: 200 * len(points))
+    return engine.memo(
+        session, ("plane", asked, source, setting.asked, budget), make_points, lambda points: 200 * len(points)
+    )
 
 
 def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
@@ -118,36 +140,42 @@ def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
     # The present method is a point of its own only where the sweep does not already show it.
     if here is not None and here.mmr_lambda is None and here.method not in {point.method for point in shown}:
         shown.append(here)
-    return charts.plane(shown, front(shown), here, slots(), palette)
+    return charts.plane(shown, front(shown), here, slots(point.method for point in points), palette)
 
 
-def sweep_methods(capabilities: Capabilities, names: Sequence[str], method: Method) -> tuple[list[Method], list[str]]:
+def sweep_methods(
+    capabilities: Capabilities, names: Sequence[str], method: Method | StagedMethod
+) -> tuple[list[choosing.Asked], list[str]]:
     """The chosen methods with the present importance source, and why those that are left out cannot run.
 
     The present method keeps all its knobs. Raises ValueError when none is chosen, or none of them can run.
     """
     if not names:
         raise ValueError("No method is chosen for the fidelity curves: tick at least one")
-    chosen, left_out = [], []
+    chosen, left_out = list[choosing.Asked](), list[str]()
     for name in dict.fromkeys(names):
         if name in capabilities.refused:
             left_out.append(capabilities.refused[name])
         elif name == method.name:
             chosen.append(method)
         else:
-            source = getattr(method, SOURCE, None) if METHODS[name].has(SOURCE) else None
-            chosen.append(runnable.method_for(capabilities.signals, name, source and {SOURCE: source}))
+            source = getattr(method, SOURCE, None) if REGISTERED[name].has(SOURCE) else None
+            chosen.append(runnable.started(capabilities.signals, name, source and {SOURCE: source}))
     if not chosen:
         raise ValueError(f"None of the ticked methods can run here: {'; '.join(left_out)}. Tick others")
     return chosen, left_out
 
 
 def sweep(
-    engine: Engine, session: Session, methods: Sequence[Method], task: Task, retentions: Sequence[float] = RETENTIONS
+    engine: Engine,
+    session: Session,
+    methods: Sequence[choosing.Asked],
+    task: Task,
+    retentions: Sequence[float] = RETENTIONS,
 ) -> Iterator[Progress]:
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
-    question = checked_question(session.first)
-    total = len(methods) * len(retentions)
+    question = session.checked_questions()[0]
+    total = len(choosing.cells(methods, retentions, engine.encoded(session).tokens.n, engine.vlm.layers)[0])
     key = ("sweep", question, tuple(methods), tuple(retentions))
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)
     if held is not None:
@@ -163,14 +191,14 @@ def sweep(
         stage = "stopped" if full is None or full.cancelled else "empty"
         yield Progress((), total, time.perf_counter() - start, stage)
         return
-    encoded = engine.encoded(session, frozenset().union(*(method.needs for method in methods)))
+    encoded = engine.encoded(session, frozenset().union(*map(choosing.needs_of, methods)))
     start = time.perf_counter()
     model: Any = OnDevice(engine)  # it is never asked for the answer, which is given
     steps = fidelity_sweep(model, encoded, question, methods, retentions, answer=full, cancel=task)
     points: list[FidelityPoint] = []
     for point in steps:
         points.append(point)
-        if len(points) % len(methods) == 0 or len(points) == 1:
+        if len(points) % max(1, len(methods)) == 0 or len(points) == 1:
             yield Progress(tuple(points), total, time.perf_counter() - start, "sweeping")
     finished = len(points) == total
     if finished:
@@ -180,9 +208,9 @@ def sweep(
 
 def fidelity_chart(points: Sequence[FidelityPoint], n: int, here: int, palette: Palette) -> charts.Chart:
     """Draw the points that there are; one line per method."""
-    lines = []
+    lines, colours = [], slots(point.method for point in points)
     for name in dict.fromkeys(point.method for point in points):
-        own = [point for point in points if point.method == name]
-        measured = tuple((point.budget, point.retention, point.fidelity) for point in own)
-        lines.append(charts.Series(name, own[0].title, own[0].mmr_lambda, slots()[name], measured))
+        line = [point for point in points if point.method == name]
+        measured = tuple((point.budget, point.retention, point.fidelity) for point in line)
+        lines.append(charts.Series(name, line[0].title, line[0].mmr_lambda, colours[name], measured))
     return charts.fidelity(lines, n, here, palette)

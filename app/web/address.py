@@ -18,22 +18,22 @@ BELOW = re.compile(r"(https?://[^/?#\s]+)?(?:/?((?:[\w~-][\w.~-]*/)*[\w~-][\w.~-
 HERE = "127.0.0.1 or ::1 for this machine alone, 0.0.0.0 or :: to let others in, or a name that leads to one of its own"
 
 
-def host(told: str) -> str:
+def host(given: str) -> str:
     """The host as sockets take it: without the brackets of a URL. Raises ValueError where it is none."""
-    found = told.strip()
-    if found.startswith("[") and found.endswith("]"):
-        found = found[1:-1]
-    if not found or NO_HOST.search(found):
-        raise ValueError(f"--host is {told!r}: must be {HOST}")
-    return found
+    name = given.strip()
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
+    if not name or NO_HOST.search(name):
+        raise ValueError(f"--host is {given!r}: must be {HOST}")
+    return name
 
 
-def root_path(told: str) -> str:
+def root_path(given: str) -> str:
     """The root path with a slash before it and none after it; empty for the root itself. Raises ValueError if bad."""
-    found = BELOW.fullmatch(told.strip())
-    if found is None:
-        raise ValueError(f"--root-path is {told!r}: must be {ROOT_PATH}")
-    begins, path = found.groups()
+    parts = BELOW.fullmatch(given.strip())
+    if parts is None:
+        raise ValueError(f"--root-path is {given!r}: must be {ROOT_PATH}")
+    begins, path = parts.groups()
     return (begins or "") + (f"/{path}" if path else "")
 
 
@@ -48,13 +48,13 @@ def free_port(name: str, port: int) -> int:
     name: an address without brackets, or a name. Raises ValueError that names the option, the rule and the remedy.
     """
     try:
-        found = dict.fromkeys(
+        addresses = dict.fromkeys(
             (family, where) for family, *_, where in socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
         )
     except (OSError, UnicodeError) as error:  # a name that no network could know is refused by the codec
         raise ValueError(f"--host is {name!r}, which leads nowhere ({error}): must be {HERE}") from None
     with ExitStack() as open_sockets:
-        for family, where in found:
+        for family, where in addresses:
             listening = open_sockets.enter_context(socket.socket(family, socket.SOCK_STREAM))
             if os.name == "posix":  # as the server does it: elsewhere the option would share a port that is taken
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

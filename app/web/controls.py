@@ -7,16 +7,44 @@ A knob that several methods declare alike (the importance source) is one compone
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app.engine.capabilities import Capabilities
-from pruning.method import METHODS, Method, make
+from app.session import Session, Setting
+from pruning.method import Method, make
 from pruning.params import LAMBDA, SOURCE, Param, params
+from pruning.runnable import REGISTERED
+from pruning.staged import STAGED, StagedMethod, make_staged
 from pruning.weights import mmr_lambda
+
+Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]
+"""What the controls say now, from the values of `ControlValues`: `Handlers.setting`."""
+
+
+@dataclass(frozen=True)
+class ControlValues:
+    """What the setting's controls say, as their components hold it: nothing is checked yet.
+
+    Its fields stand in the order in which the page hands over its components. knobs: in the order of `Controls.knobs`.
+    """
+
+    method: Any
+    overlay: Any
+    scope: Any
+    importance: Any
+    diversity: Any
+    retention: Any
+    knobs: tuple[Any, ...]
+
+    @classmethod
+    def read(cls, values: Sequence[Any]) -> ControlValues:
+        """From the values of those components; the only place that knows their order beside the page's layout."""
+        method, overlay, scope, importance, diversity, retention, *knobs = values
+        return cls(method, overlay, scope, importance, diversity, retention, tuple(knobs))
 
 
 @dataclass(frozen=True)
@@ -32,8 +60,8 @@ class Controls:
 
     def __init__(self) -> None:
         shared: dict[Param, set[str]] = {}
-        for name in METHODS:
-            for param in params(METHODS[name]):
+        for name, cls in REGISTERED.items():
+            for param in params(cls):
                 if param.name != LAMBDA:
                     shared.setdefault(param, set()).add(name)
         self.knobs = tuple(Knob(param, frozenset(names)) for param, names in shared.items())
@@ -66,31 +94,30 @@ class Controls:
         return [_start(knob.param, capabilities) for knob in self.knobs]
 
     def has_lambda(self, method: str) -> bool:
-        return method in METHODS and METHODS[method].has(LAMBDA)
+        return method in REGISTERED and REGISTERED[method].has(LAMBDA)
 
-    def method(
-        self, capabilities: Capabilities, name: object, importance: object, diversity: object, values: Sequence[Any]
-    ) -> Method:
-        """The method that the controls describe.
+    def method(self, capabilities: Capabilities, values: ControlValues) -> Method | StagedMethod:
+        """The method that the controls describe. Raises ValueError as `named`."""
+        held = zip(self.knobs, values.knobs, strict=True)
+        own = {knob.param.name: value for knob, value in held if values.method in knob.methods}
+        return self.named(capabilities, values.method, values.importance, values.diversity, own)
+
+    def named(
+        self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]
+    ) -> Method | StagedMethod:
+        """A method from its knobs by name, as the API gives them; those left out start as the page's do.
 
         Raises ValueError for a name that is unknown or that this model cannot run, weights or a knob out of range.
         """
         name = capabilities.check(name)
-        given = dict(zip(self.knobs, values, strict=True))
-        own: dict[str, Any] = {knob.param.name: value for knob, value in given.items() if name in knob.methods}
-        if self.has_lambda(name):
-            own[LAMBDA] = mmr_lambda(importance, diversity)
-        return make(name, **own)
-
-    def named(
-        self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]
-    ) -> Method:
-        """The same from knobs by name, as the API gives them; those left out keep their defaults."""
-        unknown = sorted(set(own) - {param.name for param in params(METHODS[capabilities.check(name)])})
+        known = params(REGISTERED[name])
+        unknown = sorted(set(own) - {param.name for param in known})
         if unknown:
             raise ValueError(f"{name} has no knob {unknown[0]!r}")
-        values = [own.get(knob.param.name, _start(knob.param, capabilities)) for knob in self.knobs]
-        return self.method(capabilities, name, importance, diversity, values)
+        given = {param.name: own.get(param.name, _start(param, capabilities)) for param in known}
+        if REGISTERED[name].has(LAMBDA):
+            given[LAMBDA] = mmr_lambda(importance, diversity)
+        return make_staged(name, **given) if name in STAGED else make(name, **given)
 
 
 def words(key: str) -> str:

@@ -70,8 +70,8 @@ def message_for(error: Exception) -> gr.Error:
     if isinstance(error, (ValueError, DeviceFullError, TimeoutError)):
         return gr.Error(printable(str(error)), title="Please check", print_exception=False)
     LOG.error("unexpected %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
-    told = f"Something failed inside the app ({type(error).__name__}). Try again; the server's log names the place."
-    return gr.Error(told, title="Error", print_exception=False)
+    words = f"Something failed inside the app ({type(error).__name__}). Try again; the server's log names the place."
+    return gr.Error(words, title="Error", print_exception=False)
 
 
 def owner(request: gr.Request | None) -> str:

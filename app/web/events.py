@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.web import theme
+from app.web import scripts
 
 # Events of one of Gradio's queues wait for each other, and nobody is told. So an event that may take its time begins at
 # once, and its work waits in one of the app's own lines, which tell its place and hear of Stop.
@@ -22,6 +22,6 @@ LAST: dict[str, Any] = {"trigger_mode": "always_last"}
 
 
 def html(value: str, name: str, script: str | None = None) -> gr.HTML:
-    """A piece of the page that a view writes. `script`: a file of assets/scripts/ that gets `element` and `trigger`."""
-    runs = theme.script(script) if script else None
+    """A piece of the page that a view writes. `script`: its module of assets/scripts/."""
+    runs = scripts.start(script) if script else None
     return gr.HTML(value, elem_id=name, js_on_load=runs, apply_default_css=False, padding=False)

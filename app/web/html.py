@@ -1,26 +1,26 @@
-"""The smallest pieces of the page's HTML: escaped text, a line of advice, numbers with units."""
+"""The smallest pieces of the page's HTML: a line of advice, a bar of progress, numbers with units."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
+from app.pace import Pace
+from app.web.templates import render
+
 NONE = "–"
+SIGNS = {"info": "ℹ", "warn": "⚠"}
 
 
-def text(value: object) -> str:
-    """Escaped for HTML, and for the component's own `${…}` and `{{…}}` templates."""
-    escaped = html.escape(str(value), quote=True)
-    for sign in "${}`":
-        escaped = escaped.replace(sign, f"&#{ord(sign)};")
-    return escaped
-
-
-def notice(message: str, kind: str = "info") -> str:
+def notice(message: str, kind: str = "info") -> Markup:
     """One line of advice; empty text gives an empty fragment. `kind`: info, warn."""
-    sign = {"info": "ℹ", "warn": "⚠"}[kind]
-    body = f'<p class="notice {kind}" role="status"><span aria-hidden="true">{sign}</span> {text(message)}</p>'
-    return body if message else ""
+    return render("parts.notice", message=message, kind=kind, sign=SIGNS[kind]) if message else Markup()
+
+
+def progress(words: str, label: str = "", done: int = 0, total: int = 0) -> Markup:
+    """How far something is, in words; with a `label`, which says what `done` and `total` count, as a bar as well."""
+    return render("parts.progress", words=words, label=label, done=done, total=max(1, total))
 
 
 def waiting(place: int) -> str:
@@ -49,3 +49,9 @@ def seconds(value: float) -> str:
 
 def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def to_come(pace: Pace | None) -> str:
+    """How long work under way will still take, ", about 6 s left"; empty where that is not known, or it is over."""
+    remaining = None if pace is None else pace.remaining_s
+    return f", about {duration(max(1, remaining))} left" if remaining else ""

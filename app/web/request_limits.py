@@ -48,8 +48,8 @@ class RequestLimits:
             await refusal(scope, receive, send)
             return
         most = FILES * self._file + WORDS if path.endswith("/upload") else int(BASE64 * self._file) + WORDS
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        if told.isdigit() and int(told) > most:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > most:
             await PlainTextResponse(_too_large(most), 413)(scope, receive, send)
             return
         await self._app(scope, _counted(receive, most), send)

@@ -1,9 +1,9 @@
-"""What the page looks like, as plain values: fonts, colours, style sheet, scripts. Nothing comes from another host."""
+"""What the page looks like, as plain values: fonts, colours, style sheet. Nothing comes from another host."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -53,14 +53,11 @@ def stylesheet() -> str:
     return "\n".join([f":root {{{_variables(LIGHT)}}}", f".dark {{{_variables(DARK)}}}", *sheets])
 
 
-def script(name: str) -> str:
-    """A script of assets/scripts/, to be put into the page."""
-    return assets.text(f"scripts/{name}.js")
-
-
-def painting() -> str:
-    """The colours of `pruning.drawing` as a script: what the page's painter, canvas-paint.js, paints looks the same."""
-    colours = {
+def painting() -> dict[str, Any]:
+    """The colours of `pruning.drawing`, red, green, blue each: what the page's painter, canvas-paint.js, paints looks
+    the same.
+    """
+    return {
         "kept": paint.KEPT,
         "seam": paint.SEAM,
         "pruned": paint.PRUNED,
@@ -69,12 +66,6 @@ def painting() -> str:
         "groups": paint.GROUPS,
         "ramp": ramp(np.linspace(0, 1, 256)).tolist(),
     }
-    return f"const COLOURS = {json.dumps(colours, separators=(',', ':'))};"
-
-
-def template(name: str) -> str:
-    """A piece of HTML of assets/templates/."""
-    return assets.text(f"templates/{name}.html")
 
 
 def _variables(palette: Palette) -> str:

@@ -10,6 +10,7 @@ import gradio as gr
 from app.session import Session
 from pruning.grids import Grid
 
+Updates = dict[Any, Any]  # component -> its new value, or an update of it
 SUGGESTIONS = 4
 MIN_RETENTION = 0.02  # where the retention slider begins, unless it was given finer steps
 LEAST_RETENTION = 0.00001  # its finest step: one token of 100,000

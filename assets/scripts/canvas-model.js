@@ -2,25 +2,25 @@
 // It must agree with the server to the token; tests compare the two over the whole grid.
 
 // Base64 text -> typed array of the given kind.
-function decode(text, Kind) {
+export function decode(text, Kind) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   return new Kind(bytes.buffer);
 }
 
 // Tokens kept of n: n · retention rounded half up, within 1..n (pruning.budget.keep_count).
-function keepCount(n, retention) {
+export function keepCount(n, retention) {
   const exact = n * retention;
   return Math.min(n, Math.max(1, Math.floor(exact + 0.5 + 1e-9 * Math.max(1, exact))));
 }
 
 // λ of two weights, six decimals (pruning.weights.mmr_lambda); null where both are 0.
-function lambdaOf(importance, diversity) {
+export function lambdaOf(importance, diversity) {
   const sum = importance + diversity;
   return sum > 0 ? Math.round((importance / sum) * 1e6) / 1e6 : null;
 }
 
 // The server's payload with its arrays unpacked.
-function unpack(payload) {
+export function unpack(payload) {
   const n = payload.n;
   const orders = decode(payload.orders, Uint16Array);
   const rows = orders.length / n;
@@ -34,7 +34,7 @@ function unpack(payload) {
 }
 
 // A selection that the server computed for one exact setting.
-function unpackExact(exact) {
+export function unpackExact(exact) {
   if (!exact) return null;
   return {
     ...exact,
@@ -45,7 +45,7 @@ function unpackExact(exact) {
 }
 
 // The row of `orders` that holds λ exactly, or the nearest one. Methods without λ have one row.
-function rowOf(data, lambda) {
+export function rowOf(data, lambda) {
   if (!data.lambdas || lambda === null) return { row: 0, exact: true };
   let best = 0;
   data.lambdas.forEach((value, i) => {
@@ -56,7 +56,7 @@ function rowOf(data, lambda) {
 
 // What is kept at a setting: { order, k, into, nearest, exact }. `exact` is false while only the server knows better;
 // `nearest` is there once the server was asked.
-function selectionAt(data, setting, exact) {
+export function selectionAt(data, setting, exact) {
   const k = keepCount(data.n, setting.retention);
   const asked = setting.scope ?? "sample";
   if (exact && exact.key === data.key && exact.scope === asked && Math.abs(exact.retention - setting.retention) < 1e-9 &&
@@ -72,7 +72,7 @@ function selectionAt(data, setting, exact) {
 
 // The selection with tokens forced in and out, at the same budget: forced ones first, then the method's own picks, then
 // those it would have taken next (pruning.overrides.with_overrides).
-function withOverrides(data, chosen, setting, forcedIn, forcedOut) {
+export function withOverrides(data, chosen, setting, forcedIn, forcedOut) {
   if (!forcedIn.size && !forcedOut.size) return chosen;
   const next = data.orders[rowOf(data, setting.lambda).row];
   const order = [...forcedIn];
@@ -89,8 +89,15 @@ function withOverrides(data, chosen, setting, forcedIn, forcedOut) {
   return { order: Uint16Array.from(order), k: order.length, into: null, nearest: null, exact: chosen.exact };
 }
 
+// Whether each token is seen by a layer of the language model, under a plan that drops some on the way. droppedAfter: n
+// layers, counted from 0, after which a token left; -1 = before the first one, null = it stays. layer: -1 = before anything
+// was dropped.
+export function seenBy(droppedAfter, layer) {
+  return droppedAfter.map((last) => last === null || last >= layer);
+}
+
 // Index of the token under a point of a shown image, the smallest where several lie there; -1 for none.
-function tokenAt(data, image, x, y) {
+export function tokenAt(data, image, x, y) {
   let found = -1;
   let area = Infinity;
   for (let i = 0; i < data.n; i++) {
@@ -105,14 +112,14 @@ function tokenAt(data, image, x, y) {
 }
 
 // Row, column and frame-less place of a token in its grid, from 0.
-function placeOf(data, token) {
+export function placeOf(data, token) {
   const grid = data.owner[token];
   const inside = (token - grid.start) % (grid.gh * grid.gw);
   return { grid, row: Math.floor(inside / grid.gw), column: inside % grid.gw };
 }
 
 // The token reached from `token` by an arrow key; stays inside its grid, and PageUp / PageDown change the grid.
-function neighbour(data, token, key) {
+export function neighbour(data, token, key) {
   const { grid, row, column } = placeOf(data, token);
   const at = (r, c) => grid.start + Math.min(Math.max(r, 0), grid.gh - 1) * grid.gw + Math.min(Math.max(c, 0), grid.gw - 1);
   const grids = data.grids;

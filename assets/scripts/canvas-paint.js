@@ -1,21 +1,17 @@
 // Painting: a selection on the pictures, in one of the overlay styles. Knows pixels, not sliders or events.
-// COLOURS, [red, green, blue] each, are those of the overlays that the server draws, which hands them over.
+// Colours, [red, green, blue] each, are those of the overlays that the server draws, which hands them over
+// (`painting` in app/web/theme.py).
 
-const css = ([red, green, blue], alpha = 1) => `rgba(${red}, ${green}, ${blue}, ${alpha})`;
-const KEPT = css(COLOURS.kept);
-const SEAM = css(COLOURS.seam);
-const PRUNED = css(COLOURS.pruned, 0.9);
-const FORCED_IN = css(COLOURS.forcedIn);
-const FORCED_OUT = css(COLOURS.forcedOut);
+export const css = ([red, green, blue], alpha = 1) => `rgba(${red}, ${green}, ${blue}, ${alpha})`;
 
 // The colour of a value from 0 to 1.
-function ramp(value, alpha) {
-  const last = COLOURS.ramp.length - 1;
-  return css(COLOURS.ramp[Math.round(Math.min(Math.max(value, 0), 1) * last)], alpha);
+export function rampAt(colours, value, alpha) {
+  const last = colours.length - 1;
+  return css(colours[Math.round(Math.min(Math.max(value, 0), 1) * last)], alpha);
 }
 
 // Where each picture lies in the world: side by side at equal heights. [{ x, y, scale, width, height }]
-function arrange(images) {
+export function arrange(images) {
   const height = Math.max(...images.map((image) => image.height));
   let x = 0;
   return images.map((image) => {
@@ -27,7 +23,7 @@ function arrange(images) {
 }
 
 // A grey, dark copy of a picture for what was pruned, and a light one for the grid style; made once per picture.
-function variants(picture) {
+export function variants(picture) {
   const copy = (filter) => {
     const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
     const context = canvas.getContext("2d");
@@ -43,10 +39,10 @@ function variants(picture) {
   };
 }
 
-class Painter {
+export class Painter {
   // pictures: [{plain, dark, light, grey}], data: see unpack(); view: {zoom, x, y} world -> canvas pixels.
-  constructor(context, pictures, data, view) {
-    Object.assign(this, { context, pictures, data, view, places: arrange(data.images) });
+  constructor(context, pictures, data, view, colours) {
+    Object.assign(this, { context, pictures, data, view, colours, places: arrange(data.images) });
   }
 
   box(token) {
@@ -107,15 +103,15 @@ class Painter {
     context.imageSmoothingEnabled = this.view.zoom < 3;
     ({ dimmed: this.dimmed, grid: this.grid, heat: this.heat, order: this.order, merged: this.merged }[style] ??
       this.dimmed).call(this, chosen);
-    if (forced.in.size) this.frames(forced.in, FORCED_IN, 3);
-    if (forced.out.size) this.frames(forced.out, FORCED_OUT, 3);
+    if (forced.in.size) this.frames(forced.in, css(this.colours.forcedIn), 3);
+    if (forced.out.size) this.frames(forced.out, css(this.colours.forcedOut), 3);
     context.restore();
   }
 
   dimmed(chosen) {
     this.backdrop("dark");
     for (const token of chosen.order) this.cut(token, "plain");
-    this.frames(chosen.order, KEPT, 1);
+    this.frames(chosen.order, css(this.colours.kept), 1);
   }
 
   grid(chosen) {
@@ -123,23 +119,23 @@ class Painter {
     this.context.fillRect(0, 0, 0, 0);
     this.backdrop("light");
     for (const token of chosen.order) this.cut(token, "plain");
-    this.frames(Array(this.data.n).keys(), PRUNED, 1);
-    this.frames(chosen.order, SEAM, 3);
-    this.frames(chosen.order, KEPT, 1.5);
+    this.frames(Array(this.data.n).keys(), css(this.colours.pruned, 0.9), 1);
+    this.frames(chosen.order, css(this.colours.seam), 3);
+    this.frames(chosen.order, css(this.colours.kept), 1.5);
   }
 
   heat(chosen) {
     this.backdrop("grey");
     const { scores, n } = this.data;
-    for (let i = 0; i < n; i++) this.tint(i, "grey", ramp(scores ? scores[i] : 0.5, 0.68));
+    for (let i = 0; i < n; i++) this.tint(i, "grey", rampAt(this.colours.ramp, scores ? scores[i] : 0.5, 0.68));
     this.frames(chosen.order, "white", 1.5);
   }
 
   order(chosen) {
     this.backdrop("dark");
     const last = Math.max(chosen.order.length - 1, 1);
-    chosen.order.forEach((token, rank) => this.tint(token, "dark", ramp(1 - rank / last, 0.8)));
-    this.frames(chosen.order, SEAM, 1);
+    chosen.order.forEach((token, rank) => this.tint(token, "dark", rampAt(this.colours.ramp, 1 - rank / last, 0.8)));
+    this.frames(chosen.order, css(this.colours.seam), 1);
     this.context.textAlign = "center";
     this.context.textBaseline = "middle";
     chosen.order.forEach((token, rank) => {
@@ -148,7 +144,7 @@ class Painter {
       const size = Math.min(h * 0.5, (w * 1.5) / text.length);
       if (size < 7) return; // too small to read: the colour still tells the rank
       this.context.font = `${size}px sans-serif`;
-      this.context.fillStyle = rank / last < 0.55 ? SEAM : "white";
+      this.context.fillStyle = rank / last < 0.55 ? css(this.colours.seam) : "white";
       this.context.fillText(text, x + w / 2, y + h / 2);
     });
   }
@@ -161,7 +157,7 @@ class Painter {
     const size = new Uint16Array(this.data.n);
     for (const target of chosen.into) if (target >= 0) size[target] += 1;
     const grown = [...chosen.order].filter((token) => size[token] > 1);
-    const colours = new Map(grown.map((token, i) => [token, COLOURS.groups[i % COLOURS.groups.length]]));
+    const colours = new Map(grown.map((token, i) => [token, this.colours.groups[i % this.colours.groups.length]]));
     for (const token of this.largestFirst()) {
       const colour = colours.get(chosen.into[token]);
       this.cut(token, colour ? "grey" : "dark");
@@ -170,7 +166,7 @@ class Painter {
       this.fill(token, css(colour, 0.5));
     }
     for (const token of chosen.order) this.cut(token, "plain");
-    this.frames([...chosen.order].filter((token) => size[token] <= 1), KEPT, 1);
+    this.frames([...chosen.order].filter((token) => size[token] <= 1), css(this.colours.kept), 1);
     for (const token of grown) this.frames([token], css(colours.get(token)), 2.5);
   }
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from pruning.assets import version
 from pruning.cli import console, knobs
+from pruning.cli.methods import ALL, INSIDE
 from pruning.drawing.overlays import STYLES
+from pruning.encoding import ENCODING
 from pruning.evaluation.plane import RETENTIONS
 from pruning.grids import SCOPES
 from pruning.method import METHODS
@@ -18,8 +20,9 @@ from pruning.params import Param, params
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
-STAGING = ("answer", "scenes")  # commands that take staged methods
-CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform")
+STAGING = ("answer", "sweep", "scenes")  # commands that take methods inside the language model and before the tower
+CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
+ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,25 +39,29 @@ def build_parser() -> argparse.ArgumentParser:
                    "answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
     _add_image(one)
     what = one.add_mutually_exclusive_group()
-    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *STAGED]), metavar="METHOD",
+    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *ELSEWHERE]), metavar="METHOD",
                       help="one of those below, default: %(default)s")  # fmt: skip
     what.add_argument("--plan", metavar="PLAN",
                       help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
                       "language model, FastV's rule half of these after three layers; a whole number: "
-                      "so many tokens")  # fmt: skip
+                      "so many tokens; or the name of a published schedule, see below")  # fmt: skip
     one.add_argument("--retention", type=float, default=0.25,
                      help="share of tokens kept; inside the language model, the mean over its layers; "
                      "default: %(default)s")  # fmt: skip
     _add_per(one)
     _add_weights(one)
-    _add_knobs(one, STAGED)
+    _add_knobs(one, ELSEWHERE)
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
     one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
+    one.add_argument("--attention-shares", action="store_true",
+                     help="also measure, layer by layer, what the answer attends to: MDI and AEI of text and "
+                     "picture")  # fmt: skip
     one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
     many = _command(kinds, "sweep", "IMAGE QUESTION", "measure the trade-off curves of one image and question")
     _add_image(many)
-    _add_methods(many, CURVES)
+    _add_methods(many, CURVES, ELSEWHERE)
+    _add_plans(many)
     many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
     _add_per(many)
     many.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
@@ -65,7 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(bench)
     bench.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
                        help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
-    _add_methods(bench, CURVES, STAGED)
+    _add_methods(bench, CURVES, ELSEWHERE)
+    _add_plans(bench)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
     bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
@@ -101,6 +109,8 @@ def _command(kinds: Any, name: str, given: str, about: str) -> argparse.Argument
     parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed(METHODS)}"
     if name in STAGING:
         parser.epilog += f"\n\nmethods inside the language model\n\n{knobs.listed(STAGED)}"
+        parser.epilog += f"\n\nmethods before the tower\n\n{knobs.listed(ENCODING)}"
+        parser.epilog += f"\n\npublished schedules, each a plan by name\n\n{knobs.schedules()}"
     parser.add_argument("-h", "--help", action=knobs.MethodHelp)
     return parser
 
@@ -141,14 +151,21 @@ def _add_per(parser: argparse.ArgumentParser) -> None:
                         "of models that cut images up; default: %(default)s")  # fmt: skip
 
 
+def _add_plans(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plans", nargs="+", default=[], metavar="PLAN",
+                        help="plans beside the methods, as of `answer --plan`, and published schedules by their names; "
+                        "each comes to a retention of its own")  # fmt: skip
+
+
 def _add_methods(
-    parser: argparse.ArgumentParser, default: Sequence[str], staged: Mapping[str, type] = MappingProxyType({})
+    parser: argparse.ArgumentParser, default: Sequence[str], others: Mapping[str, type] = MappingProxyType({})
 ) -> None:
-    names = [*sorted([*METHODS, *staged]), "all"]
-    about = f"all, or some of those below; default: {' '.join(default)}"
+    names = [*sorted([*METHODS, *others]), ALL, *([INSIDE] if others else [])]
+    inside = f"; {INSIDE}: every one inside the language model" if others else ""
+    about = f"{ALL}, or some of those below{inside}; default: {' '.join(default)}"
     parser.add_argument("--methods", nargs="+", default=list(default), metavar="METHOD", choices=names, help=about)
     _add_weights(parser)
-    _add_knobs(parser, staged)
+    _add_knobs(parser, others)
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -157,15 +174,15 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--diversity-weight", type=float, metavar="W")
 
 
-def _add_knobs(parser: argparse.ArgumentParser, staged: Mapping[str, type] = MappingProxyType({})) -> None:
+def _add_knobs(parser: argparse.ArgumentParser, others: Mapping[str, type] = MappingProxyType({})) -> None:
     """One option per knob name of any method; a choice allows what any method with this knob allows.
 
-    staged: methods beside those of the registry.
+    others: methods beside those of the registry.
 
     `--help` tells of them by method (`commands.knobs`).
     """
     uses: dict[str, list[Param]] = {}
-    for method in (*METHODS.values(), *staged.values()):
+    for method in (*METHODS.values(), *others.values()):
         for param in params(method):
             uses.setdefault(param.name, []).append(param)
     for same in uses.values():

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pruning.encoding import ENCODING, EncodingMethod
 from pruning.method import METHODS, Method
 from pruning.params import Param, params
+from pruning.published import PUBLISHED
 from pruning.staged import STAGED, StagedMethod
 
 EVERY = "all"
@@ -26,12 +28,12 @@ class MethodHelp(argparse.Action):
             default=argparse.SUPPRESS,
             nargs="*",
             metavar="METHOD",
-            choices=[*sorted(METHODS), *sorted(STAGED), EVERY],
+            choices=[*sorted(METHODS), *sorted(STAGED), *sorted(ENCODING), EVERY],
             help=f"show this, or the knobs of the methods that are named ({EVERY}: of every one), and exit",
         )
 
     def __call__(self, parser: argparse.ArgumentParser, _namespace: object, names: Any, _option: object = None) -> None:
-        wanted = [*sorted(METHODS), *sorted(STAGED)] if EVERY in names else names
+        wanted = [*sorted(METHODS), *sorted(STAGED), *sorted(ENCODING)] if EVERY in names else names
         sys.stdout.write(explained(wanted) if wanted else parser.format_help())
         parser.exit()
 
@@ -41,7 +43,7 @@ def option(param: Param) -> str:
     return f"--{param.name.replace('_', '-')}"
 
 
-def listed(methods: Mapping[str, type[Method] | type[StagedMethod]]) -> str:
+def listed(methods: Mapping[str, Any]) -> str:
     """A line for each of a registry's methods: its name, title and knobs."""
     width = max(map(len, METHODS))
     return "\n".join(
@@ -50,12 +52,19 @@ def listed(methods: Mapping[str, type[Method] | type[StagedMethod]]) -> str:
     )
 
 
+def schedules() -> str:
+    """A line for each published schedule: its name, the setting that it was published for, where that is written."""
+    width = max(map(len, PUBLISHED))
+    return "\n".join(f"  {name:{width}}  {each.about}: {each.source}" for name, each in sorted(PUBLISHED.items()))
+
+
 def explained(names: Sequence[str]) -> str:
     """These methods, each once: what they are, and their knobs with range and default."""
-    return "\n".join(_section(METHODS[name] if name in METHODS else STAGED[name]) for name in dict.fromkeys(names))
+    known: dict[str, Any] = {**METHODS, **STAGED, **ENCODING}
+    return "\n".join(_section(known[name]) for name in dict.fromkeys(names))
 
 
-def _section(method: type[Method] | type[StagedMethod]) -> str:
+def _section(method: type[Method | StagedMethod | EncodingMethod]) -> str:
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
     about = f"{method.venue}, {method.paper}" if method.paper else "a baseline"
     without = "" if params(method) else ". It has no knobs."

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pruning.choosing import Asked
 from pruning.cli import console
 from pruning.cli import methods as cli_methods
 from pruning.cli.answer import answer, text
@@ -19,14 +20,13 @@ from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
+from pruning.encoding import ENCODING
 from pruning.importance import best_source
-from pruning.method import Method, make
+from pruning.method import METHODS, make
 from pruning.models import VLM, hide_progress, limit_threads, load
 from pruning.params import LAMBDA
-from pruning.plan import parse_plan
-from pruning.runnable import check_runs
+from pruning.runnable import asked_for, check_runs
 from pruning.scenes.worlds import WORLDS
-from pruning.staged import STAGED, StagedMethod, make_staged
 from pruning.weights import mmr_lambda
 
 
@@ -78,25 +78,26 @@ def _model(options: argparse.Namespace) -> VLM:
 def _answer(options: argparse.Namespace) -> None:
     check_path(options.overlay, *PICTURES)
     knobs = _knobs(options)
-    named = [options.method] if options.plan is None else parse_plan(options.plan).names
-    if options.mmr_lambda is None and LAMBDA in knobs and not any(LAMBDA in cli_methods.own(n, knobs) for n in named):
+    named = [options.method] if options.plan is None else cli_methods.plan_names(options.plan) or [options.plan]
+    if options.mmr_lambda is None and LAMBDA in knobs and LAMBDA not in cli_methods.own(named, knobs):
         _note(f"{' and '.join(named)} has no λ: the two weights change nothing")
         del knobs[LAMBDA]
     vlm = _model(options)
-    for name in named:
-        if name not in STAGED:
-            check_runs(name, vlm.title, vlm.signals)
-    plan = None if options.plan is None else cli_methods.build_plan(vlm, options.plan, knobs)
+    if options.plan is None and options.method in {**METHODS, **ENCODING}:
+        check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
     result = answer(
         vlm,
         options.image,
         options.question,
-        plan or cli_methods.build_any(vlm, options.method, knobs),
+        asked_for(vlm.signals, options.method, knobs)
+        if options.plan is None
+        else cli_methods.build_plan(vlm, options.plan, knobs),
         options.retention,
         per=options.per,
         max_new_tokens=options.max_new_tokens,
         overlay=options.overlay,
         style=options.style,
+        attention=options.attention_shares,
     )
     for note in result["notes"]:
         _note(note)
@@ -107,12 +108,11 @@ def _sweep(options: argparse.Namespace) -> None:
     check_path(options.png, *PICTURES)
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
-    methods = _methods(options, vlm, knobs)
     points = sweep(
         vlm,
         options.image,
         options.question,
-        methods,
+        _methods(options, vlm, knobs),
         options.retention,
         options.at,
         options.per,
@@ -128,11 +128,7 @@ def _sweep(options: argparse.Namespace) -> None:
 def _scenes(options: argparse.Namespace) -> None:
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
-    staged = [name for name in dict.fromkeys(options.methods) if name in STAGED]
-    options.methods = [name for name in options.methods if name not in STAGED]
-    methods: list[Method | StagedMethod] = [make_staged(name, **cli_methods.own(name, knobs)) for name in staged]
-    if options.methods:
-        methods = [*_methods(options, vlm, knobs), *methods]
+    methods = _methods(options, vlm, knobs)
     worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
     blocks = [
         scenes(vlm, world, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
@@ -155,12 +151,16 @@ def _bench(options: argparse.Namespace) -> None:
     _print(console.as_json(result) if options.json else table(result))
 
 
-def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Method]:
-    """The chosen methods; one that needs what the model lacks is left out with a note."""
+def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Asked]:
+    """The chosen methods and plans; a method that needs what the model lacks is left out with a note."""
     methods, left_out = cli_methods.usable(vlm, options.methods, knobs)
     for note in left_out:
         _note(note)
-    return methods
+    texts = dict.fromkeys(options.plans)
+    return [
+        *methods,
+        *(cli_methods.build_plan(vlm, text, cli_methods.own(cli_methods.plan_names(text), knobs)) for text in texts),
+    ]
 
 
 def _rows(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 
+from pruning.encoding import ENCODING, EncodingMethod, make_encoding
 from pruning.method import METHODS, Method
 from pruning.params import SOURCE, Param, params
+from pruning.runnable import WORDS
 from pruning.staged import STAGED, StagedMethod
 
-STAGES = {"pre_llm": "before the LLM", "in_llm": "inside the LLM"}
+STAGES = {"pre_tower": "before the tower", "pre_llm": "before the LLM", "in_llm": "inside the LLM"}
 NONE = "–"
 DEPTH = 32  # layers of the models that most schedules were published for
 MOST_CUTS = 9  # told one by one
 
 
 def method_table() -> str:
-    """Three tables: what each method is and needs, its knobs and what differs here from the paper; then the methods
-    inside the language model.
+    """Four tables: what each method is and needs, its knobs and what differs here from the paper; then the methods
+    inside the language model, and those before the tower.
     """
     methods = sorted((make_default() for make_default in METHODS.values()), key=lambda method: method.title.lower())
     facts = _table(
@@ -51,7 +53,11 @@ def method_table() -> str:
         ),
         (_inside(STAGED[name]()) for name in sorted(STAGED, key=lambda name: STAGED[name].title.lower())),
     )
-    return f"{facts}\n\n{details}\n\n{inside}"
+    before = _table(
+        ("before the tower", "paper", "the model must offer", "knobs", "adapted"),
+        (_before(make_encoding(name)) for name in sorted(ENCODING, key=lambda name: ENCODING[name].title.lower())),
+    )
+    return f"{facts}\n\n{details}\n\n{inside}\n\n{before}"
 
 
 def _inside(method: StagedMethod) -> tuple[str, ...]:
@@ -73,7 +79,17 @@ def _cuts(method: StagedMethod) -> str:
     return ", ".join(told if len(told) <= MOST_CUTS else [*told[:2], "…", told[-1]])
 
 
-def _paper(method: Method | StagedMethod) -> str:
+def _before(method: EncodingMethod) -> tuple[str, ...]:
+    return (
+        f"**{method.title}** `{method.name}`",
+        _paper(method),
+        "; ".join(WORDS[need] for need in sorted(method.needs)),
+        "<br>".join(map(_knob, params(type(method)))) or NONE,
+        method.adaptation or NONE,
+    )
+
+
+def _paper(method: Method | StagedMethod | EncodingMethod) -> str:
     return f"[{method.paper.rsplit('/', 1)[-1]}]({method.paper}), {method.venue}" if method.paper else "baseline"
 
 

@@ -3,68 +3,60 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pruning.choosing import Asked, Fixed, title_of
+from pruning.encoding import ENCODING, EncodingMethod
 from pruning.method import METHODS, Method
 from pruning.models import VLM
 from pruning.params import params
-from pruning.plan import Plan, parse_plan
-from pruning.runnable import method_for, why_not
-from pruning.staged import STAGED, StagedMethod, make_staged
+from pruning.plan import parse_plan
+from pruning.published import PUBLISHED
+from pruning.runnable import asked_for, check_runs, plan_for, why_not
+from pruning.staged import STAGED
+
+ALL, INSIDE = "all", "inside"
 
 
-def build_method(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method:
-    """A method by name. Where no importance source is named, the best one that the model has is taken.
-
-    Raises ValueError for an unknown method or knob, or a knob's own rule.
-    """
-    return method_for(vlm.signals, name, knobs)
-
-
-def build_any(vlm: VLM, name: str, knobs: Mapping[str, Any]) -> Method | StagedMethod:
-    """A method of either registry by name. Raises ValueError as above."""
-    return make_staged(name, **knobs) if name in STAGED else build_method(vlm, name, knobs)
+def build_plan(vlm: VLM, text: str, knobs: Mapping[str, Any]) -> Fixed:
+    """The plan or published schedule of a text. ValueError as `plan_for`, and for a method that cannot run."""
+    for name in plan_names(text):
+        if name in METHODS:
+            check_runs(name, vlm.title, vlm.signals)
+    return plan_for(vlm.signals, text, knobs)
 
 
-def build_plan(vlm: VLM, text: str, knobs: Mapping[str, Any]) -> Plan:
-    """A plan from text, each of its methods with those of the knobs that it has.
-
-    Raises ValueError for a bad plan, a knob that none of its methods has, or a knob's own rule.
-    """
-    names = {piece.strip() for part in text.split(",") for piece in part.split(":")}
-    unknown = sorted(set(knobs).difference(*map(_declared, names)))
-    if unknown:
-        raise ValueError(f"no method of the plan '{text}' has a knob {', '.join(map(repr, unknown))}: leave it out")
-    return parse_plan(
-        text,
-        lambda name: build_method(vlm, name, own(name, knobs)),
-        lambda name: make_staged(name, **own(name, knobs)),
-    )
+def plan_names(text: str) -> list[str]:
+    """The methods of a plan, each once; none where it is a published schedule, whose knobs are its own."""
+    return [] if text in PUBLISHED else parse_plan(text).names
 
 
-def own(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the knobs that the method has: several methods share one command line."""
-    declared = _declared(name)
+def own(names: str | Sequence[str], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the knobs that the method, or one of several, has: several methods share one command line."""
+    declared = set().union(*map(_declared, [names] if isinstance(names, str) else names))
     return {key: value for key, value in knobs.items() if key in declared}
 
 
 def listed(names: Sequence[str]) -> list[str]:
-    """The names, each once; "all" stands for every method."""
-    return sorted(METHODS) if "all" in names else list(dict.fromkeys(names))
+    """The names, each once; "all" stands for every method before the language model, "inside" for every one in it."""
+    groups = {ALL: sorted(METHODS), INSIDE: sorted(STAGED)}
+    return list(dict.fromkeys(each for name in names for each in groups.get(name, [name])))
 
 
-def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[list[Method], list[str]]:
+def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[list[Asked], list[str]]:
     """The methods of these names that the model can serve, and for each other one why it is left out.
 
-    Raises ValueError when none is left, or as `build_method` does.
+    Raises ValueError when none is left, or as `asked_for` does.
     """
-    methods = [build_method(vlm, name, own(name, knobs)) for name in listed(names)]
-    reasons = {method: why_not(method, vlm.title, vlm.signals) for method in methods}
-    left_out = [f"{method.title} is left out: {reason}" for method, reason in reasons.items() if reason]
-    served = [method for method, reason in reasons.items() if not reason]
+    methods = [asked_for(vlm.signals, name, own(name, knobs)) for name in listed(names)]
+    offers = vlm.signals | vlm.encodings
+    limited = [each for each in methods if isinstance(each, Method | EncodingMethod)]
+    reasons = dict.fromkeys(methods, "") | {each: why_not(each, vlm.title, offers) for each in limited}
+    left_out = [f"{title_of(each)} is left out: {reason}" for each, reason in reasons.items() if reason]
+    served = [each for each, reason in reasons.items() if not reason]
     if not served:
         raise ValueError("; ".join([*left_out, "no method is left: choose others"]))
     return served, left_out
 
 
 def _declared(name: str) -> set[str]:
-    cls = METHODS.get(name) or STAGED.get(name)
+    cls = METHODS.get(name) or STAGED.get(name) or ENCODING.get(name)
     return {param.name for param in params(cls)} if cls else set()

@@ -1,22 +1,25 @@
 """`scenes`: accuracy of the methods on held-out pictures of each world, per question family."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from PIL import Image
 
+from pruning.choosing import Asked, name_of, out_of_reach
 from pruning.grids import Scope
 from pruning.method import Method
 from pruning.models import VLM
+from pruning.plan import Plan
+from pruning.published import Published
 from pruning.scenes.benchmark import SIZES, Cell, run
 from pruning.scenes.worlds import World
-from pruning.staged import StagedMethod
 
 
 def scenes(
     vlm: VLM,
     world: World,
-    methods: Sequence[Method | StagedMethod],
+    methods: Sequence[Asked],
     retentions: Sequence[float],
     count: int,
     per_family: int,
@@ -26,13 +29,13 @@ def scenes(
     """Accuracy on held-out pictures of `world`: a row for all tokens, then one per retention and method; and what is
     left out, why.
 
-    `kept` is the share of the all-token accuracy that is left; None where that is 0. Left out are staged methods at a
-    retention that they cannot come to.
+    `kept` is the share of the all-token accuracy that is left; None where that is 0. `difficult` and `simple` are the
+    accuracy on the `difficult_questions` that lower resolution at the same retention gets wrong, and on the others;
+    None where it is not asked, or there are none. Left out is what cannot come to a retention. Raises ValueError as
+    `choose` does.
     """
-    named = {method.name: method for method in methods}
-    if per != "sample" and (inside := [m.name for m in methods if isinstance(m, StagedMethod)]):
-        raise ValueError(f"per {per!r} is for methods before the language model: leave out {', '.join(inside)}")
-    skip = _out_of_reach(vlm, methods, retentions)
+    named = {name_of(method): method for method in methods}
+    skip = _out_of_reach(vlm, named, retentions, per)
     rows = run(
         vlm, named, retentions, scenes=count, per_family=per_family, per=per, skip=skip, progress=progress, world=world
     )
@@ -46,23 +49,35 @@ def scenes(
             "accuracy": row.accuracy,
             "kept": row.accuracy / whole if whole else None,
             "questions": sum(row.asked.values()),
+            "came_to": row.came_to,
+            "difficult": _share(row.difficult),
+            "simple": _share(row.simple),
+            "difficult_questions": row.difficult[1] if row.difficult else None,
         }
         for row in rows
     ]
     return table, list(skip.values())
 
 
-def _out_of_reach(vlm: VLM, methods: Sequence[Method | StagedMethod], retentions: Sequence[float]) -> dict[Cell, str]:
-    """(method, retention) -> why it cannot be reached on the scene of the fewest tokens."""
+def _share(counts: tuple[int, int] | None) -> float | None:
+    return counts[0] / counts[1] if counts and counts[1] else None
+
+
+def _out_of_reach(vlm: VLM, named: Mapping[str, Asked], retentions: Sequence[float], per: Scope) -> dict[Cell, str]:
+    """What cannot be reached on the scene of the fewest tokens, and why. ValueError for what is fixed and cannot be."""
     found: dict[Cell, str] = {}
-    staged = [method for method in methods if isinstance(method, StagedMethod)]
-    if not staged:
+    limited = {name: asked for name, asked in named.items() if not isinstance(asked, Method)}
+    if not limited:
         return found
-    fewest = min(vlm.encode([Image.new("RGB", (width, height))]).tokens.n for height, width in SIZES)
-    for method in staged:
-        for retention in retentions:
-            try:
-                method.schedule(fewest, vlm.layers, retention)
-            except ValueError as error:
-                found[method.name, retention] = f"{method.name} at {retention:g} is left out: {error}"
+    blanks = [Image.new("RGB", (width, height)) for height, width in SIZES]
+    fewest, blank = min(((vlm.encode([blank]).tokens.n, blank) for blank in blanks), key=lambda pair: pair[0])
+    again = cache(lambda asked: vlm.encode([blank], asked=asked))
+    for name, asked in limited.items():
+        fixed = isinstance(asked, Published | Plan)
+        for retention in retentions[:1] if fixed else retentions:
+            reason = out_of_reach(asked, fewest, vlm.layers, retention, per, again)
+            if reason and fixed:
+                raise ValueError(reason)
+            if reason:
+                found[name, retention] = f"{name} at {retention:g} is left out: {reason}"
     return found

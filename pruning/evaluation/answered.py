@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from pruning.choosing import name_of
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
 from pruning.evaluation.verdict import Verdict
+from pruning.params import LAMBDA, HasKnobs
 
 if TYPE_CHECKING:
-    from pruning.method import Method
+    from pruning.choosing import Asked
     from pruning.models import VLM, Answer
 
 Knobs = dict[str, float | str]
@@ -79,27 +81,33 @@ class Answered(Used):
     ]
 
 
-def used(model: str, method: Method, retention: float, n: int, budget: int) -> dict[str, Any]:
+def used(model: str, asked: Asked, retention: float, n: int, budget: int) -> dict[str, Any]:
     """The values of a `Used` by name."""
     return {
-        "model": model, "method": method.name, "knobs": knobs(method), "mmr_lambda": method.lambda_,
+        "model": model, "method": name_of(asked), "knobs": knobs(asked), "mmr_lambda": knobs(asked).get(LAMBDA),
         "retention": retention, "n": n, "budget": budget,
     }  # fmt: skip
 
 
-def knobs(method: Method) -> Knobs:
-    """All knobs of a method by name."""
-    return dataclasses.asdict(method)
+def knobs(asked: Asked) -> Knobs:
+    """All knobs of a method by name; none of a plan or a published schedule, whose rules have their own."""
+    return dataclasses.asdict(asked) if isinstance(asked, HasKnobs) else {}
 
 
 def side(vlm: VLM, answer: Answer, ttft_s: float | None = None) -> Side:
-    """What an answer says and costs this model."""
+    """What an answer says and costs this model; of a plan by what each layer processes and holds."""
+    processed: int | list[int] = answer.prefill_tokens
+    held: int | list[int] = answer.prefill_tokens
+    if answer.trace is not None:
+        text = answer.prefill_tokens - answer.trace.entered
+        processed = [text + count for count in answer.trace.alive]
+        held = [text + count for count in answer.trace.held]
     return Side(
         text=answer.text,
         done=not answer.cancelled,
         prefill_tokens=answer.prefill_tokens,
-        flops=prefill_flops(vlm.config, answer.prefill_tokens),
-        kv_bytes=kv_cache_bytes(vlm.config, answer.prefill_tokens, vlm.dtype),
+        flops=prefill_flops(vlm.config, processed),
+        kv_bytes=kv_cache_bytes(vlm.config, held, vlm.dtype),
         ttft_s=ttft_s,
     )
 

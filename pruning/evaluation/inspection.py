@@ -17,6 +17,20 @@ from pruning.tokens import Selection, VisualTokens
 
 
 @dataclass(frozen=True)
+class CutPlace:
+    """One token at a cut between layers.
+
+    rank: from 1, among the `alive`, of which `kept` stayed; score: what it was ranked by. None where the rule has none.
+    """
+
+    after: int
+    rank: int | None
+    score: float | None
+    alive: int
+    kept: int
+
+
+@dataclass(frozen=True)
 class Card:
     """What is known of one token.
 
@@ -29,6 +43,7 @@ class Card:
                 for a dropped token before the last pick
     merged_into: the kept token that absorbed it; None where it was dropped whole or kept
     why:        one sentence
+    cuts:       its place at every cut of a plan that it came to
     """
 
     token: int
@@ -47,12 +62,13 @@ class Card:
     score: float | None
     merged_into: int | None
     why: str
+    cuts: tuple[CutPlace, ...] = ()
 
 
 def inspect(
-    tokens: VisualTokens, selection: Selection, method: Method, token: int, importance: Tensor | None = None
+    tokens: VisualTokens, selection: Selection, method: Method | None, token: int, importance: Tensor | None = None
 ) -> Card:
-    """The card of one token under a selection that `method` made of `tokens`.
+    """The card of one token under a selection that `method` made of `tokens`; None: a plan did, and its lives tell why.
 
     importance: (N,) raw importance, of the method's own source where it has one; None where there is none.
     Raises ValueError for an index outside 0..N-1 or importance of another length.
@@ -100,8 +116,12 @@ def nearest_kept(tokens: VisualTokens, selection: Selection) -> Tensor:
 class _View:
     tokens: VisualTokens
     selection: Selection
-    method: Method
+    method: Method | None
     importance: Tensor | None  # (N,) from 0 to 1
+
+    @property
+    def weight(self) -> float | None:
+        return None if self.method is None else self.method.lambda_
 
     def rank(self, token: int) -> int | None:
         found = (self.selection.order == token).nonzero()
@@ -127,8 +147,8 @@ class _View:
         return (self.selection.k if rank is None else rank) - 1
 
     def score(self, token: int) -> float | None:
-        weight = self.method.lambda_
-        if weight is None or self.importance is None or not self.method.nested:
+        weight = self.weight
+        if self.method is None or weight is None or self.importance is None or not self.method.nested:
             return None
         before = self.considered(token)
         if before == 0:
@@ -147,14 +167,14 @@ class _View:
     def _why_kept(self, token: int, rank: int) -> str:
         if isinstance(self.method, ScoreMethod):
             return f"{ordinal(rank)} highest score of {self.tokens.n:,}"
-        if self.importance is not None and self.method.lambda_ is not None:
+        if self.importance is not None and self.weight is not None:
             left = torch.ones(self.tokens.n, dtype=torch.bool)
             left[self.selection.order[: rank - 1]] = False
             if float(self.importance[token]) >= float(self.importance[left].max()):
                 return "most important of what was left"
         nearest, similarity = self.nearest(token, rank - 1)
         if nearest is None:
-            return f"the token that {self.method.title} starts with"
+            return f"the token that {self._title} starts with"
         return f"at most {similarity:.2f} similar to what was kept before it ({self._patch(nearest)})"
 
     def _why_dropped(self, token: int) -> str:
@@ -164,9 +184,9 @@ class _View:
             return f"its score is {ordinal(place)} of {self.tokens.n:,}, and {self.selection.k:,} were kept"
         nearest, similarity = self.nearest(token, self.selection.k)
         if nearest is None or similarity is None:
-            return f"{self.method.title} kept one other token"
+            return f"{self._title} kept one other token"
         likeness = f"{similarity:.2f} similar to {self._patch(nearest)}, kept as {ordinal(self.rank(nearest) or 1)}"
-        weight = self.method.lambda_
+        weight = self.weight
         if weight is None or self.importance is None:
             return likeness
         last = int(self.selection.order[-1])
@@ -179,6 +199,10 @@ class _View:
             f"importance {float(self.importance[token]):.2f}, the last one kept has "
             f"{float(self.importance[last]):.2f}; it is {likeness}"
         )
+
+    @property
+    def _title(self) -> str:
+        return "the plan" if self.method is None else self.method.title
 
     def _patch(self, token: int) -> str:
         grid, row, column = place_of(self.tokens.grids, token)

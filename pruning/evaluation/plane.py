@@ -6,17 +6,20 @@ Geometry of the kept set alone: needs no language model. Every point is measured
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from pruning.allocation import select_within
 from pruning.budget import keep_count
+from pruning.choosing import Asked, name_of, title_of
+from pruning.encoding import ENCODING
 from pruning.evaluation.metrics import hopkins_prefixes, importance_retention_prefixes
 from pruning.grids import Scope, parts
 from pruning.method import METHODS, Method, make
 from pruning.params import SOURCE
+from pruning.staged import STAGED, StagedMethod
 from pruning.tokens import VisualTokens
 
 LAMBDAS = tuple(step / 20 for step in range(21))
@@ -45,13 +48,15 @@ def plane_methods(importance: str = "scorer") -> tuple[Method, ...]:
     return (*sourced, *(method for method in others if not method.needs and not method.merges))
 
 
-def slots() -> dict[str, int]:
-    """Method -> colour and marker on every chart: IDPruner's first, then those of the plane, then the rest.
+def slots(others: Iterable[str] = ()) -> dict[str, int]:
+    """Method -> colour and marker on every chart: IDPruner's first, then those of the plane, then the rest, then those
+    inside the language model, those before the tower, then `others`.
 
     Methods of one plane get colours that differ, however many others are registered.
     """
     plane = [method.name for method in plane_methods()]
     names = sorted(METHODS, key=lambda name: (name != "idpruner", name not in plane))
+    names += [name for name in dict.fromkeys([*STAGED, *ENCODING, *others]) if name not in METHODS]
     return {name: place for place, name in enumerate(names)}
 
 
@@ -91,6 +96,19 @@ def plane_sweep(
             for values in zip(budgets, retentions, kept, spread, strict=True)
         ]
     return points
+
+
+def survivors_point(
+    asked: Asked, retention: float, budget: int, alive: Tensor, tokens: VisualTokens, importance: Tensor, seed: int = 0
+) -> PlanePoint:
+    """Where the tokens alive after the last cut of a plan lie: (K,) int64 `alive`, of the N.
+
+    budget, retention: of the whole plan, as a curve has them; K is smaller. importance, seed: as for `plane_sweep`.
+    """
+    weight = asked.lambda_ if isinstance(asked, Method | StagedMethod) else None
+    kept = importance_retention_prefixes(importance, alive, [len(alive)]).item()
+    spread = hopkins_prefixes(tokens.similarity, alive, [len(alive)], seed).item()
+    return PlanePoint(name_of(asked), title_of(asked), weight, budget, retention, kept, spread)
 
 
 def front(points: Sequence[PlanePoint]) -> list[PlanePoint]:

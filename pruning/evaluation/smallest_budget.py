@@ -1,4 +1,4 @@
-"""The fewest tokens with which a model still says what it says with all of them."""
+"""The smallest budget with which a model still says what it says with all of them."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ def smallest_budget(same: Same, n: int) -> Iterator[Bracket]:
 
 
 @dataclass(frozen=True)
-class Fewest:
-    """The λ that needs the fewest tokens, of those tried so far; the first one where several need the same."""
+class BestLambda:
+    """The λ with the smallest budget, of those tried so far; the first one where several need the same."""
 
     mmr_lambda: float
     budget: int
 
 
-def fewest_over_lambda(same: Callable[[float, int], bool], lambdas: Sequence[float], n: int) -> Iterator[Fewest]:
+def smallest_budget_over_lambda(
+    same: Callable[[float, int], bool], lambdas: Sequence[float], n: int
+) -> Iterator[BestLambda]:
     """The best λ so far, after each λ. A λ that cannot do with one token fewer than the best costs one question."""
-    best: Fewest | None = None
+    best: BestLambda | None = None
     for value in lambdas:
         ceiling = n if best is None else best.budget - 1
         if best is None or (ceiling >= 1 and same(value, ceiling)):
@@ -61,5 +63,5 @@ def fewest_over_lambda(same: Callable[[float, int], bool], lambdas: Sequence[flo
                 return same(value, budget)
 
             *_, last = smallest_budget(alone, ceiling)
-            best = Fewest(value, last.does)
+            best = BestLambda(value, last.does)
         yield best

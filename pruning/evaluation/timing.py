@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pruning.allocation import select_within
+from pruning.choosing import choose
+from pruning.encoding import EncodingMethod
 
 if TYPE_CHECKING:
+    from pruning.choosing import Asked
     from pruning.grids import Scope
-    from pruning.method import Method
     from pruning.models import VLM, Encoded, Turn
     from pruning.models.values import Kept
     from pruning.tokens import VisualTokens
@@ -77,16 +78,19 @@ def several(run: Callable[[], float], least: int = 1) -> tuple[float, ...]:
     return tuple(results)
 
 
-def selection_seconds(method: Method, tokens: VisualTokens, retention: float, per: Scope) -> float:
-    """Median of three to five selections from scratch, the similarity matrix included.
+def selection_seconds(asked: Asked, tokens: VisualTokens, retention: float, per: Scope, layers: int) -> float:
+    """Median of three to five choices of what runs in a model of L layers, from scratch, similarity matrix included.
 
-    Raises ValueError as `select_within` does.
+    What is chosen between layers is no part of it, but of the time to the first token; for another encoding nothing is
+    chosen. Raises ValueError as `choose`.
     """
+    if isinstance(asked, EncodingMethod):
+        return 0.0
 
     def once() -> float:
         fresh = replace(tokens)  # a copy without the computed similarity
         start = time.perf_counter()
-        select_within(method, fresh, retention, per)
+        choose(asked, fresh, layers, retention, per)
         return time.perf_counter() - start
 
     return statistics.median(several(once, SELECTIONS))

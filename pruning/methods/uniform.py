@@ -1,4 +1,4 @@
-"""Uniform grid: evenly spaced tokens, the image at a lower resolution."""
+"""Uniform grid: evenly spaced tokens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from pruning.grids import Grid
 from pruning.method import Method, register
+from pruning.ops.lattice import rows_for, shares
 from pruning.tokens import Selection, VisualTokens
 
 
@@ -38,10 +39,9 @@ class Uniform(Method):
 def _spread(grid: Grid, k: int) -> list[int]:
     """k of the grid's tokens: over its frames, their rows, and the places in each row."""
     picks: list[int] = []
-    for frame, in_frame in zip(_centres(grid.t, min(k, grid.t)), _shares(k, min(k, grid.t)), strict=True):
-        rows = round((in_frame * grid.gh / grid.gw) ** 0.5)
-        rows = min(grid.gh, in_frame, max(1, -(-in_frame // grid.gw), rows))
-        for row, in_row in zip(_centres(grid.gh, rows), _shares(in_frame, rows), strict=True):
+    for frame, in_frame in zip(_centres(grid.t, min(k, grid.t)), shares(k, min(k, grid.t)), strict=True):
+        rows = rows_for(in_frame, grid.gh, grid.gw)
+        for row, in_row in zip(_centres(grid.gh, rows), shares(in_frame, rows), strict=True):
             at = grid.start + (frame * grid.gh + row) * grid.gw
             picks += [at + column for column in _centres(grid.gw, in_row)]
     return picks
@@ -50,8 +50,3 @@ def _spread(grid: Grid, k: int) -> list[int]:
 def _centres(size: int, k: int) -> list[int]:
     """k <= size distinct places in 0..size-1: the centres of k equal parts."""
     return [(2 * part + 1) * size // (2 * k) for part in range(k)]
-
-
-def _shares(total: int, parts: int) -> list[int]:
-    """`total` in `parts` whole numbers that differ by at most 1."""
-    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]

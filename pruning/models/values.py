@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pruning.encoding import Made
 from pruning.plan import Plan
 from pruning.tokens import Selection, VisualTokens
 
 if TYPE_CHECKING:
-    from pruning.models.language.stages import Trace
+    from pruning.models.language.trace import Trace
 
 Finish = Literal["stop", "length"]
 Entering = Selection | Tensor | None  # a selection, the kept indices (K,), or None for all tokens
-Kept = Entering | Plan  # the same, or what enters the language model and what leaves between its layers
 
 
 class ModelError(ValueError):
@@ -66,6 +66,7 @@ class Encoded:
             families the rows run across several tiles, while tokens are always told tile by tile.
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
         deepstack: (R, D) float32 per level, for families that have them. stacked: see Rows.
+        patches: of the tower, padding among them: what its work grows with.
     """
 
     tokens: VisualTokens
@@ -78,6 +79,7 @@ class Encoded:
     marks: Tensor | None = None
     deepstack: tuple[Tensor, ...] = ()
     stacked: bool = False
+    patches: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +87,7 @@ class Encoded:
         more = [t for t in (self.places, self.marks, *self.deepstack) if t is not None]
         return self.tokens.nbytes + self.rects.nbytes + sum(t.numel() * t.element_size() for t in more)
 
-    def rows(self, kept: Kept) -> Rows:
+    def rows(self, kept: Entering | Plan) -> Rows:
         """The rows of the kept tokens, merged where a selection merges, among the marks; ValueError as kept_indices."""
         kept = entering(kept)
         indices, merged = kept_indices(kept, self.tokens.n), kept.merged if isinstance(kept, Selection) else None
@@ -105,6 +107,32 @@ class Encoded:
         rows = features.new_empty(int(stays.sum()), features.shape[1])
         rows[target[mark]], rows[target[self.places[indices]]] = self.marks, features
         return Rows(rows, tuple(level[stays] for level in self.deepstack), self.stacked)
+
+
+Kept = Entering | Plan | Made
+"""What a question is answered with: what enters the language model; a plan, for what leaves between its layers too;
+or another encoding of the same pictures, all of whose tokens enter."""
+
+
+def standing(encoded: Encoded, kept: Kept) -> tuple[Encoded, Entering | Plan]:
+    """The encoding that the question goes to, and what of it is kept.
+
+    Raises ValueError where another encoding is one of other pictures.
+    """
+    if kept is None or isinstance(kept, Selection | Tensor | Plan):
+        return encoded, kept
+    if not isinstance(kept, Encoded):
+        raise ValueError(f"{type(kept).__name__} is nothing that a question can be answered with: give a selection")
+    if kept.sizes != encoded.sizes:
+        raise ValueError(
+            f"the other encoding is one of pictures of {_sizes(kept)} pixels, not of {_sizes(encoded)}: encode the "
+            "same pictures"
+        )
+    return kept, None
+
+
+def _sizes(encoded: Encoded) -> str:
+    return ", ".join(f"{width}×{height}" for width, height in encoded.sizes)
 
 
 @dataclass(frozen=True)
@@ -196,7 +224,7 @@ class Answer:
         )
 
 
-def entering(kept: Kept) -> Entering:
+def entering(kept: Entering | Plan) -> Entering:
     """What enters the language model. Raises ValueError for a plan whose method has not chosen yet (`Plan.on`)."""
     if not isinstance(kept, Plan):
         return kept
@@ -205,7 +233,7 @@ def entering(kept: Kept) -> Entering:
     return kept.entering
 
 
-def kept_indices(kept: Kept, n: int) -> Tensor:
+def kept_indices(kept: Entering | Plan, n: int) -> Tensor:
     """(K,) int64, ascending, on the CPU; None stands for all n. ValueError unless 1 <= K <= n, unique and in range.
 
     Of a plan, what enters the language model.

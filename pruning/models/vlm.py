@@ -17,21 +17,40 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pruning.encoding import RESOLUTION, Encoding
+from pruning.models import resolution
+from pruning.models.batches import Ready, alike_batches, joined
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
-from pruning.models.language import finite, generation, prompting, vocabulary
+from pruning.models.language import finite, generation, modality, prompting, vocabulary
 from pruning.models.language.forward import Visual
 from pruning.models.language.kv_cache import ConversationCache
-from pruning.models.language.prompting import checked_question, content_token_ids
-from pruning.models.language.stages import Stages
+from pruning.models.language.modality import Attended
+from pruning.models.language.prompting import content_token_ids
+from pruning.models.language.stages import Course, Stages, check_layers
+from pruning.models.language.trace import Trace
 from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
-from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Rows, Sample, Turn, kept_indices
+from pruning.models.values import (
+    Answer,
+    Chunk,
+    Encoded,
+    Entering,
+    Kept,
+    ModelError,
+    Prompt,
+    Rows,
+    Sample,
+    Turn,
+    kept_indices,
+    standing,
+)
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
 from pruning.rgb import as_rgb
+from pruning.text import checked_question
 from pruning.tokens import VisualTokens
 
 BATCH_ELEMENTS = 1 << 26  # logits formed at once by `logprobs`: 256 MB of float32
@@ -81,29 +100,49 @@ class VLM:
         """Names of all signals that this model can provide."""
         return available.signals(self.family, self.scorer)
 
+    @cached_property
+    def no_stages(self) -> str:
+        """Why tokens cannot leave between this model's layers; "" where they can."""
+        try:
+            check_layers(self.model, list(self.model.get_decoder().layers))
+        except ModelError as error:
+            return str(error)
+        return ""
+
+    @property
+    def encodings(self) -> frozenset[str]:
+        """What of other encodings the model offers, as `EncodingMethod.needs` names it."""
+        return frozenset({RESOLUTION}) if self.family.scales else frozenset()
+
     @property
     def notes(self) -> Mapping[str, str]:
         """Kind of signal -> what stands in for it in this model, where something does."""
         return available.stand_ins(self.family)
 
-    def encode(self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset()) -> Encoded:
+    def encode(
+        self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset(), asked: Encoding | None = None
+    ) -> Encoded:
         """Run the vision tower once over the images of one sample.
 
         images: of any kind, as Pillow opens them: the model sees `as_rgb` of each, and sizes and rectangles are those
         of that image. `needs` are the signals to capture (`scorer` and `question` can also be added later, by
         `tokens`). Larger images are scaled down to `max_visual_tokens` each, as the model's own settings demand.
+        asked: another encoding of them than this one, as a method asks for it.
 
         Raises:
-            ValueError: no image, a damaged one, an unknown signal, or an image that the family cannot take. ModelError:
-            NaN or infinite numbers, or a family whose tokens cannot be placed on the image.
+            ValueError: no image, a damaged one, an unknown signal, an image that the family cannot take, or another
+            encoding that is out of its reach. ModelError: NaN or infinite numbers, or a family whose tokens cannot be
+            placed on the image.
         """
         if not images:
             raise ValueError("encode needs at least one image")
         available.check(needs, self.signals, self.family, self.title)
+        pictures = [as_rgb(image)[0] for image in images]
+        most = self.max_visual_tokens
+        limit = most if asked is None else resolution.limit(self.family, self.title, pictures, most, asked)
         generation.synchronize(self.device)
         start = time.perf_counter()
-        pictures = [as_rgb(image)[0] for image in images]
-        pixels = self.family.preprocess(pictures, self.max_visual_tokens)
+        pixels = self.family.preprocess(pictures, limit)
         grids, places = self.family.layout(pixels)
         with self._tower:
             rows, signals = tower_signals.run(self.family, pixels, needs, places)
@@ -120,7 +159,17 @@ class VLM:
         tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
         side = {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
         return Encoded(
-            tokens, rects, pixels.sizes, seconds, pixels.texts, side, places, marks, rows.deepstack, rows.stacked
+            tokens,
+            rects,
+            pixels.sizes,
+            seconds,
+            pixels.texts,
+            side,
+            places,
+            marks,
+            rows.deepstack,
+            rows.stacked,
+            self.family.patches(pixels),
         )
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
@@ -169,7 +218,8 @@ class VLM:
     ) -> Iterator[Chunk]:
         """Answer with the kept visual tokens, None = all of them; greedy, one Chunk per token.
 
-        Kept tokens stay at their original positions and in their original order. Setting `cancel` ends the stream
+        Kept tokens stay at their original positions and in their original order; another encoding of the same pictures
+        in their place has positions of its own. Setting `cancel` ends the stream
         before the next token. `memory` carries keys and values from one turn to the next.
 
         A plan says what enters the language model and what leaves between its layers; `Chunk.trace` tells what that
@@ -200,23 +250,26 @@ class VLM:
         chunks, length = self._stream(Sample(encoded, question, kept, history), max_new_tokens, cancel, memory)
         return Answer.from_chunks(list(chunks), length)
 
+    def trace(self, encoded: Encoded, question: str, plan: Plan) -> Trace:
+        """What a plan comes to for this question: the prompt goes through once. Raises as `generate`."""
+        found = self.answer(encoded, question, plan, max_new_tokens=1).trace
+        assert found is not None
+        return found
+
     def answer_batch(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, cancel: threading.Event | None = None
     ) -> list[Answer]:
         """The answers to several samples in one padded pass, the same as one by one; budgets and images may differ.
 
-        Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Samples with
-        plans are answered one after the other. Raises as `generate` does.
+        Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Raises as
+        `generate` does.
         """
         prepared = [self._prepare(sample, max_new_tokens) for sample in samples]
-        if any(stages for *_, stages in prepared):
-            streams = (self._stream(sample, max_new_tokens, cancel) for sample in samples)
-            return [Answer.from_chunks(list(chunks), length) for chunks, length in streams]
         if not prepared:
             return []
-        prompts, rows, _ = zip(*prepared, strict=True)
-        visual = self._visual(_joined(rows))
-        found = generation.batch(self.model, prompts, visual, self._decode, max_new_tokens, cancel)
+        prompts = [each.prompt for each in prepared]
+        visual, stages = self._visual(joined([each.rows for each in prepared])), self._stages(prepared)
+        found = generation.batch(self.model, prompts, visual, self._decode, max_new_tokens, cancel, stages)
         return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
@@ -237,7 +290,8 @@ class VLM:
     ) -> list[Tensor]:
         """Teacher-forced log-probabilities of an answer under each selection, in the order given.
 
-        One language-model pass per budget: selections with equal K go through it together, each plan by itself.
+        What is about as long goes through the language model together: selections of equal K, and plans that leave
+        about as many tokens in each layer; other encodings by themselves, as their positions differ.
 
         Args:
             answer_ids: T >= 1 token ids, e.g. those of the full-token answer. selections: as for `generate`.
@@ -251,25 +305,49 @@ class VLM:
         if not answer_ids:
             raise ValueError("logprobs needs at least one answer token")
         vocabulary.check_answer(self.family, answer_ids)
-        full = self.prompt(encoded, question, history)
         answer = torch.tensor(answer_ids)
-        prompting.check_length(self.family, self.title, full, len(answer_ids))
-        by_budget: defaultdict[tuple[int, int], list[int]] = defaultdict(list)  # a plan: with itself alone
-        selections = [self._entered(encoded, question, kept) for kept in selections]
-        indices = [kept_indices(kept, encoded.tokens.n) for kept in selections]
-        for i, kept in enumerate(selections):
-            by_budget[len(indices[i]), i if isinstance(kept, Plan) else -1].append(i)
+        alike: defaultdict[tuple[int, bool, int], list[int]] = defaultdict(list)
+        pairs = [self._entered(encoded, question, kept) for kept in selections]
+        full = {id(on): self.prompt(on, question, history) for on in (encoded, *(on for on, _ in pairs))}
+        prompting.check_length(self.family, self.title, full[id(encoded)], len(answer_ids))
+        prepared = [self._ready(on, kept, full[id(on)]) for on, kept in pairs]
+        for i, each in enumerate(prepared):
+            alike[each.prompt.n, isinstance(each.kept, Plan), id(each.encoded)].append(i)
         found: dict[int, Tensor] = {}
         size = max(1, BATCH_ELEMENTS // (len(answer_ids) * self.config.get_text_config().vocab_size))
-        for group in by_budget.values():
-            for start in range(0, len(group), size):
-                part = group[start : start + size]
-                visual = self._visual(_joined([encoded.rows(selections[i]) for i in part]))
-                prompts = [full.keep(indices[i]) for i in part]
-                stages = self._stages(encoded, selections[part[0]], indices[part[0]], prompts[0])
+        for group in alike.values():
+            for part in alike_batches([prepared[i].alive(self.layers) for i in group], size):
+                batch = [prepared[group[i]] for i in part]
+                visual, stages = self._visual(joined([each.rows for each in batch])), self._stages(batch)
+                prompts = [each.prompt for each in batch]
                 said = generation.forced_logprobs(self.model, prompts, visual, answer, stages)
-                found.update(zip(part, said, strict=True))
-        return [found[i] for i in range(len(indices))]
+                found.update(zip([group[i] for i in part], said, strict=True))
+        return [found[i] for i in range(len(prepared))]
+
+    def attended(
+        self,
+        encoded: Encoded,
+        question: str,
+        answer_ids: Sequence[int],
+        kept: Kept = None,
+        history: Sequence[Turn] = (),
+    ) -> list[Attended]:
+        """How much an answer's tokens attend to the prompt's text and to its visual tokens, for each layer that has
+        attention; a token that ends the answer is left out.
+
+        Raises:
+            ValueError: as `logprobs`, or an answer of nothing but its end. ModelError: attention that cannot be read.
+        """
+        ids = [token for token in answer_ids if token not in generation.stop_ids(self.model)]
+        if not ids:
+            raise ValueError("the answer has no tokens but its end, so nothing attends to the picture")
+        vocabulary.check_answer(self.family, ids)
+        on, entered = self._entered(encoded, question, kept)
+        full = self.prompt(on, question, history)
+        prompting.check_length(self.family, self.title, full, len(ids))
+        ready = self._ready(on, entered, full)
+        stages = self._stages([ready])
+        return modality.attended(self.model, ready.prompt, self._visual(ready.rows), torch.tensor(ids), stages)
 
     def warmup(self) -> None:
         """Run the whole path once on a blank image, so that the first measured time is not the first call's."""
@@ -285,36 +363,47 @@ class VLM:
         memory: ConversationCache | None = None,
     ) -> tuple[Iterator[Chunk], int]:
         """The chunks of an answer, and the length of its prompt."""
-        prompt, rows, stages = self._prepare(sample, max_new_tokens)
-        visual = self._visual(rows, memory, sample.kept)
-        return (
-            generation.stream(self.model, prompt, visual, self._decode, max_new_tokens, cancel, memory, stages),
-            prompt.n,
-        )
+        ready = self._prepare(sample, max_new_tokens)
+        visual, stages = self._visual(ready.rows, memory, sample.kept), self._stages([ready])
+        values = (self.model, ready.prompt, visual, self._decode, max_new_tokens, cancel, memory, stages)
+        return generation.stream(*values), ready.prompt.n
 
-    def _prepare(self, sample: Sample, max_new_tokens: int) -> tuple[Prompt, Rows, Stages | None]:
-        """The pruned prompt, the rows for its placeholders and what leaves later, after all checks of the arguments."""
+    def _prepare(self, sample: Sample, max_new_tokens: int) -> Ready:
+        """The pruned prompt and the rows for its placeholders, after all checks of the arguments."""
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}")
-        encoded = sample.encoded
-        kept = self._entered(encoded, sample.question, sample.kept)
-        rows, indices = encoded.rows(kept), kept_indices(kept, encoded.tokens.n)
-        prompt = self.prompt(encoded, sample.question, sample.history).keep(indices)
-        prompting.check_length(self.family, self.title, prompt, max_new_tokens)
-        return prompt, rows, self._stages(encoded, kept, indices, prompt)
+        encoded, kept = self._entered(sample.encoded, sample.question, sample.kept)
+        ready = self._ready(encoded, kept, self.prompt(encoded, sample.question, sample.history))
+        prompting.check_length(self.family, self.title, ready.prompt, max_new_tokens)
+        return ready
 
-    def _entered(self, encoded: Encoded, question: str, kept: Kept) -> Kept:
-        """What is kept, a plan with its entry made."""
-        if not isinstance(kept, Plan) or kept.entry is None:
-            return kept
-        return kept.on(self.tokens(encoded, question, kept.entry.method.needs))
+    def _entered(self, encoded: Encoded, question: str, kept: Kept) -> tuple[Encoded, Entering | Plan]:
+        """`standing`, a plan with its entry made."""
+        encoded, kept = standing(encoded, kept)
+        if isinstance(kept, Plan) and kept.entry is not None:
+            kept = kept.on(self.tokens(encoded, question, kept.entry.method.needs))
+        return encoded, kept
 
-    def _stages(self, encoded: Encoded, kept: Kept, indices: Tensor, prompt: Prompt) -> Stages | None:
-        """What leaves between layers; indices: of the tokens that enter, prompt: with these alone."""
-        if not isinstance(kept, Plan):
+    def _ready(self, encoded: Encoded, kept: Entering | Plan, full: Prompt) -> Ready:
+        indices = kept_indices(kept, encoded.tokens.n)
+        return Ready(encoded, kept, indices, full.keep(indices), encoded.rows(kept))
+
+    def _stages(self, ready: Sequence[Ready]) -> Stages | None:
+        """What leaves between layers, where any of them has a plan."""
+        if not any(isinstance(each.kept, Plan) for each in ready):
             return None
-        levels = len(encoded.deepstack)
-        return Stages(self.model, kept, prompt, indices, encoded.tokens, self.config.image_token_id, levels)
+        courses = [
+            Course(
+                each.kept if isinstance(each.kept, Plan) else Plan(),
+                each.prompt,
+                each.indices,
+                each.encoded.tokens,
+                self.layers,
+                self.config.image_token_id,
+            )
+            for each in ready
+        ]
+        return Stages(self.model, courses, len(ready[0].encoded.deepstack))
 
     def _visual(self, rows: Rows, memory: ConversationCache | None = None, kept: Kept = None) -> Visual:
         cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()
@@ -336,9 +425,3 @@ class VLM:
                     "are damaged or for another model; train it again, or choose another importance source"
                 )
         return signals
-
-
-def _joined(rows: Sequence[Rows]) -> Rows:
-    levels = zip(*(r.deepstack for r in rows), strict=True)
-    features = torch.cat([r.features for r in rows])
-    return Rows(features, tuple(torch.cat(level) for level in levels), rows[0].stacked)

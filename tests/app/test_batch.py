@@ -242,9 +242,9 @@ def test_the_summary_by_hand(engine, saved):
 def test_remaining_time_follows_the_pace(engine, saved):
     items = (*measured(engine, saved)[:2], *(Item("x", look(engine, saved())) for _ in range(4)))
     running = batch_run.Batch(items, (), 3.0)
-    assert running.remaining_s == pytest.approx(6.0)
+    assert running.pace.remaining_s == pytest.approx(6.0)
     assert "about 6 s left" in batch_views.progress(running)
-    assert replace(running, items=items[2:]).remaining_s is None
+    assert replace(running, items=items[2:]).pace.remaining_s is None
     assert not math.isnan(running.seconds)
 
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 
 from app.canvas import page as canvas_page
 from app.canvas import payload as canvas_payload
+from app.web import scripts
 from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
@@ -41,7 +42,8 @@ FLAT = make("uniform")
 def payload(method):
     _, methods = canvas_payload.orders_of(method)
     selections = [m.select(TOKENS, TOKENS.n) for m in methods]
-    return canvas_payload.payload(PICTURES, ENCODED, method, selections, TOKENS.signal("scorer"), "two images")
+    orders = [selection.order for selection in selections]
+    return canvas_payload.payload(PICTURES, ENCODED, method, orders, TOKENS.signal("scorer"), "two images")
 
 
 def exact(method, retention: float, scope: str = "sample"):
@@ -74,7 +76,9 @@ def address(uploads: None):
         live.select(told, None, said)
         live.edit(told, None, said)
         change.submit(changed, change, live)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, css=".nothing {}")
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, css=".nothing {}", app_kwargs={"routes": scripts.routes()}
+    )
     yield url
     demo.close(verbose=False)
 
@@ -230,7 +234,7 @@ def test_a_strip_has_pixels_to_zoom_into_and_its_rectangles_cover_it(size: tuple
     tokens = sample(360, grids=(grid,))
     encoded = Encoded(tokens, token_rects((grid,), (size,)), (size,), 0.0, ("",))
     picture = np.zeros((height, width, 3), np.uint8)
-    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360)], None, "strip")
+    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360).order], None, "strip")
     (image,) = told["images"]
     assert min(image["width"], image["height"]) > 200
     assert image["width"] * image["height"] <= canvas_payload.DISPLAY**2
@@ -247,6 +251,18 @@ def test_keyboard_walks_over_patches_and_asks(page: Page) -> None:
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('#said textarea, #said input').value.includes('token')")
     assert json.loads(page.input_value("#said textarea, #said input"))["token"] == 15 + 2 * 5 + 1
+
+
+def test_what_a_key_forces_is_told(page: Page) -> None:
+    put(page, 0.1)
+    page.focus("#canvas canvas")
+    page.keyboard.press("ArrowRight")
+    for key, words in (("i", "kept, pick 1"), ("o", "dropped"), ("i", "kept, pick 1")):
+        page.keyboard.press(key)
+        assert f"patch (1, 1), thumbnail · {words}" in page.inner_text("[data-part=tip]")
+    page.keyboard.press("Delete")
+    assert "patch (1, 1), thumbnail" in page.inner_text("[data-part=tip]")
+    assert put(page, 0.1)[0] == 127  # the method's own first pick again
 
 
 def test_brush_forces_patches_and_the_budget_holds(page: Page) -> None:

@@ -15,7 +15,7 @@ from app.batch import run as batch_run
 from app.canvas.overlays import overlays
 from app.engine.capabilities import Capabilities
 from app.engine.device import DeviceFullError, Task
-from app.engine.engine import Engine, checked_question
+from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.session import Setting
 from app.tradeoff import measure as tradeoff_measure
@@ -298,12 +298,17 @@ def test_a_stopped_sweep_keeps_its_points_on_the_page_and_frees_the_device(engin
 
 
 @pytest.mark.parametrize(
-    ("question", "words"),
-    [("", "empty"), ("  \n", "empty"), ("x" * 10_000, "10,000"), (None, "empty"), ("why \ud83d?", "half a character")],
+    ("questions", "words"),
+    [
+        ((), "empty"),
+        (("what", " "), "empty"),
+        (("x" * 1_001,), "1,001 characters"),
+        (("\ud83d?",), "half"),
+    ],
 )
-def test_questions_are_checked(question, words):
+def test_no_question_reaches_a_model_that_cannot_be_asked(engine, saved, questions, words):
     with pytest.raises(ValueError, match=words):
-        checked_question(question)
+        list(reports(engine, look(engine, saved(), questions=questions), keep("random"), Task()))
 
 
 def test_upload_limits_and_broken_files(tiny_vlm, saved, tmp_path):

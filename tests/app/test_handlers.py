@@ -8,21 +8,23 @@ import gradio as gr
 import pytest
 
 from app.engine.capabilities import Capabilities
-from app.web.controls import Controls
+from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, report_errors
-from pruning.method import METHODS
 from pruning.params import params
+from pruning.runnable import REGISTERED
 from pruning.weights import mmr_lambda
 
 
 def test_controls_mirror_the_registry(served):
     controls, capabilities = Controls(), Capabilities(served.engine.vlm)
-    assert set(capabilities.methods) == set(METHODS)
-    declared = {(name, p.name) for name in METHODS for p in params(METHODS[name])}
+    assert set(capabilities.methods) == set(REGISTERED)
+    declared = {(name, p.name) for name, cls in REGISTERED.items() for p in params(cls)}
     shown = {(name, knob.param.name) for knob in controls.knobs for name in knob.methods}
-    assert declared - shown == {(name, "mmr_lambda") for name in METHODS if controls.has_lambda(name)}
-    for name in METHODS:
-        assert controls.method(capabilities, name, 1, 1, controls.defaults(capabilities)).name == name
+    assert declared - shown == {(name, "mmr_lambda") for name in REGISTERED if controls.has_lambda(name)}
+    for name in REGISTERED:
+        values = ControlValues(name, "dimmed", "sample", 1, 1, 0.5, tuple(controls.defaults(capabilities)))
+        assert controls.method(capabilities, values).name == name
+        assert controls.method(capabilities, values) == controls.named(capabilities, name, 1, 1, {})
 
 
 @pytest.mark.parametrize(("weights", "expected"), [((1, 1), 0.5), ((1, 0), 1), ((0, 0.2), 0), ((3, 1), 0.75)])

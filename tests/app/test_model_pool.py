@@ -395,10 +395,10 @@ def test_real_checkpoints_are_loaded_and_asked_side_by_side(tiny_folder, tmp_pat
     [(5, 5, []), (6, 5, ["old"]), (9, 5, ["old", "new"]), (11, 5, ["old", "new", "first"])],
 )
 def test_evictions_take_no_more_than_they_must(need, free, expected):
-    residents = [
-        eviction.LoadedModel("new", "new", 2, used=9.0, busy=False),
-        eviction.LoadedModel("first", "first", 4, used=0.0, busy=False, first=True),
-        eviction.LoadedModel("busy", "busy", 100, used=1.0, busy=True),
-        eviction.LoadedModel("old", "old", 2, used=1.0, busy=False),
+    loaded = [
+        eviction.Candidate("new", "new", 2, used=9.0, busy=False),
+        eviction.Candidate("first", "first", 4, used=0.0, busy=False, first=True),
+        eviction.Candidate("busy", "busy", 100, used=1.0, busy=True),
+        eviction.Candidate("old", "old", 2, used=1.0, busy=False),
     ]
-    assert eviction.evictions("x", need, free, residents, "cpu") == expected
+    assert eviction.evictions("x", need, free, loaded, "cpu") == expected

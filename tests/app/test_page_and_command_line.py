@@ -76,7 +76,8 @@ def test_answer_has_the_api_s_names_and_values(engine, saved, tiny_folder, capsy
     shared = within(told, api)
     assert close(values(shared), values(api))
     assert all(shared[name] > 0 for name in MEASURED - {"ttft_s"})
-    assert set(told) - set(api) == {"per", "indices", "notes", "overlay", "plan", "equivalent_retention"}
+    alone = {"per", "indices", "notes", "overlay", "plan", "stages", "equivalent_retention", "encoding"}
+    assert set(told) - set(api) == alone
     assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s", "alive"}
 
 
@@ -110,7 +111,7 @@ def test_the_same_methods_run_everywhere_and_the_others_for_one_reason(tiny_vlm,
 @pytest.mark.parametrize(
     ("method", "signals"),
     [("prumerge", None), ("uniform", None), ("uniform", SIGNALS[0]), ("uniform", frozenset({"question"}))],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, frozenset) else str(value),
 )
 def test_the_heat_map_is_one_picture(tiny_vlm, tiny_folder, saved, tmp_path, monkeypatch, method, signals):
     if signals is not None:
@@ -128,12 +129,12 @@ def test_the_heat_map_is_one_picture(tiny_vlm, tiny_folder, saved, tmp_path, mon
 
 def test_selection_is_timed_by_one_rule(engine, saved, tiny_folder, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(timing, "select_within", lambda *given: calls.append(given[2:]))
+    monkeypatch.setattr(timing, "choose", lambda *given: calls.append(given[2:]))
     session, setting = look(engine, saved()), keep("idpruner")
     engine.selection_seconds(session, setting)
     page, calls[:] = list(calls), []
     assert main(["answer", saved(), QUESTION, "--max-new-tokens", "1", "--model", str(tiny_folder)]) == 0
-    assert page == calls == [(0.25, "sample")] * timing.MOST
+    assert page == calls == [(2, 0.25, "sample")] * timing.MOST
 
 
 def test_slow_runs_are_few(monkeypatch):

@@ -8,9 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.engine.capabilities import Capabilities
-from app.engine.engine import MAX_QUESTION
 from app.examples import EXAMPLES
-from app.session import Forced, Picture, Session, Setting
+from app.session import MAX_QUESTION, Forced, Picture, Session, Setting
 from app.share import link as share_link
 from app.share.link import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from app.share.reading import MOST, Rules, read

@@ -23,12 +23,11 @@ from app.engine.device import DroppedError, Line, Task, Tasks, working
 from app.explore.handlers import Handlers
 from app.explore.image_handlers import ImageHandlers
 from app.explore.layout import layout
-from app.explore.menus import Menus
 from app.export.page import Exporting
 from app.presenter.page import Presenter
 from app.presenter.slides import Wish
 from app.session import Session
-from app.smallest_budget.page import FewestEvents
+from app.smallest_budget.page import SmallestBudgetEvents
 from app.ui import _start
 from app.web.controls import Controls
 from app.web.streams import Shown, stream
@@ -217,7 +216,7 @@ def page(tiny_vlm, tmp_path_factory):
     models, controls = models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Controls()
     handlers, images = Handlers(models, controls), ImageHandlers(models)
     with models.use(models.first, "") as (engine, capabilities), gr.Blocks():
-        start = _start(models, engine, capabilities, controls, Menus(models, controls))
+        start = _start(models, engine, capabilities, controls)
         parts = layout(controls, start)
         compare_view, batch_view = place_compare(parts.views), place_batch(parts.views)
     session, present = start.session, handlers.setting
@@ -227,7 +226,7 @@ def page(tiny_vlm, tmp_path_factory):
     with models.use(models.first, "") as (_, capabilities):
         slots = (present(capabilities, session, settings), None, None, None)
     batch, compare = BatchEvents(batch_view, models, present), CompareEvents(compare_view, models, present)
-    fewest, export = FewestEvents(models, present), Exporting(handlers, tmp_path_factory.mktemp("exports"))
+    search, export = SmallestBudgetEvents(models, present), Exporting(handlers, tmp_path_factory.mktemp("exports"))
     picked = gr.EventData(None, {"index": 0})
     events = {
         "answer": lambda request: handlers.report(request, session, *settings),
@@ -236,8 +235,8 @@ def page(tiny_vlm, tmp_path_factory):
         "curves": lambda request: handlers.curves(request, session, ["random"], *settings),
         "compare": lambda request: compare.run(request, slots, Results(), session),
         "many images": lambda request: batch.run(request, [path], session, *settings),
-        "fewest tokens": lambda request: fewest.tokens(request, session, *settings),
-        "best lambda": lambda request: fewest.over_lambda(request, session, *settings),
+        "fewest tokens": lambda request: search.tokens(request, session, *settings),
+        "best lambda": lambda request: search.over_lambda(request, session, *settings),
         "export": lambda request: export.make(request, None, session, *settings),
         "presenter": lambda request: Presenter(handlers).show(request, Wish(), ["random"], session, *settings),
         "upload": lambda request: images.upload(request, session, path, "what color is it?"),
@@ -329,6 +328,23 @@ def test_what_fails_says_why_where_its_result_would_be(page, kind, error, monkey
     for alive in ("running", "Answering", "answering", "Asking", "Measuring", "Waiting", "measuring …"):
         assert alive not in last[-1], last[-1]
     assert resources.device.idle_within(5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_work_keeps_its_model_until_it_is_over(page, kind):
+    """Another visitor cannot have it unloaded meanwhile; afterwards nothing of the work holds it."""
+    request = gr.Request(session_hash=f"holds {kind}")
+    loaded = page.models._loaded_models
+    page.models.resources.clear()
+    page.handlers.interrupt(request)
+    ((_, model, _),) = loaded.seen_by(frozenset())
+    with held(page.models.resources.device.run):
+        seen, thread = seen_of(page.events[kind](request))
+        assert within(5, lambda: any("Waiting" in told for told in seen)), seen
+        assert model.leases[request.session_hash] == 1
+        page.handlers.stop(request)
+        thread.join(5)
+    assert within(5, lambda: not model.leases[request.session_hash])
 
 
 @pytest.mark.parametrize(("kind", "line"), [("answer", "answers"), ("curves", "answers"), ("compare", "long_work")])

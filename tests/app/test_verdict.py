@@ -268,7 +268,7 @@ def test_a_batch_counts_what_pruning_silenced(engine, saved, mute):
     assert "≠ No words" in batch_views.card(last.items[0], None)
 
 
-@pytest.mark.parametrize("search", [smallest_budget_search.fewest_tokens, smallest_budget_search.fewest_lambda])
+@pytest.mark.parametrize("search", [smallest_budget_search.find_budget, smallest_budget_search.find_lambda])
 def test_no_number_of_tokens_keeps_an_answer_that_is_none(engine, saved, mute, search):
     mute()
     with pytest.raises(ValueError, match=f"^{NO_REFERENCE}$"):
@@ -279,7 +279,7 @@ def test_no_number_of_tokens_keeps_an_answer_that_is_none(engine, saved, mute, s
 
 def test_an_empty_answer_does_not_keep_one_with_words(engine, saved, mute):
     mute(full=False)
-    *_, last = smallest_budget_search.fewest_tokens(engine, look(engine, saved()), SETTING, Task())
+    *_, last = smallest_budget_search.find_budget(engine, look(engine, saved()), SETTING, Task())
     assert last.tokens == last.n
 
 

@@ -33,15 +33,15 @@ from tests.helpers.serving import Shelf, models_of
 def opened(tiny_vlm, uploads):
     """opened(query) -> ({component's elem_id or name: its new value}, words on what was not taken)."""
     models, controls = models_of(Shelf({"tiny": tiny_vlm, "gone": ValueError("it did not load")})), Controls()
-    handlers, menus = Handlers(models, controls), Menus(models, controls)
+    handlers = Handlers(models, controls)
     with models.use("tiny", "") as (engine, capabilities), gr.Blocks():
-        start = ui._start(models, engine, capabilities, controls, menus)
+        start = ui._start(models, engine, capabilities, controls)
         page = layout(controls, start)
-        session, restored = gr.State(start.session), gr.State("")
-        sharing = Sharing(share_page.place_share(page), page, session, restored, handlers, menus)
-    shown = [page.method, page.style, page.scope, *page.weights, page.retention, *page.knobs]
+        restored, menus = gr.State(""), Menus(models, controls, page)
+        sharing = Sharing(share_page.place_share(page), page, restored, handlers, menus)
+    shown = page.settings
     called = {c: c.elem_id for c in [*shown, page.image, page.question, page.model]}
-    called |= {session: "session", restored: "restored"}
+    called |= {page.session: "session", restored: "restored"}
 
     def value(update):
         return update["value"] if isinstance(update, dict) and "__type__" in update else update
@@ -99,7 +99,7 @@ def test_a_page_opened_without_one_stays_as_it_is(opened):
 def test_what_only_the_model_can_know_is_told_too(opened, query, words):
     changed, refused = opened(query)
     assert any(words in told for told in refused), refused
-    assert changed["session"].model == "tiny"
+    assert changed["session"].model_name == "tiny"
     assert changed["session"].questions == EXAMPLES[0].questions[:1]
 
 
@@ -108,7 +108,7 @@ def test_what_only_the_model_can_know_is_told_too(opened, query, words):
 def test_whatever_a_link_says_the_page_can_go_on_with_it(opened, pairs):
     changed, _ = opened(urlencode(pairs, errors="replace"))
     if changed:
-        assert changed["session"].model == "tiny"
+        assert changed["session"].model_name == "tiny"
         assert changed["session"].pictures[0].path in [example.path for example in EXAMPLES]
         assert changed["image"] in [example.path for example in EXAMPLES]
         assert opened.setting(changed).method.name in METHODS

@@ -15,7 +15,7 @@ from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.session import Forced, Session, Setting
 from app.smallest_budget import views as smallest_budget_views
-from app.smallest_budget.search import Search, Try, fewest_lambda, fewest_tokens
+from app.smallest_budget.search import Search, Try, find_budget, find_lambda
 from app.web import updates
 from pruning.budget import keep_count, retention_of
 from pruning.method import make
@@ -57,7 +57,7 @@ def threshold(monkeypatch):
 
 def test_the_least_budget_of_a_real_model(engine, saved):
     session, setting = look(engine, saved()), keep("idpruner", 0.25)
-    *_, found = fewest_tokens(engine, session, setting, Task())
+    *_, found = find_budget(engine, session, setting, Task())
 
     def ids(selection) -> tuple[int, ...]:
         *_, answer = answers(engine, Asked(session, QUESTION, selection), Task())
@@ -75,7 +75,7 @@ def test_the_least_budget_of_a_real_model(engine, saved):
 def test_finds_each_threshold_and_names_what_it_tried(engine, saved, threshold, least):
     session = look(engine, saved())
     asked = threshold(lambda what: least)
-    *_, found = fewest_tokens(engine, session, keep("divprune", 0.5), Task())
+    *_, found = find_budget(engine, session, keep("divprune", 0.5), Task())
     assert (found.tokens, found.n, found.fails) == (least, 48, least - 1)
     assert keep_count(48, found.best.retention) == least
     assert [t.tokens for t in found.tried] == [kept for kept, _ in asked[1:]]
@@ -85,7 +85,7 @@ def test_finds_each_threshold_and_names_what_it_tried(engine, saved, threshold, 
 def test_budgets_per_image_are_counted_as_they_fall(engine, saved, threshold):
     threshold(lambda what: 7)
     session = look(engine, saved(), saved(1))
-    *_, found = fewest_tokens(engine, session, keep("divprune", 0.5, scope="image"), Task())
+    *_, found = find_budget(engine, session, keep("divprune", 0.5, scope="image"), Task())
     assert found.n == 96
     assert found.tokens >= 7
     assert found.tokens == engine.selection(session, found.best).k
@@ -104,7 +104,7 @@ def test_the_best_lambda_of_the_grid(engine, saved, threshold, present, best):
             kept = tuple(engine.selection(session, Setting(method, k / 48)).order.tolist())
             orders.setdefault(kept, value)
     threshold(lambda what: needs[orders[tuple(what.selection.order.tolist())]])
-    steps = list(fewest_lambda(engine, session, keep("idpruner", 0.25, mmr_lambda=present), Task(), list(needs)))
+    steps = list(find_lambda(engine, session, keep("idpruner", 0.25, mmr_lambda=present), Task(), list(needs)))
     assert steps[-1].stage == "done"
     assert (steps[-1].best.method.mmr_lambda, steps[-1].tokens) == (best, 9)
     assert [step.done for step in steps] == [0, 1, 2, 3, 4, 5, 5]
@@ -112,10 +112,10 @@ def test_the_best_lambda_of_the_grid(engine, saved, threshold, present, best):
 
 def test_a_method_without_lambda_says_so(engine, saved):
     with pytest.raises(ValueError, match="DivPrune has no λ"):
-        next(fewest_lambda(engine, look(engine, saved()), keep("divprune"), Task()))
+        next(find_lambda(engine, look(engine, saved()), keep("divprune"), Task()))
 
 
-@pytest.mark.parametrize("find", [fewest_tokens, fewest_lambda])
+@pytest.mark.parametrize("find", [find_budget, find_lambda])
 def test_stopped_it_keeps_what_it_knows(engine, saved, threshold, find):
     threshold(lambda what: 5)
     task = Task()
@@ -131,7 +131,7 @@ def test_stopped_it_keeps_what_it_knows(engine, saved, threshold, find):
 def test_stopped_before_anything_is_known(engine, saved):
     task = Task()
     task.set()
-    *_, last = fewest_tokens(engine, look(engine, saved()), keep("random"), task)
+    *_, last = find_budget(engine, look(engine, saved()), keep("random"), task)
     assert (last.stage, last.best) == ("stopped", None)
     assert "Nothing is known" in smallest_budget_views.search(last)
 
@@ -140,7 +140,7 @@ def test_every_turn_of_a_conversation_has_to_stay(engine, saved, threshold):
     least = {"one": 4, "two": 13}
     asked = threshold(lambda what: least[what.question])
     session = look(engine, saved(), questions=("one", "two"))
-    *_, found = fewest_tokens(engine, session, keep("random"), Task())
+    *_, found = find_budget(engine, session, keep("random"), Task())
     assert found.tokens == 13
     assert (13, "two") in asked
 
@@ -154,7 +154,7 @@ def test_history_is_what_was_answered_with_all_tokens(engine, saved, monkeypatch
         smallest_budget_search, "answers", lambda engine, what, task: seen.append(what) or real(engine, what, task)
     )
     session = look(engine, saved(), questions=("what is it?", "and now?"))
-    next(step for step in fewest_tokens(engine, session, keep("random"), Task()) if step.tried)
+    next(step for step in find_budget(engine, session, keep("random"), Task()) if step.tried)
     *_, first = real(engine, seen[0], Task())
     assert {what.history for what in seen if what.question == "and now?"} == {(Turn("what is it?", first.text),)}
 
@@ -168,7 +168,7 @@ def forcing(session: Session, ins=(), outs=()) -> Setting:
 def test_a_budget_holds_what_is_forced_in(engine, saved, threshold):
     threshold(lambda what: 2)
     session = look(engine, saved())
-    *_, found = fewest_tokens(engine, session, forcing(session, ins=(1, 2, 3, 4, 5)), Task())
+    *_, found = find_budget(engine, session, forcing(session, ins=(1, 2, 3, 4, 5)), Task())
     assert found.tokens == 5
     assert {1, 2, 3, 4, 5} == set(engine.selection(session, found.best).indices.tolist())
 
@@ -176,10 +176,10 @@ def test_a_budget_holds_what_is_forced_in(engine, saved, threshold):
 def test_patches_forced_out_may_leave_nothing_that_keeps_the_answer(engine, saved, threshold):
     threshold(lambda what: 46)
     session = look(engine, saved())
-    *_, found = fewest_tokens(engine, session, forcing(session, outs=(0, 1)), Task())
+    *_, found = find_budget(engine, session, forcing(session, outs=(0, 1)), Task())
     assert found.tokens == 46
     with pytest.raises(ValueError, match="Even 45 of 48 tokens change the answer: release"):
-        list(fewest_tokens(engine, session, forcing(session, outs=(0, 1, 2)), Task()))
+        list(find_budget(engine, session, forcing(session, outs=(0, 1, 2)), Task()))
 
 
 # What is shown

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from app.examples import EXAMPLES
-from app.web import theme
+from app.web import scripts, templates, theme
 from benchmarks.server import PATIENCE, READY
 from pruning import METHODS, assets
 from pruning.bibliography import bibtex
@@ -100,7 +100,7 @@ def test_the_hooks_are_the_checks_of_ci() -> None:
     checks = re.findall(r"^\.venv/bin/((?:ruff|mypy).*)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
     hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
     assert hooks == checks
-    assert len(checks) == 3
+    assert len(checks) == 4
 
 
 def test_documents_state_the_version_and_the_licence() -> None:
@@ -196,6 +196,8 @@ def opened(installed: Path, **named: object) -> None:
             page = httpx.get(url)
             assert page.status_code == 200
             assert "IDPruner Lab" in page.text
+            script = httpx.get(f"{url}{scripts.place()}/canvas.js")
+            assert script.content == assets.found("scripts", "canvas.js").read_bytes()
             example = packages(installed) / "pruning" / "_assets" / "examples" / "crowd.png"
             shown = httpx.get(f"{url}gradio_api/file={example}")
             assert shown.content == Path(EXAMPLES[1].path).read_bytes()
@@ -268,10 +270,12 @@ def test_assets_that_are_gone_are_told(installed: Path, script: str, gone: str) 
 
 def test_each_asset_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(templates, "_environment", templates._environment.__wrapped__)  # nothing that was read before
     asked = {
         "examples/crowd.png": lambda: EXAMPLES[1].path,
         "styles/style.css": theme.stylesheet,
-        "templates/canvas.html": lambda: theme.template("canvas"),
+        "scripts/canvas.js": lambda: scripts.start("canvas"),
+        "templates/canvas.html": lambda: templates.render("canvas.component"),
         "references.bib": lambda: bibtex([METHODS["idpruner"]]),
         "models/scenes-vlm/config.json": load,
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pruning.cli import main as command_line
+from pruning.encoding import ENCODING
 from pruning.method import METHODS
 from pruning.params import params
 from pruning.staged import STAGED
@@ -17,7 +18,7 @@ from tests.helpers.checkout import ROOT
 def test_the_method_table_is_the_registry_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["methods"]) == 0
     table = capsys.readouterr().out.strip()
-    facts, details, inside = table.split("\n\n")
+    facts, details, inside, before = table.split("\n\n")
     for name, method in METHODS.items():
         (row,) = (line for line in facts.splitlines() if f"**{method.title}** `{name}`" in line)
         assert row.count("|") == facts.splitlines()[0].count("|")
@@ -29,6 +30,10 @@ def test_the_method_table_is_the_registry_s(capsys: pytest.CaptureFixture[str]) 
         assert staged.venue in row
         assert staged.adaptation in row
         assert all(f"`{param.name}` = " in row for param in params(staged))
+    for name, encoding in ENCODING.items():
+        (row,) = (line for line in before.splitlines() if f"**{encoding.title}** `{name}`" in line)
+        assert encoding.adaptation in row
+        assert all(f"`{param.name}` = " in row for param in params(encoding))
     stands = f"<!-- methods: begin -->\n{table}\n<!-- methods: end -->"
     assert stands in documents.text("docs/methods.md"), "run `python -m pruning methods`"
 

@@ -1,13 +1,14 @@
-"""Every public function of the library's three front modules has an example, and every example is right."""
+"""Every public function of the library's front modules has an example, and every example is right."""
 
 import doctest
 import inspect
 
 import pytest
 
-from pruning import budget, method, ops
+from pruning import budget, grids, images, method, ops, plan, tokens
 
-MODULES = (budget, method, ops)
+MODULES = (budget, grids, images, method, ops, plan)
+CLASSES = [(method, "Method.select"), (tokens, "VisualTokens"), (tokens, "Selection")]
 WITHOUT = {"register", "warm_up"}  # a decorator of files under pruning/methods; a function that says nothing
 PUBLIC = [
     (module, name)
@@ -17,7 +18,7 @@ PUBLIC = [
 ]
 
 
-@pytest.mark.parametrize(("module", "name"), [*PUBLIC, (method, "Method.select")], ids=lambda given: str(given))
+@pytest.mark.parametrize(("module", "name"), [*PUBLIC, *CLASSES], ids=lambda given: str(given))
 def test_the_example_is_right(module, name):
     (found,) = [
         test

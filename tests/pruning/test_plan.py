@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from pruning.choosing import needs_of
 from pruning.method import METHODS, make
-from pruning.plan import Cut, Plan, lifetimes, needs_before, parse_plan, plan_of
+from pruning.plan import Cut, Plan, lifetimes, parse_plan, plan_of
+from pruning.published import PUBLISHED as PUBLISHED_SCHEDULES
 from pruning.schedules import equivalent
 from pruning.staged import STAGED, make_staged
 from tests.helpers import samples
@@ -99,9 +101,10 @@ def test_a_cut_leaves_none_where_the_rule_drops_all() -> None:
 def test_a_method_of_two_halves_has_its_entry() -> None:
     plan = plan_of(make_staged("vflowopt_inner"), N, 28, 0.25)
     assert plan.names == ["vflowopt", "vflowopt_inner"]
-    assert needs_before(make_staged("vflowopt_inner")) == needs_before(plan) == make("vflowopt").needs
-    assert needs_before(make_staged("fastv")) == needs_before(parse_plan("1:fastv:0.5")) == frozenset()
-    assert needs_before(make("scope")) == make("scope").needs
+    published = PUBLISHED_SCHEDULES["vflowopt_inner-published"]
+    assert published.plan(N, 32).names == plan.names
+    assert needs_of(make_staged("vflowopt_inner")) == needs_of(plan) == needs_of(published) == make("vflowopt").needs
+    assert needs_of(make_staged("fastv")) == needs_of(parse_plan("1:fastv:0.5")) == frozenset()
 
 
 # Published schedules, as counted by hand from the papers (mean of 576 tokens in 32 layers)
@@ -214,7 +217,7 @@ def test_a_retention_out_of_reach_names_the_range() -> None:
     with pytest.raises(
         ValueError,
         match=r"FastV cannot come to an equivalent retention of 0\.25: its first cut is after 1 of 4 layers, so 100 "
-        r"visual tokens reach 0\.258 to 1\. Ask for more, or let fewer tokens enter: --plan 'pre:METHOD:SHARE,1:fastv",
+        r"visual tokens reach 0\.258 to 1\. Ask for more, or let fewer tokens enter: the plan 'pre:METHOD:SHARE,1",
     ):
         plan_of(make_staged("fastv"), 100, 4, 0.25)
     with pytest.raises(ValueError, match="there are only 1 layers"):

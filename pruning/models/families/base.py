@@ -62,14 +62,23 @@ class Family(TowerAdapter):
 
     # Pictures
 
-    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+    def options(self, images: Sequence[Image.Image], max_tokens: float) -> dict[str, Any]:
         """Options of the image processor for at most `max_tokens` visual tokens each, where the family can choose.
 
         Raises ValueError for an image that it cannot take.
         """
         return {}
 
-    def preprocess(self, images: Sequence[Image.Image], max_tokens: int) -> Pixels:
+    @property
+    def scales(self) -> bool:
+        """Whether `options` or `fitted` lead to fewer tokens for a lower `max_tokens`: then `count` tells how many."""
+        return False
+
+    def count(self, size: tuple[int, int], images: int, max_tokens: float) -> int:
+        """Visual tokens of an image of (width, height) of a question with so many, without running the tower."""
+        raise NotImplementedError(f"{self.title}: asked for the tokens of a size, though `scales` is false")
+
+    def preprocess(self, images: Sequence[Image.Image], max_tokens: float) -> Pixels:
         """RGB images -> tower inputs. Raises ValueError for what the family cannot take."""
         for image in images:
             check_aspect(*image.size)
@@ -78,7 +87,7 @@ class Family(TowerAdapter):
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
 
-    def fitted(self, image: Image.Image, images: int, max_tokens: int) -> Image.Image:
+    def fitted(self, image: Image.Image, images: int, max_tokens: float) -> Image.Image:
         """An image of a question with so many, as the image processor gets it: scaled down where that would need too
         much memory (it may pad to a square) or give more than `max_tokens`, and has no option for it.
         """
@@ -139,6 +148,11 @@ class Family(TowerAdapter):
         """Side of the tower's square patches, in pixels."""
         size = self.config.vision_config.patch_size
         return int(size if isinstance(size, int) else size[0])
+
+    def patches(self, pixels: Pixels) -> int:
+        """Patches that the tower is given, padding among them."""
+        values = pixels.inputs["pixel_values"]
+        return int(values.numel()) // (values.shape[-3] * self._patch**2)
 
     # Tower
 

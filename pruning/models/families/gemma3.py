@@ -20,7 +20,7 @@ class Gemma3(Family):
     model_types: ClassVar = ("gemma3",)
     title: ClassVar = "Gemma 3"
 
-    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+    def options(self, images: Sequence[Image.Image], max_tokens: float) -> dict[str, Any]:
         return {"do_pan_and_scan": False}  # as in the released checkpoints: 256 tokens each, no crops
 
     @cached_property

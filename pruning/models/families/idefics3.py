@@ -26,12 +26,22 @@ class Idefics3(Family):
     model_types: ClassVar = ("idefics3", "smolvlm")
     title: ClassVar = "Idefics3, SmolVLM"
 
-    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+    def options(self, images: Sequence[Image.Image], max_tokens: float) -> dict[str, Any]:
         """The processor scales the longer side to so many tiles; a square image has the most of them."""
         processor = self.processing.image_processor
         tile = processor.max_image_size["longest_edge"]
-        side = max(1, isqrt(max(1, max_tokens // self._per_tile - 1)))  # tiles; one more tile's tokens are the whole
+        tiles = max(1, int(max_tokens // self._per_tile) - 1)  # one more tile's tokens are the whole
+        side = isqrt(tiles)
         return {"size": {"longest_edge": min(processor.size["longest_edge"], side * tile)}}
+
+    @property
+    def scales(self) -> bool:
+        return True
+
+    def count(self, size: tuple[int, int], images: int, max_tokens: float) -> int:
+        options = self.options((), max_tokens)
+        tiles, _, _ = self.processing.image_processor.get_number_of_image_patches(size[1], size[0], options)
+        return max(1, int(tiles)) * self._per_tile
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         grids, seen = list[Grid](), self.seen(pixels.inputs["pixel_values"].shape[-1])

@@ -24,11 +24,20 @@ class InternVL(Family):
     model_types: ClassVar = ("internvl",)
     title: ClassVar = "InternVL3"
 
-    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+    def options(self, images: Sequence[Image.Image], max_tokens: float) -> dict[str, Any]:
         processor = self.processing.image_processor
-        tiles = max(1, max_tokens // self._per_tile - 1)  # the thumbnail takes one tile's tokens
+        tiles = max(1, int(max_tokens // self._per_tile) - 1)  # the thumbnail takes one tile's tokens
         most = min(processor.max_patches, tiles)
         return {"crop_to_patches": True, "max_patches": most, "min_patches": min(processor.min_patches, most)}
+
+    @property
+    def scales(self) -> bool:
+        return True
+
+    def count(self, size: tuple[int, int], images: int, max_tokens: float) -> int:
+        options = self.options((), max_tokens)
+        tiles: int = self.processing.image_processor.get_number_of_image_patches(size[1], size[0], options)
+        return tiles * self._per_tile
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         grids, seen = list[Grid](), self.seen(pixels.inputs["pixel_values"].shape[-1])

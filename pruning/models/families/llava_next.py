@@ -81,15 +81,29 @@ class LlavaNext(Family):
         library = importlib.import_module(type(self.model.model).__module__)
         return int(library.image_size_to_num_patches(list(size), self.config.image_grid_pinpoints, self._side))
 
-    def fitted(self, image: Image.Image, images: int, max_tokens: int) -> Image.Image:
+    def fitted(self, image: Image.Image, images: int, max_tokens: float) -> Image.Image:
         """Where it is cut up: scaled down until it has at most `max_tokens`, or fits into one tile."""
         if not self.cuts(images):
             return super().fitted(image, images, max_tokens)
+        size = self._fitting(image.size, max_tokens)
+        return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+    @property
+    def scales(self) -> bool:
+        return True
+
+    def count(self, size: tuple[int, int], images: int, max_tokens: float) -> int:
+        cut = self.cuts(images)
+        width, height = self._fitting(size, max_tokens) if cut else size
+        return sum(grid.count for grid, _ in self._parts((height, width), cut))
+
+    def _fitting(self, size: tuple[int, int], max_tokens: float) -> tuple[int, int]:
+        """(width, height) of an image that is cut up, as `fitted` scales it."""
         scale = 1.0
         while True:
-            width, height = (max(1, round(length * scale)) for length in image.size)
+            width, height = (max(1, round(length * scale)) for length in size)
             if max(width, height) <= self._side or len(self._numbers((height, width))) <= max_tokens:
-                return image if scale == 1 else image.resize((width, height), Image.Resampling.BICUBIC)
+                return width, height
             scale *= STEP
 
     def _numbers(self, size: Size, *, scaled: bool = True) -> Tensor:

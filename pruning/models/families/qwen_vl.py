@@ -29,11 +29,25 @@ class Packed(Family):
     def _vision(self) -> Any:
         return self.config.vision_config
 
-    def options(self, images: Sequence[Image.Image], max_tokens: int) -> dict[str, Any]:
+    def options(self, images: Sequence[Image.Image], max_tokens: float) -> dict[str, Any]:
         processor = self.processing.image_processor
         cell = (processor.patch_size * self._vision.spatial_merge_size) ** 2
-        longest = min(processor.size["longest_edge"], max_tokens * cell)
+        longest = min(processor.size["longest_edge"], max(1, int(max_tokens * cell)))
         return {"size": {"shortest_edge": min(processor.size["shortest_edge"], longest), "longest_edge": longest}}
+
+    @property
+    def scales(self) -> bool:
+        return hasattr(self.processing.image_processor, "get_number_of_image_patches")
+
+    def count(self, size: tuple[int, int], images: int, max_tokens: float) -> int:
+        limits = self.options((), max_tokens)["size"]
+        # Some processors take the limits by their old names alone.
+        named = {"size": limits, "min_pixels": limits["shortest_edge"], "max_pixels": limits["longest_edge"]}
+        patches: int = self.processing.image_processor.get_number_of_image_patches(size[1], size[0], named)
+        return patches // self._vision.spatial_merge_size**2
+
+    def patches(self, pixels: Pixels) -> int:
+        return int(pixels.inputs["pixel_values"].shape[0])
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         merge, grids = self._vision.spatial_merge_size, list[Grid]()

@@ -15,7 +15,7 @@ from torch import Tensor
 class Visual:
     """What stands at the placeholders: the value for `mm_encoder_outputs["image"]`.
 
-    mark: tells these rows from others, for a KV memory; 0 where none asks.
+    mark: tells these rows from others, for a conversation cache; 0 where none asks.
     token_id: the placeholder's. marked: whether the language model must be told which tokens are visual.
     """
 

@@ -21,6 +21,7 @@ from pruning.models.language.forward import Visual, forward
 from pruning.models.language.kv_cache import ConversationCache
 from pruning.models.language.passes import StoppedError
 from pruning.models.language.stages import Stages
+from pruning.models.language.trace import Trace
 from pruning.models.values import Chunk, Finish, ModelError, Prompt
 
 BROKEN = -1  # stands for a token that was picked among NaN or infinite logits
@@ -41,11 +42,11 @@ def stop_ids(model: Any) -> frozenset[int]:
 
 
 def named_ends(model: Any) -> frozenset[int]:
-    """The same ids as the settings have them, be they the model's or not."""
+    """The same ids as the settings have them, be they the model's or not. A negative one says that there is none."""
     ids = model.generation_config.eos_token_id
     if ids is None:
         ids = model.config.get_text_config().eos_token_id
-    return frozenset([ids] if isinstance(ids, int) else ids or [])
+    return frozenset(end for end in ([ids] if isinstance(ids, int) else ids or []) if end >= 0)
 
 
 def stream(
@@ -83,7 +84,7 @@ def stream(
             raise _broken(model, len(ids))
         ids.append(token_id)
         finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
-        trace = memory.stages.trace() if memory.stages and trace is None else trace
+        trace = memory.stages.courses[0].trace() if memory.stages and trace is None else trace
         yield Chunk(token_id, decode(ids), time.perf_counter() - start, finish, trace)
         if finish:
             return
@@ -96,13 +97,20 @@ def batch(
     decode: Callable[[list[int]], str],
     max_new_tokens: int,
     cancel: threading.Event | None = None,
+    stages: Stages | None = None,
 ) -> list[list[Chunk]]:
-    """`stream` for several prompts in one padded pass: the chunks of each. visual: rows, one prompt after the other."""
+    """`stream` for several prompts in one padded pass: the chunks of each. visual: rows, one prompt after the other.
+
+    stages: what leaves between layers, with a course for each prompt.
+    """
     synchronize(model.device)
     start = time.perf_counter()
     ends, found = stop_ids(model), [list[Chunk]() for _ in prompts]
     open_rows = set(range(len(prompts)))
-    for step in _steps(model, prompts, visual, ConversationCache(), cancel):
+    traces: list[Trace | None] = [None] * len(prompts)
+    for step in _steps(model, prompts, visual, ConversationCache(), cancel, stages):
+        if stages is not None and traces[0] is None:
+            traces = [course.trace() for course in stages.courses]
         seconds = time.perf_counter() - start
         for row, token_id in enumerate(step.flatten().tolist()):
             if row not in open_rows:
@@ -112,7 +120,7 @@ def batch(
                 raise _broken(model, len(chunks))
             ids = [*(chunk.token_id for chunk in chunks), token_id]
             finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
-            chunks.append(Chunk(token_id, decode(ids), seconds, finish))
+            chunks.append(Chunk(token_id, decode(ids), seconds, finish, traces[row]))
             if finish:
                 open_rows.remove(row)
         if not open_rows:
@@ -130,7 +138,7 @@ def forced_logprobs(
 
     Args:
         prompts: B prompts of equal length. visual: their rows, one prompt after the other. answer: (T,) int64.
-        stages: what leaves between layers, of one prompt alone.
+        stages: what leaves between layers, with a course for each prompt.
 
     Returns:
         (B, T, V) float32 on the model's device.

@@ -10,7 +10,7 @@ import torch
 from pruning.models.families.base import Family
 from pruning.models.language import vocabulary
 from pruning.models.values import Encoded, ModelError, Prompt, Turn
-from pruning.text import check_text
+from pruning.text import check_text, checked_question
 
 
 def build(family: Family, encoded: Encoded, question: str, history: Sequence[Turn]) -> Prompt:
@@ -73,10 +73,3 @@ def content_token_ids(tokenizer: Any, question: str) -> list[int]:
         if token_id != tokenizer.unk_token_id and any(c.isalnum() for c in word) and word not in STOP_WORDS:
             kept.append(token_id)
     return kept or ids
-
-
-def checked_question(question: object) -> str:
-    """The question without surrounding blanks. Raises ValueError when it is empty, or holds half a character."""
-    if not isinstance(question, str) or not question.strip():
-        raise ValueError("The question is empty: type one, for example “What color is the star?”")
-    return check_text("The question", question.strip())

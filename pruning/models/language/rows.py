@@ -12,42 +12,48 @@ from pruning.models.values import ModelError
 
 
 def attention_rows(
-    attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor], rows: Tensor, mask: Tensor | None
+    attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor], rows: Tensor, sees: Tensor
 ) -> Tensor:
     """(H, r, n) float32 attention of the tokens `rows` (r,) over all n tokens, as the layer's kernel computes it.
 
-    hidden: (1, n, D) what the attention module is given. rotation: its (cos, sin), (..., n, d). mask: what it is given
-    to say who sees whom, (1, 1, n, n) bool or added; None, or of any other shape, where each token sees those before.
+    hidden: (1, n, D) what the attention module is given. rotation: its (cos, sin), (..., n, d). sees: (r, n) bool, what
+    each row may look at.
 
     Raises:
         ModelError: the module has no projections of its own for queries and keys.
     """
     query = _projected(attention, "q", hidden[:, rows], tuple(part.index_select(-2, rows) for part in rotation))
-    return _attended(attention, query, key_states(attention, hidden, rotation), rows, mask)
+    return _attended(attention, query, key_states(attention, hidden, rotation), sees)
 
 
 def distance_rows(
-    attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor], rows: Tensor, mask: Tensor | None
+    attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor], rows: Tensor, sees: Tensor
 ) -> Tensor:
     """(r, n) float32 `attention_rows` of a head whose queries and keys are all ones before they are rotated."""
     same = torch.ones((1, 1, hidden.shape[1], attention.head_dim), device=hidden.device)
     turned: Tensor = _rotate(attention)(same, same, *rotation)[0][0]
-    return _attended(attention, turned[:, rows], turned, rows, mask)[0]
+    return _attended(attention, turned[:, rows], turned, sees)[0]
 
 
-def _attended(attention: Any, query: Tensor, keys: Tensor, rows: Tensor, mask: Tensor | None) -> Tensor:
+def _attended(attention: Any, query: Tensor, keys: Tensor, sees: Tensor) -> Tensor:
     """query (H, r, d), keys (G, n, d) -> (H, r, n)."""
     groups, (heads, r, d) = len(keys), query.shape
     logits = query.reshape(groups, heads // groups * r, d).float() @ keys.float().mT * _scaling(attention, d)
     logits = logits.view(heads, r, -1)
     if cap := getattr(attention, "attn_logit_softcapping", None):
         logits = torch.tanh(logits / cap) * cap
+    return logits.masked_fill(~sees, -torch.inf).softmax(-1)
+
+
+def seen_by(rows: Tensor, n: int, mask: Tensor | None) -> Tensor:
+    """(r, n) bool, what the tokens `rows` (r,) see of all n, by the mask that their layer is given.
+
+    mask: (1, 1, n, n), bool or added; None, or of any other shape, where each token sees those before it.
+    """
     if mask is None or mask.ndim != 4:
-        unseen = torch.arange(keys.shape[1], device=rows.device) > rows[:, None]  # (r, n)
-    else:
-        given = mask[0, 0, rows.to(mask.device)].to(rows.device)
-        unseen = ~given if given.dtype == torch.bool else given < 0
-    return logits.masked_fill(unseen, -torch.inf).softmax(-1)
+        return torch.arange(n, device=rows.device) <= rows[:, None]
+    given = mask[0, 0, rows.to(mask.device)].to(rows.device)
+    return given if given.dtype == torch.bool else given >= 0
 
 
 def key_states(attention: Any, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

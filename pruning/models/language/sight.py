@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pruning.models.language import finite
-from pruning.models.language.rows import attention_rows, distance_rows, key_states
+from pruning.models.language.rows import attention_rows, distance_rows, key_states, seen_by
 from pruning.models.values import ModelError
 from pruning.ops.queries import received
 from pruning.plan import Cut
@@ -106,10 +106,10 @@ class Sight:
 
     def _function(self, cut: Cut, module: Any, hidden: Tensor, named: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         """(r,) places among what the layer processes -> (H, r, R) attention, computed when it is asked for."""
-        rotation, mask = named["position_embeddings"], named.get("attention_mask")
+        every = _reader(module, hidden, named)
 
         def rows(places: Tensor) -> Tensor:
-            found = attention_rows(module, hidden, rotation, places.to(hidden.device), mask).to(self._text.device)
+            found = every(places).to(self._text.device)
             self._check(cut, found)
             return found
 
@@ -117,11 +117,8 @@ class Sight:
 
     def _sums(self, i: int, name: str) -> Callable[..., None]:
         def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], _result: Any) -> None:
-            hidden, rotation, mask = _given(args, named), named["position_embeddings"], named.get("attention_mask")
-
-            def rows(places: Tensor) -> Tensor:
-                return attention_rows(module, hidden, rotation, places.to(hidden.device), mask)
-
+            hidden = _given(args, named)
+            rows = _reader(module, hidden, named)
             if name == "received":
                 values = received(rows, hidden.shape[1])
             else:
@@ -135,13 +132,13 @@ class Sight:
         places, found = self._present().to(hidden.device), dict[str, Tensor]()
         text = torch.searchsorted(places, self._text.to(hidden.device))
         given = (layer.self_attn, hidden, named["position_embeddings"])
-        mask = named.get("attention_mask")
+        sees = seen_by(text, hidden.shape[1], named.get("attention_mask"))
         if f"{kind}last_attention" in asked:
-            found[f"{kind}last_attention"] = attention_rows(*given, text[-1:], mask)[:, 0]
+            found[f"{kind}last_attention"] = attention_rows(*given, text[-1:], sees[-1:])[:, 0]
         if f"{kind}text_attention" in asked:
-            found[f"{kind}text_attention"] = attention_rows(*given, text, mask)
+            found[f"{kind}text_attention"] = attention_rows(*given, text, sees)
         if not kind and "gravity" in asked:
-            found["gravity"] = distance_rows(*given, text, mask)
+            found["gravity"] = distance_rows(*given, text, sees)
         return found
 
     def _changes(self, i: int) -> Iterator[Hook]:
@@ -173,6 +170,17 @@ class Sight:
         for which, (module, end) in enumerate(zip((attention, layer.mlp), ends, strict=True)):
             yield module, given(which)
             yield end, added(which)
+
+
+def _reader(module: Any, hidden: Tensor, named: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """(r,) places among what an attention module is given -> (H, r, R) its attention there."""
+    rotation, mask = named["position_embeddings"], named.get("attention_mask")
+
+    def rows(places: Tensor) -> Tensor:
+        places = places.to(hidden.device)
+        return attention_rows(module, hidden, rotation, places, seen_by(places, hidden.shape[1], mask))
+
+    return rows
 
 
 def _given(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:

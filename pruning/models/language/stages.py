@@ -8,87 +8,74 @@ forward stays as it is, and so does its attention kernel.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pruning.models.language.passes import First, Later
+from pruning.models.language.trace import CutTrace, Trace
 from pruning.models.values import ModelError, Prompt
 from pruning.plan import Plan, lifetimes
 from pruning.staged import alive_of
 from pruning.tokens import VisualTokens
 
 
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """What a plan came to.
+class Course:
+    """The cuts of one prompt, and what came of them once it has gone through.
 
-    alive: visual tokens that each of the L layers processed. lives: (N,) int64, how many layers processed each token, 0
-    = it never entered. scores: for every cut its layers and (N,) float32, what it ranked the tokens alive by, NaN for
-    the others; where its rule has scores.
+    Raises ValueError as `Plan.counts`, or for fewer images than a rule needs.
     """
 
-    alive: tuple[int, ...]
-    lives: Tensor
-    scores: tuple[tuple[int, Tensor], ...]
-
-    @property
-    def equivalent(self) -> float:
-        """Mean over the layers of the share of the N tokens that is alive."""
-        return sum(self.alive) / (len(self.alive) * len(self.lives))
-
-
-class Stages:
-    """The cuts of one conversation: made in its first pass, kept to in all later ones. Holds no states.
-
-    Raises:
-        ValueError: as `Plan.counts`. ModelError: a family whose layers cannot be shortened.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        plan: Plan,
-        prompt: Prompt,
-        tokens: Tensor,
-        sample: VisualTokens,
-        placeholder: int,
-        levels: int,
-    ):
-        """prompt: with only the tokens that enter; tokens: (K,) which of the sample these are. levels: of DeepStack."""
-        self.model, self.prompt, self.tokens, self.n, self.levels = model, prompt, tokens, sample.n, levels
-        self.images = sample.images
+    def __init__(self, plan: Plan, prompt: Prompt, tokens: Tensor, sample: VisualTokens, layers: int, placeholder: int):
+        """prompt: with only the tokens that enter; tokens: (K,) which of the sample these are."""
+        self.prompt, self.tokens, self.n, self.layers = prompt, tokens, sample.n, layers
+        self.images = sample.images  # (N,)
         self.entry_scores = None if plan.entering is None else plan.entering.scores  # (N,)
-        self.layers = list(model.get_decoder().layers)
-        self.counts = {c.after: k for c, k in zip(plan.cuts, plan.counts(len(tokens), self.depth), strict=True)}
-        self.cuts = {cut.after: cut for cut in plan.cuts}
-        self.evict_early = plan.evict_early
-        after = torch.arange(prompt.n) > int(prompt.visual.max())
-        self.text = (after & (prompt.input_ids[0] != placeholder)).nonzero()[:, 0]
-        self.order: list[tuple[int, Tensor]] = []  # of every cut: its layers, the original tokens that stayed
-        self.scores: list[tuple[int, Tensor]] = []
-        self.gone: list[Tensor] = []  # of every layer: places in the prompt that it does not hold
-        check_layers(model, self.layers, plan.evict_early)
+        given = len(sample.images.unique())
         for cut in plan.cuts:
-            if cut.rule.images > (given := len(sample.images.unique())):
+            if cut.rule.images > given:
                 raise ValueError(
                     f"{cut.rule.title} needs at least {cut.rule.images} images, not {given}: earlier ones are its "
                     "examples; add one, or choose another method"
                 )
+        self.counts = {c.after: k for c, k in zip(plan.cuts, plan.counts(len(tokens), layers), strict=True)}
+        self.cuts = {cut.after: cut for cut in plan.cuts}
+        self.evict_early = plan.evict_early
+        after = torch.arange(prompt.n) > int(prompt.visual.max())
+        self.text = (after & (prompt.input_ids[0] != placeholder)).nonzero()[:, 0]
+        self.made: list[CutTrace] = []
+
+    def trace(self) -> Trace:
+        """What was alive where; known once the prompt has gone through."""
+        cuts = [(cut.after, len(cut.order)) for cut in self.made]
+        alive = alive_of(cuts, len(self.tokens), self.layers)
+        lives = lifetimes([(cut.after, cut.order) for cut in self.made], self.tokens, self.n, self.layers)
+        held = (alive[-1],) * self.layers if self.evict_early else alive
+        return Trace(alive, held, lives, len(self.tokens), tuple(self.made))
+
+
+class Stages:
+    """The cuts of a conversation, or of several prompts that go through together, padded on the left: made in the first
+    pass, kept to in all later ones. Holds no states.
+
+    Raises:
+        ModelError: a family whose layers cannot be shortened.
+    """
+
+    def __init__(self, model: Any, courses: Sequence[Course], levels: int):
+        """levels: of DeepStack."""
+        self.model, self.courses, self.levels = model, courses, levels
+        self.layers = list(model.get_decoder().layers)
+        self.longest = max(course.prompt.n for course in courses)
+        self.held: list[list[Tensor]] = []  # of every layer and prompt: places in the prompt that it holds, ascending
+        check_layers(model, self.layers, any(course.evict_early for course in courses))
 
     @property
     def depth(self) -> int:
         return len(self.layers)
-
-    def trace(self) -> Trace:
-        """What was alive where; known once the prompt has gone through."""
-        cuts = [(after, len(alive)) for after, alive in self.order]
-        lives = lifetimes(self.order, self.tokens, self.n, self.depth)
-        return Trace(alive_of(cuts, len(self.tokens), self.depth), lives, tuple(self.scores))
 
     @contextmanager
     def attached(self, past: int, cancel: threading.Event | None = None) -> Iterator[None]:

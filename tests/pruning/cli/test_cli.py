@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pruning.allocation import selector
+from pruning.budget import keep_count
+from pruning.choosing import chooser
 from pruning.cli.arguments import build_parser
 from pruning.cli.main import main
+from pruning.drawing.paint import KEPT
+from pruning.encoding import ENCODING
 from pruning.method import METHODS, make
 from pruning.params import params
 from pruning.scenes import benchmark
@@ -120,6 +123,52 @@ def test_every_method_inside_the_language_model_can_be_named(run, picture: str, 
     assert "24 visual tokens reach 0.521 to 1" in err
 
 
+@pytest.mark.parametrize("name", sorted(ENCODING))
+def test_another_encoding_is_answered_told_and_drawn(run, picture: str, tmp_path: Path, name: str) -> None:
+    code, out, error = run("answer", picture, QUESTION, "--method", name, "--retention", "0.3", "--json",
+                           "--overlay", str(tmp_path / "cells.png"))  # fmt: skip
+    assert (code, error) == (0, "")
+    result = json.loads(out)
+    made = result["encoding"]
+    budget = keep_count(result["n"], 0.3)
+    assert made["reached"] == result["budget"] == len(made["cells"]) <= made["asked"] == budget
+    assert sum(grid["rows"] * grid["columns"] for grid in made["grids"]) == made["reached"]
+    assert 0 < made["tower"]["kept_patches"] < made["tower"]["full_patches"]
+    assert min(made["tower"]["full_s"], made["tower"]["kept_s"]) > 0
+    with Image.open(picture) as image:
+        assert [max(cell[2] for cell in made["cells"]), max(cell[3] for cell in made["cells"])] == list(image.size)
+    assert result["indices"] is None
+    assert result["kept"]["alive"] == [made["reached"]] * len(result["kept"]["alive"])
+    assert result["kept"]["prefill_tokens"] == result["full"]["prefill_tokens"] - result["n"] + made["reached"]
+    with Image.open(tmp_path / "cells.png") as drawn:
+        colours = {colour for _, colour in drawn.getcolors(1 << 24)}
+    assert KEPT in colours, "the cells are outlined"
+    code, out, _ = run("answer", picture, QUESTION, "--method", name, "--retention", "0.3")
+    assert f"encoded anew: {made['reached']} tokens of at most {budget}, grid " in out
+
+
+@pytest.mark.parametrize("command", ["sweep", "scenes"])
+def test_methods_before_the_tower_stand_beside_the_others(run, picture: str, command: str) -> None:
+    given = (picture, QUESTION) if command == "sweep" else ("--scenes", "1")
+    code, out, error = run(command, *given, "--methods", "random", *sorted(ENCODING), "--retention", "0.5", "--json")
+    assert (code, error) == (0, "")
+    rows = json.loads(out)
+    found = {row["method"] for row in rows if command == "scenes" or row["fidelity"] is not None}
+    assert {"random", *ENCODING} <= found
+    assert command == "sweep" or all(row["difficult_questions"] is not None for row in rows[1:])
+
+
+def test_a_family_of_one_size_leaves_other_encodings_out(picture: str, tmp_path: Path, capsys) -> None:
+    folder = str(FAMILIES["llava"](tmp_path / "fixed"))
+    assert main(["answer", picture, QUESTION, "--method", "lower_resolution", "--model", folder]) == 2
+    assert "needs an option that makes fewer visual tokens of a picture (resolution), which" in capsys.readouterr().err
+    arguments = ["sweep", picture, QUESTION, "--methods", "random", "lower_resolution", "--retention", "0.5"]
+    assert main([*arguments, "--model", folder]) == 0
+    told = capsys.readouterr()
+    assert "Lower resolution is left out: " in told.err
+    assert "lower_resolution" not in told.out
+
+
 def test_a_plan_is_answered_and_drawn(run, picture: str, tmp_path: Path) -> None:
     overlay = tmp_path / "out.png"
     plan = "pre:feature_norm:0.5,1:random_inner:3"
@@ -146,12 +195,72 @@ def test_scenes_ask_methods_inside_the_language_model_too(run) -> None:
     assert code == 0
     cells = [(row["method"], row["retention"]) for row in json.loads(out)]
     assert cells == [
-        ("all tokens", 1.0), ("random", 0.75), ("fastv", 0.75), ("random_inner", 0.75), ("random", 0.25)
+        ("all tokens", 1.0), ("fastv", 0.75), ("random", 0.75), ("random_inner", 0.75), ("random", 0.25)
     ]  # fmt: skip
     assert "fastv at 0.25 is left out: FastV cannot come to an equivalent retention of 0.25" in err
     code, _, err = run(*given, "--per", "image")
     assert code == 2
-    assert "leave out fastv, random_inner" in err
+    assert "per 'image' is for methods before the language model" in err
+    code, out, _ = run(*given[:3], "--methods", "random", "--retention", "0.5", "--json",
+                       "--plans", "pyramiddrop-published", "pre:random:0.5,1:fastv:0.5")  # fmt: skip
+    assert code == 0
+    cells = [(row["method"], row["retention"]) for row in json.loads(out)]
+    assert cells == [
+        ("all tokens", 1.0), ("random", 0.5), ("pyramiddrop-published", 0.5625), ("pre:random:0.5,1:fastv:0.5", 0.375)
+    ]  # fmt: skip
+    code, out, err = run(*given[:3], "--plans", "2:fastv:0.5")
+    assert (code, out) == (2, "")
+    assert "lies beyond the model: it has 2 layers" in err
+
+
+def test_a_published_schedule_is_a_plan_by_name(run, picture: str) -> None:
+    code, out, _ = run("answer", picture, QUESTION, "--plan", "sparsevlm-64", "--json", "--max-new-tokens", "1")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["method"], result["plan"], result["kept"]["alive"]) == (None, "1:sparsevlm:1", [24, 1])
+    stages = result["stages"]
+    assert (stages["plan"], stages["n"], stages["layers"], stages["alive"]) == ("1:sparsevlm:1", 24, 2, [24, 1])
+    assert sorted(stages["lives"]) == [1] * 23 + [2]
+    (cut,) = stages["cuts"]
+    assert sorted(cut["ranks"]) == list(range(1, 25))
+    code, out, err = run("answer", picture, QUESTION, "--plan", "sparsevlm-64", "--recycle", "no")
+    assert (code, out) == (2, "")
+    assert "sparsevlm-64 is published with knobs of its own: leave out 'recycle'" in err
+    assert json.loads(run("answer", picture, QUESTION, "--json", "--max-new-tokens", "1")[1])["stages"] is None
+
+
+def test_what_the_answer_attends_to_is_told_on_request(run, picture: str) -> None:
+    given = ("answer", picture, QUESTION, "--plan", "1:fastv:0.25", "--max-new-tokens", "2")
+    code, out, _ = run(*given, "--attention-shares", "--json")
+    full, kept = (json.loads(out)[name]["dominance"] for name in ("full", "kept"))
+    assert code == 0
+    assert [layer["visual_tokens"] for layer in full] == [24, 24]
+    assert [layer["visual_tokens"] for layer in kept] == [24, 6]
+    assert all(layer["mdi"] > 0 for layer in (*full, *kept))
+    _, out, _ = run(*given, "--attention-shares")
+    assert f"(MDI), kept tokens: {kept[0]['mdi']:.2f} {kept[1]['mdi']:.2f}" in out
+    assert "dominance" not in json.loads(run(*given, "--json")[1])["full"]
+
+
+def test_sweep_measures_methods_inside_the_language_model_beside_the_others(run, picture: str, tmp_path: Path) -> None:
+    drawing = tmp_path / "sweep.png"
+    code, out, err = run("sweep", picture, QUESTION, "--methods", "idpruner", "inside", "--retention", "0.25", "0.75",
+                         "--plans", "fastv-published", "1:random_inner:3", "--png", str(drawing), "--json")  # fmt: skip
+    assert code == 0
+    points = json.loads(out)
+    curves = {(p["method"], p["retention"]): p for p in points if p["fidelity"] is not None}
+    assert set(curves) == {
+        ("idpruner", 0.25), *((name, 0.75) for name in ("idpruner", *STAGED, "fastv-published")),
+        ("1:random_inner:3", 0.5625),
+    }  # fmt: skip
+    assert {curves[name, 0.75]["budget"] for name in ("idpruner", *STAGED)} == {18}, "one cost, one place on the axis"
+    assert curves["fastv", 0.75]["fidelity"] == curves["fastv-published", 0.75]["fidelity"] < 1
+    alive = [p for p in points if p["method"] in (*STAGED, "1:random_inner:3") and p["fidelity"] is None]
+    assert {p["method"] for p in alive} == {*STAGED, "1:random_inner:3"}
+    assert {p["retention"] for p in alive} == {0.75, 0.5625}
+    assert all(0 < p["importance_retention"] < 1 for p in alive)
+    assert "fastv at 0.25 is left out: FastV cannot come to an equivalent retention of 0.25" in err
+    assert drawing.exists()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +284,7 @@ def test_plans_that_cannot_be_are_refused(run, picture: str, given: tuple[str, .
 
 KNOBS = [(name, param) for name, method in METHODS.items() for param in params(method)]
 INSIDE = [(name, param) for name, method in STAGED.items() for param in params(method)]
-STAGING = ("answer", "scenes")  # commands that take methods inside the language model
+STAGING = ("answer", "sweep", "scenes")  # commands that take methods inside the language model
 COMMANDS = (["answer", "a.png", "why?"], ["sweep", "a.png", "why?"], ["scenes"], ["bench", "methods"])
 
 
@@ -251,7 +360,7 @@ def test_a_budget_for_each_tile(picture: str, tmp_path: Path, capsys, monkeypatc
     assert {p["fidelity"] is None for p in few} == {True, False}, "of the plane, of the curves"
     assert {p["budget"] for p in few} == {result["n"] // 16}, "at least one token of each tile"
     asked = []
-    monkeypatch.setattr(benchmark, "selector", lambda *given: asked.append(given[3]) or selector(*given))
+    monkeypatch.setattr(benchmark, "chooser", lambda *given: asked.append(given[4]) or chooser(*given))
     assert main(["scenes", "--scenes", "1", "--methods", "random", *tiled]) == 0
     assert set(asked) == {"tile"}
 

@@ -10,8 +10,13 @@ import pytest
 import torch
 
 from pruning import Method, Selection, make
+from pruning.encoding import OutOfReachError, make_encoding
 from pruning.evaluation.fidelity import fidelity_sweep
 from pruning.evaluation.metrics import fidelity
+from pruning.models import VLM
+from pruning.plan import parse_plan, plan_of
+from pruning.published import PUBLISHED
+from pruning.staged import make_staged
 from tests.helpers.samples import features, sample, tiles
 
 RETENTIONS = (0.1, 0.25, 0.5, 1.0)
@@ -20,6 +25,8 @@ ANSWER = SimpleNamespace(text="a star", ids=[3, 1])
 
 class FakeModel:
     """A language model whose answer depends on the kept set in a known way, and which counts what it is asked."""
+
+    layers = 8
 
     def __init__(self, n: int = 40) -> None:
         self.sample = sample(n)
@@ -182,3 +189,56 @@ def test_merged_rows_reach_the_model_and_are_no_duplicate_of_the_same_kept_set()
     )
     for point, after in zip(points, pruned, strict=False):
         assert point.fidelity == pytest.approx(fidelity(full, after))
+
+
+def test_methods_between_layers_stand_beside_the_others(tiny_vlm: VLM, noise) -> None:
+    encoded, question = tiny_vlm.encode([noise(224, 168)]), "What color is the star?"
+    n, answer = encoded.tokens.n, tiny_vlm.answer(encoded, question, max_new_tokens=3)
+    plan = parse_plan("pre:uniform:0.5,1:random_inner:4")
+    asked = [make("uniform"), make_staged("fastv"), PUBLISHED["fastv-published"], plan, make_staged("dart")]
+    points = list(fidelity_sweep(tiny_vlm, encoded, question, asked, (0.75, 0.1, 1.0), answer=answer))
+    assert [(p.method, p.retention, p.budget) for p in points] == [
+        ("uniform", 0.1, round(0.1 * n)),
+        (str(plan), (n // 2 + 4) / (2 * n), round((n // 2 + 4) / 2)),
+        *((name, 0.75, 3 * n // 4) for name in ("uniform", "fastv", "fastv-published", "dart")),
+        *((name, 1.0, n) for name in ("uniform", "fastv", "dart")),
+    ]
+    full, fastv, mixed = tiny_vlm.logprobs(
+        encoded, question, answer.ids, [None, plan_of(make_staged("fastv"), n, 2, 0.75), plan]
+    )
+    found = {(p.method, p.retention): p.fidelity for p in points}
+    assert found["fastv", 0.75] == found["fastv-published", 0.75] == pytest.approx(fidelity(full, fastv))
+    assert found[str(plan), (n // 2 + 4) / (2 * n)] == pytest.approx(fidelity(full, mixed))
+    assert found["dart", 1.0] == fidelity(full, full)
+
+
+def test_plans_that_are_the_same_run_once(tiny_vlm: VLM, noise, monkeypatch) -> None:
+    encoded, asked, run = tiny_vlm.encode([noise(224, 168)]), list[int](), tiny_vlm.logprobs
+    monkeypatch.setattr(tiny_vlm, "logprobs", lambda *given: asked.append(len(given[3])) or run(*given))
+    methods = [make_staged("fastv"), PUBLISHED["fastv-published"]]
+    points = list(fidelity_sweep(tiny_vlm, encoded, "why?", methods, (0.75, 1.0), answer=ANSWER))
+    assert [p.method for p in points] == ["fastv", "fastv-published", "fastv"]
+    assert asked == [1, 1], "the reference, the plan; all tokens are the reference"
+
+
+def test_other_encodings_are_points_of_the_curves_where_they_can_be_made():
+    model, asked = FakeModel(), []
+
+    def again(encoding):
+        asked.append(encoding.most)
+        if encoding.most < 10:
+            raise OutOfReachError("too few")
+        return SimpleNamespace(
+            tokens=sample(encoding.most - 1), k=encoding.most, indices=torch.arange(encoding.most - 1), merged=None
+        )
+
+    lower, kept = make_encoding("lower_resolution"), make("uniform")
+    points = list(fidelity_sweep(model, "image", "what?", [lower, kept], (0.1, 0.25, 1.0), again=again))
+    assert asked == [4, 10, 40]
+    told = [(p.method, p.retention, p.budget, p.mmr_lambda) for p in points]
+    assert told == [
+        ("uniform", 0.1, 4, None), ("lower_resolution", 0.25, 9, None), ("uniform", 0.25, 10, None),
+        ("lower_resolution", 1.0, 39, None), ("uniform", 1.0, 40, None),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="Lower resolution asks for another encoding"):
+        list(fidelity_sweep(model, "image", "what?", [lower], (0.25,)))

@@ -9,8 +9,10 @@ import torch
 
 from pruning import METHODS, make
 from pruning.allocation import select_within
+from pruning.encoding import ENCODING
 from pruning.evaluation.metrics import hopkins, importance_retention
 from pruning.evaluation.plane import PlanePoint, front, plane_methods, plane_sweep, slots
+from pruning.staged import STAGED
 from tests.helpers import oracles
 from tests.helpers.samples import sample, tiles
 
@@ -68,7 +70,8 @@ def test_the_plane_holds_the_paper_s_strategies_and_whatever_needs_no_signal():
 
 def test_methods_of_the_plane_come_first_among_the_colours():
     places = slots()
-    assert sorted(places.values()) == list(range(len(METHODS)))
+    assert sorted(places.values()) == list(range(len(METHODS) + len(STAGED) + len(ENCODING)))
+    assert slots(["1:fastv:0.5", "fastv"]) == {**places, "1:fastv:0.5": len(places)}
     assert places["idpruner"] == 0
     plane = {places[method.name] for method in plane_methods()}
     assert plane == set(range(len(plane)))

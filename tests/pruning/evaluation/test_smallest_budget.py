@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pruning.evaluation.smallest_budget import Bracket, Fewest, fewest_over_lambda, smallest_budget
+from pruning.evaluation.smallest_budget import BestLambda, Bracket, smallest_budget, smallest_budget_over_lambda
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000])
@@ -69,11 +69,11 @@ def test_the_best_lambda() -> None:
         asked.append(value)
         return budget >= needs[value]
 
-    steps = list(fewest_over_lambda(same, list(needs), 100))
-    assert steps == [Fewest(0.0, 40), *[Fewest(0.25, 9)] * 2, *[Fewest(0.75, 5)] * 2]
+    steps = list(smallest_budget_over_lambda(same, list(needs), 100))
+    assert steps == [BestLambda(0.0, 40), *[BestLambda(0.25, 9)] * 2, *[BestLambda(0.75, 5)] * 2]
     assert asked.count(1.0) == asked.count(0.5) == 1
 
 
 def test_nothing_is_below_one_token() -> None:
-    steps = list(fewest_over_lambda(lambda value, budget: True, [0.1, 0.9], 50))
-    assert steps == [Fewest(0.1, 1)] * 2
+    steps = list(smallest_budget_over_lambda(lambda value, budget: True, [0.1, 0.9], 50))
+    assert steps == [BestLambda(0.1, 1)] * 2

@@ -24,6 +24,7 @@ BOUND_TO_PLACES = {
     "holov": "cuts the raster into stretches",
     "visionzip": "spreads its contextual tokens over the raster",
     "prumerge": "as PruMerge+ adds an even grid",
+    "pooling": "means over cells of the grid",
     "aim": "matches tokens at even places with those at odd ones",
     "vflowopt": "recycles cells of the grid",
 }

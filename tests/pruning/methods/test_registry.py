@@ -56,7 +56,7 @@ chosen = ["answer", "a.png", "why?", "--method", "outliers", "--neighbours", "3"
 print(json.dumps({
     "menu": can.menu(),
     "knobs": [[knob.param.name, sorted(knob.methods)] for knob in controls.knobs],
-    "built": repr(controls.method(can, "outliers", 1.0, 1.0, controls.defaults(can))),
+    "built": repr(controls.named(can, "outliers", 1.0, 1.0, {})),
     "options": vars(build_parser().parse_args(chosen))["neighbours"],
     "table": method_table(),
 }))

@@ -1,12 +1,10 @@
 """Every family, on its tiny checkpoint, against the model library's own path and against loops by hand."""
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from pruning.models import VLM, ConversationCache, Encoded, Sample, Turn
 from pruning.tokens import Selection
@@ -16,21 +14,6 @@ QUESTION, OTHER = "What color is the star?", "how many red"
 ONE, TWO = [(150, 90)], [(70, 100), (64, 40)]
 SIZES = [[(300, 90)], [(60, 200)], [(7, 9)], [(64, 64)], TWO]
 NAMES = ["wide", "tall", "tiny", "square", "two"]
-
-
-@pytest.fixture
-def vlm(any_vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> VLM:
-    """Every family in turn, none of which ends its answers by itself: random weights may do so at once."""
-    monkeypatch.setattr(any_vlm.model.generation_config, "eos_token_id", -1)
-    return any_vlm
-
-
-@pytest.fixture
-def pictures(noise):
-    def make(sizes: Sequence[tuple[int, int]]) -> list[Image.Image]:
-        return [noise(*size, seed=i) for i, size in enumerate(sizes)]
-
-    return make
 
 
 def some(encoded: Encoded, share: float = 0.25, seed: int = 0) -> torch.Tensor:

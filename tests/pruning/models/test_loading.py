@@ -488,6 +488,30 @@ def test_of_several_templates_the_default_is_taken(tiny_folder: Path, tmp_path: 
     assert vlm.answer(vlm.encode([noise(90, 60)]), "what", max_new_tokens=1).ids
 
 
+@pytest.mark.parametrize("ends", [-1, [-1]])
+def test_a_negative_end_token_is_none_and_an_answer_runs_to_its_limit(
+    ends: Any, tiny_folder: Path, tmp_path: Path, noise
+) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    none: dict[str, Any] = {"eos_token_id": ends, "pad_token_id": -1, "bos_token_id": -1}
+    edit(folder / "generation_config.json", **none)
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit(folder / "config.json", text_config=text | none)
+    vlm = load(folder)
+    assert not stop_ids(vlm.model)
+    answer = vlm.answer(vlm.encode([noise(90, 60)]), "what", max_new_tokens=40)
+    assert len(answer.ids) == 40
+
+
+def test_of_several_end_tokens_the_negative_ones_are_none(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_folder, tmp_path)
+    edit(folder / "generation_config.json", eos_token_id=[-1, 3])
+    assert stop_ids(load(folder).model) == {3}
+    edit(folder / "generation_config.json", eos_token_id=[-1, 900])
+    with pytest.raises(ModelError, match="never end: the end token is number 900"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     ("file", "changes", "reason"),
     [

@@ -1,16 +1,17 @@
 """Tokens that leave between layers, in every family, against the library's own path and a loop by hand that masks."""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 
+from pruning.choosing import needs_of
 from pruning.method import make
-from pruning.models import VLM, ConversationCache, Encoded, ModelError, Sample, Turn, load
-from pruning.plan import Cut, Entry, Plan, needs_before, parse_plan, plan_of
+from pruning.methods.fastv import FastV
+from pruning.models import VLM, ConversationCache, Encoded, ModelError, Sample, Turn, batches, load
+from pruning.models.language import generation
+from pruning.plan import Cut, Entry, Plan, parse_plan, plan_of
 from pruning.seen import Choice, Seen
 from pruning.staged import STAGED, make_staged
 from pruning.tokens import Selection
@@ -20,21 +21,6 @@ from tests.helpers import library
 QUESTION, OTHER = "What color is the star?", "how many red"
 ONE, TWO = [(150, 90)], [(70, 100), (64, 40)]
 SELECTING = ("fastv", "pyramiddrop", "dart", "adaptinfer", "transprune", "random_inner", "spatten", "aim_inner")
-
-
-@pytest.fixture
-def vlm(any_vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> VLM:
-    """Every family in turn, none of which ends its answers by itself."""
-    monkeypatch.setattr(any_vlm.model.generation_config, "eos_token_id", -1)
-    return any_vlm
-
-
-@pytest.fixture
-def pictures(noise):
-    def make_them(sizes: Sequence[tuple[int, int]]) -> list[Image.Image]:
-        return [noise(*size, seed=i) for i, size in enumerate(sizes)]
-
-    return make_them
 
 
 def depth(vlm: VLM) -> int:
@@ -263,7 +249,7 @@ def test_all_tokens_can_leave(vlm: VLM, pictures) -> None:
 @pytest.mark.parametrize("rule", ["aim_inner", "todre_inner", "vflowopt_inner"])
 def test_a_method_of_two_halves_answers(tiny, pictures, rule: str) -> None:
     vlm, method = tiny("qwen3-vl"), make_staged(rule)
-    needs = needs_before(method)
+    needs = needs_of(method)
     encoded = vlm.encode(pictures(TWO), needs)
     plan = plan_of(method, encoded.tokens.n, depth(vlm), 0.3)
     answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=3)
@@ -277,6 +263,114 @@ def test_a_method_of_two_halves_answers(tiny, pictures, rule: str) -> None:
         ]
     with pytest.raises(ValueError, match="signal 'entry_scores' is missing after layer 1"):
         vlm.answer(encoded, QUESTION, parse_plan("1:vflowopt_inner:0.5"), max_new_tokens=1)
+
+
+# Batches
+
+
+def many_plans(vlm: VLM) -> list[Plan]:
+    """Plans that leave tokens of different number in different layers."""
+    last = depth(vlm) - 1
+    return [
+        everywhere(vlm, "fastv", 0.4),
+        Plan((Cut(0, make_staged("random_inner"), 0.3),)),
+        everywhere(vlm, "transprune", 0.7),
+        Plan((Cut(last, make_staged("pyramiddrop"), 1),)),
+        Plan(),
+        everywhere(vlm, "sparsevlm", 0.5),
+        everywhere(vlm, "dart", 0.5),
+    ]
+
+
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+def test_plans_in_one_batch_are_those_by_themselves(any_vlm: VLM, pictures, monkeypatch, attention: str) -> None:
+    vlm = any_vlm if attention == "auto" else load(any_vlm.model_id, attention=attention)
+    encoded, plans, sizes = vlm.encode(pictures(TWO)), many_plans(vlm), list[int]()
+    if vlm.config.model_type != "gemma3":
+        plans.append(replace(plans[0], evict_early=True))
+    ids = (*vlm.answer(encoded, QUESTION, max_new_tokens=3).ids, 7, 9)
+    alone = [vlm.logprobs(encoded, QUESTION, ids, [plan])[0] for plan in plans]
+    run = generation.forced_logprobs
+    monkeypatch.setattr(generation, "forced_logprobs", lambda *given: sizes.append(len(given[1])) or run(*given))
+    together = vlm.logprobs(encoded, QUESTION, ids, [*plans, None])
+    assert 1 < len(sizes) < len(plans) + 1, "alike ones go together"
+    monkeypatch.setattr(batches, "PADDING", 99)
+    padded = vlm.logprobs(encoded, QUESTION, ids, plans)
+    assert sizes[-1] == len(plans)
+    for one, few, many in zip(alone, together, padded, strict=False):
+        torch.testing.assert_close(one, few, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-4)
+    assert float((alone[0] - alone[4]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+def test_questions_and_pictures_with_plans_are_answered_in_one_padded_batch(
+    any_vlm: VLM, pictures, monkeypatch, attention: str
+) -> None:
+    vlm = any_vlm if attention == "auto" else load(any_vlm.model_id, attention=attention)
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", -1)
+    one, two = vlm.encode(pictures(ONE)), vlm.encode(pictures(TWO))
+    plans, history = many_plans(vlm), [Turn(OTHER, "two")]
+    samples = [
+        Sample(two, QUESTION, plans[0]),
+        Sample(one, OTHER, plans[1]),
+        Sample(one, QUESTION, plans[2], history),
+        Sample(two, OTHER, make("uniform").select(two.tokens, 5)),
+        Sample(one, OTHER, plans[3]),
+        Sample(one, OTHER),
+        Sample(two, OTHER, replace(plans[5], entering=make("uniform").select(two.tokens, 6))),
+    ]
+    before = hooks(vlm)
+    together = vlm.answer_batch(samples, max_new_tokens=5)
+    for sample, answer in zip(samples, together, strict=True):
+        alone = vlm.answer(sample.encoded, sample.question, sample.kept, history=sample.history, max_new_tokens=5)
+        assert (answer.ids, answer.prefill_tokens) == (alone.ids, alone.prefill_tokens)
+        if isinstance(sample.kept, Plan):
+            assert torch.equal(answer.trace.lives, alone.trace.lives)
+    assert hooks(vlm) == before
+
+
+def test_a_padded_batch_equals_a_loop_that_masks(vlm: VLM, pictures) -> None:
+    images = [pictures(ONE), pictures(TWO)]
+    samples = [Sample(vlm.encode(each), QUESTION, everywhere(vlm, "fastv", 0.4)) for each in images]
+    for each, sample, answer in zip(images, samples, vlm.answer_batch(samples, max_new_tokens=4), strict=True):
+        expected = by_hand(vlm, each, sample.encoded, answer.trace.lives, answer.ids)
+        assert expected.argmax(-1).tolist() == list(answer.ids)
+
+
+def test_hybrid_layers_take_padded_batches_of_plans(tmp_path, pictures, monkeypatch) -> None:
+    vlm = load(tiny_qwen3_5(tmp_path / "tiny-qwen3.5"))
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", -1)
+    plans = [everywhere(vlm, "random_inner", 0.5), parse_plan("2:fastv:0.2")]
+    samples = [Sample(vlm.encode(pictures(size)), QUESTION, plan) for size, plan in zip((ONE, TWO), plans, strict=True)]
+    together = vlm.answer_batch(samples, max_new_tokens=4)
+    assert [each.ids for each in together] == [
+        vlm.answer(sample.encoded, QUESTION, sample.kept, max_new_tokens=4).ids for sample in samples
+    ]
+
+
+def test_stop_and_exceptions_in_a_batch_leave_nothing(tiny_vlm: VLM, pictures, monkeypatch) -> None:
+    encoded, cancel = tiny_vlm.encode(pictures(ONE)), threading.Event()
+    layer, before = tiny_vlm.model.get_decoder().layers[0], hooks(tiny_vlm)
+    samples = [Sample(encoded, question, everywhere(tiny_vlm, "fastv", 0.5)) for question in (QUESTION, OTHER)]
+    plain = layer.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, "forward", lambda *args, **named: cancel.set() or plain(*args, **named))
+        answers = tiny_vlm.answer_batch(samples, cancel=cancel)
+    assert [(answer.ids, answer.cancelled) for answer in answers] == [((), True)] * 2
+    with monkeypatch.context() as patch:
+        patch.setattr(FastV, "score", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory at a cut")))
+        with pytest.raises(RuntimeError, match="out of memory at a cut"):
+            tiny_vlm.answer_batch(samples)
+    assert hooks(tiny_vlm) == before
+    assert all(answer.ids for answer in tiny_vlm.answer_batch(samples, max_new_tokens=2))
+
+
+def test_batches_waste_no_more_than_a_quarter() -> None:
+    alive = [(10, 10), (10, 2), (10, 9), (10, 1), (10, 10)]
+    assert batches.alike_batches(alive, 9) == [[3, 1], [2, 0, 4]]
+    assert batches.alike_batches(alive, 2) == [[3, 1], [2, 0], [4]]
+    assert batches.alike_batches([], 2) == []
 
 
 # What leaves no trace

@@ -9,6 +9,7 @@ from pruning import ops
 from pruning.evaluation import metrics
 from pruning.ops import device_loops, kernels, scaling, set_kernels
 from tests.helpers import oracles
+from tests.helpers.fetching import no_fetching
 from tests.helpers.samples import features, scores, similarity
 
 LAMBDAS = (0.0, 0.05, 0.3, 0.5, 0.7, 0.95, 1.0)
@@ -165,15 +166,7 @@ def test_device_loops_pick_what_the_kernels_pick(n):
 def test_device_loops_never_fetch_a_value(monkeypatch):
     importance, sim = scores(9), similarity(9)
     first = importance.argmax()
-
-    def refuse(tensor, *_):
-        raise RuntimeError("the host waits for the device")
-
-    with monkeypatch.context() as patch:
-        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__"):
-            patch.setattr(torch.Tensor, name, refuse)
-        with pytest.raises(RuntimeError, match="waits"):
-            int(first)
+    with no_fetching(monkeypatch):
         device_loops.greedy_mmr(importance[None], torch.ones(1, 1), sim, first, 4)
         device_loops.greedy_dpp(importance, sim, 4)
         device_loops.greedy_coverage(sim, importance, 4)

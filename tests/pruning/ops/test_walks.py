@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from pruning import ops
 from pruning.ops import device_loops, kernels, scaling
+from tests.helpers.fetching import no_fetching
 from tests.helpers.samples import scores, similarity
 
 coarse = st.integers(-2, 4).map(lambda v: v / 4)  # few values, exact in every sum, so that ties are the rule
@@ -88,15 +89,7 @@ def test_thin_out_golden_order():
 
 def test_the_device_forms_never_fetch_a_value(monkeypatch):
     sim, first, ranked, reach = similarity(9), torch.tensor(2), torch.randperm(9), scores(9)
-
-    def refuse(tensor, *_):
-        raise RuntimeError("the host waits for the device")
-
-    with monkeypatch.context() as patch:
-        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__"):
-            patch.setattr(torch.Tensor, name, refuse)
-        with pytest.raises(RuntimeError, match="waits"):
-            int(first)
+    with no_fetching(monkeypatch):
         device_loops.greedy_least_similar(sim, first, 4)
         device_loops.thin_out(ranked, sim, reach, 4)
 

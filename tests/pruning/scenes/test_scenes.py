@@ -1,6 +1,7 @@
 """Scenes are reproducible, their questions have one right answer, and the benchmark counts what a model really says."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from pruning.budget import keep_count
+from pruning.encoding import make_encoding
 from pruning.grids import Grid
 from pruning.method import make
 from pruning.scenes import FAMILIES, HELD_OUT, questions, render
@@ -108,6 +110,7 @@ def test_all_words_are_in_the_vocabulary() -> None:
 class Reader:
     """Knows the answer to each question and says it while token 0 is kept; says "no" otherwise."""
 
+    layers = 4
     words = ("<end>", *VOCABULARY)
 
     class tokenizer:  # noqa: N801
@@ -200,3 +203,41 @@ def test_the_benchmark_gives_every_tile_its_own_budget() -> None:
 def test_the_benchmark_refuses_nothing_to_do() -> None:
     with pytest.raises(ValueError, match="0 scenes"):
         run(Reader(), {}, [0.5], scenes=0)
+
+
+@dataclass
+class Coarse:
+    tokens: VisualTokens
+
+
+class Blurred(Reader):
+    """Gets every second question right in another encoding, and in all others what the reader does."""
+
+    def encode(self, images, needs=frozenset(), asked=None):  # type: ignore[no-untyped-def]
+        self.turn = 0
+        made = super().encode(images, needs)
+        return made if asked is None else Coarse(VisualTokens(made.features[: asked.most], (Grid(1, 1, asked.most),)))
+
+    def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
+        self.turn += 1
+        plain = [None if isinstance(kept, Coarse) else kept for kept in selections]
+        said = super().logprobs(encoded, question, answer_ids, plain)
+        wrong = torch.nn.functional.one_hot(torch.tensor([1, 0]), len(self.words)).float()
+        coarse = [isinstance(kept, Coarse) and self.turn % 2 for kept in selections]
+        return [wrong if blurred else logits for blurred, logits in zip(coarse, said, strict=True)]
+
+
+def test_questions_that_another_encoding_gets_wrong_are_difficult() -> None:
+    methods = {"lower": make_encoding("lower_resolution"), "uniform": make("uniform"), "random": make("random", seed=3)}
+    rows = run(Blurred(), methods, [0.25], scenes=3)
+    everything, lower, *others = rows
+    total = sum(everything.asked.values())
+    assert everything.difficult is everything.simple is None
+    assert lower.came_to == pytest.approx(0.25)
+    assert lower.difficult == (0, lower.difficult[1])
+    assert lower.simple == (lower.simple[1], lower.simple[1])
+    assert 0 < lower.difficult[1] < total
+    for row in others:
+        assert [row.difficult[1], row.simple[1]] == [lower.difficult[1], lower.simple[1]]
+        assert row.difficult[0] + row.simple[0] == sum(row.right.values())
+    assert all(row.difficult is None for row in run(Blurred(), {"uniform": make("uniform")}, [0.25], scenes=1))

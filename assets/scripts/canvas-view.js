@@ -1,0 +1,134 @@
+// What the canvas shows: the pictures as far as they are zoomed, marks on patches, words below. Knows no tool, no replay.
+
+import { tokenAt } from "./canvas-model.js";
+import { arrange, css, Painter } from "./canvas-paint.js";
+import { countWords, patchWords } from "./canvas-words.js";
+
+export class View {
+  // `redraw` has `paint` called with the next frame.
+  constructor(element, colours, redraw) {
+    Object.assign(this, { element, colours, redraw });
+    this.data = null;
+    this.pictures = [];
+    this.world = { width: 1, height: 1 };
+    this.place = { zoom: 1, x: 0, y: 0 }; // of the world on the canvas
+    this.fit = 1; // the zoom at which all of it is seen
+    this.brushing = false; // a finger on the canvas brushes, and scrolls nothing
+    this.forget();
+  }
+
+  get canvas() { return this.element.querySelector("canvas"); }
+  get zoomed() { return this.place.zoom > this.fit; }
+
+  part(name) { return this.element.querySelector(`[data-part="${name}"]`); }
+
+  // No patch is marked: cursor, of the keyboard; hover, of the pointer; chosen, explained by a card.
+  forget() { Object.assign(this, { cursor: -1, hover: -1, chosen: -1 }); }
+
+  show(data, pictures) {
+    const places = arrange(data.images);
+    const last = places[places.length - 1];
+    Object.assign(this, { data, pictures, world: { width: last.x + last.width, height: last.height } });
+    this.say("");
+    this.resize();
+  }
+
+  // setting: of `present`; chosen: of `selectionAt`; shown: as many of its picks as are to be seen.
+  paint(setting, chosen, shown, forced) {
+    const { data, canvas, colours } = this;
+    const painter = new Painter(canvas.getContext("2d"), this.pictures, data, this.place, colours);
+    painter.paint(setting.style, { ...chosen, order: shown }, forced);
+    const marks = [[this.chosen, "white", 2], [this.hover, "white", 1], [this.cursor, css(colours.forcedIn), 3]];
+    for (const [token, colour, width] of marks) {
+      if (token >= 0 && token < data.n) painter.frames([token], colour, width);
+    }
+    this.describe(setting, chosen);
+  }
+
+  describe(setting, chosen) {
+    const text = countWords(this.data, chosen, setting.lambda);
+    this.part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
+    this.label(`${this.data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
+    for (const legend of this.element.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== setting.style;
+    this.element.dataset.exact = String(chosen.exact);
+    this.element.dataset.kept = [...chosen.order].join(" ");
+  }
+
+  label(text) {
+    if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
+  }
+
+  say(words) { this.part("tip").textContent = words; }
+
+  tell(chosen, token) { this.say(token < 0 ? "" : patchWords(this.data, chosen, token)); }
+
+  // Size, zoom, pan
+
+  // Also the texts below change the size of the component: what was zoomed into stays where it is then.
+  fitIn() {
+    const { canvas } = this, ratio = window.devicePixelRatio || 1;
+    const [width, height] = [canvas?.clientWidth, canvas?.clientHeight].map((side) => Math.round(side * ratio));
+    if (canvas && (canvas.width !== width || canvas.height !== height)) this.resize();
+  }
+
+  resize() {
+    const { canvas, world } = this;
+    if (!this.data || !canvas || !canvas.clientWidth) return;
+    const ratio = window.devicePixelRatio || 1;
+    canvas.style.aspectRatio = `${world.width} / ${world.height}`;
+    canvas.width = Math.round(canvas.clientWidth * ratio);
+    canvas.height = Math.round(canvas.clientHeight * ratio);
+    this.fit = Math.min(canvas.width / world.width, canvas.height / world.height);
+    this.whole();
+  }
+
+  whole() {
+    const { canvas, world, fit: zoom } = this;
+    this.place = { zoom, x: (canvas.width - world.width * zoom) / 2, y: (canvas.height - world.height * zoom) / 2 };
+    this.takeFingers();
+    this.redraw();
+  }
+
+  zoomAt(factor, x, y) {
+    const most = Math.max(this.fit * 16, 2 * (window.devicePixelRatio || 1)); // a long strip is small at 16 times
+    const zoom = Math.min(Math.max(this.place.zoom * factor, this.fit), most);
+    const by = zoom / this.place.zoom;
+    this.place = { zoom, x: x - (x - this.place.x) * by, y: y - (y - this.place.y) * by };
+    if (zoom === this.fit) this.whole();
+    this.takeFingers();
+    this.redraw();
+  }
+
+  zoomBy(factor) { this.zoomAt(factor, this.canvas.width / 2, this.canvas.height / 2); }
+
+  wheel(event) {
+    if (!(event.ctrlKey || event.metaKey || this.zoomed)) return; // a plain wheel scrolls the page
+    event.preventDefault();
+    const bounds = this.canvas.getBoundingClientRect(), ratio = this.canvas.width / bounds.width;
+    this.zoomAt(Math.exp(-event.deltaY / 300), (event.clientX - bounds.left) * ratio, (event.clientY - bounds.top) * ratio);
+  }
+
+  pan(dx, dy) {
+    const ratio = this.canvas.width / this.canvas.clientWidth;
+    this.place.x += dx * ratio;
+    this.place.y += dy * ratio;
+    this.redraw();
+  }
+
+  // A finger scrolls the page over the canvas, except where it drags. Two fingers always zoom.
+  takeFingers() {
+    this.canvas.style.touchAction = this.brushing || this.zoomed ? "pinch-zoom" : "manipulation";
+  }
+
+  // Pointer place -> token
+  under({ clientX, clientY }) {
+    const { canvas, place, data } = this;
+    const bounds = canvas.getBoundingClientRect();
+    const px = ((clientX - bounds.left) / bounds.width) * canvas.width;
+    const py = ((clientY - bounds.top) / bounds.height) * canvas.height;
+    const x = (px - place.x) / place.zoom, y = (py - place.y) / place.zoom;
+    const places = arrange(data.images);
+    const image = places.findIndex((p) => x >= p.x && x < p.x + p.width && y >= 0 && y < p.height);
+    return image < 0 ? -1 : tokenAt(data, image, (x - places[image].x) / places[image].scale, y / places[image].scale);
+  }
+}

@@ -1,0 +1,23 @@
+// What the canvas says of a selection and of one patch of it, without asking the server.
+
+import { placeOf } from "./canvas-model.js";
+
+// "33 of 129 tokens kept (26 %) · λ = 0.50"
+export function countWords(data, chosen, lambda) {
+  const share = Math.round((100 * chosen.k) / data.n);
+  const balance = !data.weighted ? "no λ" : lambda === null ? "both weights are 0" : `λ = ${lambda.toFixed(2)}`;
+  return `${chosen.k.toLocaleString("en")} of ${data.n.toLocaleString("en")} tokens kept (${share} %) · ${balance}`;
+}
+
+// "patch (3, 2), tile · kept, pick 7 · importance above 81 % of the tokens · 0.61 similar to the nearest kept"
+export function patchWords(data, chosen, token) {
+  const rank = chosen.order.indexOf(token);
+  const { grid, row, column } = placeOf(data, token);
+  const where = { tile: ", tile", thumbnail: ", thumbnail", whole: "" }[grid.role];
+  const scores = data.scores;
+  const less = scores ? scores.reduce((sum, score) => sum + (score < scores[token]), 0) / data.n : null;
+  const importance = less === null ? "" : ` · importance above ${Math.round(100 * less)} % of the tokens`;
+  const near = chosen.nearest?.[token] ?? NaN;
+  const similar = Number.isNaN(near) ? "" : ` · ${near.toFixed(2)} similar to the nearest kept`;
+  return `patch (${row + 1}, ${column + 1})${where} · ${rank < 0 ? "dropped" : `kept, pick ${rank + 1}`}${importance}${similar}`;
+}
