@@ -21,12 +21,14 @@ from pruning.budget import keep_count
 from pruning.choosing import came_to, needs_of, title_of
 from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
+from pruning.evaluation.cost import LayerCost, layer_costs
 from pruning.evaluation.lives import Lives, lives
 from pruning.evaluation.verdict import Verdict, verdict
 from pruning.plan import Plan
 
 if TYPE_CHECKING:
     from pruning.models import Answer
+    from pruning.models.language.trace import Trace
 
 GAIN = 0.95  # a time within 5 % of the other is no gain: repeated runs differ by that much
 UNSAID = Side()
@@ -61,7 +63,11 @@ class Report:
     pieces: tuple[Piece, ...] = ()
     select_s: float | None = None
     encode_s: float = 0.0
+    in_world: bool = True
+    outside: str = ""  # why picture or question lie outside of what the model knows
     lives: Lives | None = None  # what a plan came to in the last turn
+    entered: int = 0  # of a plan: tokens that enter the language model
+    layers: tuple[LayerCost, ...] = ()  # of a plan: what each costs
 
     @property
     def agree(self) -> bool | None:
@@ -89,7 +95,16 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     encoded = engine.encoded(session, needs_of(setting.asked))
     n = encoded.tokens.n
     budget = keep_count(n, came_to(runs, engine.vlm.layers, n))
-    report = Report(n, budget, title_of(setting.asked), "all", encode_s=encoded.encode_s)
+    known = engine.in_world(session)
+    report = Report(
+        n,
+        budget,
+        title_of(setting.asked),
+        "all",
+        encode_s=encoded.encode_s,
+        in_world=known.inside,
+        outside=known.reason,
+    )
     full, kept = Asked(session, ""), Asked(session, "", runs)
     given: dict[str, Answer] = {}
     for question in questions:
@@ -111,8 +126,9 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                     return
                 given[side] = item
                 if item.trace is not None and isinstance(runs, Plan):
-                    report = replace(report, lives=lives(runs, item.trace))
-    report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"]))
+                    layers = _layers(engine, item, item.trace)
+                    report = replace(report, lives=lives(runs, item.trace), entered=item.trace.entered, layers=layers)
+    report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"], known.inside))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):
         yield measured
@@ -144,6 +160,11 @@ def _measurements(
     report = replace(report, full=replace(report.full, ttft_s=first_token_seconds(engine, full)))
     yield report
     yield replace(report, kept=replace(report.kept, ttft_s=first_token_seconds(engine, kept)))
+
+
+def _layers(engine: Engine, answer: Answer, trace: Trace) -> tuple[LayerCost, ...]:
+    vlm = engine.vlm
+    return layer_costs(vlm.config, trace.alive, trace.held, answer.prefill_tokens - trace.entered, vlm.dtype)
 
 
 def _with(report: Report, which: str, side: Side) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from markupsafe import Markup
 
@@ -12,7 +13,9 @@ from app.web.html import NONE, notice, quantity, seconds, waiting
 from app.web.templates import render
 from pruning.evaluation.answered import Piece, Side
 
+IN_THE_MEAN = "Alive in the mean of the language model's layers"
 LONG = 40  # characters: a longer answer is set smaller
+FLOPS, BYTES = ["F", "kF", "MF", "GF", "TF"], ["B", "KiB", "MiB", "GiB"]
 FAINT = 0.005  # a loss that rounds to 0.00 is none
 
 
@@ -29,10 +32,14 @@ def report(r: Report | None, place: int = 0, problem: str = "") -> Markup:
             _answer("All tokens", r.n, r.full, r.stage == "all", _pieces(r)),
             _answer("Kept tokens", r.budget, r.kept, r.stage == "kept"),
         ],
-        scale=_scale(r),
+        scale=_scale(r) if r.in_world else "",
+        outside=r.outside,
         verdict=_verdict(r, place, problem),
         problem=notice(problem, "warn"),
         rows=_rows(r),
+        plan=None if r.lives is None else r.lives.plan,
+        saved=_saved(r),
+        layers=_layers(r),
     )
 
 
@@ -99,7 +106,8 @@ def _verdict(r: Report, place: int, problem: str) -> Markup:
         return idle(words.get(r.stage, "…"))
     fidelity = r.fidelity if r.verdict.comparable else None
     measuring = r.verdict.comparable and fidelity is None
-    return render("answers.verdict", sign=badge(r.verdict), why=r.verdict.why, fidelity=fidelity, measuring=measuring)
+    why = r.verdict.why if r.in_world else ""  # the card says more
+    return render("answers.verdict", sign=badge(r.verdict), why=why, fidelity=fidelity, measuring=measuring)
 
 
 def _rows(r: Report) -> list[tuple[str, ...]]:
@@ -107,18 +115,43 @@ def _rows(r: Report) -> list[tuple[str, ...]]:
     known = r.kept.prefill_tokens and r.full.prefill_tokens
     encoding = seconds(r.encode_s) if r.encode_s else NONE
     return [
-        ("Visual tokens", "What the language model receives of the image", *_counts(r)),
+        ("Visual tokens", IN_THE_MEAN if r.lives else "What the language model receives of the image", *_counts(r)),
         ("Prefill FLOPs", "Analytic, F = floating-point operations to read the prompt once, text included",
-         *_costs(r.full.flops, r.kept.flops, ["F", "kF", "MF", "GF", "TF"], 1000, bool(known))),
+         *_costs(r.full.flops, r.kept.flops, FLOPS, 1000, bool(known))),
         ("KV cache", "Analytic bytes of keys and values of the prompt",
-         *_costs(r.full.kv_bytes, r.kept.kv_bytes, ["B", "KiB", "MiB", "GiB"], 1024, bool(known))),
+         *_costs(r.full.kv_bytes, r.kept.kv_bytes, BYTES, 1024, bool(known))),
         ("Time to first token", "Measured, median of up to 5 runs; for the kept tokens with the selection",
          *_times(r)),
         ("… of it, selection", "Measured, median of 3 runs, similarity matrix included",
          NONE, NONE if r.select_s is None else seconds(r.select_s), "", ""),
-        ("Image encoding", "Measured once per image; pruning before the language model does not change it",
+        ("Image encoding", "Measured once per image; pruning after it does not change it",
          encoding, encoding, "", ""),
     ]  # fmt: skip
+
+
+def _saved(r: Report) -> str:
+    """Where a plan saves visual tokens: before the language model, and inside it. "" where there is none."""
+    if r.lives is None:
+        return ""
+    inside, end = sum(r.lives.alive) / len(r.lives.alive), r.lives.alive[-1]
+    before = f"{r.n:,} → {r.entered:,}" if r.entered < r.n else "nothing"
+    return (
+        f"Saved before the language model: {before}; inside it: {r.entered:,} → {inside:,.0f} in the mean of its "
+        f"layers, {end:,} at the end"
+    )
+
+
+def _layers(r: Report) -> list[tuple[str, ...]]:
+    """(layers, tokens alive, FLOPs, bytes of keys and values) of a plan; those that cost the same share a row."""
+    rows: list[tuple[str, ...]] = []
+    for _, group in groupby(r.layers, lambda each: (each.alive, each.held)):
+        same = list(group)
+        first, last = same[0], same[-1]
+        name = f"{first.layer}" if first is last else f"{first.layer} to {last.layer}, each"
+        rows.append(
+            (name, f"{first.alive:,}", quantity(first.flops, FLOPS, 1000), quantity(first.kv_bytes, BYTES, 1024))
+        )
+    return rows
 
 
 def _counts(r: Report) -> tuple[str, ...]:

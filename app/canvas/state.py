@@ -41,7 +41,9 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
         scores = engine.heat(session, seen)
         return canvas_payload.payload(pictures, encoded, setting.asked, orders, scores, identity)
 
-    return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))
+    at = None if setting.one_shot else setting.retention
+    parts = ("canvas", key, at)
+    return engine.memo(session, parts, make, lambda made: sum(len(image["src"]) for image in made["images"]))
 
 
 def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:

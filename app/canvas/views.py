@@ -16,13 +16,14 @@ def card(found: Card | None) -> Markup:
     if found is None:
         return render("canvas.no_card", words=EMPTY)
     where = {"tile": "tile, ", "thumbnail": "thumbnail, ", "whole": ""}[found.role]
+    rank = NONE if found.rank is None else f"{ordinal(found.rank)} of {found.kept:,}"
     facts = [
-        ("rank", NONE if found.rank is None else f"{ordinal(found.rank)} of {found.kept:,}"),
+        *([] if found.cuts else [("rank", rank)]),  # the cuts say it
         ("importance", NONE if found.normalised is None else f"{found.normalised:.2f}"),
         ("raw", NONE if found.importance is None else f"{found.importance:.3g}"),
         ("percentile", NONE if found.percentile is None else f"{found.percentile:.0f} %"),
         ("nearest kept", NONE if found.similarity is None else f"{found.similarity:.2f} similar"),
-        ("MMR score", NONE if found.score is None else f"{found.score:.3f}"),
+        *([] if found.cuts else [("MMR score", NONE if found.score is None else f"{found.score:.3f}")]),
     ]
     sign = "kept" if found.rank is not None else "merged" if found.merged_into is not None else "dropped"
     place = f"{where}patch ({found.row + 1}, {found.column + 1})"

@@ -33,7 +33,6 @@ from app.web.errors import owner, report_errors
 from app.web.streams import Shown
 from app.web.updates import talk_buttons
 from pruning.drawing.palettes import PAGE
-from pruning.evaluation.verdict import NO_REFERENCE
 from pruning.text import check_text, checked_question
 
 V = TypeVar("V")
@@ -106,9 +105,16 @@ class Handlers:
 
     @report_errors
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
-        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
+        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it.
+
+        Where tokens leave between layers, the canvas may have nothing of the method yet: it was out of its reach.
+        """
         with self._at_work(request, session) as (engine, capabilities):
-            return gr.HTML(exact=canvas_state.exact(engine, session, self.setting(capabilities, session, settings)))
+            setting = self.setting(capabilities, session, settings)
+            exact = canvas_state.exact(engine, session, setting)
+            if setting.one_shot:
+                return gr.HTML(exact=exact)
+            return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)
 
     @report_errors
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
@@ -149,7 +155,8 @@ class Handlers:
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[str]:
             setting = self.setting(capabilities, session, settings)
             points = tradeoff_measure.plane(engine, session, setting)
-            yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE))
+            note = tradeoff_measure.plane_note(engine, session, setting)
+            yield tradeoff_views.chart(tradeoff_measure.plane_chart(points, PAGE), note=note)
 
         shown: Shown[str] = Shown(
             waiting=lambda place: tradeoff_views.chart(None, html.waiting(place)),
@@ -176,7 +183,7 @@ class Handlers:
                 drawn = tradeoff_measure.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
                 measured = Measured(session, tuple(methods), points, last.total)
                 waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
-                empty = NO_REFERENCE if last.stage == "empty" else waits
+                empty = tradeoff_measure.NO_CURVE.get(last.stage, waits)
                 yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
 
         def told(empty: str, words: str) -> tuple[Any, str, Any]:

@@ -34,7 +34,7 @@ from pruning.evaluation.plane import (
     slots,
     survivors_point,
 )
-from pruning.evaluation.verdict import is_empty
+from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.method import Method
 from pruning.params import SOURCE
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from pruning.tokens import VisualTokens
 
 
+NO_CURVE = {"empty": NO_REFERENCE, "outside": NO_MEANING}
+"""Stage of a measurement that ends without a curve -> why."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """A fidelity sweep under way: the points so far, how many there will be, seconds used."""
@@ -55,7 +59,7 @@ class Progress:
     points: tuple[FidelityPoint, ...]
     total: int
     seconds: float
-    stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
+    stage: str  # "answering", "sweeping", "done", "stopped"; of NO_CURVE: there is none
 
     @property
     def pace(self) -> Pace:
@@ -143,6 +147,18 @@ def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
     return charts.plane(shown, front(shown), here, slots(point.method for point in points), palette)
 
 
+def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
+    """What the plane shows of a setting that drops tokens between layers; "" of all others."""
+    if setting.one_shot:
+        return ""
+    trace = engine.trace(session, setting)
+    mean = keep_count(len(trace.lives), trace.equivalent)
+    return (
+        f"{choosing.title_of(setting.asked)} stands where the {trace.alive[-1]:,} tokens alive after its last cut lie; "
+        f"the others keep {mean:,}, as many as it has in the mean of the layers"
+    )
+
+
 def sweep_methods(
     capabilities: Capabilities, names: Sequence[str], method: Method | StagedMethod
 ) -> tuple[list[choosing.Asked], list[str]]:
@@ -182,6 +198,9 @@ def sweep(
         yield Progress(held, total, 0.0, "done")
         return
     start = time.perf_counter()
+    if not engine.in_world(session, question).inside:
+        yield Progress((), total, 0.0, "outside")
+        return
     yield Progress((), total, 0.0, "answering")
     full: Answer | None = None
     for item in answers(engine, Asked(session, question), task):

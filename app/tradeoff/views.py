@@ -14,12 +14,14 @@ from app.web.templates import render
 from pruning.drawing.charts import Chart, Mark
 
 
-def chart(c: Chart | None, empty: str = "") -> Markup:
-    """A figure with a button on every point: hover names it, click or Enter loads it, arrow keys walk along."""
+def chart(c: Chart | None, empty: str = "", note: str = "") -> Markup:
+    """A figure with a button on every point: hover names it, click or Enter loads it, arrow keys walk along. note: what
+    has to be known of it.
+    """
     if c is None:
         return render("tradeoff.no_chart", empty=empty)
     marks = [(f"{mark.left:.3%}", f"{mark.top:.3%}", mark.label, _setting(mark)) for mark in c.marks]
-    return render("tradeoff.chart", summary=c.summary, svg=c.svg(), marks=marks)
+    return render("tradeoff.chart", summary=c.summary, svg=c.svg(), marks=marks, note=note)
 
 
 def _setting(mark: Mark) -> str:
@@ -42,6 +44,7 @@ def progress(p: Progress | None, left_out: Sequence[str] = (), place: int = 0, p
         "done": f"{done} points measured" + (f" in {p.seconds:.1f} s" if p.seconds else ", from the cache"),
         "stopped": f"Stopped: {done} of {p.total} points kept",
         "empty": "No curve: the answer with all tokens has no words",
+        "outside": "No curve: picture or question lie outside what the model knows",
     }[p.stage]
     words = waiting(place) if place else words
     bar = html.progress(words, "Points measured", done, p.total)

@@ -41,6 +41,7 @@ export function unpackExact(exact) {
     order: decode(exact.order, Uint16Array),
     nearest: decode(exact.nearest, Float32Array), // n: similarity to the nearest kept token, NaN where there is none
     into: exact.into ? decode(exact.into, Int32Array) : null, // n: the kept token that absorbed each, -1 = dropped
+    lives: exact.lives ? decode(exact.lives, Uint16Array) : null, // n: layers that process each, where a plan drops them
   };
 }
 
@@ -54,18 +55,20 @@ export function rowOf(data, lambda) {
   return { row: best, exact: Math.abs(data.lambdas[best] - lambda) < 5e-7 };
 }
 
-// What is kept at a setting: { order, k, into, nearest, exact }. `exact` is false while only the server knows better;
-// `nearest` is there once the server was asked.
+// What is kept at a setting: { order, k, into, nearest, lives, alive, exact }. `exact` is false while only the server
+// knows better; `nearest` is there once the server was asked, and so are `lives` and `alive`, the tokens that each layer
+// processes, where tokens leave between layers: what is kept is alive at the end then.
 export function selectionAt(data, setting, exact) {
   const k = keepCount(data.n, setting.retention);
   const asked = setting.scope ?? "sample";
   if (exact && exact.key === data.key && exact.scope === asked && Math.abs(exact.retention - setting.retention) < 1e-9 &&
       (exact.lambda === null || Math.abs(exact.lambda - setting.lambda) < 5e-7)) {
-    return { order: exact.order, k: exact.order.length, into: exact.into, nearest: exact.nearest, exact: true };
+    const { order, into, nearest, lives, alive } = exact;
+    return { order, k: order.length, into, nearest, lives, alive, exact: true };
   }
   const { row, exact: onGrid } = rowOf(data, setting.lambda);
   return {
-    order: data.orders[row].subarray(0, k), k, into: null, nearest: null,
+    order: data.orders[row].subarray(0, k), k, into: null, nearest: null, lives: null, alive: null,
     exact: onGrid && data.nested && asked === "sample",
   };
 }
@@ -94,6 +97,12 @@ export function withOverrides(data, chosen, setting, forcedIn, forcedOut) {
 // was dropped.
 export function seenBy(droppedAfter, layer) {
   return droppedAfter.map((last) => last === null || last >= layer);
+}
+
+// How far up each token comes that does not stay: [[layers that process it, share of all layers], …], lowest first.
+export function depthsOf({ lives, alive }) {
+  const layers = alive.length;
+  return [...new Set(lives)].filter((count) => count > 0 && count < layers).sort((a, b) => a - b).map((count) => [count, count / layers]);
 }
 
 // Index of the token under a point of a shown image, the smallest where several lie there; -1 for none.

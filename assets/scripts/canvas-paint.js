@@ -22,6 +22,9 @@ export function arrange(images) {
   });
 }
 
+// How much is seen of a patch that this share of the layers processes: the later it is dropped, the more.
+export const depthAlpha = (share) => 0.2 + 0.5 * share;
+
 // A grey, dark copy of a picture for what was pruned, and a light one for the grid style; made once per picture.
 export function variants(picture) {
   const copy = (filter) => {
@@ -110,8 +113,19 @@ export class Painter {
 
   dimmed(chosen) {
     this.backdrop("dark");
+    if (chosen.lives) this.depth(chosen);
     for (const token of chosen.order) this.cut(token, "plain");
     this.frames(chosen.order, css(this.colours.kept), 1);
+  }
+
+  // Until which layer every patch lives that does not stay.
+  depth({ lives, alive }) {
+    for (let token = 0; token < this.data.n; token++) {
+      if (lives[token] === 0 || lives[token] === alive.length) continue;
+      this.context.globalAlpha = depthAlpha(lives[token] / alive.length);
+      this.cut(token, "plain");
+    }
+    this.context.globalAlpha = 1;
   }
 
   grid(chosen) {

@@ -5,12 +5,14 @@
 import { Forced, stroke } from "./canvas-brush.js";
 
 const REST = 250; // milliseconds
+const NEVER = "Where patches are dropped between layers, none can be forced in or out";
 
 export class Tools {
   // budget() -> how many tokens are kept now; events: { choose(token), edit(forced) } for the server.
   constructor(view, budget, events) {
     Object.assign(this, { view, budget, events });
     this.tool = "inspect";
+    this.forcing = true; // patches can be forced
     this.forced = new Forced();
     this.told = this.forced.text; // the forced patches that the server has heard of
     this.telling = 0;
@@ -23,6 +25,17 @@ export class Tools {
     this.drag = null;
     this.forced = new Forced();
     this.told = this.forced.text;
+  }
+
+  // Whether patches can be forced under the method that is shown.
+  allow(forcing) {
+    this.forcing = forcing;
+    for (const button of this.view.element.querySelectorAll('[data-tool="in"], [data-tool="out"]')) {
+      button.dataset.title ??= button.title;
+      button.disabled = !forcing;
+      button.title = forcing ? button.dataset.title : NEVER;
+    }
+    if (!forcing) this.set("inspect");
   }
 
   describe() { this.view.part("clear").disabled = !this.forced.size; }
@@ -73,6 +86,7 @@ export class Tools {
   key(key, token) {
     const marks = { i: () => this.force(token, "in"), o: () => this.force(token, "out"), Delete: () => this.release(token) };
     if (key === "Enter" || key === " ") this.choose(token);
+    else if (marks[key] && !this.forcing) this.view.say(NEVER);
     else if (marks[key]) { marks[key](); this.tellForced(); }
     else return false;
     return true;

@@ -1,7 +1,7 @@
 // What the canvas shows: the pictures as far as they are zoomed, marks on patches, words below. Knows no tool, no replay.
 
-import { tokenAt } from "./canvas-model.js";
-import { arrange, css, Painter } from "./canvas-paint.js";
+import { depthsOf, tokenAt } from "./canvas-model.js";
+import { arrange, css, depthAlpha, Painter } from "./canvas-paint.js";
 import { countWords, patchWords } from "./canvas-words.js";
 
 export class View {
@@ -49,9 +49,22 @@ export class View {
     const text = countWords(this.data, chosen, setting.lambda);
     this.part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
     this.label(`${this.data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
-    for (const legend of this.element.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== setting.style;
+    this.legend(setting.style === "dimmed" && chosen.lives ? "depth" : setting.style, chosen);
     this.element.dataset.exact = String(chosen.exact);
     this.element.dataset.kept = [...chosen.order].join(" ");
+  }
+
+  legend(name, chosen) {
+    for (const legend of this.element.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== name;
+    const keys = this.part("depths"), depths = name === "depth" ? depthsOf(chosen) : [];
+    if (keys.dataset.shown === String(depths)) return;
+    keys.dataset.shown = String(depths);
+    keys.replaceChildren(...depths.flatMap(([layer, share]) => {
+      const key = document.createElement("i");
+      key.className = "key depth";
+      key.style.setProperty("--depth", depthAlpha(share));
+      return [key, String(layer)];
+    }));
   }
 
   label(text) {

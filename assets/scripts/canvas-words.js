@@ -2,11 +2,26 @@
 
 import { placeOf } from "./canvas-model.js";
 
-// "33 of 129 tokens kept (26 %) · λ = 0.50"
+// "33 of 129 tokens kept (26 %) · λ = 0.50"; where tokens leave between layers, "20 of 129 tokens alive at the end · 26 %
+// in the mean of the layers"
 export function countWords(data, chosen, lambda) {
+  if (data.staged) return stagedWords(data, chosen);
   const share = Math.round((100 * chosen.k) / data.n);
   const balance = !data.weighted ? "no λ" : lambda === null ? "both weights are 0" : `λ = ${lambda.toFixed(2)}`;
   return `${chosen.k.toLocaleString("en")} of ${data.n.toLocaleString("en")} tokens kept (${share} %) · ${balance}`;
+}
+
+function stagedWords(data, { k, alive }) {
+  const n = data.n.toLocaleString("en");
+  const mean = alive ? alive.reduce((sum, count) => sum + count, 0) / alive.length : k;
+  const share = `${Math.round((100 * mean) / data.n)} % in the mean of the layers`;
+  return alive ? `${k.toLocaleString("en")} of ${n} tokens alive at the end · ${share}` : `${n} tokens · ${share}`;
+}
+
+// What becomes of a token that `count` of the layers process.
+function fateWords(count, layers) {
+  if (count === layers) return "stays to the last layer";
+  return count ? `dropped after layer ${count}` : "dropped before the first layer";
 }
 
 // "patch (3, 2), tile · kept, pick 7 · importance above 81 % of the tokens · 0.61 similar to the nearest kept"
@@ -19,5 +34,6 @@ export function patchWords(data, chosen, token) {
   const importance = less === null ? "" : ` · importance above ${Math.round(100 * less)} % of the tokens`;
   const near = chosen.nearest?.[token] ?? NaN;
   const similar = Number.isNaN(near) ? "" : ` · ${near.toFixed(2)} similar to the nearest kept`;
-  return `patch (${row + 1}, ${column + 1})${where} · ${rank < 0 ? "dropped" : `kept, pick ${rank + 1}`}${importance}${similar}`;
+  const fate = chosen.lives ? fateWords(chosen.lives[token], chosen.alive.length) : rank < 0 ? "dropped" : `kept, pick ${rank + 1}`;
+  return `patch (${row + 1}, ${column + 1})${where} · ${fate}${importance}${similar}`;
 }

@@ -26,9 +26,9 @@ from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import heat_scores
 from pruning.method import Method
-from pruning.models import VLM, Answer, Encoded, Kept
+from pruning.models import VLM, Answer, Encoded, Kept, in_world
 from pruning.models.checkpoint.sources import checked, known_name
-from pruning.models.values import kept_indices, standing
+from pruning.models.values import Positions, kept_indices, standing
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.text import checked_question
@@ -43,6 +43,7 @@ def answer(
     retention: float,
     *,
     per: Scope = "sample",
+    positions: Positions = "original",
     max_new_tokens: int = 64,
     overlay: Path | None = None,
     style: str = "dimmed",
@@ -50,8 +51,9 @@ def answer(
 ) -> dict[str, Any]:
     """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
 
-    method: of any registry, a published schedule or a plan. per: what a budget is for. Returns the values of an
-    `Answered` by name, and beside them what only this command tells: per, indices (K,) ascending, notes on the image,
+    method: of any registry, a published schedule or a plan. per: what a budget is for. positions: of kept tokens.
+    Returns the values of an `Answered` by name, and beside them what only this command tells: per, positions, indices
+    (K,) ascending, notes on the image,
     the overlay's path; of each answer whether it `finished`, total_s and ttft_spread_s, in seconds, and how many visual
     tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`; with `attention`, of each answer
     the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
@@ -68,13 +70,14 @@ def answer(
     kept = choose(method, tokens, vlm.layers, retention, per, again)
     seen, _ = standing(encoded, kept)
     both: tuple[Kept, Kept] = (None, kept)
-    answers = [vlm.answer(encoded, question, each, max_new_tokens=max_new_tokens) for each in both]
+    answers = [vlm.answer(encoded, question, each, positions=positions, max_new_tokens=max_new_tokens) for each in both]
     trace = answers[1].trace
     everything = Selection(torch.arange(seen.tokens.n), seen.tokens.n)
     selection = survivors(trace) if trace else kept if isinstance(kept, Selection) else everything
-    told, close, pieces = verdict(*answers), None, []
+    known = in_world(vlm, encoded, question)
+    told, close, pieces = verdict(answers[0], answers[1], known.inside), None, []
     if told.comparable:
-        logp, pruned_logp = vlm.logprobs(encoded, question, answers[0].ids, both)
+        logp, pruned_logp = vlm.logprobs(encoded, question, answers[0].ids, both, positions=positions)
         close = metrics.fidelity(logp, pruned_logp)
         sure = metrics.token_probabilities(logp, answers[0].ids).tolist()
         lost = metrics.token_losses(logp, pruned_logp, answers[0].ids).tolist()
@@ -94,6 +97,8 @@ def answer(
         full=full,
         kept=pruned,
         verdict=told,
+        in_world=known.inside,
+        outside=known.reason,
         agree=told.agree,
         fidelity=close,
         pieces=pieces,
@@ -114,6 +119,7 @@ def answer(
         "stages": asdict(lives(plan, trace)) if trace and isinstance(plan, Plan) else None,
         "equivalent_retention": sum(alive[1]) / sum(alive[0]),
         "per": per,
+        "positions": positions,
         "indices": None if anew else selection.indices.tolist(),
         "encoding": asdict(anew) if anew else None,
         "notes": list(image.info["notes"]),
@@ -138,7 +144,7 @@ def text(result: dict[str, Any]) -> str:
     if result["fidelity"] is not None:
         lines.append(f"agreement: {'yes' if result['agree'] else 'no'}, fidelity {result['fidelity']:.3f}")
     if why := Verdict(result["verdict"]).why:
-        lines.append(why)
+        lines.append(f"{why} ({result['outside']})" if result["outside"] else why)
     for name, label, unit in (("flops", "prefill GFLOPs", 1e9), ("kv_bytes", "KV cache, KiB", 1024)):
         change = kept[name] / full[name] - 1
         lines.append(f"{label}: {full[name] / unit:.2f} -> {kept[name] / unit:.2f} ({change:+.0%})")

@@ -16,11 +16,12 @@ from pruning.grids import SCOPES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
+from pruning.models.values import POSITIONS
 from pruning.params import Param, params
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
-STAGING = ("answer", "sweep", "scenes")  # commands that take methods inside the language model and before the tower
+STAGING = ("answer", "sweep", "scenes", "pays")  # commands that take methods of every registry
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
@@ -38,17 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(kinds, "answer", "IMAGE QUESTION",
                    "answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
     _add_image(one)
-    what = one.add_mutually_exclusive_group()
-    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *ELSEWHERE]), metavar="METHOD",
-                      help="one of those below, default: %(default)s")  # fmt: skip
-    what.add_argument("--plan", metavar="PLAN",
-                      help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
-                      "language model, FastV's rule half of these after three layers; a whole number: "
-                      "so many tokens; or the name of a published schedule, see below")  # fmt: skip
-    one.add_argument("--retention", type=float, default=0.25,
-                     help="share of tokens kept; inside the language model, the mean over its layers; "
-                     "default: %(default)s")  # fmt: skip
+    _add_setting(one)
     _add_per(one)
+    _add_positions(one)
     _add_weights(one)
     _add_knobs(one, ELSEWHERE)
     one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
@@ -76,11 +69,25 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plans(bench)
     bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
     _add_per(bench)
+    _add_positions(bench)
     bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
     bench.add_argument(
         "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+
+    worth = _command(kinds, "pays", "IMAGE QUESTION",
+                     "whether a setting pays here: times against all tokens and lower resolution")  # fmt: skip
+    _add_image(worth)
+    _add_setting(worth)
+    _add_per(worth)
+    _add_weights(worth)
+    _add_knobs(worth, ELSEWHERE)
+    worth.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], metavar="N",
+                       help="requests at once; what the memory does not hold is left out; default: 1 4 16")  # fmt: skip
+    worth.add_argument("--rounds", type=int, default=5, help="in which settings take turns, default: %(default)s")
+    worth.add_argument("--png", type=Path, metavar="FILE", help="draw there where the time goes")
+    worth.add_argument("--new-tokens", type=int, default=16, help="length of every answer, default: %(default)s")
 
     kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
 
@@ -128,6 +135,20 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
 
 
+def _add_setting(one: argparse.ArgumentParser) -> None:
+    """A method or plan, and how many tokens stay."""
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("--method", default="idpruner", choices=sorted([*METHODS, *ELSEWHERE]), metavar="METHOD",
+                      help="one of those below, default: %(default)s")  # fmt: skip
+    what.add_argument("--plan", metavar="PLAN",
+                      help="what leaves where, such as pre:idpruner:0.4,3:fastv:0.5: IDPruner keeps 40 %% before the "
+                      "language model, FastV's rule half of these after three layers; a whole number: "
+                      "so many tokens; or the name of a published schedule, see below")  # fmt: skip
+    one.add_argument("--retention", type=float, default=0.25,
+                     help="share of tokens kept; inside the language model, the mean over its layers; "
+                     "default: %(default)s")  # fmt: skip
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=str(SHIPPED), help="folder, hub id, or scenes, the shipped model; default: the shipped model"
@@ -149,6 +170,12 @@ def _add_per(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per", default=SCOPES[0], choices=SCOPES,
                         help="what each budget is for: all images of the sample together, each image, or each tile "
                         "of models that cut images up; default: %(default)s")  # fmt: skip
+
+
+def _add_positions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--positions", default=POSITIONS[0], choices=POSITIONS,
+                        help="of kept tokens: where they stood among all, or renumbered without gaps, as serving "
+                        "engines do; default: %(default)s")  # fmt: skip
 
 
 def _add_plans(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The same work without a browser: `python -m pruning answer | sweep | scenes | methods | bench`, each with `--help`.
+"""The same work without a browser: `python -m pruning COMMAND`, where `--help` lists the commands.
 
 Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted, 141 nobody reads
 what it writes any more.
@@ -18,6 +18,7 @@ from pruning.cli.arguments import build_parser
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
+from pruning.cli.pays import draw, measured, told
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
 from pruning.encoding import ENCODING
@@ -83,17 +84,14 @@ def _answer(options: argparse.Namespace) -> None:
         _note(f"{' and '.join(named)} has no λ: the two weights change nothing")
         del knobs[LAMBDA]
     vlm = _model(options)
-    if options.plan is None and options.method in {**METHODS, **ENCODING}:
-        check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
     result = answer(
         vlm,
         options.image,
         options.question,
-        asked_for(vlm.signals, options.method, knobs)
-        if options.plan is None
-        else cli_methods.build_plan(vlm, options.plan, knobs),
+        _asked(options, vlm, knobs),
         options.retention,
         per=options.per,
+        positions=options.positions,
         max_new_tokens=options.max_new_tokens,
         overlay=options.overlay,
         style=options.style,
@@ -131,13 +129,54 @@ def _scenes(options: argparse.Namespace) -> None:
     methods = _methods(options, vlm, knobs)
     worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
     blocks = [
-        scenes(vlm, world, methods, options.retention, options.scenes, options.per_family, options.per, _progress)
+        scenes(
+            vlm,
+            world,
+            methods,
+            options.retention,
+            options.scenes,
+            options.per_family,
+            options.per,
+            _progress,
+            options.positions,
+        )
         for world in worlds
     ]
     for note in dict.fromkeys(note for _, left_out in blocks for note in left_out):
         _note(note)
     rows = [row for block, _ in blocks for row in block]
     _rows(options, rows)
+
+
+def _pays(options: argparse.Namespace) -> None:
+    check_path(options.png, *PICTURES)
+    knobs, vlm = _knobs(options), _model(options)
+    asked = _asked(options, vlm, knobs)
+    result = measured(
+        vlm,
+        options.image,
+        options.question,
+        asked,
+        options.retention,
+        options.per,
+        options.concurrency,
+        options.rounds,
+        options.new_tokens,
+        _left,
+    )
+    if options.png is not None:
+        draw(result, options.png)
+        _note(f"written: {options.png}")
+    _print(console.as_json(asdict(result)) if options.json else told(result))
+
+
+def _asked(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> Asked:
+    """The method or plan that one command is about. ValueError for one that the model cannot run."""
+    if options.plan is not None:
+        return cli_methods.build_plan(vlm, options.plan, knobs)
+    if options.method in {**METHODS, **ENCODING}:
+        check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
+    return asked_for(vlm.signals, options.method, knobs)
 
 
 def _table_of_methods(_options: argparse.Namespace) -> None:
@@ -180,6 +219,12 @@ def _progress(done: int, total: int) -> None:
         sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
 
 
+def _left(done: float, total: float, seconds: float | None) -> None:
+    if sys.stderr.isatty():
+        left = "" if seconds is None else f", about {seconds:.0f} s left"
+        sys.stderr.write(f"\r{done / total:.0%} done{left}   " + ("\n" if done >= total else ""))
+
+
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
@@ -197,6 +242,7 @@ COMMANDS = {
     "answer": _answer,
     "sweep": _sweep,
     "scenes": _scenes,
+    "pays": _pays,
     "methods": _table_of_methods,
     "bench": _bench,
 }

@@ -10,6 +10,7 @@ from pruning.choosing import Asked, name_of, out_of_reach
 from pruning.grids import Scope
 from pruning.method import Method
 from pruning.models import VLM
+from pruning.models.values import Positions
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.scenes.benchmark import SIZES, Cell, run
@@ -25,6 +26,7 @@ def scenes(
     per_family: int,
     per: Scope,
     progress: Callable[[int, int], None],
+    positions: Positions = "original",
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Accuracy on held-out pictures of `world`: a row for all tokens, then one per retention and method; and what is
     left out, why.
@@ -37,7 +39,16 @@ def scenes(
     named = {name_of(method): method for method in methods}
     skip = _out_of_reach(vlm, named, retentions, per)
     rows = run(
-        vlm, named, retentions, scenes=count, per_family=per_family, per=per, skip=skip, progress=progress, world=world
+        vlm,
+        named,
+        retentions,
+        scenes=count,
+        per_family=per_family,
+        per=per,
+        skip=skip,
+        progress=progress,
+        world=world,
+        positions=positions,
     )
     whole = rows[0].accuracy
     table = [
@@ -45,6 +56,7 @@ def scenes(
             "world": world.name,
             "method": row.method,
             "retention": row.retention,
+            "positions": positions,
             **{family: row.of(family) if row.asked[family] else None for family in world.families},
             "accuracy": row.accuracy,
             "kept": row.accuracy / whole if whole else None,

@@ -6,6 +6,7 @@ choosing costs. Where tokens leave between layers, n is one number for each laye
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,14 +25,35 @@ def prefill_flops(config: Any, n_tokens: int | Sequence[int]) -> int:
     Raises:
         ValueError: a count below 1, or not one for each layer.
     """
-    text, heads, kv_heads, width = _attention_shape(config)
-    hidden, total = text.hidden_size, 2 * text.hidden_size * text.vocab_size
-    for n in _by_layer(text, n_tokens):
-        projections = 4 * n * hidden * (heads + kv_heads) * width
-        attention = 2 * n * (n + 1) * heads * width
-        mlp = 6 * n * hidden * text.intermediate_size
-        total += projections + attention + mlp
-    return int(total)
+    text = config.get_text_config()
+    head = 2 * text.hidden_size * text.vocab_size
+    return int(head + sum(_layer_flops(config, n) for n in _by_layer(text, n_tokens)))
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs. layer: from 1. alive: visual tokens that it processes; held: those whose keys and values it
+    keeps. flops: of the prefill, the vocabulary head left out.
+    """
+
+    layer: int
+    alive: int
+    held: int
+    flops: int
+    kv_bytes: int
+
+
+def layer_costs(
+    config: Any, alive: Sequence[int], held: Sequence[int], text: int, dtype: torch.dtype
+) -> tuple[LayerCost, ...]:
+    """Every layer's cost; alive, held: (L,) visual tokens, beside `text` others. ValueError as `prefill_flops`."""
+    shape, _, kv_heads, width = _attention_shape(config)
+    processed = _by_layer(shape, [text + count for count in alive])
+    kept = _by_layer(shape, [text + count for count in held])
+    each = 2 * kv_heads * width * dtype.itemsize  # bytes of a token
+    return tuple(
+        LayerCost(i + 1, alive[i], held[i], _layer_flops(config, n), each * kept[i]) for i, n in enumerate(processed)
+    )
 
 
 def kv_cache_bytes(config: Any, n_tokens: int | Sequence[int], dtype: torch.dtype) -> int:
@@ -42,6 +64,13 @@ def kv_cache_bytes(config: Any, n_tokens: int | Sequence[int], dtype: torch.dtyp
     """
     text, _, kv_heads, width = _attention_shape(config)
     return int(2 * kv_heads * width * sum(_by_layer(text, n_tokens)) * dtype.itemsize)
+
+
+def _layer_flops(config: Any, n: int) -> int:
+    text, heads, kv_heads, width = _attention_shape(config)
+    projections = 4 * n * text.hidden_size * (heads + kv_heads) * width
+    attention = 2 * n * (n + 1) * heads * width
+    return int(projections + attention + 6 * n * text.hidden_size * text.intermediate_size)
 
 
 def _by_layer(text: Any, n_tokens: int | Sequence[int]) -> Sequence[int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pruning.models.language.trace import Trace
 
 Finish = Literal["stop", "length"]
+Positions = Literal["original", "compact"]
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+"""Where kept tokens stand: where they stood among all tokens, or renumbered without gaps, as serving engines do."""
 Entering = Selection | Tensor | None  # a selection, the kept indices (K,), or None for all tokens
 
 
@@ -67,6 +70,8 @@ class Encoded:
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
         deepstack: (R, D) float32 per level, for families that have them. stacked: see Rows.
         patches: of the tower, padding among them: what its work grows with.
+        strangeness: how far the strangest image lies outside the model's world, 1 = as far as is inside; 0 for a model
+            that claims no world of its own.
     """
 
     tokens: VisualTokens
@@ -80,6 +85,7 @@ class Encoded:
     deepstack: tuple[Tensor, ...] = ()
     stacked: bool = False
     patches: int = 0
+    strangeness: float = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -161,6 +167,26 @@ class Prompt:
         target = stays.cumsum(0) - 1  # (n,) place before pruning -> place after it
         return Prompt(self.input_ids[:, stays], self.positions[..., stays], target[self.visual[indices]])
 
+    def compact(self, images: Tensor) -> Prompt:
+        """The same prompt with positions renumbered without gaps; images: (N,) which image each visual token is of.
+
+        With M-RoPE the rows that are left of an image are numbered from its first place on, and so are its columns, so
+        both keep their order; what follows goes on after the larger of the two.
+        """
+        if self.positions.ndim == 2:
+            return replace(self, positions=torch.arange(self.n)[None])
+        image = torch.full((self.n,), -1)  # (n,) which image stands there, -1: text
+        image[self.visual] = images
+        positions, start = torch.empty_like(self.positions), 0
+        for place in (image == -1).nonzero()[:, 0].tolist():
+            image[place] = -2 - place  # every word by itself
+        for group in image.unique_consecutive():
+            here = image == group
+            ranks = [axis[0, here].unique(return_inverse=True)[1] for axis in self.positions]
+            positions[:, 0, here] = start + torch.stack(ranks)
+            start = int(positions[:, 0, here].max()) + 1
+        return replace(self, positions=positions)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -170,6 +196,7 @@ class Sample:
     question: str
     kept: Kept = None
     history: Sequence[Turn] = ()
+    positions: Positions = "original"
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,14 @@ from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
 from pruning.models.values import (
+    POSITIONS,
     Answer,
     Chunk,
     Encoded,
     Entering,
     Kept,
     ModelError,
+    Positions,
     Prompt,
     Rows,
     Sample,
@@ -47,6 +49,7 @@ from pruning.models.values import (
     kept_indices,
     standing,
 )
+from pruning.models.world import World
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
 from pruning.rgb import as_rgb
@@ -60,9 +63,16 @@ class VLM:
     """A vision-language model whose visual tokens can be pruned. Build it with `pruning.models.load`."""
 
     def __init__(
-        self, family: Family, scorer: Scorer | None = None, *, model_id: str, title: str, max_visual_tokens: int
+        self,
+        family: Family,
+        scorer: Scorer | None = None,
+        *,
+        model_id: str,
+        title: str,
+        max_visual_tokens: int,
+        world: World | None = None,
     ) -> None:
-        self.family, self.scorer = family, scorer
+        self.family, self.scorer, self.world = family, scorer, world
         self.model: Any = family.model
         self.tokenizer: Any = family.processing.tokenizer
         self.model_id, self.title, self.max_visual_tokens = model_id, title, max_visual_tokens
@@ -170,6 +180,7 @@ class VLM:
             rows.deepstack,
             rows.stacked,
             self.family.patches(pixels),
+            0.0 if self.world is None else self.world.strangeness(pictures),
         )
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
@@ -212,15 +223,16 @@ class VLM:
         kept: Kept = None,
         *,
         history: Sequence[Turn] = (),
+        positions: Positions = "original",
         memory: ConversationCache | None = None,
         max_new_tokens: int = 64,
         cancel: threading.Event | None = None,
     ) -> Iterator[Chunk]:
         """Answer with the kept visual tokens, None = all of them; greedy, one Chunk per token.
 
-        Kept tokens stay at their original positions and in their original order; another encoding of the same pictures
-        in their place has positions of its own. Setting `cancel` ends the stream
-        before the next token. `memory` carries keys and values from one turn to the next.
+        Kept tokens stay in their original order, and at their original positions, unless `positions` is "compact":
+        renumbered without gaps. Another encoding of the same pictures has positions of its own. Setting `cancel` ends
+        the stream before the next token. `memory` carries keys and values from one turn to the next.
 
         A plan says what enters the language model and what leaves between its layers; `Chunk.trace` tells what that
         came to. Its entry's method needs its signals in `encoded`. In later turns with the same memory, what has left
@@ -233,7 +245,7 @@ class VLM:
             ModelError: NaN or infinite logits, before the token that would follow from them. ValueError: what a rule
             between layers cannot work with.
         """
-        return self._stream(Sample(encoded, question, kept, history), max_new_tokens, cancel, memory)[0]
+        return self._stream(Sample(encoded, question, kept, history, positions), max_new_tokens, cancel, memory)[0]
 
     def answer(
         self,
@@ -242,12 +254,14 @@ class VLM:
         kept: Kept = None,
         *,
         history: Sequence[Turn] = (),
+        positions: Positions = "original",
         memory: ConversationCache | None = None,
         max_new_tokens: int = 64,
         cancel: threading.Event | None = None,
     ) -> Answer:
         """`generate` to its end. Same arguments, same errors."""
-        chunks, length = self._stream(Sample(encoded, question, kept, history), max_new_tokens, cancel, memory)
+        sample = Sample(encoded, question, kept, history, positions)
+        chunks, length = self._stream(sample, max_new_tokens, cancel, memory)
         return Answer.from_chunks(list(chunks), length)
 
     def trace(self, encoded: Encoded, question: str, plan: Plan) -> Trace:
@@ -272,6 +286,15 @@ class VLM:
         found = generation.batch(self.model, prompts, visual, self._decode, max_new_tokens, cancel, stages)
         return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
 
+    def rehearse(self, samples: Sequence[Sample], steps: int, cancel: threading.Event | None = None) -> list[float]:
+        """`answer_batch` for its times alone: seconds to each of `steps` tokens, which end nothing. Fewer where
+        `cancel` was set. Raises as `generate` does.
+        """
+        prepared = [self._prepare(sample, steps) for sample in samples]
+        prompts = [each.prompt for each in prepared]
+        visual, stages = self._visual(joined([each.rows for each in prepared])), self._stages(prepared)
+        return generation.paced(self.model, prompts, visual, steps, cancel, stages)
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text that each token adds to an answer, T strings whose sum is the text; "" for control tokens.
 
@@ -287,6 +310,7 @@ class VLM:
         answer_ids: Sequence[int],
         selections: Sequence[Kept],
         history: Sequence[Turn] = (),
+        positions: Positions = "original",
     ) -> list[Tensor]:
         """Teacher-forced log-probabilities of an answer under each selection, in the order given.
 
@@ -310,7 +334,7 @@ class VLM:
         pairs = [self._entered(encoded, question, kept) for kept in selections]
         full = {id(on): self.prompt(on, question, history) for on in (encoded, *(on for on, _ in pairs))}
         prompting.check_length(self.family, self.title, full[id(encoded)], len(answer_ids))
-        prepared = [self._ready(on, kept, full[id(on)]) for on, kept in pairs]
+        prepared = [self._ready(on, kept, full[id(on)], positions) for on, kept in pairs]
         for i, each in enumerate(prepared):
             alike[each.prompt.n, isinstance(each.kept, Plan), id(each.encoded)].append(i)
         found: dict[int, Tensor] = {}
@@ -373,7 +397,7 @@ class VLM:
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}")
         encoded, kept = self._entered(sample.encoded, sample.question, sample.kept)
-        ready = self._ready(encoded, kept, self.prompt(encoded, sample.question, sample.history))
+        ready = self._ready(encoded, kept, self.prompt(encoded, sample.question, sample.history), sample.positions)
         prompting.check_length(self.family, self.title, ready.prompt, max_new_tokens)
         return ready
 
@@ -384,9 +408,15 @@ class VLM:
             kept = kept.on(self.tokens(encoded, question, kept.entry.method.needs))
         return encoded, kept
 
-    def _ready(self, encoded: Encoded, kept: Entering | Plan, full: Prompt) -> Ready:
+    def _ready(self, encoded: Encoded, kept: Entering | Plan, full: Prompt, positions: Positions = "original") -> Ready:
+        if positions not in POSITIONS:
+            raise ValueError(f"positions {positions!r} are not known: they must be one of {', '.join(POSITIONS)}")
         indices = kept_indices(kept, encoded.tokens.n)
-        return Ready(encoded, kept, indices, full.keep(indices), encoded.rows(kept))
+        prompt = full.keep(indices)
+        if positions == "compact":
+            images = [torch.full((grid.count,), grid.image) for grid in encoded.tokens.grids]
+            prompt = prompt.compact(torch.cat(images)[indices])
+        return Ready(encoded, kept, indices, prompt, encoded.rows(kept))
 
     def _stages(self, ready: Sequence[Ready]) -> Stages | None:
         """What leaves between layers, where any of them has a plan."""

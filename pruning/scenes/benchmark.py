@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from PIL import Image
 from torch import Tensor
@@ -43,7 +43,13 @@ class Model(Protocol):
     ) -> Any: ...
     def tokens(self, encoded: Any, question: str, needs: frozenset[str] = ...) -> VisualTokens: ...
     def logprobs(
-        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Runs | None]
+        self,
+        encoded: Any,
+        question: str,
+        answer_ids: Sequence[int],
+        selections: Sequence[Runs | None],
+        *,
+        positions: Literal["original", "compact"],
     ) -> list[Tensor]: ...
 
 
@@ -85,12 +91,14 @@ def run(
     skip: Collection[Cell] = (),
     progress: Callable[[int, int], None] | None = None,
     world: World = SCENES,
+    positions: Literal["original", "compact"] = "original",
 ) -> list[Row]:
     """Ask about `scenes` held-out pictures of `world` with all tokens and with what each method keeps.
 
     methods: label -> method of any registry, published schedule or plan; the first one that asks for another encoding
     tells difficult questions from simple ones. A retention is equivalent retention; the
-    row of what is fixed has the mean of what it came to. per: what a budget is for. skip: cells to leave out.
+    row of what is fixed has the mean of what it came to. per: what a budget is for. positions: of kept tokens. skip:
+    cells to leave out.
     `progress(done, scenes)` is called after each picture. Up to 5 * `per_family` questions a picture. Raises ValueError
     for fewer than one picture or question, a retention outside (0, 1], and as `choose` does.
     """
@@ -120,7 +128,8 @@ def run(
                 came[cell].append(came_to(runs, model.layers, tokens.n))
             answer = model.tokenizer(question.answer, add_special_tokens=False).input_ids + end
             selections = [None, *(kept[cell] for cell in cells[1:])]
-            for cell, said in zip(cells, model.logprobs(encoded, question.text, answer, selections), strict=True):
+            found = model.logprobs(encoded, question.text, answer, selections, positions=positions)
+            for cell, said in zip(cells, found, strict=True):
                 verdicts[cell].append(said.argmax(-1).tolist() == answer)
                 right[cell][question.family] += verdicts[cell][-1]
         if progress:

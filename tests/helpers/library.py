@@ -83,11 +83,17 @@ def masks(vlm: VLM, visual: Tensor) -> Any:
 
 @torch.no_grad()
 def cache_free(
-    vlm: VLM, given: Mapping[str, Any], stays: Tensor, answer: Sequence[int], rows: Tensor | None = None
+    vlm: VLM,
+    given: Mapping[str, Any],
+    stays: Tensor,
+    answer: Sequence[int],
+    rows: Tensor | None = None,
+    renumbered: Tensor | None = None,
 ) -> Tensor:
     """(T, V) log-probabilities at each step of `answer`; the whole sequence anew every step, embeddings by hand.
 
-    stays: (R,) bool, the image rows that are left. rows: what stands there instead of the library's rows.
+    stays: (R,) bool, the image rows that are left. rows: what stands there instead of the library's rows. renumbered:
+    (axes, n) positions of what is left, in place of the library's.
     """
     ids, where = given["input_ids"][0], positions(vlm, given)
     library_rows, levels = image_rows(vlm, given)
@@ -102,6 +108,8 @@ def cache_free(
     embeddings, visual, at, following = embeddings[left], visual[left], where[:, left], where.max() + 1
     if rows is not None:
         embeddings[visual] = rows
+    if renumbered is not None:
+        at, following = renumbered, renumbered.max() + 1
     language = getattr(vlm.model.model, "language_model", None) or vlm.model.model.text_model
     steps = []
     for i, token in enumerate(answer):

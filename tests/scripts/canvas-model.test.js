@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { test } from "node:test";
 
 import {
-  decode, keepCount, lambdaOf, neighbour, placeOf, rowOf, seenBy, selectionAt, tokenAt, unpack, unpackExact, withOverrides,
+  decode, depthsOf, keepCount, lambdaOf, neighbour, placeOf, rowOf, seenBy, selectionAt, tokenAt, unpack, unpackExact, withOverrides,
 } from "../../assets/scripts/canvas-model.js";
 
 const packed = (array) => Buffer.from(array.buffer).toString("base64");
@@ -30,6 +30,10 @@ const DATA = unpack(PAYLOAD);
 const EXACT = unpackExact({
   key: "a", scope: "sample", retention: 0.5, lambda: 0.3, order: packed(Uint16Array.from([3, 1, 0])),
   nearest: packed(Float32Array.from([NaN, 0.5, 0.5, 0.5, 0.5, 0.5])), into: packed(Int32Array.from([0, 1, -1, 3, 3, -1])),
+});
+const STAGED = unpackExact({
+  key: "a", scope: "sample", retention: 0.5, lambda: null, order: packed(Uint16Array.from([3])),
+  nearest: packed(new Float32Array(6)), into: null, lives: packed(Uint16Array.from([1, 0, 1, 4, 2, 1])), alive: [5, 2, 1, 1],
 });
 const kept = (setting, exact = null) => [...selectionAt(DATA, setting, exact).order];
 
@@ -106,4 +110,12 @@ test("arrow keys stay in their grid, pages change it", () => {
   const keys = { ArrowRight: 1, ArrowLeft: 0, ArrowDown: 0, End: 1, Home: 0, PageDown: 2, PageUp: 0, x: null };
   for (const [key, token] of Object.entries(keys)) assert.equal(neighbour(DATA, 0, key), token, key);
   assert.deepEqual(["ArrowDown", "ArrowUp", "PageDown", "PageUp"].map((key) => neighbour(DATA, 5, key)), [5, 4, 4, 2]);
+});
+
+test("where tokens leave between layers, it is known until which layer each lives", () => {
+  const chosen = selectionAt({ ...DATA, nested: false }, { retention: 0.5, lambda: 0.5, scope: "sample" }, STAGED);
+  assert.deepEqual([[...chosen.order], [...chosen.lives], chosen.exact], [[3], [1, 0, 1, 4, 2, 1], true]);
+  assert.deepEqual(depthsOf(chosen), [[1, 0.25], [2, 0.5]]);
+  const preview = selectionAt({ ...DATA, nested: false }, { retention: 0.4, lambda: 0.5, scope: "sample" }, STAGED);
+  assert.deepEqual([preview.lives, preview.alive, preview.exact], [null, null, false]);
 });

@@ -49,6 +49,12 @@ test("the count names tokens, share and λ", () => {
   assert.equal(countWords(DATA, CHOSEN, 0.5), "2 of 4 tokens kept (50 %) · λ = 0.50");
   assert.match(countWords(DATA, CHOSEN, null), /both weights are 0$/);
   assert.match(countWords({ ...DATA, weighted: false }, CHOSEN, 0.5), /no λ$/);
+  const staged = { ...DATA, staged: true, weighted: false };
+  assert.equal(
+    countWords(staged, { ...CHOSEN, k: 1, alive: [4, 2, 1, 1] }, 0.5),
+    "1 of 4 tokens alive at the end · 50 % in the mean of the layers",
+  );
+  assert.equal(countWords(staged, { ...CHOSEN, k: 2, alive: null }, 0.5), "4 tokens · 50 % in the mean of the layers");
   assert.match(countWords({ ...DATA, n: 2560 }, { ...CHOSEN, k: 1280 }, 1), /^1,280 of 2,560 tokens/);
 });
 

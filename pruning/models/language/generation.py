@@ -128,6 +128,25 @@ def batch(
     return found
 
 
+def paced(
+    model: Any,
+    prompts: Sequence[Prompt],
+    visual: Visual,
+    steps: int,
+    cancel: threading.Event | None = None,
+    stages: Stages | None = None,
+) -> list[float]:
+    """Seconds from the start to each of `steps` tokens of a batch, whatever they are: ends do not count. As `batch`."""
+    synchronize(model.device)
+    start, seconds = time.perf_counter(), list[float]()
+    for step in _steps(model, prompts, visual, ConversationCache(), cancel, stages):
+        step.tolist()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) == steps:
+            break
+    return seconds
+
+
 def forced_logprobs(
     model: Any, prompts: list[Prompt], visual: Visual, answer: Tensor, stages: Stages | None = None
 ) -> Tensor:
@@ -149,14 +168,14 @@ def forced_logprobs(
     size, steps, length, device = len(prompts), len(answer), prompts[0].n, model.device
     ids = torch.cat([p.input_ids for p in prompts]).to(device)
     positions = torch.cat([p.positions for p in prompts], dim=-2).to(device)  # (3, B, n) or (B, n)
-    following = positions.flatten(0, -2).amax() + 1 + torch.arange(steps - 1, device=device)
+    following = positions.amax(-1, keepdim=True) + 1 + torch.arange(steps - 1, device=device)
     mask = torch.ones((size, length + steps - 1), dtype=torch.long, device=device)
     with _through(stages, 0):
         logits, cache = forward(model, ids, positions, mask[:, :length], None, visual)
     if steps > 1:
-        given, positions = answer[:-1].to(device).expand(size, -1), following.expand(*positions.shape[:-1], -1)
+        given = answer[:-1].to(device).expand(size, -1)
         with _through(stages, length):
-            more, _ = forward(model, given, positions, mask, cache, None, keep=0)
+            more, _ = forward(model, given, following, mask, cache, None, keep=0)
         logits = torch.cat([logits, more], dim=1)
     found = torch.log_softmax(logits, dim=-1)
     if bool(found[..., 0].isnan().any()):  # one such number among a step's logits makes all of the step NaN

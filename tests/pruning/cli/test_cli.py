@@ -24,6 +24,7 @@ from pruning.scenes import benchmark
 from pruning.scenes.worlds import WORLDS
 from pruning.staged import STAGED, make_staged
 from tests.checkpoints import FAMILIES
+from tests.helpers.checkout import ROOT
 
 QUESTION = "What color is the star?"
 
@@ -539,9 +540,10 @@ def program(*arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-m", "pruning", *arguments], env=environment, capture_output=True)
 
 
-def test_a_healthy_run_says_nothing_beside_its_result(picture: str, tmp_path: Path) -> None:
+def test_a_healthy_run_says_nothing_beside_its_result() -> None:
+    known = str(ROOT / "assets" / "examples" / "crowd.png")
     for command in (("answer",), ("sweep", "--methods", "idpruner", "--retention", "0.5")):
-        done = program(command[0], picture, "how many crosses are there?", *command[1:])
+        done = program(command[0], known, "how many crosses are there?", *command[1:])
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout
 
@@ -614,3 +616,22 @@ def test_methods_that_the_model_cannot_serve_are_left_out_with_their_reason(run,
     code, out, error = run(*arguments, "--methods", "vision_selector")
     assert (code, out) == (2, "")
     assert "no method is left" in error
+
+
+def test_pays_tells_its_verdict_and_the_same_as_json(run, picture: str, tmp_path: Path) -> None:
+    given = ("pays", picture, QUESTION, "--concurrency", "1", "2", "--rounds", "1", "--new-tokens", "2")
+    path = tmp_path / "bars.png"
+    code, out, error = run(*given, "--png", str(path))
+    assert (code, error) == (0, f"written: {path}\n")
+    with Image.open(path) as drawn:
+        assert drawn.width > drawn.height > 200
+        assert len(drawn.convert("RGB").getcolors(1 << 24)) > 5
+    assert out.startswith("IDPruner ")
+    assert "Lower resolution saves: tower, prefill, decode, memory" in out
+    code, out, _ = run(*given, "--json", "--method", "fastv", "--retention", "0.75")
+    result = json.loads(out)
+    assert {row["setting"] for row in result["rows"]} == {"all tokens", "FastV", "Lower resolution"}
+    assert len(result["rulings"]) == 4
+    code, _, error = run(*given[:3], "--concurrency", "0")
+    assert code == 2
+    assert "concurrency 0 is not allowed" in error

@@ -127,7 +127,7 @@ class Reader:
     def tokens(self, encoded: VisualTokens, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
         return encoded
 
-    def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
+    def logprobs(self, encoded, question, answer_ids, selections, positions="original"):  # type: ignore[no-untyped-def]
         said = []
         for kept in selections:
             ids = answer_ids if kept is None or 0 in kept.order else [self.words.index("no"), 0]
@@ -171,7 +171,7 @@ def test_the_benchmark_asks_for_what_the_methods_need_and_hands_on_what_they_mer
             question = torch.eye(encoded.n)[: 1 + len(asked) % 2]
             return encoded.with_signals(signals, question=question)
 
-        def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
+        def logprobs(self, encoded, question, answer_ids, selections, positions="original"):  # type: ignore[no-untyped-def]
             merged.extend(kept is not None and kept.rows is not None for kept in selections)
             return super().logprobs(encoded, question, answer_ids, selections)
 
@@ -191,7 +191,7 @@ def test_the_benchmark_gives_every_tile_its_own_budget() -> None:
             tiles = tuple(Grid(1, 4, 4, 16 * i, role="tile") for i in range(3))
             return VisualTokens(torch.eye(48), tiles)
 
-        def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
+        def logprobs(self, encoded, question, answer_ids, selections, positions="original"):  # type: ignore[no-untyped-def]
             kept.extend(chosen.indices for chosen in selections[1:])
             return super().logprobs(encoded, question, answer_ids, selections)
 
@@ -218,7 +218,7 @@ class Blurred(Reader):
         made = super().encode(images, needs)
         return made if asked is None else Coarse(VisualTokens(made.features[: asked.most], (Grid(1, 1, asked.most),)))
 
-    def logprobs(self, encoded, question, answer_ids, selections):  # type: ignore[no-untyped-def]
+    def logprobs(self, encoded, question, answer_ids, selections, positions="original"):  # type: ignore[no-untyped-def]
         self.turn += 1
         plain = [None if isinstance(kept, Coarse) else kept for kept in selections]
         said = super().logprobs(encoded, question, answer_ids, plain)

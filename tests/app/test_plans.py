@@ -1,0 +1,128 @@
+"""A setting that drops tokens between layers: what it costs where, what the canvas is told of it, what cannot be."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+
+from app.answers import views as answers_views
+from app.answers.reports import reports
+from app.canvas import state as canvas_state
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
+from app.session import Setting
+from app.tradeoff import measure
+from pruning.plan import parse_plan
+from pruning.staged import STAGED, make_staged
+from tests.helpers.visits import keep, look
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_vlm):
+    return Engine(tiny_vlm, Resources(64 << 20))
+
+
+@pytest.fixture
+def session(engine, saved):
+    return look(engine, saved())
+
+
+def staged(name: str, retention: float = 0.75, plan: str = "") -> Setting:
+    return Setting(make_staged(name), retention, plan=parse_plan(plan) if plan else None)
+
+
+def finished(engine, session, setting):
+    *_, last = reports(engine, session, setting, Task())
+    return last
+
+
+def unpacked(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+@pytest.mark.parametrize("name", sorted(STAGED))
+def test_layers_cost_together_what_the_answer_costs(engine, session, name):
+    report = finished(engine, session, staged(name))
+    shape = engine.vlm.config.get_text_config()
+    head = 2 * shape.hidden_size * shape.vocab_size
+    assert [each.layer for each in report.layers] == list(range(1, engine.vlm.layers + 1))
+    assert [each.alive for each in report.layers] == report.lives.alive
+    assert sum(each.flops for each in report.layers) + head == report.kept.flops
+    assert sum(each.kv_bytes for each in report.layers) == report.kept.kv_bytes
+    assert report.layers[-1].alive < report.n
+
+
+def test_what_is_forgotten_early_costs_no_memory_in_early_layers(engine, session):
+    report = finished(engine, session, staged("fastv", plan="1:fastv:0.25,evict"))
+    assert report.layers[0].alive == report.n > report.layers[0].held == report.layers[-1].held
+    assert sum(each.kv_bytes for each in report.layers) == report.kept.kv_bytes
+
+
+def test_what_is_saved_before_and_inside_is_told_apart(engine, session):
+    composed = finished(engine, session, staged("fastv", plan="pre:uniform:0.5,1:fastv:0.5"))
+    entered = round(composed.n / 2)
+    told = str(answers_views.report(composed))
+    assert f"before the language model: {composed.n} → {entered};" in told
+    assert f"inside it: {entered} → " in told
+    assert "1:fastv:0.5" in told
+    alone = str(answers_views.report(finished(engine, session, staged("fastv"))))
+    assert "before the language model: nothing;" in alone
+    assert "Cost per layer" not in str(answers_views.report(finished(engine, session, keep("idpruner"))))
+
+
+def test_layers_that_cost_the_same_share_a_row(engine, session):
+    report = finished(engine, session, staged("fastv", plan="1:fastv:0.25"))
+    told = str(answers_views.report(report))
+    rows = re.findall(r'<th scope="row">([^<]+)</th><td>([\d,]+)</td>', told)
+    rest = f"2 to {engine.vlm.layers}, each" if engine.vlm.layers > 2 else "2"
+    assert rows == [("1", str(report.n)), (rest, str(report.lives.alive[-1]))]
+
+
+@pytest.mark.parametrize("name", sorted(STAGED))
+def test_the_canvas_knows_until_which_layer_every_patch_lives(engine, session, name):
+    setting = staged(name)
+    exact, payload = canvas_state.exact(engine, session, setting), canvas_state.payload(engine, session, setting)
+    lives = unpacked(exact["lives"], "<u2")
+    assert [int((lives > layer).sum()) for layer in range(engine.vlm.layers)] == exact["alive"]
+    assert set(unpacked(exact["order"], "<u2")) == set(np.flatnonzero(lives == engine.vlm.layers))
+    order = unpacked(payload["orders"], "<u2")
+    assert sorted(order) == list(range(payload["n"]))
+    assert (np.diff(lives[order].astype(int)) <= 0).all(), "those that live longest come first"
+    assert payload["staged"]
+
+
+def test_another_retention_has_an_order_of_its_own(engine, session):
+    for retention in (0.9, 0.6):
+        setting = staged("pyramiddrop", retention)
+        lives = unpacked(canvas_state.exact(engine, session, setting)["lives"], "<u2").astype(int)
+        order = unpacked(canvas_state.payload(engine, session, setting)["orders"], "<u2")
+        assert (np.diff(lives[order]) <= 0).all()
+
+
+def test_the_card_names_the_cut(engine, session):
+    setting = staged("fastv")
+    exact = canvas_state.exact(engine, session, setting)
+    lives = unpacked(exact["lives"], "<u2")
+    token = int(np.flatnonzero(lives < engine.vlm.layers)[0])
+    why = canvas_state.card(engine, session, setting, token).why
+    assert why.startswith(f"dropped after layer {lives[token]}: ")
+    assert f"by the last token's attention, {exact['alive'][-1]} stayed" in why
+
+
+def test_what_a_schedule_cannot_come_to_names_the_range(engine, session):
+    for ask in (engine.runs, canvas_state.exact, measure.plane, finished):
+        where = (session, staged("fastv", 0.02))
+        with pytest.raises(ValueError, match=r"cannot come to an equivalent retention of 0\.02.* reach 0\.\d+ to 1"):
+            ask(*where) if ask == engine.runs else ask(engine, *where)
+
+
+def test_the_plane_says_what_it_shows_of_a_plan(engine, session):
+    setting = staged("fastv")
+    alive = canvas_state.exact(engine, session, setting)["alive"]
+    note = measure.plane_note(engine, session, setting)
+    assert f"the {alive[-1]} tokens alive after its last cut" in note
+    assert measure.plane_note(engine, session, keep("idpruner")) == ""
+    *_, here = measure.plane(engine, session, setting)
+    assert here.method == "fastv"

@@ -1,0 +1,106 @@
+"""Positions of kept tokens, original and renumbered without gaps, against a cache-free loop with those positions."""
+
+import pytest
+import torch
+
+from pruning.models import VLM, ConversationCache, Sample, Turn
+from tests.helpers import library
+
+QUESTION = "What color is the star?"
+SIZES = [[(300, 90)], [(70, 100), (64, 140)]]
+
+
+def renumbered(vlm: VLM, given, stays: torch.Tensor) -> torch.Tensor:
+    """(axes, n) by counting word after word, row after row; what the tokens of an image have is told by eye."""
+    where, ids = library.positions(vlm, given), given["input_ids"][0].tolist()
+    if len(where) == 1:
+        return torch.arange(int(stays.sum()) + sum(i != vlm.config.image_token_id for i in ids))[None]
+    rest, image, columns, following = stays.tolist(), [], [], 0
+
+    def close() -> None:
+        nonlocal following
+        for axis in zip(*image, strict=True) if image else ():
+            known = sorted(set(axis))
+            columns.append([following + known.index(value) for value in axis])
+        if image:
+            following = max(max(axis) for axis in columns[-3:]) + 1
+            found.extend(zip(*columns[-3:], strict=True))
+        image.clear()
+
+    found: list[tuple[int, ...]] = []
+    for place, token in enumerate(ids):
+        if token == vlm.config.image_token_id:
+            if rest.pop(0):
+                image.append(tuple(where[:, place].tolist()))
+            continue
+        close()
+        found.append((following,) * 3)
+        following += 1
+    return torch.tensor(found).T
+
+
+@pytest.mark.parametrize("share", [0.3, 0.05, 1.0])
+@pytest.mark.parametrize("sizes", SIZES, ids=["one", "two"])
+@pytest.mark.parametrize("positions", ["original", "compact"])
+def test_positions_are_those_of_a_cache_free_loop(any_vlm: VLM, noise, monkeypatch, sizes, share, positions) -> None:
+    monkeypatch.setattr(any_vlm.model.generation_config, "eos_token_id", -1)
+    images = [noise(*size, seed=i) for i, size in enumerate(sizes)]
+    encoded = any_vlm.encode(images)
+    n = encoded.tokens.n
+    kept = torch.randperm(n, generator=torch.Generator().manual_seed(4))[: max(1, round(n * share))]
+    given = library.inputs(any_vlm, images, QUESTION)
+    total = int((given["input_ids"] == any_vlm.config.image_token_id).sum())
+    left = library.stays(encoded.places, n, total, kept)
+    new = renumbered(any_vlm, given, left) if positions == "compact" else None
+    answer = any_vlm.answer(encoded, QUESTION, kept, positions=positions, max_new_tokens=4)
+    expected = library.cache_free(any_vlm, given, left, answer.ids, renumbered=new)
+    (found,) = any_vlm.logprobs(encoded, QUESTION, answer.ids, [kept], positions=positions)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert found.argmax(-1).tolist() == list(answer.ids)
+
+
+def test_without_gaps_nothing_is_renumbered(any_vlm: VLM, noise) -> None:
+    encoded = any_vlm.encode([noise(300, 90), noise(64, 140, seed=1)])
+    prompt = any_vlm.prompt(encoded, QUESTION)
+    images = torch.cat([torch.full((grid.count,), grid.image) for grid in encoded.tokens.grids])
+    assert torch.equal(prompt.compact(images).positions, prompt.positions)
+
+
+def test_renumbered_rows_and_columns_keep_their_order(qwen_vlm, noise) -> None:
+    encoded = qwen_vlm.encode([noise(300, 200)])
+    (grid,) = encoded.tokens.grids
+    kept = torch.tensor([0, 2 * grid.gw + 3, 2 * grid.gw + 5, 5 * grid.gw + 3])
+    prompt = qwen_vlm.prompt(encoded, QUESTION).keep(kept).compact(torch.zeros(4, dtype=torch.int64))
+    time, rows, columns = prompt.positions[:, 0, prompt.visual]
+    start = int(prompt.visual[0])
+    assert (time - start).tolist() == [0, 0, 0, 0]
+    assert (rows - start).tolist() == [0, 1, 1, 2]
+    assert (columns - start).tolist() == [0, 1, 2, 1]
+    after = prompt.positions[:, 0, int(prompt.visual[-1]) + 1]
+    assert after.tolist() == [start + 3] * 3
+
+
+def test_batches_turns_and_several_selections_are_renumbered_alike(qwen_vlm, noise, monkeypatch) -> None:
+    monkeypatch.setattr(qwen_vlm.model.generation_config, "eos_token_id", -1)
+    encoded = qwen_vlm.encode([noise(300, 200)])
+    kept = [torch.arange(0, encoded.tokens.n, 7), torch.arange(len(range(0, encoded.tokens.n, 7)))]
+    alone = [qwen_vlm.answer(encoded, QUESTION, k, positions="compact", max_new_tokens=4).ids for k in kept]
+    samples = [Sample(encoded, QUESTION, k, positions="compact") for k in kept]
+    assert [answer.ids for answer in qwen_vlm.answer_batch(samples, max_new_tokens=4)] == alone
+    together = qwen_vlm.logprobs(encoded, QUESTION, alone[0], kept, positions="compact")
+    for k, found in zip(kept, together, strict=True):
+        (expected,) = qwen_vlm.logprobs(encoded, QUESTION, alone[0], [k], positions="compact")
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    memory, history = ConversationCache(), [Turn(QUESTION, "red")]
+    qwen_vlm.answer(encoded, QUESTION, kept[0], positions="compact", memory=memory, max_new_tokens=2)
+    held = qwen_vlm.answer(
+        encoded, "how many", kept[0], positions="compact", history=history, memory=memory, max_new_tokens=4
+    )
+    fresh = qwen_vlm.answer(encoded, "how many", kept[0], positions="compact", history=history, max_new_tokens=4)
+    assert held.ids == fresh.ids
+
+
+def test_other_positions_are_refused(tiny_vlm, noise) -> None:
+    encoded = tiny_vlm.encode([noise(112, 112)])
+    with pytest.raises(ValueError, match="positions 'dense' are not known: they must be one of original, compact"):
+        tiny_vlm.answer(encoded, QUESTION, positions="dense")
