@@ -17,6 +17,7 @@ from pruning.choosing import needs_of
 from pruning.evaluation.answered import WORDLESS, Used, used
 from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
+from pruning.evaluation.lives import Lives
 from pruning.evaluation.plane import PlanePoint, front
 
 
@@ -34,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Selected(Used):
-    """Which visual tokens stay."""
+    """Which visual tokens stay; of a plan, those alive after its last cut."""
 
     order: Annotated[list[int], Field(description="(K,) token indices, the first pick first")]
     indices: Annotated[list[int], Field(description="(K,) the same, ascending: what the language model receives")]
@@ -58,7 +59,8 @@ class Compared:
     iou: Annotated[
         list[list[float]],
         Field(
-            description="(S, S) intersection over union of every two kept sets, 0 to 1; sizes that differ keep it low"
+            description="(S, S) intersection over union of every two kept sets, 0 to 1; sizes that differ keep it low; "
+            "of a plan, what is alive after its last cut"
         ),
     ]
 
@@ -100,7 +102,7 @@ def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
     selection, encoded = engine.selection(session, setting), engine.encoded(session, needs_of(setting.asked))
     merged = selection.merge_into
     return Selected(
-        **_used(session, setting, selection.n, selection.k),
+        **_used(engine, session, setting, selection.k, engine.lives(session, setting)),
         order=selection.order.tolist(),
         indices=selection.indices.tolist(),
         merge_into=None if merged is None else merged.tolist(),
@@ -110,12 +112,12 @@ def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
     )
 
 
-def answered(session: Session, setting: Setting, report: Report) -> Answered:
+def answered(engine: Engine, session: Session, setting: Setting, report: Report) -> Answered:
     """A finished report."""
     names = ("question", "full", "kept", "verdict", "in_world", "outside", "agree", "fidelity", "select_s")
     shared = {name: getattr(report, name) for name in names}
     return Answered(
-        **_used(session, setting, report.n, report.budget),
+        **_used(engine, session, setting, report.budget, report.lives),
         **shared,
         pieces=list(report.pieces),
         encode_s=report.encode_s,
@@ -136,5 +138,6 @@ def point(p: PlanePoint) -> Point:
     return Point(**{**values, "hopkins": p.hopkins if math.isfinite(p.hopkins) else None})
 
 
-def _used(session: Session, setting: Setting, n: int, budget: int) -> dict[str, Any]:
-    return used(session.model_name, setting.asked, setting.retention, n, budget)
+def _used(engine: Engine, session: Session, setting: Setting, kept: int, lives: Lives | None) -> dict[str, Any]:
+    n = engine.encoded(session).tokens.n
+    return used(session.model_name, setting.asked, setting.retention, n, kept, engine.vlm.layers, lives)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.answers.answering import Asked, answers
@@ -54,12 +54,15 @@ NO_CURVE = {"empty": NO_REFERENCE, "outside": NO_MEANING}
 
 @dataclass(frozen=True)
 class Progress:
-    """A fidelity sweep under way: the points so far, how many there will be, seconds used."""
+    """A fidelity sweep under way: the points so far, how many there will be, seconds used, and why points are left
+    out.
+    """
 
     points: tuple[FidelityPoint, ...]
     total: int
     seconds: float
     stage: str  # "answering", "sweeping", "done", "stopped"; of NO_CURVE: there is none
+    left_out: tuple[str, ...] = ()
 
     @property
     def pace(self) -> Pace:
@@ -160,15 +163,17 @@ def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
 
 
 def sweep_methods(
-    capabilities: Capabilities, names: Sequence[str], method: Method | StagedMethod
+    capabilities: Capabilities, names: Sequence[str], setting: Setting
 ) -> tuple[list[choosing.Asked], list[str]]:
     """The chosen methods with the present importance source, and why those that are left out cannot run.
 
-    The present method keeps all its knobs. Raises ValueError when none is chosen, or none of them can run.
+    The present method keeps all its knobs, and a plan in its place is among the chosen ones. Raises ValueError when
+    none is chosen, or none of them can run.
     """
     if not names:
         raise ValueError("No method is chosen for the fidelity curves: tick at least one")
-    chosen, left_out = list[choosing.Asked](), list[str]()
+    method, left_out = setting.method, list[str]()
+    chosen: list[choosing.Asked] = [] if setting.plan is None else [setting.plan]
     for name in dict.fromkeys(names):
         if name in capabilities.refused:
             left_out.append(capabilities.refused[name])
@@ -191,24 +196,27 @@ def sweep(
 ) -> Iterator[Progress]:
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
     question = session.checked_questions()[0]
-    total = len(choosing.cells(methods, retentions, engine.encoded(session).tokens.n, engine.vlm.layers)[0])
+    wanted, left_out = choosing.cells(methods, retentions, engine.encoded(session).tokens.n, engine.vlm.layers)
+    total, start = len(wanted), time.perf_counter()
+
+    def now(points: Sequence[FidelityPoint], stage: str) -> Progress:
+        return Progress(tuple(points), total, time.perf_counter() - start, stage, tuple(left_out))
+
     key = ("sweep", question, tuple(methods), tuple(retentions))
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)
     if held is not None:
-        yield Progress(held, total, 0.0, "done")
+        yield replace(now(held, "done"), seconds=0.0)
         return
-    start = time.perf_counter()
     if not engine.in_world(session, question).inside:
-        yield Progress((), total, 0.0, "outside")
+        yield now((), "outside")
         return
-    yield Progress((), total, 0.0, "answering")
+    yield now((), "answering")
     full: Answer | None = None
     for item in answers(engine, Asked(session, question), task):
         if not isinstance(item, str):
             full = item
     if full is None or full.cancelled or is_empty(full.text):
-        stage = "stopped" if full is None or full.cancelled else "empty"
-        yield Progress((), total, time.perf_counter() - start, stage)
+        yield now((), "stopped" if full is None or full.cancelled else "empty")
         return
     encoded = engine.encoded(session, frozenset().union(*map(choosing.needs_of, methods)))
     start = time.perf_counter()
@@ -218,11 +226,11 @@ def sweep(
     for point in steps:
         points.append(point)
         if len(points) % max(1, len(methods)) == 0 or len(points) == 1:
-            yield Progress(tuple(points), total, time.perf_counter() - start, "sweeping")
+            yield now(points, "sweeping")
     finished = len(points) == total
     if finished:
         engine.remember(session, key, tuple(points), 160 * total)
-    yield Progress(tuple(points), total, time.perf_counter() - start, "done" if finished else "stopped")
+    yield now(points, "done" if finished else "stopped")
 
 
 def fidelity_chart(points: Sequence[FidelityPoint], n: int, here: int, palette: Palette) -> charts.Chart:
