@@ -230,8 +230,7 @@ class Handlers:
         """What the controls say."""
         values = ControlValues.read(settings)
         method, plan = self.controls.method(capabilities, values), self.controls.plan(capabilities, values)
-        scope = values.scope or "sample"
-        return canvas_state.with_forced(session, Setting(method, values.retention, scope, plan=plan))
+        return canvas_state.with_forced(session, Setting(method, values.retention, values.scope or "sample", plan=plan))
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""

@@ -37,7 +37,7 @@ class Menus:
     @report_errors
     def method(self, request: gr.Request, session: Session, *settings: Any) -> Updates:
         """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ. A retention
-        that its schedule cannot come to goes up to the next step that it can. A plan in its place goes.
+        that its schedule cannot come to goes to the next step that it can. A plan in its place goes.
         """
         values = ControlValues.read(settings)
         name, moved = values.method, {self.page.plan.value: ""}
@@ -45,9 +45,9 @@ class Menus:
             about = explore_views.about(capabilities.about(name), refused=name in capabilities.refused)
             if name not in capabilities.refused:
                 method = self.controls.method(capabilities, values)
-                least = reach(method, engine.encoded(session).tokens.n, engine.vlm.layers)
-                if values.retention < least:
-                    moved[self.page.retention] = gr.update(value=least)
+                near = within_reach(method, engine.encoded(session).tokens.n, engine.vlm.layers, values.retention)
+                if near != values.retention:
+                    moved[self.page.retention] = gr.update(value=near)
         return (
             {self.page.about_method: about} | moved | self._active(name) | self._knobs(self.controls.visibility(name))
         )
@@ -139,9 +139,13 @@ class Menus:
         return dict(zip(self.page.knobs, updates, strict=True))
 
 
-def reach(method: Method | StagedMethod, n: int, layers: int) -> float:
-    """The retention slider's first step, of hundredths, that n tokens can come to; 0 where nothing bounds them."""
-    return math.ceil(100 * method.reach(n, layers)[0] - 1e-9) / 100 if isinstance(method, StagedMethod) else 0.0
+def within_reach(method: Method | StagedMethod, n: int, layers: int, retention: float) -> float:
+    """The retention, or where n tokens cannot come to it the nearest hundredth that they can."""
+    if not isinstance(method, StagedMethod) or retention == 1:
+        return retention
+    least, most, _ = method.reach(n, layers)
+    low, high = math.ceil(100 * least - 1e-9) / 100, math.floor(100 * most + 1e-9) / 100
+    return max(low, min(high, retention)) if low <= high else 1.0
 
 
 def choices(models: Models, visitor: str) -> list[tuple[str, str]]:

@@ -15,13 +15,17 @@ from pruning.staged import StagedMethod
 
 @dataclass(frozen=True)
 class Step:
-    """One cut: layers that have run, the method's key and title, tokens that stay, layers that it needs before it."""
+    """One cut: layers that have run, the method's key and title, tokens that stay, layers that it needs before it, the
+    fewest and most that may stay; most is None where only what is alive bounds it.
+    """
 
     after: int
     method: str
     title: str
     count: int
     earliest: int
+    least: int
+    most: int | None
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,26 @@ def numbers(fixed: Fixed, n: int, layers: int) -> Steps:
     entered = plan.entered(n)
     counts = plan.counts(entered, layers)
     cuts = tuple(
-        Step(cut.after, cut.rule.name, cut.rule.title, count, cut.rule.earliest)
+        Step(cut.after, cut.rule.name, cut.rule.title, count, cut.rule.earliest, *_room(cut, count))
         for cut, count in zip(plan.cuts, counts, strict=True)
     )
     entry = plan.entry.method.name if plan.entry else None
     return Steps(n, layers, entry, entered, cuts, plan.evict_early, plan.equivalent(entered, layers, n))
 
 
+def _room(cut: Cut, count: int) -> tuple[int, int | None]:
+    if cut.rule.all_or_none:
+        return count, count
+    return (0 if cut.rule.drops_all else 1), None
+
+
 def composed(entry: Entry, rule: StagedMethod, layers: int) -> str:
     """The plan of an entry and a rule's published cuts after it: each keeps the share of those alive that it did."""
     shape = rule.shape(layers) if layers > rule.earliest else ()
-    shares = pairwise([1.0, *(share for _, share in shape)])
     cuts = [
-        Cut(after, rule, round(share / before, 4)) for (after, _), (before, share) in zip(shape, shares, strict=True)
+        Cut(after, rule, round(share / before, 4) or 0)
+        for (_, before), (after, share) in pairwise([(0, 1.0), *shape])
+        if after or not rule.first  # the entry stands for its own first half
     ]
     return str(Plan(tuple(cuts), entry))
 

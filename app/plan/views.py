@@ -12,6 +12,8 @@ from app.session import Setting
 from app.web.html import notice
 from pruning.staged import StagedMethod
 
+HIGH = 0.99  # a schedule that comes closer to all than this is bounded from below alone
+
 
 def chart(steps: Steps | None) -> dict[str, Any] | None:
     """The value of plan-chart.js; None where there is nothing to draw."""
@@ -24,5 +26,6 @@ def note(setting: Setting, steps: Steps) -> Markup:
         came = f"{steps.equivalent:.1%} of the tokens".replace("%", " %")
         return notice(f"This plan comes to {came} in the mean of the layers; empty the box to use the slider again")
     assert isinstance(setting.method, StagedMethod)
-    least, why = setting.method.reach(steps.n, steps.layers)
-    return notice(f"{setting.method.title} comes to {100 * least:.1f} % at least here: {why}")
+    least, most, why = setting.method.reach(steps.n, steps.layers)
+    above = f", and to {100 * most:.1f} % at most below all" if most < HIGH else ""
+    return notice(f"{setting.method.title} comes to {100 * least:.1f} % at least here{above}: {why}")

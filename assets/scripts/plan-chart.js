@@ -1,6 +1,6 @@
 // The chart of a plan: layers across, tokens alive up; before the language model as step 0. A step is dragged, or moved by
 // arrow keys: up and down for tokens, left and right for layers. Event to the server: "edit" {text}, the plan as it is then.
-// A plan is { n, layers, entry, entered, cuts: [{ after, method, title, count, earliest }], evict }; a step's place is that in
+// A plan is { n, layers, entry, entered, cuts: [{ after, method, title, count, earliest, least, most }], evict }; a step's place is that in
 // `cuts`, and -1 for what enters.
 
 const HEIGHT = 132, PAD = { left: 40, right: 14, top: 12, bottom: 26 };
@@ -16,11 +16,11 @@ export function alive({ layers, entered, cuts }) {
 
 // How far a step may go: { count: [least, most], after: [least, most] }; only what a method chooses may enter or not.
 export function bounds(plan, at) {
-  const { n, layers, cuts } = plan, next = cuts[at + 1];
-  if (at < 0) return { count: plan.entry ? [next ? next.count : 1, n] : [plan.entered, plan.entered], after: [0, 0] };
+  const { n, layers, cuts } = plan, next = cuts[at + 1], below = Math.max(next?.count ?? 0, at < 0 ? 1 : cuts[at].least);
+  if (at < 0) return { count: plan.entry ? [below, n] : [plan.entered, plan.entered], after: [0, 0] };
   const least = Math.max(cuts[at].earliest, at > 0 ? cuts[at - 1].after + 1 : 0);
   return {
-    count: [next ? next.count : 1, at > 0 ? cuts[at - 1].count : plan.entered],
+    count: [below, cuts[at].most ?? (at > 0 ? cuts[at - 1].count : plan.entered)],
     after: [least, next ? next.after - 1 : layers - 1],
   };
 }

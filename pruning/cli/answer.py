@@ -54,8 +54,8 @@ def answer(
     (K,) ascending, notes on the image, the overlay's path; of each answer whether it `finished`, total_s and
     ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer; with `attention`, of each answer
     the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
-    `indices` are what the last layer sees. Where the method asks for another encoding, `encoding` tells of it (a
-    `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens is kept.
+    `budget` and `indices` are what lives longest. Where the method asks for another encoding, `encoding` tells of
+    it (a `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens is kept.
     """
     check_retention(retention)
     image = open_image(source)

@@ -35,7 +35,7 @@ class Used:
         Field(description="share of the visual tokens that is kept, as asked for; null where a plan has its own"),
     ]
     n: Annotated[int, Field(description="N, visual tokens of all images together")]
-    budget: Annotated[int, Field(description="K, visual tokens kept: what the last layer of the language model sees")]
+    budget: Annotated[int, Field(description="K, visual tokens kept; of a plan, those that live longest")]
     plan: Annotated[
         str | None,
         Field(description="what leaves where, as it is written; null where nothing leaves inside the language model"),
@@ -109,11 +109,14 @@ def used(
 
     kept: of n tokens, all of which go through all layers where nothing leaves between them (`lives` None).
     """
-    alive, fixed = [kept] * layers if lives is None else lives.alive, isinstance(asked, Fixed)
+    alive, budget, fixed = [kept] * layers, kept, isinstance(asked, Fixed)
+    if lives is not None:
+        lived = [life or 0 for life in lives.lives]
+        alive, budget = lives.alive, lived.count(max(lived))
     return {
         "model": model, "method": None if isinstance(asked, Fixed) else asked.name,
         "knobs": None if fixed else knobs(asked), "mmr_lambda": knobs(asked).get(LAMBDA),
-        "retention": None if fixed else retention, "n": n, "budget": alive[-1], "plan": lives and lives.plan,
+        "retention": None if fixed else retention, "n": n, "budget": budget, "plan": lives and lives.plan,
         "equivalent_retention": sum(alive) / (layers * n), "alive": alive, "lives": lives,
     }  # fmt: skip
 

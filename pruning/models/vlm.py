@@ -427,7 +427,7 @@ class VLM:
                 each.kept if isinstance(each.kept, Plan) else Plan(),
                 each.prompt,
                 each.indices,
-                each.encoded.tokens.n,
+                each.encoded.tokens,
                 self.layers,
                 self.config.image_token_id,
             )

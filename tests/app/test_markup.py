@@ -149,6 +149,7 @@ NO_TEXT = {
     "app.compare.views.matrix",
     "app.compare.views.table",
     "app.explore.views.strip",
+    "app.plan.views.note",
     "app.web.templates.render",
 }
 

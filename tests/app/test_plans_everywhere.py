@@ -28,10 +28,11 @@ from app.tradeoff import views as tradeoff_views
 from app.tradeoff.measure import Measured
 from app.web import wording
 from app.web.controls import Controls
+from pruning.choosing import out_of_reach
 from pruning.method import make
 from pruning.plan import parse_plan
 from pruning.runnable import REGISTERED, started
-from pruning.staged import STAGED, make_staged
+from pruning.staged import make_staged
 from tests.helpers.visits import QUESTION, keep, look
 
 PLAN = parse_plan("pre:idpruner:0.5,1:random_inner:0.25", lambda name: make(name, importance="feature_norm"))
@@ -57,17 +58,22 @@ def planned():
 
 @pytest.mark.parametrize("name", sorted(REGISTERED))
 def test_every_method_stands_in_a_slot_and_in_many_images(engine, capabilities, saved, name):
-    session, setting = look(engine, saved()), Setting(started(engine.vlm.signals, name), 0.75)
+    method = started(engine.vlm.signals, name)
+    share = next(at for at in (0.75, 0.5, 1.0) if not out_of_reach(method, 48, 2, at))
+    session, setting = look(engine, saved()), Setting(method, share)
+    budget, at_end = engine.budget(session, setting), engine.selection(session, setting).k
     *_, last = compare(engine, capabilities, session, [setting], Results(), Task())
     row = last.results.of(setting)
     assert row.problem == ""
-    assert row.report.budget == 36
+    assert budget == pytest.approx(48 * setting.retention, abs=1)
+    drops_all = getattr(method, "drops_all", False)  # or nothing: then more than was planned stays
+    assert row.report.budget == budget or (drops_all and row.report.budget > budget)
     assert "At the end" in compare_views.table([row])
     items, _ = batch_run.opened(engine.resources.pictures, [saved(1), saved(2)], session)
     *_, done = batch_run.run(engine, items, setting, Task())
-    assert [(item.problem, item.budget) for item in done.items] == [("", 36)] * 2
-    assert {item.at_end for item in done.items} == ({24} if name in STAGED else {36})
-    assert ("in the mean of the layers, " in batch_views.totals(done.items)) == (name in STAGED)
+    assert [(item.problem, item.budget) for item in done.items] == [("", budget)] * 2
+    assert {item.at_end for item in done.items} == {at_end}
+    assert ("in the mean of the layers, " in batch_views.totals(done.items)) == (at_end != budget)
 
 
 def test_slots_tell_mean_and_end_and_what_is_out_of_reach(engine, capabilities, saved):

@@ -139,6 +139,8 @@ def test_published_schedules_and_methods_before_are_one_click_away(shipped_page,
         tab.locator("#readout", has_text="tokens alive at the end").wait_for()
         tab.click("#plan-first input")
         tab.get_by_role("option", name="DivPrune", exact=True).click()
-        tab.wait_for_function("() => document.querySelector('#plan-text textarea').value.startsWith('pre:divprune:0.5,')")
+        tab.wait_for_function(
+            "() => document.querySelector('#plan-text textarea').value.startsWith('pre:divprune:0.5,')"
+        )
         tab.wait_for_selector("#plan-chart [data-step='-1']")
         tab.locator("#report .plan", has_text="pre:divprune:0.5").wait_for(state="attached")

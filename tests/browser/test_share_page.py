@@ -40,7 +40,7 @@ def opened(tiny_vlm, uploads):
         restored, menus = gr.State(""), Menus(models, controls, page)
         sharing = Sharing(share_page.place_share(page), page, restored, handlers, menus)
     shown = page.settings
-    called = {c: c.elem_id for c in [*shown, page.image, page.question, page.model]}
+    called = {c: c.elem_id or "plan" for c in [*shown, page.image, page.question, page.model]}
     called |= {page.session: "session", restored: "restored"}
 
     def value(update):

@@ -5,8 +5,9 @@ import { test } from "node:test";
 
 import { alive, bounds, moved, named, scale, words, written } from "../../assets/scripts/plan-chart.js";
 
+const FREE = { earliest: 1, least: 1, most: null };
 const CUTS = [
-  { after: 1, method: "fastv", title: "FastV", count: 32, earliest: 1 }, { after: 3, method: "dart", title: "DART", count: 8, earliest: 1 },
+  { after: 1, method: "fastv", title: "FastV", count: 32, ...FREE }, { after: 3, method: "dart", title: "DART", count: 8, ...FREE },
 ];
 const PLAN = { n: 100, layers: 5, entry: "idpruner", entered: 64, cuts: CUTS, evict: false };
 
@@ -20,6 +21,9 @@ test("a step stays between those beside it, and where its method can be", () => 
   assert.deepEqual(bounds(PLAN, 0), { count: [8, 64], after: [1, 2] });
   assert.deepEqual(bounds(PLAN, 1), { count: [1, 32], after: [2, 4] });
   assert.deepEqual(bounds({ ...PLAN, entry: null, entered: 100 }, -1).count, [100, 100]);
+  const gone = { ...PLAN, cuts: [CUTS[0], { ...CUTS[1], count: 0, least: 0, most: 0 }] }; // a rule that drops all
+  assert.deepEqual(bounds(gone, 1).count, [0, 0]);
+  assert.deepEqual(bounds(gone, 0).count, [1, 64]);
   assert.equal(written(moved(PLAN, 0, { after: 0, count: 20.4 })), "pre:idpruner:64,1:fastv:20,3:dart:8");
   assert.equal(written(moved(PLAN, 0, { after: 9, count: 1 })), "pre:idpruner:64,2:fastv:8,3:dart:8");
   assert.equal(written(moved(PLAN, 1, { after: 9, count: -3 })), "pre:idpruner:64,1:fastv:32,4:dart:1");
