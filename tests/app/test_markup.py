@@ -72,7 +72,7 @@ def row(said: str, **changes) -> Row:
 
 def item(said: str, **changes) -> Item:
     given = SimpleNamespace(text=said, ids=(5, 2))
-    return replace(Item(said, Session("tiny", (), (said,)), "", 64, 16, given, given, 0.5), **changes)
+    return replace(Item(said, Session("tiny", (), (said,)), "", 64, 16, 16, given, given, 0.5), **changes)
 
 
 def step(said: str, stage: str = "done") -> Step:

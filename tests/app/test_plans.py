@@ -12,11 +12,14 @@ from app.canvas import state as canvas_state
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.explore.menus import within_reach
+from app.plan import steps as plan_steps
 from app.session import Setting
 from app.tradeoff import measure
 from pruning.budget import keep_count
 from pruning.choosing import out_of_reach
-from pruning.plan import parse_plan
+from pruning.method import make
+from pruning.plan import Entry, parse_plan
 from pruning.staged import STAGED, make_staged
 from tests.helpers.visits import keep, look
 
@@ -137,3 +140,37 @@ def test_the_plane_says_what_it_shows_of_a_plan(engine, session):
     assert measure.plane_note(engine, session, keep("idpruner")) == ""
     *_, here = measure.plane(engine, session, setting)
     assert here.method == "fastv"
+
+
+def test_the_chart_shows_what_the_model_does(engine, session):
+    for setting in (staged("fastv"), staged("fastv", plan="pre:uniform:0.5,1:fastv:0.5,evict")):
+        steps, alive = plan_steps.steps(engine, session, setting), finished(engine, session, setting).lives.alive
+        counts = [steps.entered] * engine.vlm.layers
+        for cut in steps.cuts:
+            counts[cut.after :] = [cut.count] * (engine.vlm.layers - cut.after)
+        assert counts == alive
+        assert steps.equivalent == pytest.approx(sum(alive) / len(alive) / steps.n)
+    assert (steps.entry, steps.evict) == ("uniform", True)
+    assert plan_steps.steps(engine, session, keep("idpruner")) is None
+
+
+@pytest.mark.parametrize("name", sorted(STAGED))
+def test_a_rule_goes_on_from_what_a_method_lets_in(name):
+    written = plan_steps.composed(Entry(make("uniform"), 0.5), make_staged(name), 28)
+    plan, rule = parse_plan(written), make_staged(name)
+    assert str(plan) == written
+    assert (plan.entry.method.name, plan.entry.keep) == ("uniform", 0.5)
+    inside = [(after, share) for after, share in rule.shape(28) if after or not rule.first]
+    assert [cut.after for cut in plan.cuts] == [after for after, _ in inside]
+    plan.alive(plan.entered(1000), 28)
+
+
+@pytest.mark.parametrize("name", sorted(STAGED))
+@pytest.mark.parametrize("layers", [4, 28])
+def test_the_page_moves_a_retention_to_where_a_schedule_reaches(name, layers):
+    method = make_staged(name)
+    for retention in (0.02, 0.5, 0.99, 1):
+        near = within_reach(method, 256, layers, retention)
+        method.schedule(256, layers, near)
+        assert near == within_reach(method, 256, layers, near)
+    assert within_reach(make("idpruner"), 256, layers, 0.02) == 0.02

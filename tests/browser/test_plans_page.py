@@ -90,11 +90,9 @@ def test_the_layer_slider_puts_patches_out_where_they_are_dropped(shipped_page, 
         for layer in (3, 2, 1, 0):
             tab.keyboard.press("ArrowLeft")
             alive = tokens[layer - 1] if layer else "256"
-            tab.wait_for_function(
-                "(n) => document.querySelector('#canvas [data-shown]').dataset.shown === n", arg=alive
-            )
             said = f"layer {layer} of 4: {alive} alive" if layer else "before the LLM: 256"
-            assert slider.get_attribute("aria-valuetext") == said
+            tab.wait_for_selector(f"#canvas [aria-valuetext='{said}']")
+            assert tab.get_attribute("#canvas [data-shown]", "data-shown") == alive
         tab.click("#canvas [data-part=play]")
         tab.locator("#canvas [data-part=at]", has_text=f"layer 4 of 4: {tokens[-1]} alive").wait_for()
         tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
@@ -144,3 +142,16 @@ def test_published_schedules_and_methods_before_are_one_click_away(shipped_page,
         )
         tab.wait_for_selector("#plan-chart [data-step='-1']")
         tab.locator("#report .plan", has_text="pre:divprune:0.5").wait_for(state="attached")
+
+
+def test_what_was_unfolded_stays_so_while_a_report_is_written(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + STAGED) as tab:
+        tab.click("#report .by-layer summary")
+        tab.fill("#plan-text textarea", "2:fastv:31")
+        tab.keyboard.press("Enter")
+        tab.locator("#report .by-layer[open] .plan", has_text="2:fastv:31").wait_for()
+        tab.wait_for_selector("#report .badge.same, #report .badge.other")
+        tab.click("#report .by-layer summary")
+        tab.fill("#plan-text textarea", "2:fastv:30")
+        tab.keyboard.press("Enter")
+        tab.locator("#report .by-layer:not([open]) .plan", has_text="2:fastv:30").wait_for(state="attached")
