@@ -1,6 +1,5 @@
 // What runs once in the page, whatever its components do.
 
-import "./folds.js";
 import "./menus.js";
 import "./sliders.js";
 import "./tips.js";

@@ -142,16 +142,3 @@ def test_published_schedules_and_methods_before_are_one_click_away(shipped_page,
         )
         tab.wait_for_selector("#plan-chart [data-step='-1']")
         tab.locator("#report .plan", has_text="pre:divprune:0.5").wait_for(state="attached")
-
-
-def test_what_was_unfolded_stays_so_while_a_report_is_written(shipped_page, chromium) -> None:
-    with visit(chromium, shipped_page.url + STAGED) as tab:
-        tab.click("#report .by-layer summary")
-        tab.fill("#plan-text textarea", "2:fastv:31")
-        tab.keyboard.press("Enter")
-        tab.locator("#report .by-layer[open] .plan", has_text="2:fastv:31").wait_for()
-        tab.wait_for_selector("#report .badge.same, #report .badge.other")
-        tab.click("#report .by-layer summary")
-        tab.fill("#plan-text textarea", "2:fastv:30")
-        tab.keyboard.press("Enter")
-        tab.locator("#report .by-layer:not([open]) .plan", has_text="2:fastv:30").wait_for(state="attached")
