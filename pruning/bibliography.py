@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable
 
 from pruning import assets
+from pruning.encoding import EncodingMethod
 from pruning.method import Method
 from pruning.staged import StagedMethod
 
 ENTRY = re.compile(r"^@.*?^}$", re.MULTILINE | re.DOTALL)
 
 
-def bibtex(methods: Iterable[type[Method] | type[StagedMethod]]) -> str:
+def bibtex(methods: Iterable[type[Method | StagedMethod | EncodingMethod]]) -> str:
     """The entries of these methods' papers, each once, in the order of the file; "" where none has a paper."""
     wanted = {method.paper.rsplit("/", 1)[-1] for method in methods if method.paper}
     entries = [

@@ -13,7 +13,6 @@ from pydantic import Field, TypeAdapter
 from app.answers.reports import Report
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning.choosing import needs_of
 from pruning.evaluation.answered import WORDLESS, Used, used
 from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
@@ -34,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Selected(Used):
-    """Which visual tokens stay."""
+    """Which visual tokens stay; of another encoding all, and the grids and rectangles are its own."""
 
     order: Annotated[list[int], Field(description="(K,) token indices, the first pick first")]
     indices: Annotated[list[int], Field(description="(K,) the same, ascending: what the language model receives")]
@@ -56,9 +55,10 @@ class Compared:
 
     settings: Annotated[list[Answered], Field(description="the setting that was asked for, then the others, in order")]
     iou: Annotated[
-        list[list[float]],
+        list[list[float | None]],
         Field(
-            description="(S, S) intersection over union of every two kept sets, 0 to 1; sizes that differ keep it low"
+            description="(S, S) intersection over union of every two kept sets, 0 to 1; sizes that differ keep it low; "
+            "null for another encoding, which keeps none of the N tokens"
         ),
     ]
 
@@ -72,7 +72,9 @@ class Point:
     mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
     budget: Annotated[int, Field(description="K, visual tokens kept")]
     retention: Annotated[float, Field(description="share of the visual tokens that is kept")]
-    importance_retention: Annotated[float, Field(description="I(S), 0 to 1")]
+    importance_retention: Annotated[
+        float | None, Field(description="I(S), 0 to 1; null for another encoding, which keeps none of the N tokens")
+    ]
     hopkins: Annotated[float | None, Field(description="H(S), 0 to 1, lower is more diverse; null where K is 1")]
 
 
@@ -97,10 +99,11 @@ def schema(kind: Any) -> dict[str, Any]:
 
 def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
     """Raises ValueError as `Engine.selection` does."""
-    selection, encoded = engine.selection(session, setting), engine.encoded(session, needs_of(setting.asked))
+    selection, encoded = engine.selection(session, setting), engine.shown(session, setting)
+    n, budget = engine.counts(session, setting) if setting.encoding is not None else (selection.n, selection.k)
     merged = selection.merge_into
     return Selected(
-        **_used(session, setting, selection.n, selection.k),
+        **_used(session, setting, n, budget),
         order=selection.order.tolist(),
         indices=selection.indices.tolist(),
         merge_into=None if merged is None else merged.tolist(),
@@ -119,6 +122,7 @@ def answered(session: Session, setting: Setting, report: Report) -> Answered:
         **shared,
         pieces=list(report.pieces),
         encode_s=report.encode_s,
+        encoding=report.encoding,
         speedup=report.speedup,
     )
 
@@ -131,9 +135,12 @@ def tradeoff(points: Sequence[PlanePoint], curves: Sequence[FidelityPoint] | Non
 
 
 def point(p: PlanePoint) -> Point:
-    """JSON has no NaN: a Hopkins statistic that is not defined becomes None."""
+    """JSON has no NaN: what is not defined becomes None."""
     values = dataclasses.asdict(p)
-    return Point(**{**values, "hopkins": p.hopkins if math.isfinite(p.hopkins) else None})
+    defined = {
+        name: values[name] if math.isfinite(values[name]) else None for name in ("importance_retention", "hopkins")
+    }
+    return Point(**{**values, **defined})
 
 
 def _used(session: Session, setting: Setting, n: int, budget: int) -> dict[str, Any]:

@@ -181,15 +181,15 @@ def summary(items: Sequence[Item]) -> Summary | None:
 
 def _selected(engine: Engine, item: Item, setting: Setting) -> Item:
     try:
-        selection = engine.selection(item.session, fitting(item.session, setting))
+        n, budget = engine.counts(item.session, fitting(item.session, setting))
     except (ValueError, DeviceFullError) as error:
         return replace(item, problem=str(error))
-    return replace(item, n=selection.n, budget=selection.k)
+    return replace(item, n=n, budget=budget)
 
 
 def _asked(engine: Engine, item: Item, setting: Setting, side: str) -> Asked:
-    selection = engine.selection(item.session, fitting(item.session, setting)) if side == "kept" else None
-    return Asked(item.session, item.session.first, selection)
+    runs = engine.runs(item.session, fitting(item.session, setting)) if side == "kept" else None
+    return Asked(item.session, item.session.first, runs)
 
 
 def _with(item: Item, side: str, answer: Answer | str) -> Item:

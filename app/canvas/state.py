@@ -34,12 +34,14 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
         if setting.one_shot:
             whole = [engine.selection(session, Setting(one_shot(method), 1.0)) for method in methods]
             orders, seen = [selection.order for selection in whole], whole[0]
+        elif setting.encoding is not None:
+            orders, seen = [engine.selection(session, setting).order], None
         else:  # at the present retention: of any other, only the language model knows
             orders, seen = [endurance(engine.trace(session, setting))], engine.selection(session, setting)
-        pictures = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
-        encoded = engine.encoded(session, needs_of(setting.asked))
-        scores = engine.heat(session, seen)
-        return canvas_payload.payload(pictures, encoded, setting.asked, orders, scores, identity)
+        pictures = [np.asarray(image) for image in engine.images(session)]
+        scores, n = None if seen is None else engine.heat(session, seen), engine.encoded(session).tokens.n
+        shown = engine.shown(session, setting)
+        return canvas_payload.payload(pictures, shown, setting.asked, orders, scores, identity, n)
 
     at = None if setting.one_shot else setting.retention
     parts = ("canvas", key, at)
@@ -51,7 +53,7 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     free = replace(setting, forced=Forced())
     selection = engine.selection(session, free)
     nearest = nearest_kept(engine.tokens_for(session, setting), selection)
-    trace = None if setting.one_shot else engine.trace(session, free)
+    trace = engine.trace(session, free) if setting.staged else None
     identity = identity_of(session, setting)
     return canvas_payload.exact_selection(
         selection, nearest, setting.asked, setting.retention, setting.scope, identity, trace
@@ -67,8 +69,12 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
         engine.selection(session, setting),
         one_shot(setting.asked) if setting.one_shot else None,
         token,  # type: ignore[arg-type]
-        importance_of(engine, session, setting),
+        None if setting.encoding is not None else importance_of(engine, session, setting),
     )
+    if setting.encoding is not None:
+        n, _ = engine.counts(session, setting)
+        said = f"a cell of another encoding: all {inspected.kept:,} of it enter in place of the {n:,} tokens"
+        return replace(inspected, why=said)
     runs = engine.runs(session, setting)
     if isinstance(runs, Plan):
         of = lives(runs, engine.trace(session, setting))
@@ -104,8 +110,9 @@ def forced(data: object) -> Forced:
 
 def identity_of(session: Session, setting: Setting) -> Hashable:
     """What the orders of a method depend on beside its knobs."""
-    asked = not setting.one_shot or "question" in needs_of(setting.asked)
-    return (session.model_name, session.keys, session.first if asked else "")
+    asked = setting.staged or "question" in needs_of(setting.asked)
+    size = setting.retention if setting.encoding is not None else None  # each has a grid of its own
+    return (session.model_name, session.keys, session.first if asked else "", size)
 
 
 def fitting(session: Session, setting: Setting) -> Setting:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from pruning.encoding import Encoding
     from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
     from pruning.models.language.trace import Trace
     from pruning.models.values import Kept
@@ -101,8 +102,9 @@ def is_remote() -> bool:
     return _once is not once
 
 
-def encode(key: str, images: Sequence[Image], needs: frozenset[str]) -> Encoded:
-    return _once(_encode, key, (list(images), needs)).get()
+def encode(key: str, images: Sequence[Image], needs: frozenset[str], asked: Encoding | None = None) -> Encoded:
+    """asked: another encoding than the full one."""
+    return _once(_encode, key, (list(images), needs, asked)).get()
 
 
 def tokens(key: str, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
@@ -159,8 +161,8 @@ def _model(key: str) -> VLM:
     return _held[key]
 
 
-def _encode(vlm: VLM, images: list[Image], needs: frozenset[str]) -> Encoded:
-    return vlm.encode(images, needs)
+def _encode(vlm: VLM, images: list[Image], needs: frozenset[str], asked: Encoding | None) -> Encoded:
+    return vlm.encode(images, needs, asked)
 
 
 def _tokens(vlm: VLM, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:

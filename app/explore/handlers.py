@@ -178,10 +178,10 @@ class Handlers:
             setting = self.setting(capabilities, session, settings)
             drawing = [*names, setting.method.name]  # "you are here" lies on a curve
             methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting.method)
-            selection = engine.selection(session, setting)
+            n, kept = engine.counts(session, setting)
             for last in tradeoff_measure.sweep(engine, session, methods, task):
                 points = last.points
-                drawn = tradeoff_measure.fidelity_chart(points, selection.n, selection.k, PAGE) if points else None
+                drawn = tradeoff_measure.fidelity_chart(points, n, kept, PAGE) if points else None
                 measured = Measured(session, tuple(methods), points, last.total)
                 waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
                 empty = NO_REFERENCE if last.stage == "empty" else waits

@@ -100,7 +100,7 @@ def news(
     `sweep` do.
     """
     session = shown.session
-    identity, selection = canvas_state.identity_of(session, setting), engine.selection(session, setting)
+    identity, counts = canvas_state.identity_of(session, setting), engine.counts(session, setting)
     key = canvas_payload.key_of(setting.asked, identity)
     about = {
         "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
@@ -122,7 +122,7 @@ def news(
     methods, _ = tradeoff_measure.sweep_methods(capabilities, [*names, setting.method.name], setting.method)
     for progress in tradeoff_measure.sweep(engine, session, methods, task):
         if progress.points:
-            drawn = tradeoff_measure.fidelity_chart(progress.points, selection.n, selection.k, PAGE)
+            drawn = tradeoff_measure.fidelity_chart(progress.points, *counts, PAGE)
             yield {"chart": _told(asked, drawn, presenter_views.measured(progress))}
         if progress.stage == "empty":
             yield {"chart": {"turn": asked.turn, "svg": "", "summary": NO_REFERENCE, "status": ""}}

@@ -10,8 +10,7 @@ from app.tradeoff.measure import Progress
 from app.web.html import NONE
 from pruning.evaluation.answered import Side
 from pruning.evaluation.verdict import is_empty
-from pruning.method import Method
-from pruning.staged import StagedMethod
+from pruning.runnable import Started
 
 LONG = 24  # characters: a longer answer is set smaller
 WAITING = {
@@ -43,7 +42,7 @@ def told(r: Report | None) -> dict[str, Any]:
     }
 
 
-def method(chosen: Method | StagedMethod) -> str:
+def method(chosen: Started) -> str:
     """ "IDPruner, λ = 0.50"."""
     balance = chosen.lambda_
     return chosen.title if balance is None else f"{chosen.title}, λ = {balance:.2f}"

@@ -16,8 +16,8 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.pace import Pace
 from app.session import Forced, Session, Setting
-from pruning.budget import keep_count, retention_of
-from pruning.choosing import came_to, one_shot, out_of_reach
+from pruning.budget import retention_of
+from pruning.choosing import one_shot, out_of_reach
 from pruning.evaluation.plane import LAMBDAS
 from pruning.evaluation.smallest_budget import Bracket, smallest_budget, smallest_budget_over_lambda
 from pruning.evaluation.verdict import Verdict, check_words, verdict
@@ -157,7 +157,8 @@ class _Asking:
         free = replace(setting, forced=Forced())
         if setting.forced and self._engine.selection(self._session, free).k < len(setting.forced.ins):
             return False
-        if out_of_reach(setting.asked, self.n, self._engine.vlm.layers, setting.retention, setting.scope):
+        layers, again = self._engine.vlm.layers, self._engine.again(self._session)
+        if out_of_reach(setting.asked, self.n, layers, setting.retention, setting.scope, again):
             return False
         runs = self._engine.runs(self._session, setting)
         same = all(
@@ -176,8 +177,7 @@ class _Asking:
 
     def _kept(self, setting: Setting) -> int:
         """Tokens kept; of what prunes between layers, alive in their mean."""
-        runs = self._engine.runs(self._session, setting)
-        return keep_count(self.n, came_to(runs, self._engine.vlm.layers, self.n))
+        return self._engine.counts(self._session, setting)[1]
 
     def _ask_all(self) -> None:
         from pruning.models import Turn

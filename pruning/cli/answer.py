@@ -102,6 +102,7 @@ def answer(
         select_s=select_s,
         encode_s=encoded.encode_s,
         speedup=speedup(full, pruned, select_s),
+        encoding=anew,
     )
     values, plan = asdict(result), method if isinstance(method, Plan) else kept
     for name, given, runs, each in zip(("full", "kept"), answers, times, alive, strict=True):
@@ -118,7 +119,6 @@ def answer(
         "per": per,
         "positions": positions,
         "indices": None if anew else selection.indices.tolist(),
-        "encoding": asdict(anew) if anew else None,
         "notes": list(image.info["notes"]),
         "overlay": str(overlay) if overlay else None,
     }
