@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pruning.evaluation import pays as measure
 from pruning.evaluation import timing
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from pruning.choosing import Asked
     from pruning.encoding import Encoding
+    from pruning.evaluation.pays import Report
+    from pruning.grids import Scope
     from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
     from pruning.models.language.trace import Trace
     from pruning.models.values import Kept
@@ -148,6 +152,21 @@ def trace(key: str, encoded: Encoded, question: str, plan: Plan) -> Trace:
     return _once(_trace, key, (encoded, question, plan)).get()
 
 
+def pays(
+    key: str,
+    images: Sequence[Image],
+    question: str,
+    asked: Asked,
+    retention: float,
+    per: Scope,
+    concurrency: Sequence[int],
+) -> Iterator[Report]:
+    """What is known of whether a setting pays, after every batch. Close the iterator to stop."""
+    with closing(_stream(_pays, key, (list(images), question, asked, retention, per, concurrency))) as outcomes:  # type: ignore[type-var]
+        for outcome in outcomes:
+            yield outcome.get()
+
+
 def first_token_seconds(
     key: str, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
 ) -> tuple[float, ...]:
@@ -204,6 +223,18 @@ def _first_token_seconds(
     vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
 ) -> tuple[float, ...]:
     return timing.first_token_seconds(vlm, encoded, question, kept, history)
+
+
+def _pays(
+    vlm: VLM,
+    images: list[Image],
+    question: str,
+    asked: Asked,
+    retention: float,
+    per: Scope,
+    concurrency: Sequence[int],
+) -> Iterator[Report]:
+    return measure.pays(vlm, images, question, asked, retention, per=per, concurrency=concurrency)
 
 
 def _portable(error: Exception) -> Exception:

@@ -43,7 +43,7 @@ def payload(method):
     _, methods = canvas_payload.orders_of(method)
     selections = [m.select(TOKENS, TOKENS.n) for m in methods]
     orders = [selection.order for selection in selections]
-    return canvas_payload.payload(PICTURES, ENCODED, method, orders, TOKENS.signal("scorer"), "two images")
+    return canvas_payload.payload(PICTURES, ENCODED, method, orders, TOKENS.signal("scorer"), "two images", TOKENS.n)
 
 
 def exact(method, retention: float, scope: str = "sample"):

@@ -13,6 +13,8 @@ from app.engine.capabilities import ANEW, Capabilities, group
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.pays import run as pays_run
+from app.pays import views as pays_views
 from app.session import Setting
 from app.smallest_budget.search import find_budget
 from app.tradeoff import measure
@@ -149,3 +151,23 @@ def test_budgets_of_parts_are_refused(engine, saved, setting):
     session = look(engine, saved(), saved(1))
     with pytest.raises(ValueError, match="one budget for all pictures"):
         engine.runs(session, Setting(setting.method, 0.5, "image"))
+
+
+def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, session):
+    setting, task, steps = keep("random", 0.5), Task(), []
+    for step in pays_run.run(engine, session, setting, task, (1,)):
+        steps.append(step)
+        if step.result.rows:
+            task.set()
+    assert steps[-1].stage == "stopped"
+    assert {row.setting for row in steps[-1].result.rows} >= {"all tokens", "Random", "Lower resolution"}
+    shown = pays_views.result(steps[-1].result)
+    assert "<svg" in shown
+    assert steps[-1].result.verdict in shown
+    assert "stays" in pays_views.progress(steps[-1])
+
+
+@pytest.mark.parametrize("bad", [(0,), (65,), (True,), ("4",), (1.5,)])
+def test_requests_at_once_are_checked(engine, session, bad):
+    with pytest.raises(ValueError, match=f"concurrency {bad[0]!s}"):
+        list(pays_run.run(engine, session, keep("random"), Task(), bad))
