@@ -126,7 +126,7 @@ class Engine:
         return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope, again)
 
     def counts(self, session: Session, setting: Setting) -> tuple[int, int]:
-        """N, and how many of them the setting comes to: of a plan in their mean over the layers; of another encoding all."""
+        """N, and how many the setting comes to: of a plan in the mean of the layers; of another encoding all it has."""
         n, runs = self.encoded(session, needs_of(setting.asked)).tokens.n, self.runs(session, setting)
         return n, keep_count(n, came_to(runs, self.vlm.layers, n))
 
