@@ -50,7 +50,8 @@ def serve(settings: Settings) -> None:
     try:
         if settings.mcp:
             mcp.check_installed()
-        allowed, loader = listed(settings.model_ids), Loader(settings)
+        loader = Loader(settings)
+        allowed = listed(settings.model_ids, loader.fits)
         first = loader.load(allowed[0].model_id)
     except ValueError as error:
         sys.exit(f"{name}: {error}")

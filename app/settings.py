@@ -24,6 +24,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "8bit", "4bit")
 ATTENTIONS = ("auto", "sdpa", "eager", "flash_attention_2")
+AUTO = "auto"
 DEVICE_MAPS = ("", "auto", "balanced", "balanced_low_0", "sequential")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -33,7 +34,7 @@ class Settings:
     """How the app is served. Raises ValueError, naming value, rule and remedy, for anything out of range."""
 
     model: str = ""  # empty: the model that ships with the project
-    models: str = ""  # what else visitors may load: hub ids and folders with commas between; "presets"
+    models: str = AUTO  # what else visitors may load: hub ids and folders with commas between; "presets"; "auto"
     device: str = "auto"
     dtype: str = "auto"
     quantization: str = "none"
@@ -60,7 +61,7 @@ class Settings:
         maps = f"empty, or one of {', '.join(DEVICE_MAPS[1:])}"
         _require(self.device_map in DEVICE_MAPS, "device-map", self.device_map, maps)
         empty = self.models.strip() and any(not part.strip() for part in self.models.split(","))
-        _require(not empty, "models", self.models, "hub ids or folders with one comma between, or presets")
+        _require(not empty, "models", self.models, "hub ids or folders with one comma between, presets, or auto")
         object.__setattr__(self, "host", address.host(self.host))
         object.__setattr__(self, "root_path", address.root_path(self.root_path))
         _require(0 <= self.port <= 65535, "port", self.port, "a whole number from 0 to 65535")
@@ -79,8 +80,14 @@ class Settings:
 
     @property
     def model_ids(self) -> list[str]:
-        """What visitors may choose, the start-up model first."""
-        return [self.model, *(part.strip() for part in self.models.split(",") if part.strip())]
+        """What visitors may choose, the start-up model first; AUTO stands for what fits one person's own machine."""
+        named = (part.strip() for part in self.models.split(",") if part.strip())
+        return [self.model, *(part for part in named if part != AUTO or self.own_machine)]
+
+    @property
+    def own_machine(self) -> bool:
+        """Whether it is one person's own: nobody comes from elsewhere, by a proxy's path or a link, or logs in."""
+        return address.is_loopback(self.host) and not (self.share or self.root_path or self.auth.strip())
 
     def credentials(self) -> list[tuple[str, str]] | None:
         """The (user, password) pairs of `auth`; None where the app is open to all who reach the port."""
@@ -94,7 +101,9 @@ class Settings:
 
 _HELP: Mapping[str, str] = {
     "model": "hub id or local folder of the checkpoint (default: the small model that ships with the project)",
-    "models": "what else visitors may load: hub ids or folders with commas between, or presets for all known ones",
+    "models": "what else visitors may load: hub ids or folders with commas between, or presets for all known ones; "
+    "auto offers those that fit on one person's own machine (a loopback --host without --root-path, --share and "
+    "--auth), and nothing elsewhere; empty: nothing",
     "device": "auto picks cuda, then mps, then cpu; or name one",
     "dtype": "auto picks what suits device and checkpoint; or name one",
     "quantization": "8bit or 4bit weights (needs cuda and bitsandbytes)",

@@ -22,7 +22,7 @@ from app.examples import EXAMPLES, FOLDER
 from app.explore.handlers import Handlers
 from app.explore.image_handlers import ImageHandlers
 from app.explore.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
-from app.explore.menus import Menus, choices
+from app.explore.menus import Menus, choices, photographs
 from app.export.page import place_export, wire_export
 from app.model_pool.pool import Models
 from app.pays.page import place_pays, wire_pays
@@ -101,6 +101,7 @@ def _start(models: Models, engine: Engine, capabilities: Capabilities, controls:
         engine,
         capabilities,
         choices(models, ""),
+        photographs(models, engine, ""),
         models.allowed[models.first].note,
         session,
         example.questions,
@@ -167,11 +168,13 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
 
     about = [page.about_method, *page.weights, *page.knobs]
     follow(page.method.input(menus.method, [session, page.method], about, **LIGHT_WORK, **QUIET))
-    loaded = page.model.input(menus.load, page.model, page.loading, **LOADING, **QUIET)
-    heads = [page.model, page.header, page.about_model, page.method, page.about_method, page.scope]
+    heads = [page.model, page.photographs, page.header, page.about_model, page.method, page.about_method, page.scope]
     switched = [session, *heads, *page.weights, *page.knobs]
-    follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
-    opened = demo.load(menus.opened, session, page.model, **LIGHT_WORK, **QUIET)
+    best = page.photographs.click(menus.choose_best, None, page.model, **LIGHT_WORK, **QUIET)
+    for chosen in (page.model.input, best.success):
+        loaded = chosen(menus.load, page.model, page.loading, **LOADING, **QUIET)
+        follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
+    opened = demo.load(menus.opened, session, [page.model, page.photographs], **LIGHT_WORK, **QUIET)
     if remote.is_remote():
         follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 

@@ -6,14 +6,12 @@ import re
 from collections.abc import Iterable
 
 from pruning import assets
-from pruning.encoding import EncodingMethod
-from pruning.method import Method
-from pruning.staged import StagedMethod
+from pruning.method import Described
 
 ENTRY = re.compile(r"^@.*?^}$", re.MULTILINE | re.DOTALL)
 
 
-def bibtex(methods: Iterable[type[Method | StagedMethod | EncodingMethod]]) -> str:
+def bibtex(methods: Iterable[type[Described]]) -> str:
     """The entries of these methods' papers, each once, in the order of the file; "" where none has a paper."""
     wanted = {method.paper.rsplit("/", 1)[-1] for method in methods if method.paper}
     entries = [

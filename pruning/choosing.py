@@ -19,7 +19,7 @@ from pruning.allocation import select_within, selector
 from pruning.budget import check_retention
 from pruning.encoding import Again, EncodingMethod, Made, OutOfReachError, encoded_by
 from pruning.grids import SCOPES, Scope
-from pruning.method import Method
+from pruning.method import Method, make
 from pruning.plan import Plan, plan_of
 from pruning.published import Published
 from pruning.staged import StagedMethod
@@ -173,6 +173,10 @@ def needs_of(asked: Asked) -> frozenset[str]:
     """Signals of the tower and the question; what a rule between layers reads is captured there."""
     if isinstance(asked, Plan):
         return asked.entry.method.needs if asked.entry else frozenset()
+    if isinstance(asked, Published):
+        return needs_of(asked.rule)
+    if isinstance(asked, StagedMethod):
+        return make(asked.first).needs if asked.first else frozenset()
     return asked.needs if isinstance(asked, Method) else frozenset()
 
 

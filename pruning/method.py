@@ -25,15 +25,14 @@ Stage = Literal["pre_tower", "pre_llm", "in_llm"]
 
 
 @dataclass(frozen=True)
-class Method(HasKnobs, ABC):
-    """Chooses which visual tokens the language model receives.
+class Described(HasKnobs, ABC):
+    """What every method tells of itself, wherever it prunes.
 
     name:   registry key            title: what a reader sees       paper: arXiv link, "" for a plain baseline
     venue:  where and when it was published, e.g. "ICCV 2025", "arXiv 2026"; "" for a plain baseline
-    stage:  "pre_llm" once before the language model, "in_llm" between its layers
-    nested: True when the picks for a smaller budget are the first picks for a larger one
-    needs:  names of the signals that `tokens` must carry (signals.py); may depend on the knobs
-    trained: True when it needs weights that were trained for the model
+    stage:  "pre_llm" once before the language model, "in_llm" between its layers, "pre_tower" as
+            the pictures are encoded
+    needs:  names of the signals that it reads; may depend on the knobs
     merges: True when kept tokens absorb others, so that the language model receives changed rows
     adaptation: what differs here from the published method because it could not be had or verified, one sentence that
             the app shows; "" for the published method itself
@@ -44,15 +43,27 @@ class Method(HasKnobs, ABC):
     title: ClassVar[str]
     paper: ClassVar[str] = ""
     venue: ClassVar[str] = ""
-    stage: ClassVar[Stage] = "pre_llm"
-    nested: ClassVar[bool] = True
-    trained: ClassVar[bool] = False
+    stage: ClassVar[Stage]
     merges: ClassVar[bool] = False
     adaptation: ClassVar[str] = ""
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset()
+
+
+@dataclass(frozen=True)
+class Method(Described):
+    """Chooses which visual tokens the language model receives.
+
+    needs:  of signals.py, what `tokens` must carry
+    nested: True when the picks for a smaller budget are the first picks for a larger one
+    trained: True when it needs weights that were trained for the model
+    """
+
+    stage: ClassVar[Stage] = "pre_llm"
+    nested: ClassVar[bool] = True
+    trained: ClassVar[bool] = False
 
     @final
     def select(self, tokens: VisualTokens, budget: int) -> Selection:

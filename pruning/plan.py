@@ -31,7 +31,8 @@ FORM = "a plan looks like 'pre:idpruner:0.4,3:fastv:0.5': WHERE:METHOD:HOW_MANY,
 class Cut:
     """After `after` layers have run, `rule` chooses which tokens stay: a share of those alive, or a number of them.
 
-    Raises ValueError for an `after` below what the rule needs, or a `keep` of none or of more than all.
+    Raises ValueError for an `after` below what the rule needs, or a `keep` of more than all, or of none where the rule
+    does not drop all.
     """
 
     after: int
@@ -41,7 +42,13 @@ class Cut:
     def __post_init__(self) -> None:
         if isinstance(self.after, bool) or not isinstance(self.after, int) or self.after < 0:
             raise ValueError(f"a cut after layer {self.after!r} is not allowed: it must be a whole number from 0")
-        check_keep(self.keep, f"the cut after layer {self.after}")
+        if self.rule.all_or_none and (self.keep or isinstance(self.keep, bool)):
+            raise ValueError(
+                f"the cut after layer {self.after} cannot keep {self.keep!r}: {self.rule.name} drops all tokens or "
+                "none; write 0"
+            )
+        if self.keep or isinstance(self.keep, bool) or not self.rule.drops_all:
+            check_keep(self.keep, f"the cut after layer {self.after}")
         if self.after < self.rule.earliest:
             raise ValueError(
                 f"{self.rule.name} after layer {self.after} is not allowed: it reads what layers did, so cut after "
@@ -88,6 +95,9 @@ class Plan:
                     f"the cut '{other}' follows '{one}': cuts must be in the order of the layers, each after more "
                     "layers than the one before it"
                 )
+        for cut in self.cuts[:-1]:
+            if not cut.keep:
+                raise ValueError(f"nothing can follow '{cut}': no token is left after it")
         steps: list[Entry | Cut] = [self.entry, *self.cuts] if self.entry else [*self.cuts]
         for above, below in pairwise(steps):
             if isinstance(above.keep, int) and isinstance(below.keep, int) and below.keep > above.keep:
@@ -149,12 +159,14 @@ class Plan:
 def plan_of(method: StagedMethod, n: int, layers: int, retention: float | None = None) -> Plan:
     """A staged method's own cuts, for an equivalent retention; None: as published. ValueError as `schedule`.
 
-    n: visual tokens that enter a model of so many layers.
+    n: visual tokens of the sample, which all enter a model of so many layers unless the method has a first half.
 
     >>> str(plan_of(make_staged("fastv"), 64, 8, 0.5)), str(plan_of(make_staged("fastv"), 64, 8))
     ('2:fastv:21', '2:fastv:32')
     """
-    return Plan(tuple(Cut(after, method, count) for after, count in method.schedule(n, layers, retention)))
+    cuts = method.schedule(n, layers, retention)
+    entry = Entry(make(method.first), cuts[0][1]) if cuts and method.first else None
+    return Plan(tuple(Cut(after, method, count) for after, count in cuts[1 if entry else 0 :]), entry)
 
 
 def parse_plan(
@@ -220,13 +232,13 @@ def counted(keep: float | int, alive: int, where: str) -> int:
     >>> counted(0.25, 64, "the entry of the plan"), counted(8, 64, "the entry of the plan")
     (16, 8)
     """
-    if isinstance(keep, float):
+    if isinstance(keep, float) and keep:
         return keep_count(alive, keep)
     if keep > alive:
         raise ValueError(
             f"{where} cannot keep {keep} tokens: {alive} are alive there; name at most as many, or a share"
         )
-    return keep
+    return int(keep)
 
 
 def _keep(text: str, part: str) -> float | int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pruning.plan import Cut, Plan
+from pruning.plan import Cut, Plan, plan_of
 from pruning.schedules import at_depth
 from pruning.staged import STAGED, StagedMethod, make_staged
 
@@ -36,9 +36,9 @@ class Published:
 
     def plan(self, n: int, layers: int) -> Plan:
         """Its cuts for n tokens in a model of L layers, at the same relative depth. ValueError as `schedule`."""
-        own = self.rule.schedule(n, layers)
+        own = plan_of(self.rule, n, layers)
         if not self.cuts:
-            return Plan(tuple(Cut(after, self.rule, count) for after, count in own))
+            return own
         cuts = at_depth(self.cuts, self.depth, layers)
         return Plan(tuple(Cut(after, self.rule, max(1, int(n * share + 1e-9))) for after, share in cuts))
 

@@ -14,19 +14,13 @@ QUARTERS = ((1, 0.5), (2, 0.25), (3, 0.125))  # PyramidDrop's cuts, in quarters 
 STEPS = 60  # halvings of an interval: to the last bit of a double
 
 
-def equivalent(afters: Sequence[int], counts: Sequence[int], n: int, layers: int) -> float:
+def equivalent(afters: Sequence[int], counts: Sequence[float], n: float, layers: int) -> float:
     """Equivalent retention of cuts after `afters` layers, in order, that keep `counts` of n tokens."""
-    alive, total, before = n, 0, 0
+    alive, total, before = n, 0.0, 0
     for after, count in zip(afters, counts, strict=True):
         total += alive * (after - before)
         alive, before = count, after
     return (total + alive * (layers - before)) / (layers * n)
-
-
-def one_drop(after: int, n: int, layers: int, retention: float) -> int:
-    """Tokens that stay at the only cut: k = (r·L - K)·N / (L - K), rounded half up, within 1..N."""
-    exact = (retention * layers - after) * n / (layers - after)
-    return min(n, max(1, math.floor(exact + 0.5 + 1e-9 * max(1.0, abs(exact)))))
 
 
 def fitted(
@@ -34,16 +28,17 @@ def fitted(
 ) -> tuple[int, ...]:
     """Counts of cuts whose shares of N grow with one number x in 0..1, for the x that comes to `retention`.
 
-    Shares above 1 count as 1. Each cut keeps at least one token, and at most what the one before it does.
+    Shares above 1 count as 1. Each cut keeps at most what the one before it does, and at least one token, unless its
+    share is 0.
     """
 
     def counts(x: float) -> list[int]:
         found = [n]
         for share in shares(x):
-            found.append(min(found[-1], keep_count(n, min(1.0, max(share, 1e-12)))))
+            found.append(min(found[-1], keep_count(n, min(1.0, share)) if share > 0 else 0))
         return found[1:]
 
-    low, high = 0.0, 1.0
+    low, high = 1e-12, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2
         short = equivalent(afters, counts(middle), n, layers) < retention
@@ -62,7 +57,7 @@ def pyramid(afters: Sequence[int], n: int, layers: int, retention: float) -> tup
 
 def scaled(published: Sequence[float], afters: Sequence[int], n: int, layers: int, retention: float) -> tuple[int, ...]:
     """Counts of the published shares times one factor, each at most 1: the factor that comes to `retention`."""
-    most = 1 / min(published)
+    most = 1 / min(share for share in published if share)
     return fitted(lambda x: [x * most * share for share in published], afters, n, layers, retention)
 
 

@@ -134,6 +134,12 @@ class VisualTokens:
         return torch.repeat_interleave(torch.tensor(sizes, device=self.features.device))
 
     @cached_property
+    def images(self) -> Tensor:
+        """(N,) int64: which of the sample's images each token shows, all tiles and frames of an image alike."""
+        numbers = torch.tensor([grid.image for grid in self.grids], device=self.features.device)
+        return numbers.repeat_interleave(torch.tensor([grid.count for grid in self.grids], device=numbers.device))
+
+    @cached_property
     def finite(self) -> bool:
         """Whether the features hold neither NaN nor infinite values; looked at once."""
         return all_finite(self.features)

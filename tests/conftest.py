@@ -63,6 +63,24 @@ def qwen_vlm(request: pytest.FixtureRequest, tiny: Callable[[str], VLM]) -> VLM:
 
 
 @pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where the client of `hub` keeps its cache."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+    """A hub over loopback that the real client asks; its repositories are folders that a test makes."""
+    from pruning.models.checkpoint import reach
+    from tests.helpers.hub import ask_there, serving
+
+    with serving(tmp_path / "hub") as running:
+        ask_there(monkeypatch, running, home)
+        yield running
+    reach.forget()
+
+
+@pytest.fixture
 def peft(monkeypatch) -> list[str]:
     """A peft that is there whether it is or not, and records the folders that it is given."""
     given: list[str] = []

@@ -64,6 +64,8 @@ class Report:
     pieces: tuple[Piece, ...] = ()
     select_s: float | None = None
     encode_s: float = 0.0
+    in_world: bool = True
+    outside: str = ""  # why picture or question lie outside of what the model knows
     lives: Lives | None = None  # what a plan came to in the last turn
     encoding: Reencoded | None = None  # another one, where the setting asks for it
     entered: int = 0  # of a plan: tokens that enter the language model
@@ -95,7 +97,16 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     encoded = engine.encoded(session, needs_of(setting.asked))
     n = encoded.tokens.n
     budget = keep_count(n, came_to(runs, engine.vlm.layers, n))
-    report = Report(n, budget, title_of(setting.asked), "all", encode_s=encoded.encode_s)
+    known = engine.in_world(session)
+    report = Report(
+        n,
+        budget,
+        title_of(setting.asked),
+        "all",
+        encode_s=encoded.encode_s,
+        in_world=known.inside,
+        outside=known.reason,
+    )
     full, kept = Asked(session, ""), Asked(session, "", runs)
     given: dict[str, Answer] = {}
     for question in questions:
@@ -119,7 +130,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                 if item.trace is not None and isinstance(runs, Plan):
                     layers = _layers(engine, item, item.trace)
                     report = replace(report, lives=lives(runs, item.trace), entered=item.trace.entered, layers=layers)
-    report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"]))
+    report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"], known.inside))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):
         yield measured

@@ -16,6 +16,7 @@ BADGES: Mapping[Verdict, tuple[str, str]] = {  # kind, which the style sheet col
     Verdict.KEPT_EMPTY: ("other", "≠ No words with the kept tokens"),
     Verdict.FULL_EMPTY: ("none", "∅ No words with all tokens"),
     Verdict.BOTH_EMPTY: ("none", "∅ No words in either answer"),
+    Verdict.OUTSIDE: ("none", "∅ Outside what the model knows"),
 }
 SHORT: Mapping[Verdict, str] = {
     Verdict.SAME: "✓ Same",
@@ -23,6 +24,7 @@ SHORT: Mapping[Verdict, str] = {
     Verdict.KEPT_EMPTY: "≠ No words",
     Verdict.FULL_EMPTY: "∅ No words",
     Verdict.BOTH_EMPTY: "∅ No words",
+    Verdict.OUTSIDE: "∅ Outside",
 }
 
 

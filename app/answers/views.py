@@ -32,7 +32,8 @@ def report(r: Report | None, place: int = 0, problem: str = "") -> Markup:
             _answer("All tokens", r.n, r.full, r.stage == "all", _pieces(r)),
             _answer("Kept tokens", r.budget, r.kept, r.stage == "kept"),
         ],
-        scale=_scale(r),
+        scale=_scale(r) if r.in_world else "",
+        outside=r.outside,
         verdict=_verdict(r, place, problem),
         problem=notice(problem, "warn"),
         rows=_rows(r),
@@ -105,7 +106,8 @@ def _verdict(r: Report, place: int, problem: str) -> Markup:
         return idle(words.get(r.stage, "…"))
     fidelity = r.fidelity if r.verdict.comparable else None
     measuring = r.verdict.comparable and fidelity is None
-    return render("answers.verdict", sign=badge(r.verdict), why=r.verdict.why, fidelity=fidelity, measuring=measuring)
+    why = r.verdict.why if r.in_world else ""  # the card says more
+    return render("answers.verdict", sign=badge(r.verdict), why=why, fidelity=fidelity, measuring=measuring)
 
 
 def _rows(r: Report) -> list[tuple[str, ...]]:

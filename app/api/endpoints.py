@@ -30,7 +30,6 @@ from app.web.controls import Controls
 from app.web.errors import report_errors
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
-from pruning.evaluation.verdict import NO_REFERENCE
 from pruning.grids import SCOPES
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
@@ -130,8 +129,8 @@ class Api:
             chosen, left_out = tradeoff_measure.sweep_methods(call.capabilities, methods, call.setting.method)
             for progress in tradeoff_measure.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
-            if progress.stage == "empty":
-                curves, left_out = None, [*left_out, NO_REFERENCE]
+            if why := tradeoff_measure.NO_CURVE.get(progress.stage):
+                curves, left_out = None, [*left_out, why]
         return api_results.tradeoff(points, curves, left_out)
 
     @endpoint(api_results.Compared, "others")

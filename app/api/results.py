@@ -115,7 +115,7 @@ def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
 
 def answered(session: Session, setting: Setting, report: Report) -> Answered:
     """A finished report."""
-    names = ("question", "full", "kept", "verdict", "agree", "fidelity", "select_s")
+    names = ("question", "full", "kept", "verdict", "in_world", "outside", "agree", "fidelity", "select_s")
     shared = {name: getattr(report, name) for name in names}
     return Answered(
         **_used(session, setting, report.n, report.budget),

@@ -55,15 +55,16 @@ class Item:
     full: Answer | None = None
     kept: Answer | None = None
     fidelity: float | None = None
+    in_world: bool = True
 
     @property
     def verdict(self) -> Verdict | None:
         """How both greedy answers compare; None before both are there."""
-        return None if self.full is None or self.kept is None else verdict(self.full, self.kept)
+        return None if self.full is None or self.kept is None else verdict(self.full, self.kept, self.in_world)
 
     @property
     def empty(self) -> bool:
-        """The answer with all tokens has no words, so there is nothing to compare with."""
+        """The answer with all tokens has no words or means nothing, so there is nothing to compare with."""
         return self.verdict is not None and not self.verdict.comparable
 
     @property
@@ -184,7 +185,7 @@ def _selected(engine: Engine, item: Item, setting: Setting) -> Item:
         n, budget = engine.counts(item.session, fitting(item.session, setting))
     except (ValueError, DeviceFullError) as error:
         return replace(item, problem=str(error))
-    return replace(item, n=n, budget=budget)
+    return replace(item, n=n, budget=budget, in_world=engine.in_world(item.session).inside)
 
 
 def _asked(engine: Engine, item: Item, setting: Setting, side: str) -> Asked:

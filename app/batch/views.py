@@ -17,7 +17,7 @@ from app.web.html import NONE, notice, seconds, to_come, waiting
 from app.web.templates import render
 from app.web.wording import details, share, title
 from pruning.drawing import overlays as draw
-from pruning.evaluation.verdict import NO_REFERENCE
+from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, Verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -61,9 +61,13 @@ def stopped(b: Batch | None, skipped: Sequence[Skipped]) -> Markup:
 
 
 def totals(items: Sequence[Item]) -> Markup:
-    """The summary as a row of figures, and how many images those leave out for want of an answer with words."""
-    s, empty = summary(items), sum(item.empty for item in items)
-    told = notice(f"Not counted: {empty} of {len(items)} images. {NO_REFERENCE}" if empty else "", "warn")
+    """The summary as a row of figures, and how many images those leave out for want of an answer with words
+    that can mean something.
+    """
+    s, told = summary(items), Markup()
+    outside = sum(item.verdict is Verdict.OUTSIDE for item in items)
+    for count, why in ((sum(item.empty for item in items) - outside, NO_REFERENCE), (outside, NO_MEANING)):
+        told += notice(f"Not counted: {count} of {len(items)} images. {why}" if count else "", "warn")
     if s is None:
         return told
     spread = f"± {s.deviation:.3f}" if s.images > 1 else "one image"

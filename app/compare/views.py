@@ -15,7 +15,7 @@ from app.web.html import NONE, notice, quantity, seconds, to_come, waiting
 from app.web.templates import render
 from app.web.wording import details, share, title
 from pruning.drawing import overlays as draw
-from pruning.evaluation.verdict import NO_REFERENCE, is_empty
+from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 
 FLOPS, BYTES = ("F", "kF", "MF", "GF", "TF", "PF"), ("B", "KiB", "MiB", "GiB")
 STAGES = {"all": "answering with all tokens", "kept": "answering with kept tokens", "measuring": "measuring"}
@@ -169,4 +169,5 @@ def _reference(rows: Sequence[Row]) -> Markup:
         return Markup()
     empty = is_empty(r.full.text)
     told = render("compare.reference", question=r.question, n=r.n, answer=NO_WORDS if empty else r.full.text)
-    return told + notice(NO_REFERENCE if empty else "", "warn")
+    why = NO_REFERENCE if empty else ""
+    return told + notice(why if r.in_world else NO_MEANING, "warn")

@@ -86,8 +86,8 @@ def group(name: str) -> str:
         return INSIDE
     if issubclass(cls, EncodingMethod):
         return ANEW
-    needs = {need.partition("@")[0] for need in cls().needs}  # type: ignore[union-attr]
-    if cls.merges:  # type: ignore[union-attr]
+    needs = {need.partition("@")[0] for need in cls().needs}
+    if cls.merges:
         return "merging"
     if cls.has(SOURCE) or "scorer" in needs:
         return "importance"

@@ -23,6 +23,7 @@ from pruning.evaluation import timing
 from pruning.evaluation.lives import survivors
 from pruning.evaluation.reencoded import Reencoded, reencoded
 from pruning.importance import best_source, heat_scores
+from pruning.models.world import InWorld, in_world, unknown_words
 from pruning.overrides import with_overrides
 from pruning.plan import Plan
 from pruning.tokens import Selection
@@ -202,14 +203,14 @@ class Engine:
         """The trained scorer where the model has one, else the next source that it can serve."""
         return best_source(self.vlm.signals)
 
-    def unknown_words(self, question: str) -> list[str]:
-        """Words of the question that the model's vocabulary lacks; empty for vocabularies that spell everything."""
-        tokenizer = self.vlm.tokenizer
-        unknown = getattr(tokenizer, "unk_token_id", None)
-        if unknown is None:
-            return []
-        words = dict.fromkeys(word.strip("?!.,:;\"'()") for word in question.split())
-        return [w for w in words if w and unknown in tokenizer(w, add_special_tokens=False).input_ids]
+    def unknown_words(self, question: str) -> tuple[str, ...]:
+        """Words of the question that the model cannot know."""
+        return unknown_words(self.vlm, question)
+
+    def in_world(self, session: Session, question: str | None = None) -> InWorld:
+        """Whether the answer to a question about the visitor's images, their last one for None, can mean anything."""
+        asked = question if question is not None else (session.questions or ("",))[-1]
+        return in_world(self.vlm, self.encoded(session), asked)
 
     # What other modules computed about these images, under their own parts of the key
 

@@ -33,7 +33,6 @@ from app.web.errors import owner, report_errors
 from app.web.streams import Shown
 from app.web.updates import talk_buttons
 from pruning.drawing.palettes import PAGE
-from pruning.evaluation.verdict import NO_REFERENCE
 from pruning.text import check_text, checked_question
 
 V = TypeVar("V")
@@ -184,7 +183,7 @@ class Handlers:
                 drawn = tradeoff_measure.fidelity_chart(points, n, kept, PAGE) if points else None
                 measured = Measured(session, tuple(methods), points, last.total)
                 waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
-                empty = NO_REFERENCE if last.stage == "empty" else waits
+                empty = tradeoff_measure.NO_CURVE.get(last.stage, waits)
                 yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
 
         def told(empty: str, words: str) -> tuple[Any, str, Any]:

@@ -38,6 +38,7 @@ class Start:
     engine: Engine
     capabilities: Capabilities
     models: list[tuple[str, str]]
+    photographs: dict[str, Any]
     note: str
     session: Session
     questions: tuple[str, ...]
@@ -58,6 +59,7 @@ class Page:
     header: gr.HTML
     about_model: gr.HTML
     model: gr.Dropdown
+    photographs: gr.Button
     loading: gr.HTML
     image: gr.Image
     add: gr.UploadButton
@@ -118,7 +120,14 @@ def _model(start: Start) -> dict[str, Any]:
     model = gr.Dropdown(
         start.models, value=start.session.model_name, label="Model", elem_id="model", visible=len(start.models) > 1
     )
-    return {"model": model, "loading": html("", "loading")}
+    photographs = gr.Button(
+        start.photographs.get("value", ""),
+        visible=start.photographs["visible"],
+        size="sm",
+        min_width=0,
+        elem_id="photographs",
+    )
+    return {"model": model, "photographs": photographs, "loading": html("", "loading")}
 
 
 def _images(start: Start) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Menus:
             return {
                 page.session: chosen,
                 page.model: gr.update(choices=choices(self.models, visitor), value=chosen.model_name),
+                page.photographs: gr.update(**photographs(self.models, engine, visitor)),
                 page.header: header(engine),
                 page.about_model: about_model(engine, self.models.allowed[chosen.model_name].note),
                 page.method: gr.update(choices=capabilities.menu(), value=method),
@@ -98,9 +99,22 @@ class Menus:
             }
 
     @report_errors
-    def opened(self, request: gr.Request, session: Session) -> Any:
-        """The model menu as a new visitor finds it."""
-        return gr.update(choices=choices(self.models, owner(request)), value=session.model_name)
+    def opened(self, request: gr.Request, session: Session) -> Updates:
+        """The model menu, and the way to photographs, as a new visitor finds them."""
+        page, visitor = self.page, owner(request)
+        with self.models.use(session.model_name, visitor) as (engine, _):
+            offer = gr.update(**photographs(self.models, engine, visitor))
+        menu = gr.update(choices=choices(self.models, visitor), value=session.model_name)
+        return {page.model: menu, page.photographs: offer}
+
+    @report_errors
+    def choose_best(self, request: gr.Request) -> Any:
+        """The model menu with the best model for photographs chosen."""
+        visitor = owner(request)
+        best = self.models.best(visitor)
+        if best is None:
+            raise ValueError("No model that reads photographs fits now: free memory or disk, or see the model menu")
+        return gr.update(choices=choices(self.models, visitor), value=best.listed.name)
 
     def _active(self, name: str) -> Updates:
         active = self.controls.has_lambda(name)
@@ -113,6 +127,12 @@ class Menus:
 def choices(models: Models, visitor: str) -> list[tuple[str, str]]:
     """(line, name) of every model that the operator allows."""
     return [(explore_views.model_line(entry), entry.listed.name) for entry in models.entries(visitor)]
+
+
+def photographs(models: Models, engine: Engine, visitor: str) -> dict[str, Any]:
+    """The button that goes over to a model for photographs: there where this one knows its own world alone."""
+    best = models.best(visitor) if engine.vlm.world is not None else None
+    return {"value": explore_views.photographs(best), "visible": True} if best else {"visible": False}
 
 
 def header(engine: Engine) -> str:

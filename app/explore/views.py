@@ -42,16 +42,27 @@ def header(title: str, device: str, dtype: str, memory: int, about: str) -> Mark
 
 
 def model_line(entry: Entry) -> str:
-    """One line of the model menu: title, parameters, memory, and whether it is there or why not."""
+    """One line of the model menu: title, parameters, download, memory, licence, and whether it is there or why not."""
     listed = entry.listed
     parts = [listed.title]
     if listed.parameters:
         parts.append(quantity(listed.parameters, ["", "k", "M", "B"], 1000))
-    parts.append("size not known yet" if entry.need is None else size(entry.need))
+    if entry.download and not entry.loaded:
+        parts.append(f"{size(entry.download)} to download")
+    parts.append("size not known yet" if entry.need is None else f"{size(entry.need)} of memory")
+    if listed.licence:
+        parts.append(listed.licence)
     if entry.loaded:
         parts.append("✓ loaded")
     line = " · ".join(parts)
     return f"{REFUSED} {line} · {entry.problem}" if entry.problem else line
+
+
+def photographs(entry: Entry) -> str:
+    """What the button says that goes over to a model for photographs."""
+    what = f"{size(entry.download)} to download, fits" if entry.download else "on this disk, fits"
+    licence = f" · {entry.listed.note or entry.listed.licence}" if entry.listed.licence else ""
+    return f"{entry.listed.title} reads photographs · {'loaded' if entry.loaded else what}{licence}"
 
 
 def about(words: str, refused: bool = False) -> Markup:

@@ -29,7 +29,7 @@ from pruning.drawing import overlays as draw
 from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
-from pruning.evaluation.verdict import is_empty
+from pruning.evaluation.verdict import NO_MEANING, is_empty
 from pruning.runnable import REGISTERED
 
 NAME = "idpruner-export.zip"
@@ -146,6 +146,9 @@ def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:
 def _fidelity(engine: Engine, wanted: Wanted, notes: list[str], first: str | None) -> dict[str, bytes]:
     """The curves that there are; what there is not is noted. first: the all-token answer that curves are about."""
     curves = wanted.curves
+    if not engine.in_world(wanted.session, wanted.session.first).inside:
+        notes.append(f"There can be no fidelity curves. {NO_MEANING}.")
+        return {}
     if first is not None and is_empty(first):
         notes.append("There can be no fidelity curves: the first answer with all tokens has no words.")
         return {}

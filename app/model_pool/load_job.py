@@ -39,13 +39,14 @@ class LoadJob:
         self._started = self._since = time.monotonic()
         self._stage = "waiting for the model before it"
         self._share: float | None = None
+        self._first = 0.0  # share at which the stage began: a download may go on where it was
 
     def tell(self, stage: str, share: float | None) -> None:
         """Raises StoppedError where nobody waits any more."""
         if not self.owners:
             raise StoppedError(f"Loading {self.title} was stopped: choose it again to go on")
         if stage != self._stage:
-            self._since = time.monotonic()
+            self._since, self._first = time.monotonic(), share or 0.0
         self._stage, self._share = stage, share
 
     def leave(self, owner: str) -> None:
@@ -55,5 +56,5 @@ class LoadJob:
 
     def progress(self) -> Loading:
         now, share = time.monotonic(), self._share
-        pace = None if share is None else Pace(now - self._since, share, 1.0)
+        pace = None if share is None else Pace(now - self._since, share - self._first, 1 - self._first)
         return Loading(self.title, self._stage, share, now - self._started, pace)

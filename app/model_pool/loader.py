@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.settings import Settings
+from app.settings import AUTO, Settings
 
 if TYPE_CHECKING:
     from pruning.models import VLM
+    from pruning.models.checkpoint.presets import Preset
 
 Tell = Callable[[str, "float | None"], None]
 
@@ -21,7 +22,8 @@ class Listed:
     """A model that visitors may choose.
 
     name: what the page and the API call it (a hub id, or the name of a folder: no visitor sees the server's paths)
-    model_id: what `load` takes; parameters: None where it is not known before loading; note: its licence, …
+    model_id: what `load` takes; parameters: None where it is not known before loading; note: what to know before it
+    is used; licence: its name, "" where it is not known.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Listed:
     title: str
     parameters: int | None = None
     note: str = ""
+    licence: str = ""
 
 
 class Loader:
@@ -68,11 +71,11 @@ class Loader:
         ask_hub: ask there too, which takes its time; the answer is remembered.
         """
         from pruning.models.checkpoint import memory
-        from pruning.models.checkpoint.presets import PRESETS
+        from pruning.models.checkpoint.presets import known
 
         s = self._settings
         if self._needs.get(model_id) is None:
-            preset = next((p for p in PRESETS if p.model_id == model_id), None)
+            preset = known(model_id)
             footprint = None
             if preset is not None:
                 footprint = preset.need(s.dtype, s.quantization, s.device)
@@ -81,6 +84,25 @@ class Loader:
                     footprint = memory.estimate(model_id, s.dtype, s.quantization, device=s.device)
             self._needs[model_id] = None if footprint is None else footprint.total
         return self._needs[model_id]
+
+    def download(self, model_id: str) -> int:
+        """About how many bytes of it are still to come from the hub; 0 where that is not known."""
+        from pruning.models.checkpoint import hub
+        from pruning.models.checkpoint.presets import known
+
+        preset = known(model_id)
+        return 0 if preset is None or not preset.download or hub.present(model_id) else preset.download
+
+    def disk(self) -> int:
+        """Bytes that the folder of downloads has to spare."""
+        from pruning.models.checkpoint import transfer
+
+        return transfer.room()
+
+    def fits(self, preset: Preset) -> bool:
+        """Whether a preset that is not loaded fits on device and disk now."""
+        need = preset.need(self._settings.dtype, self._settings.quantization, self._settings.device)
+        return need.total <= self.free() and self.download(preset.model_id) <= self.disk()
 
     def _share_threads(self, vlm: VLM) -> None:
         """One CPU thread as long as all models are small, else as many as there were."""
@@ -107,24 +129,29 @@ class Loader:
         return sum(free_bytes(device) for device in devices)
 
 
-def listed(ids: Sequence[str]) -> tuple[Listed, ...]:
-    """The models behind ids, folders and the word "presets", each once, in the order given.
+def listed(ids: Sequence[str], fits: Callable[[Preset], bool]) -> tuple[Listed, ...]:
+    """The models behind ids, folders and the words "presets" and "auto", each once, in the order given.
+
+    fits: whether a preset shall be among those that "auto" stands for, which come smallest first.
 
     Raises ValueError for what can be neither a checkpoint's folder nor a hub id, and for two folders of one name.
     """
     from pruning.models import SHIPPED
     from pruning.models.checkpoint import sources
-    from pruning.models.checkpoint.presets import PRESETS
+    from pruning.models.checkpoint.presets import PRESETS, known
 
-    known = {preset.model_id: preset for preset in PRESETS}
-    wanted = [m for given in ids for m in (known if given == "presets" else [given or str(SHIPPED)])]
+    words = {
+        "presets": [preset.model_id for preset in PRESETS],
+        AUTO: [p.model_id for p in sorted(PRESETS, key=lambda p: p.parameters) if fits(p)] if AUTO in ids else [],
+    }
+    wanted = [m for given in ids for m in words.get(given, [given or str(SHIPPED)])]
     by_name: dict[str, Listed] = {}
     for model_id in dict.fromkeys(wanted):
-        preset, source = known.get(model_id), sources.checked(model_id)
+        preset, source = known(model_id), sources.checked(model_id)
         name = sources.known_name(source)
         if name in by_name:
             raise ValueError(f"--models names two checkpoints called {name!r}: rename one, so that visitors can choose")
         title = preset.title if preset else name.rpartition("/")[2]
-        parameters, note = (preset.parameters, preset.licence) if preset else (None, "")
-        by_name[name] = Listed(name, model_id, title, parameters, note)
+        told = (preset.parameters, preset.terms, preset.licence) if preset else (None, "", "")
+        by_name[name] = Listed(name, model_id, title, *told)
     return tuple(by_name.values())

@@ -24,6 +24,8 @@ from app.model_pool import eviction
 from app.model_pool.leases import LoadedModels
 from app.model_pool.load_job import Loading, LoadJob, StoppedError
 from app.model_pool.loader import Listed, Loader
+from pruning.models.checkpoint import presets
+from pruning.models.checkpoint.footprint import readable
 
 if TYPE_CHECKING:
     from pruning.models import VLM
@@ -35,12 +37,15 @@ LOAD = "load"  # kind of the tasks that are stopped with it
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the model menu. problem: why it cannot be had now, in a few words. need: bytes, None = not known."""
+    """A line of the model menu. problem: why it cannot be had now, in a few words. need: bytes, None = not known.
+    download: bytes that come from the hub first.
+    """
 
     listed: Listed
     need: int | None
     loaded: bool
     problem: str
+    download: int = 0
 
 
 class Models:
@@ -96,15 +101,24 @@ class Models:
         """The menu, with what can be had now and why not."""
         entries = []
         for model in self.allowed.values():
-            need = self._loader.need(model.model_id)
+            need, download = self._loader.need(model.model_id), self._loader.download(model.model_id)
             loaded, problem = model.name in self._loaded_models, "did not load" if model.name in self._broken else ""
             if not loaded and need is not None and not problem:
                 try:
                     self._leaving(model, need, {owner})
                 except eviction.DoesNotFitError as error:
                     problem = error.short
-            entries.append(Entry(model, need, loaded, problem))
+            if not loaded and not problem and download > self._loader.disk():
+                problem = f"{readable(self._loader.disk())} of disk free"
+            entries.append(Entry(model, need, loaded, problem, download))
         return entries
+
+    def best(self, owner: str = "") -> Entry | None:
+        """The model to go over to for photographs: the best of those offered that can be had now and answer soon."""
+        open_now = {entry.listed.model_id: entry for entry in self.entries(owner) if not entry.problem}
+        kind = self._loader.device.partition(":")[0]
+        best = presets.best_that_fits(lambda preset: preset.model_id in open_now, kind)
+        return open_now[best.model_id] if best else None
 
     # Loading
 

@@ -23,7 +23,6 @@ from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from pruning.drawing.charts import Chart
 from pruning.drawing.palettes import PAGE
-from pruning.evaluation.verdict import NO_REFERENCE
 
 OWN = "Your image"
 
@@ -124,8 +123,8 @@ def news(
         if progress.points:
             drawn = tradeoff_measure.fidelity_chart(progress.points, *counts, PAGE)
             yield {"chart": _told(asked, drawn, presenter_views.measured(progress))}
-        if progress.stage == "empty":
-            yield {"chart": {"turn": asked.turn, "svg": "", "summary": NO_REFERENCE, "status": ""}}
+        if why := tradeoff_measure.NO_CURVE.get(progress.stage):
+            yield {"chart": {"turn": asked.turn, "svg": "", "summary": why, "status": ""}}
 
 
 def _told(asked: Wish, chart: Chart, status: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def wire_share(
     sharing = Sharing(view, page, restored, handlers, menus)
     view.copy(sharing.copy, inputs, view, **LIGHT_WORK, **QUIET)
     shown = [page.image, page.question, page.follow_up, page.anew, *page.suggestions]
-    heads = [page.loading, page.model, page.header, page.about_model, page.about_method]
+    heads = [page.loading, page.model, page.photographs, page.header, page.about_model, page.about_method]
     outputs = [view, page.session, restored, *shown, *heads, *page.settings]
     opened.then(sharing.open, [page.session, page.method], outputs, **LOADING, **QUIET)
     # Only a page that was opened with a link has anything new to show.

@@ -20,7 +20,7 @@ from pruning.budget import retention_of
 from pruning.choosing import one_shot, out_of_reach
 from pruning.evaluation.plane import LAMBDAS
 from pruning.evaluation.smallest_budget import Bracket, smallest_budget, smallest_budget_over_lambda
-from pruning.evaluation.verdict import Verdict, check_words, verdict
+from pruning.evaluation.verdict import Verdict, check_meaning, check_words, verdict
 
 if TYPE_CHECKING:
     from pruning.models import Answer
@@ -182,6 +182,8 @@ class _Asking:
     def _ask_all(self) -> None:
         from pruning.models import Turn
 
+        for question in self._questions:
+            check_meaning(self._engine.in_world(self._session, question).reason)
         full: list[tuple[Asked, Answer]] = []
         for question in self._questions:
             history = tuple(Turn(asked.question, answer.text) for asked, answer in full)

@@ -35,7 +35,7 @@ from pruning.evaluation.plane import (
     slots,
     survivors_point,
 )
-from pruning.evaluation.verdict import is_empty
+from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.params import SOURCE
 from pruning.runnable import REGISTERED, Started
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from pruning.tokens import VisualTokens
 
 
+NO_CURVE = {"empty": NO_REFERENCE, "outside": NO_MEANING}
+"""Stage of a measurement that ends without a curve -> why."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """A fidelity sweep under way: the points so far, how many there will be, seconds used."""
@@ -54,7 +58,7 @@ class Progress:
     points: tuple[FidelityPoint, ...]
     total: int
     seconds: float
-    stage: str  # "answering", "sweeping", "done", "stopped"; "empty": the answer has no words, so there is no curve
+    stage: str  # "answering", "sweeping", "done", "stopped"; of NO_CURVE: there is none
 
     @property
     def pace(self) -> Pace:
@@ -205,6 +209,9 @@ def sweep(
         yield Progress(held, total, 0.0, "done")
         return
     start = time.perf_counter()
+    if not engine.in_world(session, question).inside:
+        yield Progress((), total, 0.0, "outside")
+        return
     yield Progress((), total, 0.0, "answering")
     full: Answer | None = None
     for item in answers(engine, Asked(session, question), task):

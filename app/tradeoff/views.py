@@ -44,6 +44,7 @@ def progress(p: Progress | None, left_out: Sequence[str] = (), place: int = 0, p
         "done": f"{done} points measured" + (f" in {p.seconds:.1f} s" if p.seconds else ", from the cache"),
         "stopped": f"Stopped: {done} of {p.total} points kept",
         "empty": "No curve: the answer with all tokens has no words",
+        "outside": "No curve: picture or question lie outside what the model knows",
     }[p.stage]
     words = waiting(place) if place else words
     bar = html.progress(words, "Points measured", done, p.total)

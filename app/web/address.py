@@ -6,6 +6,7 @@ Whether it can listen is known before a model is loaded, and told by what the op
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import re
 import socket
@@ -40,6 +41,14 @@ def root_path(given: str) -> str:
 def bracketed(name: str) -> str:
     """A host as it stands in an address: [::1] for ::1."""
     return f"[{name}]" if ":" in name else name
+
+
+def is_loopback(name: str) -> bool:
+    """Whether only this machine reaches what listens on a host (without brackets)."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def free_port(name: str, port: int) -> int:

@@ -3,4 +3,5 @@
 document.addEventListener("click", (event) => {
   if (event.target.matches?.("#method input, #model input")) event.target.select();
   if (event.target.closest?.("#loading button")) document.querySelector("#stop").click(); // the same for a model on its way
+  if (event.target.closest?.(".to-photographs")) document.querySelector("#photographs").click();
 });

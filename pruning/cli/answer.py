@@ -26,7 +26,7 @@ from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import heat_scores
 from pruning.method import Method
-from pruning.models import VLM, Answer, Encoded, Kept
+from pruning.models import VLM, Answer, Encoded, Kept, in_world
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.models.values import Positions, kept_indices, standing
 from pruning.plan import Plan
@@ -57,7 +57,7 @@ def answer(
     the overlay's path; of each answer whether it `finished`, total_s and ttft_spread_s, in seconds, and how many visual
     tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`; with `attention`, of each answer
     the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
-    `budget` and `indices` are what the last layer sees. Where the method asks for another encoding, `encoding` tells of
+    `budget` and `indices` are what lives longest. Where the method asks for another encoding, `encoding` tells of
     it (a `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens is kept.
     """
     check_retention(retention)
@@ -74,7 +74,8 @@ def answer(
     trace = answers[1].trace
     everything = Selection(torch.arange(seen.tokens.n), seen.tokens.n)
     selection = survivors(trace) if trace else kept if isinstance(kept, Selection) else everything
-    told, close, pieces = verdict(*answers), None, []
+    known = in_world(vlm, encoded, question)
+    told, close, pieces = verdict(answers[0], answers[1], known.inside), None, []
     if told.comparable:
         logp, pruned_logp = vlm.logprobs(encoded, question, answers[0].ids, both, positions=positions)
         close = metrics.fidelity(logp, pruned_logp)
@@ -96,6 +97,8 @@ def answer(
         full=full,
         kept=pruned,
         verdict=told,
+        in_world=known.inside,
+        outside=known.reason,
         agree=told.agree,
         fidelity=close,
         pieces=pieces,
@@ -141,7 +144,7 @@ def text(result: dict[str, Any]) -> str:
     if result["fidelity"] is not None:
         lines.append(f"agreement: {'yes' if result['agree'] else 'no'}, fidelity {result['fidelity']:.3f}")
     if why := Verdict(result["verdict"]).why:
-        lines.append(why)
+        lines.append(f"{why} ({result['outside']})" if result["outside"] else why)
     for name, label, unit in (("flops", "prefill GFLOPs", 1e9), ("kv_bytes", "KV cache, KiB", 1024)):
         change = kept[name] / full[name] - 1
         lines.append(f"{label}: {full[name] / unit:.2f} -> {kept[name] / unit:.2f} ({change:+.0%})")

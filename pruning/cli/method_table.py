@@ -11,6 +11,7 @@ from pruning.staged import STAGED, StagedMethod
 STAGES = {"pre_tower": "before the tower", "pre_llm": "before the LLM", "in_llm": "inside the LLM"}
 NONE = "–"
 DEPTH = 32  # layers of the models that most schedules were published for
+MOST_CUTS = 9  # told one by one
 
 
 def method_table() -> str:
@@ -63,11 +64,19 @@ def _inside(method: StagedMethod) -> tuple[str, ...]:
     return (
         f"**{method.title}** `{method.name}`",
         _paper(method),
-        ", ".join(f"{after}: {share:.3g}" for after, share in method.shape(DEPTH)),
+        _cuts(method),
         ", ".join(f"`{name}`" for name in sorted(method.needs)) or NONE,
         "<br>".join(map(_knob, params(type(method)))) or NONE,
         method.adaptation or NONE,
     )
+
+
+def _cuts(method: StagedMethod) -> str:
+    told = [
+        f"{after}: {share:.3g}" if after or not method.first else f"{share:.3g} enter, by `{method.first}`"
+        for after, share in method.shape(DEPTH)
+    ]
+    return ", ".join(told if len(told) <= MOST_CUTS else [*told[:2], "…", told[-1]])
 
 
 def _before(method: EncodingMethod) -> tuple[str, ...]:

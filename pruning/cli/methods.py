@@ -36,8 +36,10 @@ def own(names: str | Sequence[str], knobs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed(names: Sequence[str]) -> list[str]:
-    """The names, each once; "all" stands for every method before the language model, "inside" for every one in it."""
-    groups = {ALL: sorted(METHODS), INSIDE: sorted(STAGED)}
+    """The names, each once; "all" stands for every method before the language model, "inside" for every one in it that
+    works on one picture.
+    """
+    groups = {ALL: sorted(METHODS), INSIDE: sorted(name for name, each in STAGED.items() if each.images == 1)}
     return list(dict.fromkeys(each for name in names for each in groups.get(name, [name])))
 
 

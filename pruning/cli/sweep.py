@@ -19,11 +19,12 @@ from pruning.encoding import EncodingMethod
 from pruning.evaluation.fidelity import FidelityPoint, fidelity_sweep
 from pruning.evaluation.lives import survivors
 from pruning.evaluation.plane import PlanePoint, front, plane_methods, plane_sweep, slots, survivors_point
+from pruning.evaluation.verdict import check_meaning
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import best_source, raw_importance, signals_for
 from pruning.method import Method
-from pruning.models import VLM, Encoded
+from pruning.models import VLM, Encoded, in_world
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.tokens import VisualTokens
@@ -61,7 +62,8 @@ def sweep(
     `at` is the retention at which the plane is drawn, `per` what a budget is for. `progress` is called with (points
     done, points in all), `tell` with a sentence on each thing that was changed in the image and each point that is left
     out. What merges tokens or asks for another encoding keeps no set of them: it has a curve, and no place on the
-    plane. Raises ValueError as `choose` does, and where the answer with all tokens has no words.
+    plane. Raises ValueError as `choose` does, and where the answer with all tokens has no words, or none that can mean
+    anything.
     """
     image, judge = open_image(source), best_source(vlm.signals)
     for note in image.info["notes"]:
@@ -69,6 +71,7 @@ def sweep(
     plane = plane_methods(judge)
     needs = frozenset().union(signals_for(judge), *map(needs_of, (*methods, *plane)))
     encoded = vlm.encode([image], needs - {"question"})
+    check_meaning(in_world(vlm, encoded, question).reason)
     tokens = vlm.tokens(encoded, question, needs)
     importance = raw_importance(tokens, judge, "sweep")
     wanted = sorted({*retentions, at})

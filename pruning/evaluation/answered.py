@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pruning.models import VLM, Answer
 
 Knobs = dict[str, float | str]
-WORDLESS = "null where the answer with all tokens has no words"
+WORDLESS = "null where the answer with all tokens has no words, or none that can mean anything"
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,13 @@ class Answered(Used):
     kept: Annotated[Side, Field(description="the answer with the K kept ones")]
     verdict: Annotated[
         Verdict | None,
-        Field(description="same, different; an answer without words: kept_empty, full_empty (with all N), both_empty"),
+        Field(
+            description="same, different; an answer without words: kept_empty, full_empty (with all N), both_empty; "
+            "outside of what the model knows: outside"
+        ),
     ]
+    in_world: Annotated[bool, Field(description="whether picture and question lie in the world that the model knows")]
+    outside: Annotated[str, Field(description="why not; empty where they do")]
     agree: Annotated[bool | None, Field(description=f"whether both answers are the same, token for token; {WORDLESS}")]
     fidelity: Annotated[
         float | None,

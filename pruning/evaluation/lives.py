@@ -25,6 +25,10 @@ BY = {
     "next_text_attention": "the text's attention in the next layer",
     "keys": "the size of their keys",
     "transitions": "how much the layers changed them",
+    "attention": "the attention of all tokens",
+    "received": "the attention of all tokens in all layers so far",
+    "received_from_last": "what the last token came to look at",
+    "entry_scores": "their importance before the language model",
 }
 """What a rule ranks by, in words, by what it reads."""
 
@@ -80,16 +84,17 @@ def lives(plan: Plan, trace: Trace) -> Lives:
 
 
 def survivors(trace: Trace) -> Selection:
-    """The tokens alive after the last cut, as what is kept of the N; scores are those of the last cut that has some."""
-    last = (trace.lives == len(trace.alive)).nonzero()[:, 0]
+    """The tokens that live longest, as what is kept of the N: those alive after the last cut that leaves any."""
+    last = (trace.lives == trace.lives.max()).nonzero()[:, 0]
     return Selection(last, len(trace.lives))
 
 
 def endurance(trace: Trace) -> Tensor:
     """(N,) int64: all tokens, those that live longest first; those that leave at one cut by what it ranked them by."""
-    order = [survivors(trace).order]
+    longest = survivors(trace).order
+    order = [longest]
     for cut in reversed(trace.cuts):
-        gone = cut.alive[~torch.isin(cut.alive, cut.order)]
+        gone = cut.alive[~torch.isin(cut.alive, torch.cat([cut.order, longest]))]
         order.append(gone if cut.scores is None else gone[ops.topk(cut.scores[gone], len(gone))] if len(gone) else gone)
     there = torch.cat(order)
     every = torch.arange(len(trace.lives))

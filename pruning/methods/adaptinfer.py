@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pruning.schedules import at_depth, scaled
-from pruning.staged import Seen, StagedScore, register_staged
+from pruning.schedules import at_depth
+from pruning.seen import Seen
+from pruning.staged import StagedScore, register_staged
 
 STAGES = ((2, 290 / 576), (11, 72 / 576), (21, 18 / 576))  # LLaVA-1.5 7B, "128 tokens"
 DEPTH = 32
@@ -47,7 +48,3 @@ class AdaptInfer(StagedScore):
 
     def shape(self, layers: int) -> tuple[tuple[int, float], ...]:
         return at_depth(STAGES, DEPTH, layers)
-
-    def counts(self, n: int, layers: int, retention: float) -> tuple[int, ...]:
-        afters, shares = zip(*self.shape(layers), strict=True)
-        return scaled(shares, afters, n, layers, retention)

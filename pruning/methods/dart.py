@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from pruning import ops
 from pruning.params import Choice as Options
 from pruning.params import Range
-from pruning.schedules import one_drop
-from pruning.staged import Choice, Seen, StagedMethod, register_staged
+from pruning.seen import Choice, Seen
+from pruning.staged import StagedMethod, register_staged
 
 PIVOTS = 4  # of each kind
 
@@ -82,6 +82,3 @@ class DART(StagedMethod):
 
     def shape(self, layers: int) -> tuple[tuple[int, float], ...]:
         return ((min(self.after, max(1, layers // 4)), 1 - 0.778),)
-
-    def counts(self, n: int, layers: int, retention: float) -> tuple[int, ...]:
-        return (one_drop(self.shape(layers)[0][0], n, layers, retention),)

@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from pruning.schedules import QUARTERS, at_depth, pyramid
-from pruning.staged import Seen, StagedScore, register_staged
+from pruning.seen import Seen
+from pruning.staged import StagedScore, register_staged
 
 
 @register_staged

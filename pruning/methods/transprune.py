@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from pruning.params import Choice, Range
-from pruning.schedules import at_depth, scaled
-from pruning.staged import Seen, StagedScore, Transition, register_staged
+from pruning.schedules import at_depth
+from pruning.seen import Seen, Transition
+from pruning.staged import StagedScore, register_staged
 
 STAGES = ((7, 0.875), (9, 0.625), (12, 0.125))  # LLaVA-1.5 7B, "High"
 FIRST, DEPTH = 6, 32  # layers before the first one whose transitions count
@@ -64,10 +65,6 @@ class TransPrune(StagedScore):
 
     def shape(self, layers: int) -> tuple[tuple[int, float], ...]:
         return at_depth(STAGES, DEPTH, layers)
-
-    def counts(self, n: int, layers: int, retention: float) -> tuple[int, ...]:
-        afters, shares = zip(*self.shape(layers), strict=True)
-        return scaled(shares, afters, n, layers, retention)
 
 
 def _shares(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pruning.models.loading import hide_progress, limit_threads, load
 from pruning.models.scorer import Scorer
 from pruning.models.values import Answer, Chunk, Encoded, Kept, ModelError, Prompt, Sample, Turn
 from pruning.models.vlm import VLM
+from pruning.models.world import InWorld, in_world
 
 __all__ = [
     "SHIPPED",
@@ -17,6 +18,7 @@ __all__ = [
     "Chunk",
     "ConversationCache",
     "Encoded",
+    "InWorld",
     "Kept",
     "ModelError",
     "Prompt",
@@ -24,6 +26,7 @@ __all__ = [
     "Scorer",
     "Turn",
     "hide_progress",
+    "in_world",
     "limit_threads",
     "load",
 ]

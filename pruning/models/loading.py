@@ -21,6 +21,7 @@ from pruning.models.checkpoint.devices import (
 from pruning.models.checkpoint.opening import check_packages, open_model
 from pruning.models.checkpoint.processing import Processing, build
 from pruning.models.checkpoint.progress import Progress
+from pruning.models.checkpoint.refusals import AbsentError
 from pruning.models.checkpoint.sources import SHIPPED
 from pruning.models.families import family_of
 from pruning.models.families.base import Family
@@ -29,6 +30,7 @@ from pruning.models.proof.adapter import prove
 from pruning.models.scorer import beside, load_scorer
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
+from pruning.models.world import beside as beside_world
 
 SMALL = 50_000_000  # parameters
 TRIAL = (168, 112)  # pixels of the picture that shows whether the image processor's settings can be worked with
@@ -85,7 +87,7 @@ def load(
     source, adapter = sources.resolved(given)
     try:
         config = sources.config(source)
-    except hub.AbsentError as error:
+    except AbsentError as error:
         adapter = adapters.fetched(str(source), error)
         source = sources.base_model(adapter)
         config = sources.config(source)
@@ -95,6 +97,7 @@ def load(
     folder = _fitting(source, devices, chosen, quantization, adapter, progress)
     adapter = adapter or (folder if adapters.beside(folder) else None)
     processing = _processing(folder, config)
+    world = beside_world(folder)
     importance = load_scorer(scorer, width) if scorer else beside(folder, width)
     held = prequantized.held_plain(config) if plain else None
     model = open_model(
@@ -106,6 +109,7 @@ def load(
         model_id=str(sources.named(model_id)),
         title=title,
         max_visual_tokens=max_visual_tokens,
+        world=world,
     )
     try:
         vocabulary.check(vlm.family)

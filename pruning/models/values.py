@@ -70,6 +70,8 @@ class Encoded:
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
         deepstack: (R, D) float32 per level, for families that have them. stacked: see Rows.
         patches: of the tower, padding among them: what its work grows with.
+        strangeness: how far the strangest image lies outside the model's world, 1 = as far as is inside; 0 for a model
+            that claims no world of its own.
     """
 
     tokens: VisualTokens
@@ -83,6 +85,7 @@ class Encoded:
     deepstack: tuple[Tensor, ...] = ()
     stacked: bool = False
     patches: int = 0
+    strangeness: float = 0.0
 
     @property
     def nbytes(self) -> int:

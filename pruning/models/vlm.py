@@ -49,6 +49,7 @@ from pruning.models.values import (
     kept_indices,
     standing,
 )
+from pruning.models.world import World
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
 from pruning.rgb import as_rgb
@@ -62,9 +63,16 @@ class VLM:
     """A vision-language model whose visual tokens can be pruned. Build it with `pruning.models.load`."""
 
     def __init__(
-        self, family: Family, scorer: Scorer | None = None, *, model_id: str, title: str, max_visual_tokens: int
+        self,
+        family: Family,
+        scorer: Scorer | None = None,
+        *,
+        model_id: str,
+        title: str,
+        max_visual_tokens: int,
+        world: World | None = None,
     ) -> None:
-        self.family, self.scorer = family, scorer
+        self.family, self.scorer, self.world = family, scorer, world
         self.model: Any = family.model
         self.tokenizer: Any = family.processing.tokenizer
         self.model_id, self.title, self.max_visual_tokens = model_id, title, max_visual_tokens
@@ -172,6 +180,7 @@ class VLM:
             rows.deepstack,
             rows.stacked,
             self.family.patches(pixels),
+            0.0 if self.world is None else self.world.strangeness(pictures),
         )
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
@@ -418,7 +427,7 @@ class VLM:
                 each.kept if isinstance(each.kept, Plan) else Plan(),
                 each.prompt,
                 each.indices,
-                each.encoded.tokens.n,
+                each.encoded.tokens,
                 self.layers,
                 self.config.image_token_id,
             )

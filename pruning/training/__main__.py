@@ -1,4 +1,4 @@
-"""Train a model of the drawn worlds and its importance scorer: `python -m pruning.training model|scorer|export`.
+"""Train a model of the drawn worlds and its importance scorer: `python -m pruning.training model|scorer|export|world`.
 
 Stages: vision (dense labels), language (questions on cached visual tokens), joint (both, a short while). `sparse`
 (language again, with few tokens) is left out unless asked for. Each resumes from its checkpoint in --folder.
@@ -19,7 +19,7 @@ import torch
 from pruning.cli import console
 from pruning.models import hide_progress, limit_threads, load
 from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
-from pruning.training import export, fit, joint, language, packed, scorer, vision
+from pruning.training import export, fit, joint, language, packed, scorer, vision, world
 from pruning.training.data import SHARES
 from pruning.training.objective import KEPT
 from pruning.training.records import FileRecords, Records, SceneRecords
@@ -44,8 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
         command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
         command.add_argument("--steps", type=int, help="steps of the stage, where only one is run")
-        command.add_argument("--worlds", nargs="+", choices=tuple(SHARES), default=tuple(SHARES), metavar="WORLD",
-                             help="worlds to train on, default: all of %(choices)s")  # fmt: skip
+        _add_worlds(command, "worlds to train on")
         if name == "scorer":
             _add_any_model(command)
     for name, text, where in (("pack", "write the run in a few megabytes, to go on from it elsewhere", "--out"),
@@ -56,7 +55,17 @@ def build_parser() -> argparse.ArgumentParser:
     ready = commands.add_parser("export", help="write the trained model and scorer as a checkpoint folder")
     ready.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
     ready.add_argument("--out", type=Path, required=True, help="folder to write")
+    own = commands.add_parser("world", help="write beside a checkpoint what it knows of its own world; so does export")
+    own.add_argument("--model", type=Path, required=True, help="folder of the checkpoint")
+    own.add_argument("--pictures", type=int, default=world.PICTURES, help="of each world (%(default)s)")
+    for command in (ready, own):
+        _add_worlds(command, "worlds that it was trained on")
     return parser
+
+
+def _add_worlds(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--worlds", nargs="+", choices=tuple(SHARES), default=tuple(SHARES), metavar="WORLD",
+                        help=f"{what}, default: all of %(choices)s")  # fmt: skip
 
 
 def _add_any_model(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     if args.command == "export":
         export.export(args.folder, args.out)
+        args.model, args.pictures = args.out, world.PICTURES
+    if args.command in ("export", "world"):
+        world.build(args.model, tuple(dict.fromkeys(args.worlds)), args.pictures).save(args.model)
         return
     if args.command in ("pack", "unpack"):
         steps = (

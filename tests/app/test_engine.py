@@ -321,8 +321,8 @@ def test_upload_limits_and_broken_files(tiny_vlm, saved, tmp_path):
 
 
 def test_unknown_words_are_named(engine):
-    assert engine.unknown_words("what color is the Xylophone?") == ["Xylophone"]
-    assert engine.unknown_words("what color is the star?") == []
+    assert engine.unknown_words("what color is the Xylophone?") == ("Xylophone",)
+    assert engine.unknown_words("what color is the star?") == ()
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -12,8 +12,8 @@ from app.engine import remote
 from app.engine.device import Task
 from app.engine.resources import Resources
 from app.model_pool import eviction
-from app.model_pool.load_job import StoppedError
-from app.model_pool.loader import Loader, listed
+from app.model_pool.load_job import LoadJob, StoppedError
+from app.model_pool.loader import Listed, Loader, listed
 from app.model_pool.pool import Models
 from app.session import Session
 from app.settings import Settings
@@ -25,7 +25,7 @@ GB = 10**9
 class Fake:
     """As much of a VLM as is asked for where nothing is computed."""
 
-    signals, notes, device, tokenizer = frozenset({"vision_attention@-1"}), {}, "cpu", None
+    signals, notes, device, tokenizer, no_stages = frozenset({"vision_attention@-1"}), {}, "cpu", None, ""
 
     def __init__(self, model_id, size=4 * GB):
         self.model_id, self.title, self.memory = model_id, model_id, size
@@ -143,6 +143,19 @@ def test_who_stops_leaves_and_the_last_one_calls_the_load_off():
     assert loaded(models) == {"a"}
     list(models.open("b", "ann"))  # and it may be chosen again
     assert loaded(models) == {"a", "b"}
+
+
+def test_remaining_time_follows_from_what_came_since_it_began(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("app.model_pool.load_job.time.monotonic", lambda: now[0])
+    job = LoadJob("b", "ann")
+    job.tell("downloading", 0.5)  # it goes on where it was
+    assert job.progress().pace.remaining_s is None
+    now[0] += 10
+    job.tell("downloading", 0.6)
+    assert job.progress().pace.remaining_s == pytest.approx(40)
+    job.tell("loading weights", None)
+    assert job.progress().pace is None
 
 
 def test_two_models_are_loaded_one_after_the_other():
@@ -312,28 +325,115 @@ def test_a_space_loads_all_at_once_and_says_what_failed():
     assert shelf.loads == ["b", "c"]
 
 
+def every(preset):
+    return True
+
+
+def none(preset):
+    return False
+
+
+def test_on_ones_own_machine_what_fits_is_offered_smallest_first():
+    from pruning.models import SHIPPED
+    from pruning.models.checkpoint.presets import PRESETS
+
+    offered = listed(["", "auto"], every)
+    assert {m.model_id for m in offered} == {preset.model_id for preset in PRESETS}
+    assert [m.parameters for m in offered] == sorted(m.parameters for m in offered)
+    assert all(m.licence for m in offered)
+    small = listed(["somebody/else", "auto"], lambda preset: preset.parameters < 10**9)
+    assert [m.name for m in small][:2] == ["somebody/else", "scenes-vlm"]
+    assert max(m.parameters or 0 for m in small) < 10**9
+    assert [m.model_id for m in listed(["", "auto"], none)] == [str(SHIPPED)]
+
+
+def test_what_fits_is_memory_and_disk(monkeypatch):
+    from pruning.models.checkpoint.presets import PRESETS
+
+    loader, preset = Loader(Settings(device="cpu")), PRESETS[-3]
+    need = preset.need("auto", "none", "cpu").total
+    room = {"free": need, "disk": preset.download}
+    for name in room:
+        monkeypatch.setattr(loader, name, lambda name=name: room[name])
+    monkeypatch.setattr("pruning.models.checkpoint.hub.present", lambda model_id: False)
+    assert loader.fits(preset)
+    for name in room:
+        room[name] -= 1
+        assert not loader.fits(preset)
+        room[name] += 1
+    room["disk"] = 0
+    monkeypatch.setattr("pruning.models.checkpoint.hub.present", lambda model_id: True)
+    assert loader.fits(preset)  # it is on the disk already
+    assert loader.download(preset.model_id) == 0
+
+
+class Shop(Machine):
+    """Presets of the hub that are still to be downloaded."""
+
+    def __init__(self, total, disk, *presets):
+        super().__init__(total, **{"scenes": GB // 10, **{p.model_id: p.need(device="cpu").total for p in presets}})
+        self.downloads, self.room_on_disk = {p.model_id: p.download for p in presets}, disk
+
+    def download(self, model_id):
+        return self.downloads.get(model_id, 0)
+
+    def disk(self):
+        return self.room_on_disk
+
+
+def shop(total, disk):
+    from pruning.models.checkpoint.presets import PRESETS
+
+    offered = [p for p in PRESETS if p.family in ("smolvlm", "gemma3")]
+    shelf = Shop(total, disk, *offered)
+    allowed = [Listed("scenes", "scenes", "scenes"), *(Listed(p.model_id, p.model_id, p.title) for p in offered)]
+    return shelf, Models(allowed, shelf.vlms["scenes"], shelf, Resources(64 << 20))
+
+
+def test_the_best_model_for_photographs_is_one_that_can_be_had_and_answers_soon():
+    shelf, models = shop(100 * GB, 100 * GB)
+    best = models.best("ann")
+    assert best.listed.title == "SmolVLM2-256M-Video-Instruct"
+    assert best.download == pytest.approx(1.0e9, rel=0.05)
+    shelf.device = "cuda:0"
+    assert models.best("ann").listed.title == "SmolVLM2-2.2B-Instruct"
+    shelf.device = "cpu"
+    shelf.room_on_disk = GB // 2
+    assert models.best("ann") is None
+    problems = {entry.listed.title: entry.problem for entry in models.entries("ann")}
+    assert problems["SmolVLM2-256M-Video-Instruct"] == "500 MB of disk free"
+    assert problems["scenes"] == ""
+    shelf, models = shop(GB, 100 * GB)
+    assert models.best("ann") is None
+
+
+def test_a_hosted_app_offers_its_operators_models_alone():
+    shelf = Machine(100 * GB, a=GB, b=GB)
+    assert models_of(shelf).best("ann") is None
+
+
 def test_lists_of_models(tiny_folder, tmp_path):
     from pruning.models import SHIPPED
     from pruning.models.checkpoint.presets import PRESETS
 
-    (own,) = listed([""])
+    (own,) = listed([""], every)
     assert (own.name, own.model_id, own.parameters) == ("scenes-vlm", str(SHIPPED), 2_960_000)
-    everything = listed(["", "presets"])
+    everything = listed(["", "presets"], none)
     assert [m.model_id for m in everything] == [preset.model_id for preset in PRESETS]
-    mixed = listed(["", str(tiny_folder), "Qwen/Qwen2.5-VL-3B-Instruct", "somebody/else"])
+    mixed = listed(["", str(tiny_folder), "Qwen/Qwen2.5-VL-3B-Instruct", "somebody/else"], none)
     assert [m.name for m in mixed] == ["scenes-vlm", tiny_folder.name, "Qwen/Qwen2.5-VL-3B-Instruct", "somebody/else"]
     assert all(str(tiny_folder.parent) not in f"{m.name} {m.title} {m.note}" for m in mixed)  # no visitor sees paths
     twin = tmp_path / tiny_folder.name
     twin.symlink_to(tiny_folder)
-    assert len(listed([str(tiny_folder), str(tiny_folder)])) == 1
+    assert len(listed([str(tiny_folder), str(tiny_folder)], none)) == 1
     with pytest.raises(ValueError, match=f"two checkpoints called '{tiny_folder.name}'"):
-        listed([str(tiny_folder), str(twin)])
+        listed([str(tiny_folder), str(twin)], none)
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "/no/such/folder", "one two/three"])
 def test_what_can_be_no_model_is_refused_at_the_start(wrong):
     with pytest.raises(ValueError, match=r"neither a folder here nor a hub id"):
-        listed(["", wrong])
+        listed(["", wrong], none)
 
 
 def test_the_loader_knows_sizes_without_loading(tiny_folder):
@@ -378,7 +478,8 @@ def test_real_checkpoints_are_loaded_and_asked_side_by_side(tiny_folder, tmp_pat
 
     folder = tiny_qwen2_vl(tmp_path / "second")
     settings = Settings(model=str(tiny_folder), models=str(folder), device="cpu")
-    loader, allowed = Loader(settings), listed(settings.model_ids)
+    loader = Loader(settings)
+    allowed = listed(settings.model_ids, loader.fits)
     models = Models(allowed, loader.load(allowed[0].model_id), loader, Resources(64 << 20))
     load(models, "second")
     noise(168, 168).save(tmp_path / "image.png")

@@ -28,9 +28,31 @@ def test_command_line_wins_over_environment():
 
 
 def test_the_models_on_offer_begin_with_the_one_to_start_with():
-    assert parse([], {}).model_ids == [""]
+    assert parse(["--models", ""], {}).model_ids == [""]
     settings = parse(["--model", "x/y", "--models", "presets, /models/mine"], {"IDPRUNER_MODELS": "ignored"})
     assert settings.model_ids == ["x/y", "presets", "/models/mine"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "own"),
+    [
+        ([], True),
+        (["--host", "::1"], True),
+        (["--host", "localhost"], True),
+        (["--host", "127.0.0.9"], True),
+        (["--host", "0.0.0.0"], False),
+        (["--host", "192.0.2.1"], False),
+        (["--host", "lab.example"], False),
+        (["--root-path", "/lab"], False),
+        (["--share"], False),
+        (["--auth", "ann:secret"], False),
+    ],
+)
+def test_models_are_offered_by_themselves_on_ones_own_machine_alone(arguments, own):
+    assert parse(arguments, {}).model_ids == (["", "auto"] if own else [""])
+    assert parse([*arguments, "--models", "x/y, auto"], {}).model_ids == (["", "x/y", "auto"] if own else ["", "x/y"])
+    assert parse([*arguments, "--models", "x/y"], {}).model_ids == ["", "x/y"]
+    assert parse(arguments, {"SPACE_ID": "me/space", "IDPRUNER_MODELS": ""}).model_ids == [""]
 
 
 def test_the_options_are_those_that_load_takes():

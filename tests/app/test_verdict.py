@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from PIL import Image
 
@@ -25,6 +26,7 @@ from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.examples import EXAMPLES
 from app.export import archive as export_archive
 from app.presenter import slides as presenter_slides
 from app.presenter import views as presenter_views
@@ -33,7 +35,7 @@ from app.tradeoff import measure as tradeoff_measure
 from pruning.cli import answer as command
 from pruning.cli.main import main
 from pruning.cli.sweep import sweep as sweep_command
-from pruning.evaluation.verdict import NO_REFERENCE, Verdict, check_words, is_empty, verdict
+from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, Verdict, check_words, is_empty, verdict
 from pruning.method import make
 from tests.helpers.visits import keep, look, visit
 
@@ -335,7 +337,47 @@ def test_every_verdict_has_words_and_none_says_same_but_the_one():
     assert "Stopped" in answers_views.report(stopped)
 
 
-# The shipped model, asked what it does not know: both answers are an end token alone
+@pytest.fixture
+def outside(tiny_vlm, monkeypatch):
+    """From now on the tiny model knows a world of its own, and no picture lies in it."""
+    from pruning.models.world import World
+
+    none = torch.zeros(0)
+    monkeypatch.setattr(tiny_vlm, "world", World("circles", none, none, none, 1.0))
+    monkeypatch.setattr(World, "strangeness", lambda self, pictures: 2.0)
+
+
+def test_outside_of_its_world_a_model_is_compared_with_nothing(tiny_vlm, outside, saved):
+    engine = Engine(tiny_vlm, Resources(64 << 20), "tiny")
+    *_, last = reports(engine, look(engine, saved(), questions=("what color?",)), SETTING, Task())
+    assert (last.verdict, last.agree, last.fidelity, last.pieces) == (Verdict.OUTSIDE, None, None, ())
+    assert (last.in_world, last.outside) == (False, "the model knows circles alone, and this picture is none of them")
+    assert last.select_s > 0
+    assert last.full.ttft_s > 0
+    assert last.full.flops > last.kept.flops
+    shown = answers_views.report(last)
+    assert "Real here: patches, importance, diversity, cost and selection time" in shown
+    assert "Show it anyway" in shown
+    assert "Same answer" not in shown
+    session = look(engine, saved(), questions=("what color?",))
+    (*_, swept) = tradeoff_measure.sweep(engine, session, [make("random")], Task())
+    assert (swept.stage, swept.points) == ("outside", ())
+    with pytest.raises(ValueError, match=r"outside what this model knows.*circles"):
+        list(smallest_budget_search.find_budget(engine, session, SETTING, Task()))
+
+
+def test_a_batch_does_not_count_what_lies_outside(tiny_vlm, outside, saved):
+    engine = Engine(tiny_vlm, Resources(64 << 20), "tiny")
+    items, _ = batch_run.opened(engine.resources.pictures, [saved()], look(engine, saved(), questions=("what color?",)))
+    *_, last = batch_run.run(engine, items, SETTING, Task())
+    assert [item.verdict for item in last.items] == [Verdict.OUTSIDE]
+    assert batch_run.summary(last.items) is None
+    told = batch_views.totals(last.items)
+    assert f"Not counted: 1 of 1 images. {NO_MEANING}" in told
+    assert NO_REFERENCE not in told
+
+
+# The shipped model, asked what it does not know, of a picture that it does not know
 
 
 UNKNOWN = "what animal is this?"
@@ -355,39 +397,56 @@ def test_programs_are_given_null(shipped_page, photograph, tmp_path):
     given = {"image": handle_file(photograph), "question": UNKNOWN}
     told = client.predict(**given, api_name="/answer")
     assert (told["full"]["text"], told["kept"]["text"]) == ("", "")
-    assert (told["verdict"], told["agree"], told["fidelity"], told["pieces"]) == ("both_empty", None, None, [])
+    assert (told["verdict"], told["agree"], told["fidelity"], told["pieces"]) == ("outside", None, None, [])
+    assert told["in_world"] is False
+    assert told["outside"].endswith("this picture is none of them and the model does not know the words animal, this")
+    assert told["select_s"] > 0
+    known = client.predict(image=handle_file(EXAMPLES[0].path), question=EXAMPLES[0].questions[0], api_name="/answer")
+    assert (known["in_world"], known["outside"]) == (True, "")
+    assert known["agree"] is not None
     for each in client.predict(**given, api_name="/compare")["settings"]:
-        assert (each["verdict"], each["agree"], each["fidelity"]) == ("both_empty", None, None)
+        assert (each["verdict"], each["agree"], each["fidelity"]) == ("outside", None, None)
     told = client.predict(**given, methods=["random"], api_name="/pareto")
     assert told["fidelity"] is None
-    assert told["left_out"] == [NO_REFERENCE]
+    assert told["left_out"] == [NO_MEANING]
     assert told["plane"]
 
 
 def test_the_command_line_says_it(photograph, capsys):
     assert main(["answer", photograph, UNKNOWN, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["verdict"], told["agree"], told["fidelity"]) == ("both_empty", None, None)
+    assert (told["verdict"], told["agree"], told["fidelity"]) == ("outside", None, None)
+    assert told["in_world"] is False
+    assert main(["answer", photograph, UNKNOWN]) == 0
+    lines = capsys.readouterr().out
+    assert f"{NO_MEANING} (the model knows drawn scenes alone, and" in lines
+    assert "agreement" not in lines
     assert main(["sweep", photograph, UNKNOWN, "--methods", "random", "--retention", "0.5"]) != 0
-    assert NO_REFERENCE in capsys.readouterr().err
+    assert NO_MEANING in capsys.readouterr().err
 
 
 @pytest.mark.browser
-def test_every_view_says_so(shipped_page, chromium, photograph):
+def test_every_view_says_so(shipped_page, chromium, photograph, fits):
     with visit(chromium, shipped_page.url) as tab:
         tab.fill("#question textarea", UNKNOWN)
         tab.click("#ask")
-        tab.wait_for_selector("#report .badge.none >> text=No words in either answer")
-        tab.wait_for_selector("#report .verdict >> text=ask another question")
-        assert tab.locator("#report .badge.same, #report .fidelity").count() == 0
+        tab.wait_for_selector("#report .badge.none >> text=Outside what the model knows")
+        tab.wait_for_selector("#report .outside >> text=the model does not know the words animal, this")
+        assert tab.locator("#report .badge.same, #report .fidelity, #report .token").count() == 0
+        assert not tab.locator("#report .answer").first.is_visible()
+        assert tab.is_visible("#report .elsewhere")
+        assert not tab.is_visible("#report .to-photographs")  # this page offers no other model
+        fits(tab, "outside")
+        tab.click("#report .outside summary")
+        assert tab.locator("#report .answer").first.is_visible()
         tab.get_by_role("tab", name="Fidelity curves").click()
-        tab.wait_for_selector(f"#curves .chart.empty >> text={NO_REFERENCE}")
+        tab.wait_for_selector(f"#curves .chart.empty >> text={NO_MEANING}")
         tab.click("#fewest-tokens")
-        tab.wait_for_selector(f"[data-testid=toast-body] >> text={NO_REFERENCE}")
+        tab.wait_for_selector(f"[data-testid=toast-body] >> text={NO_MEANING}")
         tab.get_by_role("tab", name="Compare").click()
         tab.click("#add-present")
         tab.wait_for_selector("#slot-body-A .badge.none")
-        tab.wait_for_selector(f".notice:visible >> text={NO_REFERENCE}")
+        tab.wait_for_selector(f".notice:visible >> text={NO_MEANING}")
         tab.get_by_role("tab", name="Many images").click()
         tab.set_input_files("#batch-files input[type=file]", photograph)
         tab.wait_for_selector("#batch-files .file")
@@ -398,5 +457,5 @@ def test_every_view_says_so(shipped_page, chromium, photograph):
         tab.keyboard.press("p")
         tab.wait_for_selector(".presenter[data-stage=done] .badge.none")
         tab.keyboard.press("c")
-        tab.wait_for_selector(f".presenter-chart >> text={NO_REFERENCE}")
+        tab.wait_for_selector(f".presenter-chart >> text={NO_MEANING}")
         tab.wait_for_selector(".presenter[data-stage=done][data-waits=no]")

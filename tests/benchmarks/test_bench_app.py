@@ -20,6 +20,7 @@ SIDE, TOKENS = 112, 16
 @pytest.fixture(scope="module")
 def models():
     vlm = load()
+    vlm.world = None  # as the benchmark does: its pictures lie in no world
     return models_of(Shelf({vlm.model_id: vlm}))
 
 

@@ -88,7 +88,7 @@ def tokens(tab) -> int:
 def test_the_menu_tells_what_is_there_and_what_cannot_be(page):
     page.click("#model input")
     lines = page.locator("[role=option]").all_inner_texts()
-    assert any("tiny-qwen2.5-vl · 1.00 GB · ✓ loaded" in line for line in lines)
+    assert any("tiny-qwen2.5-vl · 1.00 GB of memory · ✓ loaded" in line for line in lines)
     (huge,) = [line for line in lines if "huge" in line]
     assert "✕" in huge
     assert "99.0 GB" in huge

@@ -64,6 +64,12 @@ class Shelf:
     def free(self) -> int:
         return self.room
 
+    def download(self, model_id: str) -> int:
+        return 0
+
+    def disk(self) -> int:
+        return self.room
+
 
 @dataclass(frozen=True)
 class Served:
@@ -86,13 +92,14 @@ def models_of(shelf: Shelf, resources: Resources | None = None) -> Models:
 
 
 @contextmanager
-def serve(*vlms: Any, shelf: Shelf | None = None, **settings: Any) -> Iterator[Served]:
-    """The page on a free port; `settings` beside what a test run needs."""
+def serve(*vlms: Any, shelf: Shelf | None = None, models: Models | None = None, **settings: Any) -> Iterator[Served]:
+    """The page on a free port, of `models` or of those on a shelf; `settings` beside what a test run needs."""
     from app.api import mcp
     from app.ui import build_demo, launch_options
 
-    shelf = shelf or Shelf({vlm.model_id: vlm for vlm in vlms})
-    models = models_of(shelf, Resources(256 << 20, int(UPLOAD_MB * 2**20)))
+    if models is None:
+        shelf = shelf or Shelf({vlm.model_id: vlm for vlm in vlms})
+        models = models_of(shelf, Resources(256 << 20, int(UPLOAD_MB * 2**20)))
     demo = build_demo(models)
     chosen = Settings(port=0, upload_limit=UPLOAD_MB, **settings)
     _, url, _ = demo.launch(**launch_options(chosen), prevent_thread_lock=True)

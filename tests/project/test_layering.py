@@ -29,7 +29,7 @@ FLOORS = {
         "main",
     ),
     "pruning": (
-        "assets budget debris params rgb text weights grids",
+        "assets budget debris params rgb seen text weights grids",
         "schedules",
         "images ops",
         "signals",

@@ -14,6 +14,7 @@ import torch
 
 from pruning.models.checkpoint import hub
 from pruning.models.checkpoint.damage import reading
+from pruning.models.checkpoint.refusals import AbsentError
 from pruning.models.values import ModelError
 
 SETTINGS, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
@@ -46,7 +47,7 @@ def fetched(model_id: str, error: ModelError) -> Path:
     """
     try:
         hub.fetch(model_id, SETTINGS)
-    except hub.AbsentError:
+    except AbsentError:
         raise error from None
     _check(model_id, [SETTINGS, WEIGHTS[0]])
     folder = hub.download(model_id, None)

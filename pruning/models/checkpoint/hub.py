@@ -1,30 +1,30 @@
-"""The hub: what a repository holds, its download with progress, and its errors in plain words.
+"""The hub: what a repository holds, and its download with progress; `refusals` words its errors.
 
-Works without the network as far as the hub's cache reaches; `HF_HUB_OFFLINE=1` forbids the network.
+Works without the network as far as the hub's cache reaches; `HF_HUB_OFFLINE=1` forbids the network. Mirrors, the folder
+of the cache and tokens are those of the hub's own client: `HF_ENDPOINT`, `HF_HOME`, `hf auth login` or `HF_TOKEN`.
 """
 
 from __future__ import annotations
 
-import errno
+import json
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from pruning.debris import TWIN, is_debris
-from pruning.models.checkpoint.progress import Progress, byte_bar
-from pruning.models.values import ModelError
+from pruning.models.checkpoint import reach, transfer
+from pruning.models.checkpoint.progress import Bytes, Progress
+from pruning.models.checkpoint.refusals import explained
+from pruning.models.checkpoint.transfer import Listed
 
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model")
 # Subfolders, the same weights in a format of their maker, and what a file system leaves.
 NOT_READ = ("*/*", "consolidated*", f"{TWIN}*")
+TIMEOUT = 10.0  # seconds that the hub has for a list of files
 EXAMPLE = (
     "Qwen/Qwen2.5-VL-3B-Instruct, OWNER/NAME in plain letters, digits, single '-', '_' and '.', none of '-' and '.' at "
     "an end: check the spelling"
 )
-
-
-class AbsentError(ModelError):
-    """A repository is there and has no such file."""
 
 
 def is_id(name: str) -> bool:
@@ -43,7 +43,7 @@ def fetch(model_id: str, name: str) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.hf_hub_download(model_id, name))
+        return Path(huggingface_hub.hf_hub_download(model_id, name, local_files_only=not reach.answers()))
     except Exception as error:  # whatever the client, or the HTTP library under it, raises
         raise explained(model_id, name, error) from error
 
@@ -51,7 +51,7 @@ def fetch(model_id: str, name: str) -> Path:
 def sizes(model_id: str) -> dict[str, int]:
     """File name -> bytes of a repository's files; empty where the hub does not say."""
     try:
-        return _listing(model_id)
+        return {file.name: file.size for file in _listing(model_id)[1]}
     except Exception:  # not knowing is no error here: the download says what is wrong
         return {}
 
@@ -63,7 +63,7 @@ def names(model_id: str, known: Sequence[str]) -> list[str]:
         ModelError: as `explained` words it, where there is nothing in the cache either.
     """
     try:
-        return list(_listing(model_id))
+        return [file.name for file in _listing(model_id)[1]]
     except Exception as error:  # as in `fetch`
         cached = [name for name in known if _cached(model_id, name)]
         if cached:
@@ -76,6 +76,7 @@ def tensors(model_id: str) -> list[tuple[str, str, tuple[int, ...]]]:
     import huggingface_hub
 
     try:
+        reach.require()
         files = huggingface_hub.get_safetensors_metadata(model_id).files_metadata.values()
     except Exception:  # as above
         return []
@@ -85,32 +86,88 @@ def tensors(model_id: str) -> list[tuple[str, str, tuple[int, ...]]]:
 def download(model_id: str, report: Progress | None) -> Path:
     """The folder of a repository's configuration, texts and weights, in the hub's cache.
 
-    Pickled weights are fetched only where there are no others; no code is fetched at all.
+    Pickled weights are fetched only where there are no others; no code is fetched at all. A download that was stopped
+    or broke off goes on where it was.
 
     Raises:
-        ModelError: as `explained` words it.
+        ModelError: as `explained` words it; no room on the disk, before anything is fetched; a damaged file.
     """
     import huggingface_hub
 
-    files = sizes(model_id)
-    pickled = bool(files) and not any(name.startswith("model") and _chosen(name, ["*.safetensors*"]) for name in files)
-    patterns = [*TEXTS, "*.safetensors", *(["*.bin"] if pickled else [])]  # a scorer may lie beside pickles
-    waiting = sum(size for name, size in files.items() if _chosen(name, patterns) and not _cached(model_id, name))
-    bar = byte_bar(report, f"downloading {model_id}", waiting) if report else None
     try:
+        revision, files = _listing(model_id)
+    except Exception as error:  # as in `fetch`
+        return _cached_whole(model_id, error)
+    pickled = not any(f.name.startswith("model") and _chosen(f.name, ["*.safetensors*"]) for f in files)
+    patterns = [*TEXTS, "*.safetensors", *(["*.bin"] if pickled else [])]  # a scorer may lie beside pickles
+    wanted = [file for file in files if _chosen(file.name, patterns) and not _cached(model_id, file.name)]
+    missing = transfer.waiting(model_id, wanted)
+    if missing:
+        transfer.check_room(model_id, missing)
+    total = sum(file.size for file in wanted)
+    told = Bytes(report, f"downloading {model_id}", total, total - missing)
+    try:
+        for file in wanted:
+            if file.sha256:
+                transfer.fetch(model_id, revision, file, told)
         folder = huggingface_hub.snapshot_download(
-            model_id, allow_patterns=patterns, ignore_patterns=list(NOT_READ), tqdm_class=bar
+            model_id,
+            allow_patterns=patterns,
+            ignore_patterns=list(NOT_READ),
+            tqdm_class=told.bar(),
         )
+    except ValueError:  # worded already, or of `report`: nobody waits for it any more
+        raise
     except Exception as error:  # as in `fetch`
         raise explained(model_id, "its files", error) from error
     return Path(folder)
 
 
-def _listing(model_id: str) -> dict[str, int]:
+def present(model_id: str) -> bool:
+    """Whether weights of a repository lie in the cache, or in a folder of that name; nothing is asked of the hub."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    names = (constants.SAFETENSORS_SINGLE_FILE, constants.SAFETENSORS_INDEX_FILE)
+    return Path(model_id).is_dir() or any(isinstance(try_to_load_from_cache(model_id, name), str) for name in names)
+
+
+def _cached_whole(model_id: str, problem: Exception) -> Path:
+    """The folder of a repository in the cache, where its weights are there. ModelError of the `problem` otherwise."""
     import huggingface_hub
 
-    siblings = huggingface_hub.model_info(model_id, files_metadata=True).siblings or []
-    return {file.rfilename: file.size or 0 for file in siblings if not is_debris(file.rfilename.rpartition("/")[2])}
+    try:
+        folder = Path(huggingface_hub.snapshot_download(model_id, local_files_only=True))
+    except Exception:  # as in `fetch`
+        folder = None
+    if folder is None or not _has_weights(folder):
+        raise explained(model_id, "its files", problem) from problem
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a snapshot has weights, with all shards that an index names; what is in them is judged elsewhere."""
+    index = next((file for file in sorted(folder.glob("*.index.json")) if not is_debris(file.name)), None)
+    if index is None:
+        return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin"))
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return True  # damaged: its reader says so
+    return all((folder / str(name)).is_file() for name in names)
+
+
+def _listing(model_id: str) -> tuple[str, list[Listed]]:
+    """The commit of a repository, and its files. Raises whatever the client does, ConnectionError where it is away."""
+    import huggingface_hub
+
+    reach.require()
+    info = huggingface_hub.model_info(model_id, files_metadata=True, timeout=TIMEOUT)
+    files = [
+        Listed(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else "")
+        for file in info.siblings or []
+        if not is_debris(file.rfilename.rpartition("/")[2])
+    ]
+    return info.sha or "", files
 
 
 def _chosen(name: str, patterns: Sequence[str]) -> bool:
@@ -121,36 +178,3 @@ def _cached(model_id: str, name: str) -> bool:
     import huggingface_hub
 
     return isinstance(huggingface_hub.try_to_load_from_cache(model_id, name), str)
-
-
-def explained(model_id: str, what: str, error: Exception) -> ModelError:
-    """What went wrong on the hub, and what helps: no such repository, gated, no connection, no space, anything else."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return ModelError(
-            f"{model_id} is gated: accept its terms on https://huggingface.co/{model_id}, then run `hf auth login` or "
-            "set HF_TOKEN"
-        )
-    if isinstance(error, errors.DisabledRepoError):
-        return ModelError(f"{model_id} was disabled on the hub: choose another model")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return ModelError(
-            f"the hub has no model {model_id}, or it is private: check the spelling; for a private one run "
-            "`hf auth login` or set HF_TOKEN"
-        )
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):
-        return ModelError(
-            f"{model_id} is not in the hub's cache here, and the hub cannot be reached: connect to the network (and "
-            "unset HF_HUB_OFFLINE), or download the checkpoint elsewhere and name its folder"
-        )
-    if isinstance(error, errors.EntryNotFoundError):
-        return AbsentError(
-            f"{model_id} is on the hub but has no {what}: it is no checkpoint of the model library. Choose one that is."
-        )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return ModelError(
-            f"the disk is full while {model_id} is downloaded: free space, or set HF_HOME to a folder on a larger disk"
-        )
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelError(f"{model_id}: {what} cannot be fetched from the hub ({reason}). Check the network, try again.")

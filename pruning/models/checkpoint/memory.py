@@ -100,7 +100,7 @@ def require(
         remedies += [f"quantization {bits}" for bits in narrower if found.need(dtype, bits).total <= free]
         if len(devices) == 1 and found.need(dtype).total <= free_bytes(torch.device("cpu")):
             remedies.append("device cpu (slow)")
-    smaller = presets.largest_that_fits(free, dtype, quantization)
+    smaller = presets.best_that_fits(lambda preset: preset.footprint.need(dtype, quantization).total <= free)
     remedies += [f"a smaller model such as {smaller.model_id}"] if smaller else []
     raise ModelError(
         f"{title} needs about {readable(need.total)} in {str(dtype).removeprefix('torch.')}"

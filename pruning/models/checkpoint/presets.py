@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
 
 from pruning.models.checkpoint.devices import QUANTIZATIONS, check_choice, choose_device, choose_dtype
 from pruning.models.checkpoint.footprint import Footprint, Need, Shape, Weights
@@ -23,7 +22,11 @@ class Preset:
         family: its `model_type`.
         parameters: how many, about.
         embeddings: those of them in embeddings and vocabulary head, about; quantisation leaves them as they are.
-        licence: what to know before using it, "" for free use.
+        licence: its name.
+        terms: what to know before using it, "" for free use.
+        stored: bytes of a number in its files on the hub; 0: it needs no download.
+        gated: to be had after its terms were accepted on the hub, by those who are logged in.
+        photographs: whether it reads them, and not drawn pictures alone.
     """
 
     model_id: str
@@ -32,7 +35,16 @@ class Preset:
     parameters: int
     embeddings: int
     shape: Shape
-    licence: str = ""
+    licence: str = "Apache 2.0"
+    terms: str = ""
+    stored: int = 2
+    gated: bool = False
+    photographs: bool = True
+
+    @property
+    def download(self) -> int:
+        """About how many bytes come from the hub."""
+        return self.parameters * self.stored
 
     @property
     def footprint(self) -> Footprint:
@@ -50,16 +62,22 @@ def _hub(
     billions: tuple[float, float],
     language: tuple[int, int, int, int],
     tower: tuple[int, int],
-    licence: str = "",
+    licence: str = "Apache 2.0",
+    terms: str = "",
+    stored: int = 2,
+    gated: bool = False,
 ) -> Preset:
     """billions: of all parameters, of embeddings and head. language: layers, hidden, MLP and key-value width."""
     parameters, embeddings = (round(b * 1e9) for b in billions)
-    return Preset(
-        model_id, model_id.rpartition("/")[2], family, parameters, embeddings, Shape(*language, *tower), licence
-    )
+    title, shape = model_id.rpartition("/")[2], Shape(*language, *tower)
+    return Preset(model_id, title, family, parameters, embeddings, shape, licence, terms, stored, gated)
 
 
-_LLAMA2 = "Llama 2 Community License"
+FLOAT32 = 4  # bytes
+QUICK = {"cpu": 300_000_000}
+"""Kind of device -> parameters of a model that still answers there while a visitor waits; no entry: any."""
+
+_LLAMA2 = ("Llama 2 Community License", "Llama 2 Community License: Meta's terms")
 _QWEN_7B, _QWEN_05B = (28, 3584, 18944, 512), (24, 896, 4864, 128)
 _VICUNA_7B = (32, 4096, 11008, 4096)
 
@@ -71,35 +89,49 @@ PRESETS: tuple[Preset, ...] = (
         parameters=2_960_000,
         embeddings=20_000,
         shape=Shape(4, 192, 512, 64, 128, 384),
-        licence="knows drawn scenes only, no photographs",
+        terms="knows drawn scenes only, no photographs",
+        stored=0,
+        photographs=False,
     ),
     _hub("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", (2.21, 0.23), (28, 1536, 8960, 256), QWEN2_VIT),
     _hub("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl", (8.29, 1.09), _QWEN_7B, QWEN2_VIT),
     _hub("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", (3.75, 0.31), (36, 2048, 11008, 256), QWEN2_5_VIT,
-         "Qwen Research License: not for commercial use"),
+         "Qwen Research License", "Qwen Research License: not for commercial use"),
     _hub("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", (8.29, 1.09), _QWEN_7B, QWEN2_5_VIT),
     _hub("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", (2.13, 0.31), (28, 2048, 6144, 1024), QWEN3_VIT),
     _hub("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", (4.44, 0.39), (36, 2560, 9728, 1024), QWEN3_VIT),
     _hub("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", (8.77, 1.25), (36, 4096, 12288, 1024), SIGLIP_SO),
-    _hub("llava-hf/llava-1.5-7b-hf", "llava", (7.06, 0.26), _VICUNA_7B, CLIP_L, _LLAMA2),
-    _hub("llava-hf/llava-v1.6-vicuna-7b-hf", "llava_next", (7.06, 0.26), _VICUNA_7B, CLIP_L, _LLAMA2),
+    _hub("llava-hf/llava-1.5-7b-hf", "llava", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
+    _hub("llava-hf/llava-v1.6-vicuna-7b-hf", "llava_next", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
     _hub("llava-hf/llava-v1.6-mistral-7b-hf", "llava_next", (7.57, 0.26), (32, 4096, 14336, 1024), CLIP_L),
     _hub("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava_onevision", (0.89, 0.14), _QWEN_05B, SIGLIP_SO),
     _hub("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava_onevision", (8.03, 1.09), _QWEN_7B, SIGLIP_SO),
     _hub("OpenGVLab/InternVL3-1B-hf", "internvl", (0.94, 0.27), _QWEN_05B, INTERN_VIT),
     _hub("OpenGVLab/InternVL3-2B-hf", "internvl", (2.09, 0.47), (28, 1536, 8960, 256), INTERN_VIT),
     _hub("OpenGVLab/InternVL3-8B-hf", "internvl", (7.94, 1.09), _QWEN_7B, INTERN_VIT),
-    _hub("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm", (0.256, 0.057), (30, 576, 1536, 192), SIGLIP_B),
-    _hub("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm", (0.507, 0.095), (32, 960, 2560, 320), SIGLIP_B),
-    _hub("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", (2.25, 0.2), (24, 2048, 8192, 2048), SIGLIP_SO),
+    _hub("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm", (0.256, 0.057), (30, 576, 1536, 192), SIGLIP_B,
+         stored=FLOAT32),
+    _hub("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm", (0.507, 0.095), (32, 960, 2560, 320), SIGLIP_B,
+         stored=FLOAT32),
+    _hub("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", (2.25, 0.2), (24, 2048, 8192, 2048), SIGLIP_SO,
+         stored=FLOAT32),
     _hub("HuggingFaceM4/Idefics3-8B-Llama3", "idefics3", (8.46, 1.05), (32, 4096, 14336, 1024), SIGLIP_SO),
     _hub("google/gemma-3-4b-it", "gemma3", (4.3, 0.67), (34, 2560, 10240, 1024), SIGLIP_SO,
-         "Gemma Terms of Use: accept them on the hub first, and log in"),
+         "Gemma Terms of Use", "Gemma Terms of Use: accept them on the hub first, and run `hf auth login`", gated=True),
 )  # fmt: skip
 """The shipped model first, then family by family, small before large."""
 
 
-def largest_that_fits(free: int, dtype: torch.dtype, quantization: str) -> Preset | None:
-    """The preset with the most parameters among those that need at most `free` bytes."""
-    fitting = (p for p in PRESETS if p.footprint.need(dtype, quantization).total <= free)
-    return max(fitting, key=lambda preset: preset.parameters, default=None)
+def known(model_id: str) -> Preset | None:
+    """The preset of that id."""
+    return next((preset for preset in PRESETS if preset.model_id == model_id), None)
+
+
+def best_that_fits(fits: Callable[[Preset], bool], kind: str = "") -> Preset | None:
+    """The preset with the most parameters of those that read photographs, can be had by everyone, and fit.
+
+    kind: of the device, "cpu" and so on, where it shall also answer while somebody waits.
+    """
+    most = QUICK.get(kind)
+    found = (p for p in PRESETS if p.photographs and not p.gated and (most is None or p.parameters <= most) and fits(p))
+    return max(found, key=lambda preset: preset.parameters, default=None)

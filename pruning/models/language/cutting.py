@@ -11,7 +11,7 @@ from torch import Tensor
 from pruning.models.language.sight import Sight
 from pruning.models.language.trace import CutTrace
 from pruning.plan import Cut
-from pruning.staged import Choice, Seen
+from pruning.seen import Choice, Seen
 
 if TYPE_CHECKING:
     from pruning.models.language.stages import Course
@@ -32,6 +32,9 @@ class Cutting:
 
         hidden: (1, R, D) at the places `before` (R,); named: the next layer's arguments for these.
         """
+        signals = self.sight.signals(cut, hidden, named)
+        if "entry_scores" in cut.rule.needs and self.course.entry_scores is not None:
+            signals["entry_scores"] = self.course.entry_scores.to(before.device)[self.tokens].float()
         seen = Seen(
             cut.after,
             self.course.layers,
@@ -40,7 +43,9 @@ class Cutting:
             before,
             torch.searchsorted(before, self.visual),
             torch.searchsorted(before, self.text),
-            self.sight.signals(cut, hidden, named),
+            self.course.images.to(before.device)[self.tokens],
+            len(self.course.made),
+            signals,
         )
         choice = cut.rule.choose(seen, self.course.counts[cut.after])
         self.course.made.append(_traced(seen, cut, choice))

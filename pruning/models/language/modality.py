@@ -86,7 +86,10 @@ def _of_layer(
     places = torch.cat([held, prompt.n + torch.arange(steps)]).to(device)
     rows = torch.arange(len(held), len(places), device=device)
     window = layer.self_attn.sliding_window if getattr(layer.self_attn, "is_sliding", False) else None
-    mass = attention_rows(layer.self_attn, hidden, (cos, sin), rows, places, window).mean((0, 1)).cpu()  # (R + T,)
+    sees = places <= places[rows, None]
+    if window is not None:
+        sees &= places[rows, None] - places < window
+    mass = attention_rows(layer.self_attn, hidden, (cos, sin), rows, sees).mean((0, 1)).cpu()  # (R + T,)
     picture = torch.isin(held, prompt.visual)
     share = mass[: len(held)]
     text, visual = float(share[~picture].sum()), float(share[picture].sum())

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from pruning.models.language import finite
-from pruning.models.language.rows import attention_rows, key_states
+from pruning.models.language.rows import attention_rows, distance_rows, key_states, seen_by
 from pruning.models.values import ModelError
+from pruning.ops.queries import received
 from pruning.plan import Cut
-from pruning.staged import Transition
+from pruning.seen import Received, Transition, tensors_of
 
 Hook = tuple[Any, Callable[..., None]]
 
@@ -27,17 +28,26 @@ class Sight:
         self._model, self._decoder = model, model.get_decoder()
         self._layers, self._text, self._visual, self._present = self._decoder.layers, text, visual, present
         self._asked = {cut.after: cut.rule.needs for cut in cuts}
-        self._source = {cut.after: self._source_of(cut, cuts) for cut in cuts if cut.rule.needs & BEFORE}
+        # Of every cut that reads attention: the layers whose attention it reads, and what of it.
+        self._sources = [(cut, self._source_of(cut, cuts), names) for cut in cuts if (names := cut.rule.needs & BEFORE)]
         self._seen: dict[tuple[int, str], Any] = {}
         self._transitions: list[Transition] = []
+        self._received: dict[str, list[Received]] = {name: [] for name in RECEIVED}
 
     def hooks(self) -> Iterator[Hook]:
         """(module, forward hook) of everything to capture: a hook takes module, arguments, named ones and result."""
-        for after, layer in self._source.items():
-            yield self._layers[layer].self_attn, self._attention(after)
-        last = max((after for after, needs in self._asked.items() if "transitions" in needs), default=0)
-        for i in range(last):
+        for cut, layer, names in self._sources:
+            yield self._layers[layer].self_attn, self._attention(cut, self._layers[layer], names)
+        for i in range(self._last("transitions")):
             yield from self._changes(i)
+        for name in sorted(RECEIVED):
+            for i in range(self._last(name)):
+                if hasattr(self._layers[i], "self_attn"):
+                    yield self._layers[i].self_attn, self._sums(i, name)
+
+    def _last(self, name: str) -> int:
+        """Layers before the last cut that asks for a signal of all layers so far."""
+        return max((after for after, needs in self._asked.items() if name in needs), default=0)
 
     def signals(self, cut: Cut, hidden: Tensor, named: dict[str, Any]) -> dict[str, Any]:
         """What the rule of a cut asked for. hidden: (1, R, D) what enters the next layer, with its named arguments.
@@ -51,7 +61,7 @@ class Sight:
             if not hasattr(layer, "self_attn"):
                 raise _blind(cut, cut.after + 1)
             inputs = layer.input_layernorm(hidden)
-            found |= self._rows(needs, "next_", layer, inputs, named["position_embeddings"])
+            found |= self._rows(needs, "next_", layer, inputs, named)
         if "hidden" in needs:
             found["hidden"] = hidden[0].float()
         if "normed" in needs:
@@ -60,9 +70,13 @@ class Sight:
             found["embeddings"] = self._seen[0, "embeddings"]
         if "transitions" in needs:
             found["transitions"] = tuple(self._transitions)
+        found |= {name: tuple(self._received[name]) for name in needs & RECEIVED}
         found = {name: v.to(self._text.device) if isinstance(v, Tensor) else v for name, v in found.items()}
-        finite.check((v for v in found.values() if isinstance(v, Tensor)), f"The cut '{cut}'", self._model)
+        self._check(cut, *found.values())
         return found
+
+    def _check(self, cut: Cut, *signals: Any) -> None:
+        finite.check((tensor for signal in signals for tensor in tensors_of(signal)), f"The cut '{cut}'", self._model)
 
     def entered(self, hidden: Tensor) -> None:
         """Note what enters the first layer, (1, n, D) for the whole prompt, where a rule asked for it."""
@@ -78,26 +92,53 @@ class Sight:
             raise _blind(cut, cut.after)
         return layers[-1]
 
-    def _attention(self, after: int) -> Callable[..., None]:
-        needs, layer = self._asked[after], self._layers[self._source[after]]
-
+    def _attention(self, cut: Cut, layer: Any, names: frozenset[str]) -> Callable[..., None]:
         def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], _result: Any) -> None:
             hidden, rotation = _given(args, named), named["position_embeddings"]
-            found = self._rows(needs, "", layer, hidden, rotation)
-            if "keys" in needs:
+            found = self._rows(names, "", layer, hidden, named)
+            if "keys" in names:
                 found["keys"] = key_states(module, hidden, rotation).float().transpose(0, 1).flatten(1)
-            self._seen.update({(after, name): value for name, value in found.items()})
+            if "attention" in names:
+                found["attention"] = self._function(cut, module, hidden, named)
+            self._seen.update({(cut.after, name): value for name, value in found.items()})
 
         return note
 
-    def _rows(self, needs: frozenset[str], kind: str, layer: Any, hidden: Tensor, rotation: Any) -> dict[str, Tensor]:
-        places, found = self._present().to(hidden.device), {}
-        window = layer.self_attn.sliding_window if getattr(layer.self_attn, "is_sliding", False) else None
+    def _function(self, cut: Cut, module: Any, hidden: Tensor, named: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        """(r,) places among what the layer processes -> (H, r, R) attention, computed when it is asked for."""
+        every = _reader(module, hidden, named)
+
+        def rows(places: Tensor) -> Tensor:
+            found = every(places).to(self._text.device)
+            self._check(cut, found)
+            return found
+
+        return rows
+
+    def _sums(self, i: int, name: str) -> Callable[..., None]:
+        def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], _result: Any) -> None:
+            hidden = _given(args, named)
+            rows = _reader(module, hidden, named)
+            if name == "received":
+                values = received(rows, hidden.shape[1])
+            else:
+                values = rows(torch.tensor([hidden.shape[1] - 1])).mean((0, 1))
+            self._received[name].append(Received(i, self._present(), values.to(self._text.device)))
+
+        return note
+
+    def _rows(self, asked: frozenset[str], kind: str, layer: Any, hidden: Tensor, named: dict[str, Any]) -> Any:
+        """Rows of the text: of the layer's attention, or of distance alone, by name."""
+        places, found = self._present().to(hidden.device), dict[str, Tensor]()
         text = torch.searchsorted(places, self._text.to(hidden.device))
-        for name, rows in ((f"{kind}last_attention", text[-1:]), (f"{kind}text_attention", text)):
-            if name in needs:
-                values = attention_rows(layer.self_attn, hidden, rotation, rows, places, window)
-                found[name] = values[:, 0] if name.endswith("last_attention") else values
+        given = (layer.self_attn, hidden, named["position_embeddings"])
+        sees = seen_by(text, hidden.shape[1], named.get("attention_mask"))
+        if f"{kind}last_attention" in asked:
+            found[f"{kind}last_attention"] = attention_rows(*given, text[-1:], sees[-1:])[:, 0]
+        if f"{kind}text_attention" in asked:
+            found[f"{kind}text_attention"] = attention_rows(*given, text, sees)
+        if not kind and "gravity" in asked:
+            found["gravity"] = distance_rows(*given, text, sees)
         return found
 
     def _changes(self, i: int) -> Iterator[Hook]:
@@ -131,13 +172,25 @@ class Sight:
             yield end, added(which)
 
 
+def _reader(module: Any, hidden: Tensor, named: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """(r,) places among what an attention module is given -> (H, r, R) its attention there."""
+    rotation, mask = named["position_embeddings"], named.get("attention_mask")
+
+    def rows(places: Tensor) -> Tensor:
+        places = places.to(hidden.device)
+        return attention_rows(module, hidden, rotation, places, seen_by(places, hidden.shape[1], mask))
+
+    return rows
+
+
 def _given(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
     """(1, R, D) what a module is given."""
     hidden: Tensor = args[0] if args else named["hidden_states"]
     return hidden
 
 
-BEFORE = frozenset({"last_attention", "text_attention", "keys"})
+BEFORE = frozenset({"last_attention", "text_attention", "keys", "attention", "gravity"})
+RECEIVED = frozenset({"received", "received_from_last"})
 NEXT = frozenset({"next_last_attention", "next_text_attention"})
 
 

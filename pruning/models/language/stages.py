@@ -20,14 +20,27 @@ from pruning.models.language.trace import CutTrace, Trace
 from pruning.models.values import ModelError, Prompt
 from pruning.plan import Plan, lifetimes
 from pruning.staged import alive_of
+from pruning.tokens import VisualTokens
 
 
 class Course:
-    """The cuts of one prompt, and what came of them once it has gone through. Raises ValueError as `Plan.counts`."""
+    """The cuts of one prompt, and what came of them once it has gone through.
 
-    def __init__(self, plan: Plan, prompt: Prompt, tokens: Tensor, n: int, layers: int, placeholder: int):
-        """prompt: with only the tokens that enter; tokens: (K,) which of n these are."""
-        self.prompt, self.tokens, self.n, self.layers = prompt, tokens, n, layers
+    Raises ValueError as `Plan.counts`, or for fewer images than a rule needs.
+    """
+
+    def __init__(self, plan: Plan, prompt: Prompt, tokens: Tensor, sample: VisualTokens, layers: int, placeholder: int):
+        """prompt: with only the tokens that enter; tokens: (K,) which of the sample these are."""
+        self.prompt, self.tokens, self.n, self.layers = prompt, tokens, sample.n, layers
+        self.images = sample.images  # (N,)
+        self.entry_scores = None if plan.entering is None else plan.entering.scores  # (N,)
+        given = len(sample.images.unique())
+        for cut in plan.cuts:
+            if cut.rule.images > given:
+                raise ValueError(
+                    f"{cut.rule.title} needs at least {cut.rule.images} images, not {given}: earlier ones are its "
+                    "examples; add one, or choose another method"
+                )
         self.counts = {c.after: k for c, k in zip(plan.cuts, plan.counts(len(tokens), layers), strict=True)}
         self.cuts = {cut.after: cut for cut in plan.cuts}
         self.evict_early = plan.evict_early

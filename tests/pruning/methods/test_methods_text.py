@@ -68,6 +68,35 @@ def mmtok(method, tokens, k):
     return chosen
 
 
+def catp_first(method, tokens, k):
+    """Spells f(Y) out for every candidate set of an image."""
+    word, chosen = np.mean([np.asarray(row) for row in rows(tokens.signal("question"))], axis=0), []
+    alike = (1 + table(tokens.features, tokens.features)) / 2
+    near = (1 + np.array([cosine(x, word) for x in rows(tokens.features)])) / 2
+    images = tokens.images.tolist()
+    while len(chosen) < k:
+        served = {image: (sum(images[i] == image for i in chosen) + 0.5) / images.count(image) for image in images}
+        image = min((n for n in served if served[n] < 1), key=served.__getitem__)  # whose turn it is
+        own = [i for i in range(tokens.n) if images[i] == image]
+        picked = [i for i in chosen if images[i] == image]
+        worth = {
+            i: sum(max(alike[x, y] for y in [*picked, i]) for x in own)
+            + method.relevance * sum(near[y] for y in [*picked, i])
+            for i in own
+            if i not in picked
+        }
+        chosen.append(max(worth, key=worth.__getitem__))
+    return chosen
+
+
+def test_catp_s_images_take_turns():
+    tokens = sample(24, grids=(Grid(1, 2, 3), Grid(1, 3, 6, start=6, image=1)))
+    for k in (1, 5, 9, 24):
+        order = make("catp_first").select(tokens, k).order.tolist()
+        assert order == catp_first(make("catp_first"), tokens, k)
+    assert sum(i < 6 for i in make("catp_first").select(tokens, 8).order.tolist()) == 2
+
+
 def scope(method, tokens, k):
     before = tokens.signal("pre_projector")
     attention = np.asarray(tokens.signal(f"vision_attention@{method.layer}"), np.float64)
@@ -112,6 +141,7 @@ def flashvlm(method, tokens, k):
 ORACLES = {
     "zoo_prune": zoo_prune,
     "mmtok": mmtok,
+    "catp_first": catp_first,
     "flashvlm": flashvlm,
     "scope": scope,
     "cdpruner": cdpruner,
@@ -161,6 +191,8 @@ GOLDEN = VisualTokens(
         (make("zoo_prune"), [5, 2, 4, 1, 3, 0]),
         # 3 is the word; 1 covers 0, itself and most of 2; 5 lies alone.
         (make("mmtok"), [3, 1, 5, 2, 4, 0]),
+        # sim = (1 + cos) / 2, and of that .7 to the word, which is 3; then 2 adds most by its own, and 5 lies alone.
+        (make("catp_first"), [3, 2, 5, 4, 1, 0]),
         # .9·2.76, then .6·2.28, then .5·.23 before .1·.71.
         (make("scope"), [0, 4, 2, 5, 1, 3]),
         # r = 0, .09, .64, 1, .99, .17. Two directions are used up after 3 and 2; the rest goes by r.

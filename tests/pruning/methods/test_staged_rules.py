@@ -1,5 +1,6 @@
 """The rules of staged methods: numpy oracles from their formulas, and contracts over all of them."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,15 +9,18 @@ import torch
 from torch import Tensor
 
 from pruning.methods.sparsevlm import density_peaks
-from pruning.staged import SIGNALS, STAGED, Seen, StagedMethod, Transition, make_staged
+from pruning.ops import queries
+from pruning.ops.queries import received
+from pruning.seen import SIGNALS, Received, Seen, Transition
+from pruning.staged import STAGED, StagedMethod, make_staged
 
 HEADS, TEXT, WIDTH = 3, 5, 8
 
 
-def attention(rows: int, n: int, generator: torch.Generator) -> Tensor:
-    """(H, rows, n) causal softmax rows of the last `rows` of n tokens."""
-    logits = torch.randn(HEADS, rows, n, generator=generator)
-    later = torch.arange(n) > torch.arange(n - rows, n)[:, None]
+def attention(n: int, generator: torch.Generator, constant: bool = False) -> Tensor:
+    """(H, n, n) causal softmax rows of n tokens."""
+    logits = torch.zeros(HEADS, n, n) if constant else torch.randn(HEADS, n, n, generator=generator)
+    later = torch.arange(n) > torch.arange(n)[:, None]
     return logits.masked_fill(later, -torch.inf).softmax(-1)
 
 
@@ -26,9 +30,9 @@ def seen(alive: int = 12, seed: int = 0, layers: int = 8, constant: bool = False
     tokens = torch.randperm(3 * alive, generator=generator)[:alive].sort().values
     rows = torch.cat([torch.tensor([0, 1]), 2 + tokens, 2 + 3 * alive + torch.arange(TEXT)])
     visual, n = torch.arange(2, 2 + alive), len(rows)
-    rows_of_text = attention(TEXT, n, generator)
-    if constant:
-        rows_of_text = torch.full_like(rows_of_text, 1 / n)
+    maps = [attention(n, generator, constant) for _ in range(4)]
+    rows_of_text = maps[-1][:, -TEXT:]
+    distance = attention(n, generator, constant)[0, -TEXT:]
     states = torch.ones(n, WIDTH) if constant else torch.randn(n, WIDTH, generator=generator)
     more = 0 if constant else torch.rand(2, n, generator=generator)
     signals = {
@@ -36,6 +40,8 @@ def seen(alive: int = 12, seed: int = 0, layers: int = 8, constant: bool = False
         "next_text_attention": rows_of_text.flip(0).contiguous(),
         "last_attention": rows_of_text[:, -1],
         "next_last_attention": rows_of_text[:, -1].flip(0).contiguous(),
+        "attention": lambda places: maps[-1][:, places],
+        "gravity": distance,
         "keys": states * 2,
         "hidden": states,
         "normed": states,
@@ -43,9 +49,13 @@ def seen(alive: int = 12, seed: int = 0, layers: int = 8, constant: bool = False
         "transitions": tuple(
             Transition(i, rows, torch.ones(2, n) + more * i, torch.zeros(2, n) + more) for i in range(4)
         ),
+        "received": tuple(Received(i, rows, map_.sum((0, 1))) for i, map_ in enumerate(maps)),
+        "received_from_last": tuple(Received(i, rows, map_[:, -1].mean(0)) for i, map_ in enumerate(maps)),
+        "entry_scores": torch.ones(alive) if constant else torch.rand(alive, generator=generator),
     }
     assert signals.keys() == SIGNALS.keys()
-    return Seen(4, layers, 3 * alive, tokens, rows, visual, torch.arange(n - TEXT, n), signals)
+    images = (torch.arange(alive) >= alive // 2).long()  # two, where there is more than one token
+    return Seen(4, layers, 3 * alive, tokens, rows, visual, torch.arange(n - TEXT, n), images, 0, signals)
 
 
 def best(scores: np.ndarray, k: int) -> set[int]:
@@ -115,13 +125,88 @@ def transprune(cut: Seen, k: int, variant: str = "paper", alpha: float = 0.5) ->
     return best(alpha * value / value.sum() + (1 - alpha) * seen_by_text / seen_by_text.sum(), k)
 
 
-def sparsevlm(cut: Seen, k: int) -> set[int]:
-    """Without recycling."""
+def raters(cut: Seen) -> list[int]:
     visual, text = (part.double().numpy() for part in cut.signals["embeddings"])
     relevance = np.mean([softmax(np.array([v @ t for t in text])) for v in visual], axis=0)
-    raters = [i for i, r in enumerate(relevance) if r > relevance.mean()]
+    return [i for i, r in enumerate(relevance) if r > relevance.mean()]
+
+
+def sparsevlm_scores(cut: Seen) -> np.ndarray:
     rows = cut.signals["text_attention"].double().numpy()
-    return best(rows[:, raters].mean((0, 1))[cut.visual.numpy()], k)
+    return rows[:, raters(cut)].mean((0, 1))[cut.visual.numpy()]
+
+
+def sparsevlm(cut: Seen, k: int) -> set[int]:
+    """Edition 2.0: by the attention that distance does not explain, in the heads that look at the picture most."""
+    rows, gravity = (cut.signals[name].double().numpy() for name in ("text_attention", "gravity"))
+    heads = []
+    for head in rows:
+        weighed = {(i, v): head[i, v] / gravity[i, v] for i in raters(cut) for v in cut.visual.tolist()}
+        heads.append((sum(weighed.values()), weighed))
+    heads.sort(key=lambda pair: -pair[0])
+    looking = [weighed for _, weighed in heads[: max(1, round(len(heads) * 14 / 32))]]
+    scores = [sum(weighed[i, v] for weighed in looking for i in raters(cut)) for v in cut.visual.tolist()]
+    return best(np.array(scores), k)
+
+
+def fastv_all(cut: Seen, k: int) -> set[int]:
+    rows = cut.signals["attention"](torch.arange(len(cut.rows))).double().numpy()
+    return best(np.array([sum(row[j] for head in rows for row in head) for j in cut.visual.tolist()]), k)
+
+
+def attention_debiasing(cut: Seen, k: int, host: str = "fastv", decay: float = 0.003) -> set[int]:
+    if host == "sparsevlm":
+        scores = sparsevlm_scores(cut)
+    else:
+        rows = cut.signals["last_attention" if host == "fastv" else "next_last_attention"].double().numpy()
+        scores = rows.mean(0)[cut.visual.numpy()]
+    weights = [math.exp(-decay * place * 576 / cut.n) for place in cut.tokens.tolist()]
+    return best(scores * np.array(weights), k)
+
+
+def spatten(cut: Seen, k: int, seen_by: bool = False) -> set[int]:
+    places, total = cut.rows.tolist(), np.zeros(len(cut.visual))
+    for layer in cut.signals["received"]:
+        rows = layer.rows.tolist()
+        for number, v in enumerate(cut.visual.tolist()):
+            at = rows.index(places[v])
+            total[number] += float(layer.values[at]) / (sum(r >= rows[at] for r in rows) if seen_by else 1)
+    return best(total, k)
+
+
+def aim_inner(cut: Seen, k: int) -> set[int]:
+    """From the attention back to logits, and by the formula from there."""
+    n, ends = len(cut.rows), []
+    for head in cut.signals["attention"](torch.arange(n)).double().numpy():
+        with np.errstate(divide="ignore"):
+            logits = np.log(head)
+        sharp, walk = np.array([softmax(row / 0.1) for row in logits]), np.full(n, 1 / n)
+        for _ in range(5):
+            walk = np.array([sum(walk[i] * sharp[i, j] for i in range(n)) for j in range(n)])
+        ends.append(walk)
+    return best(np.sqrt(np.mean(np.square(ends), axis=0))[cut.visual.numpy()], k)
+
+
+def catp(cut: Seen, k: int, nearness: float = 0.6) -> set[int]:
+    """Its last picture stays whole at the first cut, all others at later ones, where there is room for them."""
+    states, n = cut.signals["hidden"].double().numpy(), len(cut.tokens)
+    last = [j for j in range(n) if cut.images[j] == max(cut.images)]
+    begin = int(cut.visual[last[0]])
+    before, now = (layer.values.double().numpy() for layer in cut.signals["received_from_last"][-2:])
+    scores, place = [], cut.visual.tolist()
+    for j in range(n):
+        if cut.earlier:
+            scores.append(cosine(states[place[j]], states[:begin].mean(0)))
+        else:
+            rise = max(0.0, now[place[j]] - before[place[j]])
+            scores.append(rise + nearness * cosine(states[place[j]], states[begin:].mean(0)))
+    safe = [j for j in range(n) if (j in last) != (cut.earlier > 0)]
+    ranked = [sorted(part, key=lambda j: -scores[j]) for part in (safe, sorted(set(range(n)) - set(safe)))]
+    return set([*ranked[0], *ranked[1]][:k])
+
+
+def vflowopt_inner(cut: Seen, k: int) -> set[int]:
+    return best(cut.signals["entry_scores"].double().numpy(), k)
 
 
 ORACLES = {
@@ -131,23 +216,31 @@ ORACLES = {
     "adaptinfer": adaptinfer,
     "transprune": transprune,
     "sparsevlm": sparsevlm,
+    "attention_debiasing": attention_debiasing,
+    "spatten": spatten,
+    "aim_inner": aim_inner,
+    "vflowopt_inner": vflowopt_inner,
+    "catp": catp,
 }
+DECIDING = {"todre_inner"}  # which drop all or none
 
 
 def kept(method: StagedMethod, cut: Seen, k: int) -> set[int]:
     order = method.choose(cut, k).order.tolist()
-    assert len(order) == len(set(order)) == k
+    assert len(order) == len(set(order))
+    assert len(order) == k or (method.all_or_none and len(order) == len(cut.tokens))
     return set(order)
 
 
 def test_every_published_staged_method_has_an_oracle() -> None:
-    assert {name for name, method in STAGED.items() if method.paper} == set(ORACLES)
+    assert {name for name, method in STAGED.items() if method.paper} == set(ORACLES) | DECIDING
+    assert {name for name, method in STAGED.items() if method.all_or_none} == DECIDING
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", sorted(ORACLES))
 def test_a_rule_keeps_what_its_formula_says(name: str, seed: int) -> None:
-    method = make_staged(name, **({"recycle": "no"} if name == "sparsevlm" else {}))
+    method = make_staged(name, **({"edition": "2.0"} if name == "sparsevlm" else {}))
     cut = seen(40, seed)
     for k in (1, 3, 9, 25, 40):
         assert kept(method, cut, k) == ORACLES[name](cut, k)
@@ -159,6 +252,13 @@ def test_the_released_forms_keep_what_theirs_says(seed: int) -> None:
     for k in (5, 9, 25):
         assert kept(make_staged("dart", variant="code"), cut, k) == dart(cut, k, "code")
         assert kept(make_staged("transprune", variant="code", alpha=1.0), cut, k) == transprune(cut, k, "code", 1.0)
+        assert kept(make_staged("fastv", rows="all"), cut, k) == fastv_all(cut, k)
+        later = replace(cut, earlier=1)
+        assert kept(make_staged("catp"), later, k) == catp(later, k)
+        assert kept(make_staged("spatten", sum="seen"), cut, k) == spatten(cut, k, seen_by=True)
+        for host in ("fastv", "pyramiddrop", "sparsevlm"):
+            debiased = make_staged("attention_debiasing", host=host, decay=0.002)
+            assert kept(debiased, cut, k) == attention_debiasing(cut, k, host, 0.002)
 
 
 # Values worked out by hand
@@ -166,12 +266,83 @@ def test_the_released_forms_keep_what_theirs_says(seed: int) -> None:
 
 def small(alive: int, text: int, **signals: object) -> Seen:
     rows = torch.arange(alive + text)
-    return Seen(1, 4, alive, rows[:alive], rows, rows[:alive], rows[alive:], signals)
+    return Seen(1, 4, alive, rows[:alive], rows, rows[:alive], rows[alive:], torch.zeros(alive).long(), 0, signals)
 
 
 def test_fastv_by_hand() -> None:
     row = torch.tensor([[0.10, 0.30, 0.05, 0.20, 0.35]])
     assert kept(make_staged("fastv"), small(4, 1, last_attention=row), 2) == {1, 3}
+
+
+def test_debiasing_by_hand() -> None:
+    row = torch.full((1, 577), 1 / 577)
+    weighed = make_staged("attention_debiasing").choose(small(576, 1, last_attention=row), 1).scores * 577
+    assert weighed[[0, 300, 575]].tolist() == pytest.approx([1, 0.4066, 0.1782], abs=1e-4)
+
+
+def test_debiasing_weighs_the_first_cut_alone_and_nothing_at_0() -> None:
+    cut = seen(40)
+    for host in ("fastv", "pyramiddrop"):
+        plain = make_staged(host).choose(cut, 9)
+        for method, there in ((make_staged("attention_debiasing", host=host), replace(cut, earlier=1)),
+                              (make_staged("attention_debiasing", host=host, decay=0.0), cut)):  # fmt: skip
+            assert torch.equal(method.choose(there, 9).order, plain.order)
+
+
+def test_catp_by_hand() -> None:
+    """What the last token gains in attention, and 0.6 of a cosine of 0.5 for either."""
+    rows, side = torch.arange(4), 3**0.5 / 2
+    signals = {
+        "received_from_last": tuple(
+            Received(i, rows, torch.tensor(values)) for i, values in enumerate([[0.2, 0.1, 0, 0], [0.1, 0.3, 0, 0]])
+        ),
+        "hidden": torch.tensor([[0.5, side], [0.5, -side], [2.0, 0], [1.0, 0]]),
+    }
+    cut = Seen(2, 4, 3, rows[:3], rows, rows[:3], rows[3:], torch.tensor([0, 0, 1]), 0, signals)
+    choice = make_staged("catp").choose(cut, 2)
+    assert choice.scores[:2].tolist() == pytest.approx([0.3, 0.5])
+    assert set(choice.order.tolist()) == {1, 2}
+
+
+def test_aim_s_walk_by_hand() -> None:
+    logits = torch.tensor([[0.0, -torch.inf, -torch.inf], [0.1, 0.0, -torch.inf], [0.2, 0.1, 0.0]])
+    cut = small(2, 1, attention=lambda places: logits.softmax(-1)[None, places])
+    assert make_staged("aim_inner").choose(cut, 1).scores.tolist() == pytest.approx([0.9989, 0.0011], abs=1e-4)
+
+
+def test_all_queries_are_summed_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {name: kept(make_staged(name), seen(40), 9) for name in ("aim_inner", "fastv")}
+    whole = received(seen(40).signals["attention"], 47)
+    monkeypatch.setattr(queries, "ENTRIES", 47 * 16 * 3)
+    sizes = [len(part) for part, _ in queries.blocks(seen(40).signals["attention"], 47)]
+    assert sizes == [3] * 15 + [2]
+    assert {name: kept(make_staged(name), seen(40), 9) for name in expected} == expected
+    torch.testing.assert_close(received(seen(40).signals["attention"], 47), whole)
+
+
+def test_received_attention_sums_to_the_number_of_rows() -> None:
+    assert float(seen(40).signals["received"][0].values.sum()) == pytest.approx(HEADS * 47, rel=1e-5)
+
+
+def apart(to_picture: float, to_text: float, threshold: float) -> int:
+    """What ToDRE leaves of two visual tokens after a word, where two words and the visual tokens look as told."""
+    rows = torch.zeros(4, 4)
+    rows[0, 0] = 1
+    rows[1] = torch.tensor([to_text, 1 - to_text, 0, 0])
+    rows[2] = torch.tensor([to_text, 0, 1 - to_text, 0])
+    rows[3] = torch.tensor([1 - to_picture, to_picture, 0, 0])
+    at, zero = torch.arange(4), torch.zeros(2).long()
+    there = Seen(
+        7, 8, 2, torch.arange(2), at, at[1:3], at[3:], zero, 0, {"attention": lambda places: rows[None, places]}
+    )
+    return len(make_staged("todre_inner", threshold=threshold).choose(there, 0).order)
+
+
+def test_todre_drops_all_where_both_look_away() -> None:
+    assert apart(0.18, 0.05, 0.1) == 0  # the words pay .00 and .18, so .09 in the mean
+    assert apart(0.22, 0.05, 0.1) == 2
+    assert apart(0.18, 0.12, 0.1) == 2
+    assert apart(0.0, 0.0, 0.0) == 2, "nothing leaves at 0"
 
 
 def test_adaptinfer_by_hand() -> None:
@@ -246,7 +417,7 @@ def method(request: pytest.FixtureRequest) -> StagedMethod:
 def test_exactly_k_stay_and_the_same_ones_again(method: StagedMethod) -> None:
     for alive in (1, 2, 7, 60):
         cut = seen(alive)
-        for k in {1, 2, alive // 2, alive - 1, alive} & set(range(1, alive + 1)):
+        for k in {0, 1, 2, alive // 2, alive - 1, alive} & set(range(not method.drops_all, alive + 1)):
             assert kept(method, cut, k) == kept(method, seen(alive), k)
 
 
@@ -258,7 +429,7 @@ def test_constant_values_are_no_fault(method: StagedMethod) -> None:
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_broken_values_are_refused(method: StagedMethod, bad: float) -> None:
     cut = seen(12)
-    for need in method.needs - {"embeddings", "transitions"}:
+    for need in method.needs - {"embeddings", "transitions", "received", "received_from_last", "attention"}:
         value = cut.signals[need].clone()
         value.view(-1)[3] = bad
         with pytest.raises(
@@ -278,7 +449,7 @@ def test_what_is_seen_stays_untouched_and_only_what_is_needed_is_read(method: St
 
 
 def test_a_budget_of_none_or_too_many_is_refused(method: StagedMethod) -> None:
-    for k in (0, 13, True):
+    for k in (0, 13, True)[method.drops_all :]:
         with pytest.raises(ValueError, match=r"budget .* is not allowed"):
             method.choose(seen(12), k)
 

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,6 +16,7 @@ from pruning.models.checkpoint.footprint import QUANTIZED_BITS, Footprint, Shape
 from pruning.models.checkpoint.memory import estimate, footprint, free_bytes, require
 from pruning.models.checkpoint.presets import PRESETS
 from tests.checkpoints import tiny_qwen2_vl
+from tests.helpers.hub import Hub
 
 CPU = torch.device("cpu")
 
@@ -147,36 +147,25 @@ def test_an_odd_configuration_leaves_the_weights(tiny_folder: Path, monkeypatch)
     assert found.need(torch.float32).weights_bytes > 0
 
 
-def test_a_hub_model_is_estimated_from_its_headers(tiny_folder: Path, monkeypatch) -> None:
-    tensors = load_file(tiny_folder / "model.safetensors")
-    infos = {name: SimpleNamespace(dtype="F32", shape=list(tensor.shape)) for name, tensor in tensors.items()}
-    headers = SimpleNamespace(files_metadata={"model.safetensors": SimpleNamespace(tensors=infos)})
-    monkeypatch.setattr(huggingface_hub, "get_safetensors_metadata", lambda model_id: headers)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda model_id, name: str(tiny_folder / name))
+def test_a_hub_model_is_estimated_from_its_headers(hub: Hub, tiny_folder: Path) -> None:
+    shutil.copytree(tiny_folder, hub.repository("maker/tiny"))
     assert estimate("maker/tiny", "bfloat16") == estimate(tiny_folder, "bfloat16")
+    assert hub.sent == {}
 
 
-def test_a_hub_model_of_pickles_is_estimated_from_its_listing(tiny_folder: Path, monkeypatch) -> None:
-    files = [SimpleNamespace(rfilename=f"pytorch_model-0000{i}-of-2.bin", size=200_000) for i in (1, 2)]
-    files.append(SimpleNamespace(rfilename="training_args.bin", size=10**9))
-    monkeypatch.setattr(huggingface_hub, "model_info", lambda model_id, files_metadata: SimpleNamespace(siblings=files))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda model_id, name: str(tiny_folder / name))
-
-    def not_safetensors(model_id: str) -> None:
-        raise huggingface_hub.errors.NotASafetensorsRepoError
-
-    monkeypatch.setattr(huggingface_hub, "get_safetensors_metadata", not_safetensors)
+def test_a_hub_model_of_pickles_is_estimated_from_its_listing(hub: Hub, tiny_folder: Path) -> None:
+    folder = hub.repository("maker/tiny")
+    folder.mkdir(parents=True)
+    shutil.copy(tiny_folder / "config.json", folder)
+    for name, size in (("pytorch_model-00001-of-2", 200_000), ("pytorch_model-00002-of-2", 200_000), ("args", 10**7)):
+        (folder / f"{name}.bin").write_bytes(bytes(size))
     need = estimate("maker/tiny", "float32")
     assert need is not None
     assert need.weights_bytes == 400_000  # stored in float32, as the configuration says
 
 
-def test_without_a_connection_nothing_is_known(monkeypatch) -> None:
-    def offline(*args: object, **options: object) -> None:
-        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
-
-    for name in ("get_safetensors_metadata", "model_info", "hf_hub_download"):
-        monkeypatch.setattr(huggingface_hub, name, offline)
+def test_without_a_connection_nothing_is_known(hub: Hub) -> None:
+    hub.close()
     assert estimate("maker/tiny") is None
 
 

@@ -1,12 +1,11 @@
 """The preset list: unique, supported, in the promised order, and with sizes that hang together."""
 
 import pytest
-import torch
 
 from pruning.models import SHIPPED
 from pruning.models.checkpoint import memory
 from pruning.models.checkpoint.hub import is_id
-from pruning.models.checkpoint.presets import PRESETS, Preset, largest_that_fits
+from pruning.models.checkpoint.presets import PRESETS, Preset, best_that_fits
 from pruning.models.families import family_of
 
 HUB = PRESETS[1:]
@@ -71,17 +70,34 @@ def test_needs_fall_with_width_and_bits() -> None:
         PRESETS[0].need(quantization="2bit")
 
 
-def test_the_largest_that_fits() -> None:
-    exact = max(preset.footprint.need(torch.bfloat16).total for preset in PRESETS)
-    largest = max(PRESETS, key=lambda preset: preset.parameters)
-    assert largest_that_fits(2 * exact, torch.bfloat16, "none") == largest
-    need = PRESETS[0].footprint.need(torch.float32).total
-    assert largest_that_fits(need, torch.float32, "none") == PRESETS[0]
-    assert largest_that_fits(need - 1, torch.float32, "none") is None
+def test_the_best_that_fits() -> None:
+    sizes = {preset.model_id: preset.parameters for preset in PRESETS}
+    best = best_that_fits(lambda preset: True)
+    assert best is not None
+    assert sizes[best.model_id] == max(sizes[p.model_id] for p in PRESETS if not p.gated)
+    assert best_that_fits(lambda preset: preset.model_id != best.model_id) not in (None, best)
+    on_a_processor = best_that_fits(lambda preset: True, "cpu")
+    assert on_a_processor is not None
+    assert on_a_processor.title == "SmolVLM2-256M-Video-Instruct"
+    assert best_that_fits(lambda preset: preset.gated) is None
+    assert best_that_fits(lambda preset: preset is PRESETS[0]) is None  # it reads no photographs
+    assert best_that_fits(lambda preset: False) is None
+
+
+def test_what_a_preset_takes_to_download() -> None:
+    sizes = {preset.title: preset.download for preset in PRESETS}
+    # As the hub listed their weights.
+    assert sizes["SmolVLM2-256M-Video-Instruct"] == pytest.approx(1.03e9, rel=0.02)
+    assert sizes["SmolVLM2-2.2B-Instruct"] == pytest.approx(8.99e9, rel=0.02)
+    assert PRESETS[0].download == 0
+    assert min(size for title, size in sizes.items() if title != PRESETS[0].title) > 5e8
 
 
 def test_gated_and_restricted_ones_say_so() -> None:
-    notes = {preset.model_id: preset.licence for preset in PRESETS}
-    assert "accept them on the hub" in notes["google/gemma-3-4b-it"]
-    assert "not for commercial use" in notes["Qwen/Qwen2.5-VL-3B-Instruct"]
-    assert not notes["Qwen/Qwen2.5-VL-7B-Instruct"]
+    terms = {preset.model_id: preset.terms for preset in PRESETS}
+    assert "accept them on the hub" in terms["google/gemma-3-4b-it"]
+    assert "hf auth login" in terms["google/gemma-3-4b-it"]
+    assert [preset.model_id for preset in PRESETS if preset.gated] == ["google/gemma-3-4b-it"]
+    assert "not for commercial use" in terms["Qwen/Qwen2.5-VL-3B-Instruct"]
+    assert not terms["Qwen/Qwen2.5-VL-7B-Instruct"]
+    assert all(preset.licence for preset in PRESETS)

@@ -1,16 +1,17 @@
 """The importance scorer: its formula, where it is found, and how strictly its file is read."""
 
 import json
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pruning.models import ModelError, Scorer, load
+from pruning.models import ModelError, Scorer
+from pruning.models.checkpoint import reach
 from pruning.models.scorer import beside, load_scorer
+from tests.helpers.hub import Hub
 
 
 def saved(folder: Path, prefix: str = "", name: str = "scorer.safetensors", **more: torch.Tensor) -> Scorer:
@@ -141,99 +142,48 @@ def test_folders_without_one_scorer_are_refused(tmp_path: Path, tiny_folder: Pat
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch):
-    """A folder that answers as the repository maker/selector, and the list of files fetched from it."""
-    fetched: list[str] = []
-
-    def fetch(model_id: str, name: str) -> str:
-        assert model_id == "maker/selector"
-        fetched.append(name)
-        return str(tmp_path / name)
-
-    def info(model_id: str, files_metadata: bool) -> SimpleNamespace:
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file.name, size=1) for file in tmp_path.iterdir()])
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    monkeypatch.setattr(huggingface_hub, "model_info", info)
-    return SimpleNamespace(folder=tmp_path, fetched=fetched)
+def repository(hub: Hub) -> Path:
+    """The folder of the repository maker/selector."""
+    folder = hub.repository("maker/selector")
+    folder.mkdir(parents=True)
+    return folder
 
 
-def test_published_selector_weights_are_fetched_alone(repository) -> None:
-    scorer = saved(repository.folder, name="model.safetensors")
-    (repository.folder / "selector.py").write_text("raise SystemExit('their code ran')")
-    (repository.folder / "config.json").write_text('{"architecture": "TransformerScorer"}')
+def fetched(hub: Hub) -> set[str]:
+    """Names of the files whose content was asked for."""
+    return {path.rpartition("/")[2] for method, path, _ in hub.of("/resolve/") if method == "GET"}
+
+
+def test_published_selector_weights_are_fetched_alone(hub: Hub, repository: Path) -> None:
+    scorer = saved(repository, name="model.safetensors")
+    (repository / "selector.py").write_text("raise SystemExit('their code ran')")
+    (repository / "config.json").write_text('{"architecture": "TransformerScorer"}')
     assert same(load_scorer("maker/selector", 8), scorer)
-    assert repository.fetched == ["model.safetensors"]
+    assert fetched(hub) == {"model.safetensors"}
 
 
-def test_of_a_whole_checkpoint_only_the_file_with_the_scorer_is_fetched(repository) -> None:
-    scorer = saved(repository.folder, "visual.importance_scorer.", "model-2.safetensors")
-    save_file({"other": torch.zeros(2)}, repository.folder / "model-1.safetensors")
+def test_of_a_whole_checkpoint_only_the_file_with_the_scorer_is_fetched(hub: Hub, repository: Path) -> None:
+    scorer = saved(repository, "visual.importance_scorer.", "model-2.safetensors")
+    save_file({"other": torch.zeros(2)}, repository / "model-1.safetensors")
     names = {f"visual.importance_scorer.{name}": "model-2.safetensors" for name in scorer.state_dict()}
     index = {"weight_map": {"other": "model-1.safetensors", **names}}
-    (repository.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (repository / "model.safetensors.index.json").write_text(json.dumps(index))
     assert same(load_scorer("maker/selector", 8), scorer)
-    assert set(repository.fetched) == {"model.safetensors.index.json", "model-2.safetensors"}
+    assert fetched(hub) == {"model.safetensors.index.json", "model-2.safetensors"}
 
 
-def test_a_whole_checkpoint_without_scorer_is_refused(repository) -> None:
-    (repository.folder / "model.safetensors.index.json").write_text('{"weight_map": {"other": "model-1.safetensors"}}')
+def test_a_whole_checkpoint_without_scorer_is_refused(repository: Path) -> None:
+    (repository / "model.safetensors.index.json").write_text('{"weight_map": {"other": "model-1.safetensors"}}')
     with pytest.raises(ModelError, match=r"maker/selector is no scorer .* none of its tensors"):
         load_scorer("maker/selector", 8)
 
 
-def test_without_a_connection_the_cache_serves(repository, monkeypatch) -> None:
-    def offline(*args: object, **options: object) -> None:
-        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
-
-    scorer = saved(repository.folder, name="model.safetensors")
-    monkeypatch.setattr(huggingface_hub, "model_info", offline)
-
-    def cached(model_id: str, name: str) -> str | None:
-        return str(repository.folder / name) if (repository.folder / name).is_file() else None
-
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
+def test_without_a_connection_the_cache_serves(hub: Hub, repository: Path, home: Path) -> None:
+    scorer = saved(repository, name="model.safetensors")
+    load_scorer("maker/selector", 8)
+    hub.close()
+    reach.forget()
     assert same(load_scorer("maker/selector", 8), scorer)
-    (repository.folder / "model.safetensors").unlink()
+    shutil.rmtree(home)
     with pytest.raises(ModelError, match="the hub cannot be reached"):
         load_scorer("maker/selector", 8)
-
-
-# With a model
-
-
-def test_signal_is_the_scorer_on_the_features(tiny_vlm, noise) -> None:
-    encoded = tiny_vlm.encode([noise(120, 90)], frozenset({"scorer"}))
-    torch.testing.assert_close(encoded.tokens.signal("scorer"), tiny_vlm.scorer(encoded.tokens.features))
-    later = tiny_vlm.tokens(tiny_vlm.encode([noise(120, 90)]), "why", frozenset({"scorer"}))
-    torch.testing.assert_close(later.signal("scorer"), encoded.tokens.signal("scorer"))
-
-
-def without_scorer(tiny_folder: Path, target: Path) -> Path:
-    target.mkdir()
-    for file in tiny_folder.iterdir():
-        if not file.name.startswith("scorer"):
-            (target / file.name).symlink_to(file)
-    return target
-
-
-def test_a_model_without_scorer_says_so(tiny_folder: Path, tmp_path: Path, noise) -> None:
-    vlm = load(without_scorer(tiny_folder, tmp_path / "model"))
-    assert "scorer" not in vlm.signals
-    with pytest.raises(ValueError, match="no trained importance scorer"):
-        vlm.encode([noise(60, 60)], frozenset({"scorer"}))
-
-
-def test_a_scorer_from_elsewhere_goes_before_the_one_beside_the_checkpoint(
-    tiny_folder: Path, tiny_vlm, tmp_path: Path
-) -> None:
-    torch.manual_seed(2)
-    other = Scorer(48, 5)
-    other.save(tmp_path)
-    features = torch.randn(6, 48)
-    for folder in (tiny_folder, without_scorer(tiny_folder, tmp_path / "model")):
-        vlm = load(folder, scorer=str(tmp_path))
-        torch.testing.assert_close(vlm.scorer(features), other(features))
-    Scorer(47, 5).save(tmp_path)
-    with pytest.raises(ModelError, match=r"\(hidden, 48\)"):
-        load(tiny_folder, scorer=str(tmp_path))

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pruning.choosing import needs_of
 from pruning.method import make
 from pruning.methods.fastv import FastV
 from pruning.models import VLM, ConversationCache, Encoded, ModelError, Sample, Turn, batches, load
 from pruning.models.language import generation
-from pruning.plan import Cut, Entry, Plan, parse_plan
+from pruning.plan import Cut, Entry, Plan, parse_plan, plan_of
+from pruning.seen import Choice, Seen
 from pruning.staged import STAGED, make_staged
 from pruning.tokens import Selection
 from tests.checkpoints.qwen3_vl import tiny_qwen3_5
@@ -18,7 +20,7 @@ from tests.helpers import library
 
 QUESTION, OTHER = "What color is the star?", "how many red"
 ONE, TWO = [(150, 90)], [(70, 100), (64, 40)]
-SELECTING = ("fastv", "pyramiddrop", "dart", "adaptinfer", "transprune", "random_inner")
+SELECTING = ("fastv", "pyramiddrop", "dart", "adaptinfer", "transprune", "random_inner", "spatten", "aim_inner")
 
 
 def depth(vlm: VLM) -> int:
@@ -28,6 +30,12 @@ def depth(vlm: VLM) -> int:
 def everywhere(vlm: VLM, rule: str, keep: float, first: int = 1, **knobs: object) -> Plan:
     """A cut before every layer from `first` on."""
     return Plan(tuple(Cut(i, make_staged(rule, **knobs), keep) for i in range(first, depth(vlm))))
+
+
+def everything(encoded: Encoded) -> Selection:
+    """All tokens, with scores as a method before the language model gives them."""
+    n = encoded.tokens.n
+    return Selection(torch.arange(n), n, encoded.tokens.features.norm(dim=1))
 
 
 def by_hand(
@@ -178,14 +186,83 @@ def test_rows_beside_the_kernel_are_those_of_the_library(any_vlm: VLM, pictures)
 @pytest.mark.parametrize("rule", sorted(STAGED))
 def test_few_tokens_and_half_precision_are_served(tiny, pictures, rule: str) -> None:
     vlm = tiny("gemma3")
-    encoded = vlm.encode(pictures(ONE))
-    last = Plan((Cut(depth(vlm) - 1, make_staged(rule), 1),))
-    assert vlm.answer(encoded, QUESTION, last, max_new_tokens=2).trace.alive == (encoded.tokens.n,) * 2 + (1,)
-    alone = replace(last, entering=Selection(torch.tensor([2]), encoded.tokens.n))
-    assert vlm.answer(encoded, QUESTION, alone, max_new_tokens=2).trace.alive == (1, 1, 1)
+    method = make_staged(rule)
+    encoded = vlm.encode(pictures(ONE if method.images == 1 else TWO))
+    last = Plan((Cut(depth(vlm) - 1, method, 0 if method.all_or_none else 1),), entering=everything(encoded))
+    left = vlm.answer(encoded, QUESTION, last, max_new_tokens=2).trace.alive
+    assert left[:2] == (encoded.tokens.n,) * 2
+    assert left[2] in ((0, encoded.tokens.n) if method.all_or_none else (1,))
+    alone = replace(last, entering=Selection(torch.tensor([2]), encoded.tokens.n, torch.ones(encoded.tokens.n)))
+    assert vlm.answer(encoded, QUESTION, alone, max_new_tokens=2).trace.alive[:2] == (1, 1)
+    if method.all_or_none:
+        return
     half = load(vlm.model_id, dtype="bfloat16")
-    answer = half.answer(encoded, QUESTION, everywhere(half, rule, 0.5), max_new_tokens=3)
-    assert answer.trace.alive == (encoded.tokens.n, encoded.tokens.n // 2, encoded.tokens.n // 4)
+    plan = replace(everywhere(half, rule, 0.5, max(1, method.earliest)), entering=everything(encoded))
+    answer = half.answer(encoded, QUESTION, plan, max_new_tokens=3)
+    assert answer.trace.alive == plan.alive(encoded.tokens.n, 3)
+    assert answer.trace.alive[-1] <= encoded.tokens.n // 2
+
+
+def test_every_row_of_the_map_is_the_library_s(any_vlm: VLM, pictures) -> None:
+    """Those of pictures too, whose tokens see each other both ways in some families."""
+    eager = load(any_vlm.model_id, attention="eager")
+    encoded, maps, read = eager.encode(pictures(TWO)), [], []
+    layers = eager.model.get_decoder().layers
+    handles = [
+        layer.self_attn.register_forward_hook(lambda _module, _args, result: maps.append(result[1][0]))
+        for layer in layers[:-1]
+    ]
+
+    class Reads(type(make_staged("aim_inner"))):
+        needs = frozenset({"attention", "received"})
+
+        def pick(self, seen: Seen, k: int) -> Choice:
+            read.append((seen.signals["attention"](torch.arange(len(seen.rows))), seen.signals["received"]))
+            return Choice(torch.arange(k))
+
+    for vlm in (eager, any_vlm):
+        cut = Plan((Cut(depth(vlm) - 1, Reads(), 0.5),))
+        vlm.logprobs(encoded, QUESTION, [1], [cut])
+    for handle in handles:
+        handle.remove()
+    for rows, received in read:
+        torch.testing.assert_close(rows, maps[-1], rtol=1e-4, atol=1e-6)
+        for layer, library_map in zip(received, maps, strict=True):
+            torch.testing.assert_close(layer.values, library_map.sum((0, 1)), rtol=1e-4, atol=1e-5)
+
+
+def test_all_tokens_can_leave(vlm: VLM, pictures) -> None:
+    images = pictures(TWO)
+    encoded, last = vlm.encode(images), depth(vlm) - 1
+    for cut in (Cut(last, make_staged("aim_inner"), 0), Cut(last, make_staged("todre_inner", threshold=1.0), 0)):
+        answer = vlm.answer(encoded, QUESTION, Plan((cut,)), max_new_tokens=4)
+        assert answer.trace.alive == (*(encoded.tokens.n,) * last, 0)
+        expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids)
+        (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [Plan((cut,))])
+        torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
+    stays = Plan((Cut(last, make_staged("todre_inner", threshold=0.0), 0),))
+    answer = vlm.answer(encoded, QUESTION, stays, max_new_tokens=4)
+    assert answer.trace.alive == (encoded.tokens.n,) * depth(vlm)
+    assert answer.ids == vlm.answer(encoded, QUESTION, max_new_tokens=4).ids
+
+
+@pytest.mark.parametrize("rule", ["aim_inner", "todre_inner", "vflowopt_inner"])
+def test_a_method_of_two_halves_answers(tiny, pictures, rule: str) -> None:
+    vlm, method = tiny("qwen3-vl"), make_staged(rule)
+    needs = needs_of(method)
+    encoded = vlm.encode(pictures(TWO), needs)
+    plan = plan_of(method, encoded.tokens.n, depth(vlm), 0.3)
+    answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=3)
+    entered = make(method.first).select(encoded.tokens, plan.entry.keep)
+    assert torch.equal(answer.trace.lives > 0, entered.mask)
+    if rule == "vflowopt_inner":
+        order = sorted(entered.indices.tolist(), key=lambda i: -float(entered.scores[i]))
+        counts = [cut.keep for cut in plan.cuts]
+        assert [set(order[:count]) for count in counts] == [
+            set((answer.trace.lives > cut.after).nonzero()[:, 0].tolist()) for cut in plan.cuts
+        ]
+    with pytest.raises(ValueError, match="signal 'entry_scores' is missing after layer 1"):
+        vlm.answer(encoded, QUESTION, parse_plan("1:vflowopt_inner:0.5"), max_new_tokens=1)
 
 
 # Batches
@@ -365,10 +442,20 @@ def test_broken_numbers_at_a_cut_are_refused(tiny_vlm: VLM, pictures, monkeypatc
     encoded, layer = tiny_vlm.encode(pictures(ONE)), tiny_vlm.model.get_decoder().layers[0]
     before, plain = hooks(tiny_vlm), layer.self_attn.k_proj.forward
     monkeypatch.setattr(layer.self_attn.k_proj, "forward", lambda x: plain(x) * torch.nan)
-    for rule in sorted(STAGED.keys() - {"random_inner", "uniform_inner"}):
-        with pytest.raises(ModelError, match=r"The cut '1:\w+:0.5' gave NaN or infinite numbers"):
-            tiny_vlm.answer(encoded, QUESTION, everywhere(tiny_vlm, rule, 0.5), max_new_tokens=1)
+    for rule in sorted(name for name in STAGED if make_staged(name).needs - {"entry_scores"} and name != "catp"):
+        cut = Cut(1, make_staged(rule), 0 if make_staged(rule).all_or_none else 0.5)
+        with pytest.raises(ModelError, match=rf"The cut '{cut}' gave NaN or infinite numbers"):
+            tiny_vlm.answer(encoded, QUESTION, Plan((cut,)), max_new_tokens=1)
     assert hooks(tiny_vlm) == before
+
+
+def test_a_method_for_several_pictures_refuses_one(tiny, pictures) -> None:
+    vlm = tiny("gemma3")
+    with pytest.raises(ValueError, match="CATP needs at least 2 images, not 1: earlier ones are its examples"):
+        vlm.generate(vlm.encode(pictures(ONE)), QUESTION, parse_plan("2:catp:0.5"))
+    encoded = vlm.encode(pictures(TWO))
+    lives = vlm.answer(encoded, QUESTION, parse_plan("2:catp:0.9"), max_new_tokens=1).trace.lives
+    assert set(encoded.tokens.images[lives < 3].tolist()) == {0}, "the last picture stays whole at the first cut"
 
 
 def test_plans_that_do_not_fit_the_model_are_refused_at_once(tiny_vlm: VLM, pictures) -> None:
@@ -412,7 +499,7 @@ def test_families_whose_layers_share_are_refused(tiny_vlm: VLM, pictures, monkey
 def test_recycled_tokens_change_the_answer_and_keep_the_count(vlm: VLM, pictures) -> None:
     encoded, said = vlm.encode(pictures(TWO)), {}
     ids = vlm.answer(encoded, QUESTION, max_new_tokens=3).ids
-    for knobs in ({"recycle": "no"}, {"variant": "code"}, {"variant": "paper"}):
+    for knobs in ({"edition": "2.0"}, {"variant": "code"}, {"variant": "paper"}):
         plan = everywhere(vlm, "sparsevlm", 0.5, **knobs)
         answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=3)
         assert answer.trace.alive == plan.alive(encoded.tokens.n, depth(vlm))
