@@ -19,7 +19,8 @@ from app.api import results as api_results
 from app.api.endpoints import ABOUT, COMMON, LATE, Api
 from app.session import Session
 from pruning.evaluation.inspection import Card
-from pruning.method import METHODS, make
+from pruning.evaluation.paying import Paying
+from pruning.method import make
 from tests.helpers import documents
 from tests.helpers.checkout import ROOT
 
@@ -30,6 +31,7 @@ RESULTS = {
     "/pareto": api_results.Tradeoff,
     "/compare": api_results.Compared,
     "/inspect": Card,
+    "/pays": Paying,
 }
 
 
@@ -90,7 +92,7 @@ def test_only_image_question_and_token_must_be_given(client):
 
 
 def test_every_parameter_is_explained():
-    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others"}
+    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others", "concurrency"}
 
 
 def test_select_gives_the_methods_own_picks(call, served, image):
@@ -241,7 +243,7 @@ def test_nothing_is_left_in_the_temporary_folder(call):
 def test_methods_of_the_schema_are_the_registry_s(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
     schema = {p["parameter_name"]: p["type"] for p in named["/pareto"]["parameters"]}
-    assert schema["method"]["enum"] == schema["methods"]["items"]["enum"] == list(METHODS)
+    assert schema["method"]["enum"] == schema["methods"]["items"]["enum"] == list(REGISTERED)
 
 
 # The examples of docs/api.md, as they stand there

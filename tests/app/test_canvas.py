@@ -234,7 +234,7 @@ def test_a_strip_has_pixels_to_zoom_into_and_its_rectangles_cover_it(size: tuple
     tokens = sample(360, grids=(grid,))
     encoded = Encoded(tokens, token_rects((grid,), (size,)), (size,), 0.0, ("",))
     picture = np.zeros((height, width, 3), np.uint8)
-    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360).order], None, "strip")
+    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360).order], None, "strip", 360)
     (image,) = told["images"]
     assert min(image["width"], image["height"]) > 200
     assert image["width"] * image["height"] <= canvas_payload.DISPLAY**2
