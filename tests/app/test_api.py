@@ -21,6 +21,7 @@ from app.session import Session
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
 from pruning.method import make
+from pruning.runnable import REGISTERED
 from tests.helpers import documents
 from tests.helpers.checkout import ROOT
 
