@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pruning.runnable import Started
 
 MAX_QUESTION = 1000  # characters
+MAX_PLAN = 400
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,20 +128,24 @@ def cells(
     again: Again | None = None,
 ) -> tuple[list[Cell], list[str]]:
     """The points of a comparison over n tokens in a model of L layers, smallest retention first; and what is left out,
-    why: what a schedule, or another encoding, cannot come to.
+    why, a line for each of those asked for: what a schedule, or another encoding, cannot come to.
 
     What is fixed has one, all else one for every retention. Raises ValueError for a retention outside (0, 1].
     """
     found, left_out = list[Cell](), list[str]()
     ratios = sorted({check_retention(retention) for retention in retentions})
     for each in asked:
-        fixed = isinstance(each, Published | Plan)
+        fixed, missed, reason = isinstance(each, Published | Plan), list[str](), ""
         for retention in ratios[:1] if fixed else ratios:
-            if reason := out_of_reach(each, n, layers, retention, per, again):
-                left_out.append(f"{name_of(each)}{'' if fixed else f' at {retention:g}'} is left out: {reason}")
+            if why := out_of_reach(each, n, layers, retention, per, again):
+                missed.append(f"{retention:g}")
+                reason = why
             else:
                 at = comes_to(each, n, layers) if isinstance(each, Published | Plan) else retention
                 found.append(Cell(each, at))
+        if missed:
+            where = "" if fixed else f" at {' and '.join([', '.join(missed[:-1])] * (len(missed) > 1) + missed[-1:])}"
+            left_out.append(f"{name_of(each)}{where} is left out: {reason}")
     return sorted(found, key=lambda cell: cell.retention), left_out
 
 
@@ -150,6 +154,11 @@ def one_shot(asked: Asked) -> Method:
     if not isinstance(asked, Method):
         raise ValueError(f"{title_of(asked)} prunes inside the language model: choose a method before it for this")
     return asked
+
+
+def written(asked: Asked, runs: Plan) -> Plan:
+    """A plan as it was asked for: what runs has its entry made, and says no more what made it."""
+    return asked if isinstance(asked, Plan) else runs
 
 
 def name_of(asked: Asked) -> str:

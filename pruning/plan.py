@@ -107,10 +107,15 @@ class Plan:
         return ",".join([*([str(self.entry)] if self.entry else []), *map(str, self.cuts), *[EVICT] * self.evict_early])
 
     @property
-    def names(self) -> list[str]:
+    def methods(self) -> list[Method | StagedMethod]:
         """Its methods, each once."""
-        entry = [self.entry.method.name] if self.entry else []
-        return list(dict.fromkeys([*entry, *(cut.rule.name for cut in self.cuts)]))
+        entry: list[Method | StagedMethod] = [self.entry.method] if self.entry else []
+        return list(dict.fromkeys([*entry, *(cut.rule for cut in self.cuts)]))
+
+    @property
+    def names(self) -> list[str]:
+        """Their keys, each once."""
+        return list(dict.fromkeys(method.name for method in self.methods))
 
     def on(self, tokens: VisualTokens) -> Plan:
         """The plan with its entry made on these tokens. Raises what the method raises."""

@@ -17,8 +17,7 @@ from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning.budget import keep_count
-from pruning.choosing import came_to, needs_of, title_of
+from pruning.choosing import needs_of, title_of, written
 from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
 from pruning.evaluation.cost import LayerCost, layer_costs
@@ -96,11 +95,10 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     runs = engine.runs(session, setting)
     encoded = engine.encoded(session, needs_of(setting.asked))
     n = encoded.tokens.n
-    budget = keep_count(n, came_to(runs, engine.vlm.layers, n))
     known = engine.in_world(session)
     report = Report(
         n,
-        budget,
+        engine.budget(session, setting),
         title_of(setting.asked),
         "all",
         encode_s=encoded.encode_s,
@@ -129,7 +127,8 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                 given[side] = item
                 if item.trace is not None and isinstance(runs, Plan):
                     layers = _layers(engine, item, item.trace)
-                    report = replace(report, lives=lives(runs, item.trace), entered=item.trace.entered, layers=layers)
+                    lived = lives(written(setting.asked, runs), item.trace)
+                    report = replace(report, lives=lived, entered=item.trace.entered, layers=layers)
     report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"], known.inside))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from app.api import results as api_results
+from app.api.said import Said
 from app.compare.run import MOST, Results, compare, overlap
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
@@ -14,10 +15,9 @@ from app.engine.engine import Engine
 from app.session import Session, Setting
 from app.web.controls import Controls
 from pruning.grids import SCOPES
-from pruning.params import LAMBDA
 
 BASELINES = ({"method": "random"}, {"method": "uniform"})
-NAMES = ("method", "importance", "diversity", "retention", "knobs", "per")
+NAMES = ("method", "importance", "diversity", "retention", "knobs", "per", "plan")
 SCHEMA = {
     "type": "array",
     "maxItems": MOST - 1,
@@ -30,12 +30,13 @@ SCHEMA = {
             "retention": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
             "knobs": {"type": "object"},
             "per": {"type": "string", "enum": list(SCOPES)},
+            "plan": {"type": "string"},
         },
     },
 }
 
 
-def others(controls: Controls, capabilities: Capabilities, first: Setting, given: Any) -> list[Setting]:
+def others(controls: Controls, capabilities: Capabilities, first: Said, given: Any) -> list[Setting]:
     """The settings to compare with `first`; what each leaves out is as there. Random and uniform where none is given.
 
     Raises ValueError that names the entry.
@@ -62,26 +63,21 @@ def compared(
     for place, row in enumerate(rows):
         if row.report is None:
             raise ValueError(f"{'the first setting' if not place else f'others[{place - 1}]'}: {row.problem}")
-        answered.append(api_results.answered(session, row.setting, row.report))
+        answered.append(api_results.answered(engine, session, row.setting, row.report))
     overlaps = [[overlap(row, other) for other in rows] for row in rows]
     return api_results.Compared(
         answered, [[None if overlapped is None else overlapped.iou for overlapped in line] for line in overlaps]
     )
 
 
-def _other(controls: Controls, capabilities: Capabilities, first: Setting, entry: Any) -> Setting:
+def _other(controls: Controls, capabilities: Capabilities, first: Said, entry: Any) -> Setting:
     if not isinstance(entry, Mapping) or set(entry) - set(NAMES):
         raise ValueError(f"{entry!r} must be an object with some of {', '.join(NAMES)}")
-    name, share = entry.get("method", first.method.name), first.method.lambda_
-    weights = (0.5, 0.5) if share is None else (share, 1 - share)
-    same = name == first.method.name  # another method's knobs are its own
-    knobs = {k: v for k, v in asdict(first.method).items() if k != LAMBDA} if same else {}
     more = entry.get("knobs") or {}
     if not isinstance(more, Mapping):
         raise ValueError(f"knobs is {more!r}: must be an object such as {{'importance': 'feature_norm'}}")
-    if entry.get("per", first.scope) not in SCOPES:
-        raise ValueError(f"per is {entry['per']!r}: must be one of {', '.join(SCOPES)}")
-    method = controls.named(
-        capabilities, name, entry.get("importance", weights[0]), entry.get("diversity", weights[1]), {**knobs, **more}
-    )
-    return Setting(method, entry.get("retention", first.retention), entry.get("per", first.scope))
+    plan = entry.get("plan", None if "method" in entry else first.plan)
+    said = replace(first, **{**entry, "plan": plan, "knobs": more})
+    if (said.method, said.plan) == (first.method, first.plan):  # another method's knobs are its own
+        said = replace(said, knobs={**(first.knobs or {}), **more})
+    return said.setting(controls, capabilities)

@@ -17,6 +17,7 @@ from typing import Any
 from app.answers import reports
 from app.api import compare as api_compare
 from app.api import results as api_results
+from app.api.said import Said
 from app.canvas import state as canvas_state
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
@@ -30,27 +31,30 @@ from app.web.controls import Controls
 from app.web.errors import report_errors
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
-from pruning.grids import SCOPES
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
-LATE = ("model", "more_images", "per")  # may be left out
+LATE = ("model", "more_images", "per", "plan")  # may be left out
 ABOUT: Mapping[str, str] = {
     "image": "file of the image: PNG, JPEG, WebP, GIF, BMP or TIFF; more than 16.8 million pixels are scaled down",
     "question": "at most 1,000 characters; a selection needs one where its method looks at the question",
-    "method": "key of the pruning method, such as idpruner or random",
+    "method": "key of the pruning method, before the language model or inside it, such as idpruner or fastv",
     "importance": "importance weight, a number of at least 0; λ is its share of the sum of both weights",
     "diversity": "diversity weight, a number of at least 0",
-    "retention": "share of the visual tokens that is kept, above 0 and at most 1",
-    "knobs": "further knobs of the method by name; those left out keep their defaults",
-    "others": "up to three further settings: objects with method, importance, diversity, retention, knobs, per; what "
-    "is left out is as in the first; where there is none, random and uniform with as many tokens",
+    "retention": "share of the visual tokens that is kept, above 0 and at most 1; inside the language model the mean "
+    "over its layers",
+    "knobs": "further knobs of the method by name, or of the plan's methods; those left out keep their defaults",
+    "others": "up to three further settings: objects with method, importance, diversity, retention, knobs, per, plan; "
+    "what is left out is as in the first; where there is none, random and uniform with as many tokens",
     "token": "index of a visual token, a whole number from 0 to N - 1",
     "concurrency": f"numbers of requests at once, each at most {pays_run.MOST}; 1, 4 and 16 where it is empty",
-    "methods": "keys of the methods whose fidelity curves are measured; none are where it is empty",
+    "methods": "keys of the methods whose fidelity curves are measured, with the plan where there is one; none are "
+    "where it is empty",
     "model": "name of the model, one of those that this server offers; it is loaded where need be",
     "more_images": f"files of further images of the same question, at most {MAX_PICTURES - 1}",
-    "per": "what each budget is for: sample (all images together), image or tile",
+    "per": "what each budget is for: sample (all images together), image or tile; inside the language model, sample",
+    "plan": "what runs in the place of method and retention: cuts such as pre:idpruner:0.4,3:fastv:0.5 (where, method, "
+    "how many stay), or the name of a published schedule such as fastv-published",
 }
 
 
@@ -61,6 +65,7 @@ class Call:
     engine: Engine
     capabilities: Capabilities
     session: Session
+    said: Said
     setting: Setting
 
 
@@ -114,7 +119,7 @@ class Api:
         prefill FLOPs, KV-cache bytes, and measured seconds to the first token.
         """
         *_, last = reports.reports(call.engine, call.session, call.setting, Task())
-        return api_results.answered(call.session, call.setting, last)
+        return api_results.answered(call.engine, call.session, call.setting, last)
 
     @endpoint(api_results.Tradeoff, "methods")
     def pareto(self, call: Call, methods: Sequence[str] | None) -> api_results.Tradeoff:
@@ -126,9 +131,10 @@ class Api:
         curves: tuple[Any, ...] | None = ()
         left_out: list[str] = []
         if methods:
-            chosen, left_out = tradeoff_measure.sweep_methods(call.capabilities, methods, call.setting.method)
+            chosen, left_out = tradeoff_measure.sweep_methods(call.capabilities, methods, call.setting)
             for progress in tradeoff_measure.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
+            left_out += progress.left_out
             if why := tradeoff_measure.NO_CURVE.get(progress.stage):
                 curves, left_out = None, [*left_out, why]
         return api_results.tradeoff(points, curves, left_out)
@@ -138,7 +144,10 @@ class Api:
         """Up to four settings on the same images and question: of each both answers, agreement, fidelity (0 to 1),
         costs and times as `answer` gives them; and the overlap (IoU, 0 to 1) of every two kept sets.
         """
-        settings = [call.setting, *api_compare.others(self.controls, call.capabilities, call.setting, others)]
+        first = call.said
+        if call.setting.plan is not None:  # of its own retention, with which the others are compared
+            first = dataclasses.replace(first, retention=call.engine.equivalent(call.session, call.setting))
+        settings = [call.setting, *api_compare.others(self.controls, call.capabilities, first, others)]
         return api_compare.compared(call.engine, call.capabilities, call.session, settings)
 
     @endpoint(Paying, "concurrency")
@@ -173,20 +182,15 @@ class Api:
         model: Any,
         more_images: Sequence[str] | None,
         per: Any,
+        plan: Any,
     ) -> Iterator[Call]:
         """The call with its model loaded, which stays so until the block ends. Raises ValueError for bad values."""
         chosen = self.models.checked(model)
-        own = {} if knobs is None else knobs
-        if not isinstance(own, Mapping):
-            raise ValueError(f"knobs is {own!r}: must be an object such as {{'importance': 'feature_norm'}}")
-        if per is not None and per not in SCOPES:
-            raise ValueError(f"per is {per!r}: must be one of {', '.join(SCOPES)}")
+        said = Said(method, importance, diversity, retention, knobs, per, plan)
         files = [file for file in (image, *(more_images or ())) if file]
         pictures = checked_pictures(tuple(self.models.resources.pictures.open(file)[0] for file in files))
         for _ in self.models.open(chosen, PROGRAMS):
             pass
         with self.models.use(chosen, PROGRAMS) as (engine, capabilities):
-            made = self.controls.named(capabilities, method, importance, diversity, own)
-            yield Call(
-                engine, capabilities, Session(chosen, pictures, (question,)), Setting(made, retention, per or "sample")
-            )
+            setting = said.setting(self.controls, capabilities)
+            yield Call(engine, capabilities, Session(chosen, pictures, (question,)), said, setting)

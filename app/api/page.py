@@ -54,6 +54,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             "model": _typed(gr.Textbox(models[0], label="model"), {"type": "string", "enum": models}),
             "more_images": files_input(label="more_images"),
             "per": _typed(gr.Textbox(SCOPES[0], label="per"), {"type": "string", "enum": list(SCOPES)}),
+            "plan": gr.Textbox(label="plan"),
         }
         for name, component in inputs.items():
             _typed(component, component.api_info() | {"additional_description": ABOUT[name]})

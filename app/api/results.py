@@ -16,6 +16,7 @@ from app.session import Session, Setting
 from pruning.evaluation.answered import WORDLESS, Used, used
 from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
+from pruning.evaluation.lives import Lives
 from pruning.evaluation.plane import PlanePoint, front
 
 
@@ -33,7 +34,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Selected(Used):
-    """Which visual tokens stay; of another encoding all, and the grids and rectangles are its own."""
+    """Which visual tokens stay; of a plan, those alive after its last cut; of another encoding all, and the grids and
+    rectangles are its own.
+    """
 
     order: Annotated[list[int], Field(description="(K,) token indices, the first pick first")]
     indices: Annotated[list[int], Field(description="(K,) the same, ascending: what the language model receives")]
@@ -58,7 +61,7 @@ class Compared:
         list[list[float | None]],
         Field(
             description="(S, S) intersection over union of every two kept sets, 0 to 1; sizes that differ keep it low; "
-            "null for another encoding, which keeps none of the N tokens"
+            "of a plan, what is alive after its last cut; null for another encoding, which keeps none of the N tokens"
         ),
     ]
 
@@ -100,10 +103,9 @@ def schema(kind: Any) -> dict[str, Any]:
 def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
     """Raises ValueError as `Engine.selection` does."""
     selection, encoded = engine.selection(session, setting), engine.shown(session, setting)
-    n, budget = engine.counts(session, setting) if setting.encoding is not None else (selection.n, selection.k)
     merged = selection.merge_into
     return Selected(
-        **_used(session, setting, n, budget),
+        **_used(engine, session, setting, selection.k, engine.lives(session, setting)),
         order=selection.order.tolist(),
         indices=selection.indices.tolist(),
         merge_into=None if merged is None else merged.tolist(),
@@ -113,12 +115,12 @@ def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
     )
 
 
-def answered(session: Session, setting: Setting, report: Report) -> Answered:
+def answered(engine: Engine, session: Session, setting: Setting, report: Report) -> Answered:
     """A finished report."""
     names = ("question", "full", "kept", "verdict", "in_world", "outside", "agree", "fidelity", "select_s")
     shared = {name: getattr(report, name) for name in names}
     return Answered(
-        **_used(session, setting, report.n, report.budget),
+        **_used(engine, session, setting, report.budget, report.lives),
         **shared,
         pieces=list(report.pieces),
         encode_s=report.encode_s,
@@ -143,5 +145,6 @@ def point(p: PlanePoint) -> Point:
     return Point(**{**values, **defined})
 
 
-def _used(session: Session, setting: Setting, n: int, budget: int) -> dict[str, Any]:
-    return used(session.model_name, setting.asked, setting.retention, n, budget)
+def _used(engine: Engine, session: Session, setting: Setting, kept: int, lives: Lives | None) -> dict[str, Any]:
+    n = engine.encoded(session).tokens.n
+    return used(session.model_name, setting.asked, setting.retention, n, kept, engine.vlm.layers, lives)

@@ -43,8 +43,9 @@ class Skipped:
 class Item:
     """An image of the batch, and what is known of it.
 
-    name: of its file. session: the question about it. problem: why it is left out after all. budget: tokens kept of n.
-    full, kept: the answers with all and with the kept tokens.
+    name: of its file. session: the question about it. problem: why it is left out after all. budget: tokens kept of n,
+    of a plan alive in the mean of the layers; at_end: those that the last layer sees. full, kept: the answers with all
+    and with the kept tokens.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Item:
     problem: str = ""
     n: int = 0
     budget: int = 0
+    at_end: int = 0
     full: Answer | None = None
     kept: Answer | None = None
     fidelity: float | None = None
@@ -104,6 +106,7 @@ class Summary:
     deviation: float
     lowest: Item
     kept: int
+    at_end: int
     n: int
 
 
@@ -176,16 +179,20 @@ def summary(items: Sequence[Item]) -> Summary | None:
         deviation=statistics.stdev(values) if len(values) > 1 else 0.0,
         lowest=min(measured, key=lambda pair: pair[0])[1],
         kept=sum(item.budget for _, item in measured),
+        at_end=sum(item.at_end for _, item in measured),
         n=sum(item.n for _, item in measured),
     )
 
 
 def _selected(engine: Engine, item: Item, setting: Setting) -> Item:
     try:
-        n, budget = engine.counts(item.session, fitting(item.session, setting))
+        fits = fitting(item.session, setting)
+        n, budget = engine.encoded(item.session).tokens.n, engine.budget(item.session, fits)
+        at_end = engine.selection(item.session, fits).k
     except (ValueError, DeviceFullError) as error:
         return replace(item, problem=str(error))
-    return replace(item, n=n, budget=budget, in_world=engine.in_world(item.session).inside)
+    known = engine.in_world(item.session).inside
+    return replace(item, n=n, budget=budget, at_end=at_end, in_world=known)
 
 
 def _asked(engine: Engine, item: Item, setting: Setting, side: str) -> Asked:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from app.answers.verdicts import answer, badge, idle
-from app.batch.run import MOST, Batch, Item, Skipped, summary
+from app.batch.run import MOST, Batch, Item, Skipped, Summary, summary
 from app.canvas.overlays import Overlay
 from app.session import Session, Setting
 from app.web import html
 from app.web.html import NONE, notice, seconds, to_come, waiting
 from app.web.templates import render
-from app.web.wording import details, share, title
+from app.web.wording import MEAN, details, share, title
 from pruning.drawing import overlays as draw
 from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, Verdict
 
@@ -75,9 +75,14 @@ def totals(items: Sequence[Item]) -> Markup:
         ("Same answer", f"{s.agree} of {s.images}", share(s.agree / s.images) if s.agree else "0 %"),
         ("Fidelity, mean", f"{s.fidelity:.3f}", spread),
         ("Lowest fidelity", f"{s.lowest.fidelity:.3f}" if s.lowest.fidelity is not None else NONE, s.lowest.name),
-        ("Tokens kept", f"{s.kept} of {s.n}", share(s.kept / s.n)),
+        ("Tokens kept", f"{s.kept} of {s.n}", _shares(s)),
     ]
     return render("batch.totals", facts=facts) + told
+
+
+def _shares(s: Summary) -> str:
+    """How many of the tokens are kept, and where that is a mean over layers, how many see the last one."""
+    return share(s.kept / s.n) + (f" {MEAN}, {s.at_end} at the end" if s.at_end != s.kept else "")
 
 
 def card(item: Item | None, painted: Overlay | None, over: bool = False) -> Markup:

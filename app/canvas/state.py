@@ -72,7 +72,7 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
         None if setting.encoding is not None else importance_of(engine, session, setting),
     )
     if setting.encoding is not None:
-        n, _ = engine.counts(session, setting)
+        n = engine.encoded(session).tokens.n
         said = f"a cell of another encoding: all {inspected.kept:,} of it enter in place of the {n:,} tokens"
         return replace(inspected, why=said)
     runs = engine.runs(session, setting)

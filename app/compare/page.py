@@ -23,6 +23,7 @@ from app.web.errors import owner, report_errors
 from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown
 from app.web.updates import Updates
+from pruning.choosing import methods_of
 from pruning.drawing import overlays as draw
 
 SIDE = 512  # longest side of an overlay, pixels
@@ -187,6 +188,8 @@ class CompareEvents:
     ) -> Updates:
         with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             here = replace(self.present(capabilities, session, settings), forced=Forced())
+            if here.plan is not None:
+                here = replace(here, retention=engine.equivalent(session, here), plan=None)
             slots = put(slots, replace(here, method=capabilities.default(capabilities.check(name))))
             return self._shown(engine, capabilities, session, slots, results)
 
@@ -219,7 +222,7 @@ class CompareEvents:
 
 def _painted(engine: Engine, capabilities: Capabilities, session: Session, row: Row | None) -> list[overlays.Overlay]:
     """The overlays of a slot at the size that it has room for; none where the model cannot serve it."""
-    if row is None or row.setting.method.name in capabilities.refused:
+    if row is None or any(name in capabilities.refused for name in methods_of(row.setting.asked)):
         return []
     try:
         painted = overlays.overlays(engine, session, fitting(session, row.setting), "dimmed")

@@ -20,6 +20,7 @@ from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine
 from app.pace import Pace
 from app.session import Session, Setting
+from pruning.choosing import methods_of
 from pruning.evaluation import metrics
 
 MOST = 4
@@ -30,7 +31,9 @@ EMPTY: Slots = (None,) * MOST
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one setting. problem: why there is no report. kept: which of the n tokens stay, packed bits."""
+    """What is known of one setting. problem: why there is no report. kept: which of the n tokens stay, of a plan those
+    alive after its last cut, packed bits.
+    """
 
     setting: Setting
     report: Report | None = None
@@ -169,7 +172,8 @@ def _measured(
     engine: Engine, capabilities: Capabilities, session: Session, setting: Setting, task: Task
 ) -> Iterator[Row]:
     try:
-        capabilities.check(setting.method.name)
+        for name in methods_of(setting.asked):
+            capabilities.check(name)
         fits = fitting(session, setting)
         kept = b""  # of another encoding: none of these tokens
         if fits.encoding is None:

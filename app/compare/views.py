@@ -13,7 +13,7 @@ from app.compare.run import LETTERS, Row, Slots, Step, overlap
 from app.web import html
 from app.web.html import NONE, notice, quantity, seconds, to_come, waiting
 from app.web.templates import render
-from app.web.wording import details, share, title
+from app.web.wording import MEAN, details, share, title
 from pruning.drawing import overlays as draw
 from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 
@@ -21,7 +21,8 @@ FLOPS, BYTES = ("F", "kF", "MF", "GF", "TF", "PF"), ("B", "KiB", "MiB", "GiB")
 STAGES = {"all": "answering with all tokens", "kept": "answering with kept tokens", "measuring": "measuring"}
 COLUMNS = (  # head, what it means
     ("Setting", "Slot, method and knobs"),
-    ("Tokens kept", "What the language model receives of the images"),
+    ("Tokens kept", "Visual tokens that the language model receives; of a plan, alive in the mean of its layers"),
+    ("At the end", "Visual tokens that its last layer sees: of a plan, those alive after the last cut"),
     ("Same answer", "Whether the greedy answer is the all-token one, token for token"),
     (
         "Fidelity",
@@ -68,6 +69,8 @@ def body(row: Row | None) -> Markup:
     else:
         verdict = badge(r.verdict)
     kept = f"{r.budget} of {r.n} tokens"
+    if r.lives is not None:
+        kept += f" {MEAN}, {r.lives.alive[-1]} at the end"
     return render("compare.body", kept=kept, answer=words, verdict=verdict, fidelity=r.fidelity)
 
 
@@ -118,7 +121,8 @@ def matrix(rows: Sequence[Row | None]) -> Markup:
     if len(known) < 2:
         return Markup()
     lines = [(letter, [_shared(letter, row, *other) for other in known]) for letter, row in known]
-    return render("compare.matrix", lines=lines, unknown=NONE)
+    inside = any(row.setting.staged for _, row in known)
+    return render("compare.matrix", lines=lines, unknown=NONE, inside=inside)
 
 
 def _shared(letter: str, row: Row, other: str, of: Row) -> dict[str, str] | None:
@@ -138,15 +142,21 @@ def _cells(r: Report) -> list[Cell]:
     ttft = None if r.kept.ttft_s is None or r.select_s is None else r.kept.ttft_s + r.select_s
     return [
         (float(r.budget), str(r.budget), share(r.budget / r.n)),
+        _cell(float(_at_end(r)), str(_at_end(r))),
         _cell(None if r.agree is None else float(r.agree), "" if r.verdict is None else SHORT[r.verdict].lower()),
         _cell(r.fidelity, "" if r.fidelity is None else f"{r.fidelity:.3f}"),
         *_costs(r.kept.flops, r.kept.kv_bytes, ttft, r.select_s),
     ]
 
 
+def _at_end(r: Report) -> int:
+    """Visual tokens that the last layer sees."""
+    return r.budget if r.lives is None else r.lives.alive[-1]
+
+
 def _reference_cells(r: Report) -> list[Cell]:
     costs = _costs(r.full.flops, r.full.kv_bytes, r.full.ttft_s, None)
-    return [(None, str(r.n), "100 %"), _cell(None, ""), _cell(None, ""), *costs]
+    return [(None, str(r.n), "100 %"), _cell(None, str(r.n)), _cell(None, ""), _cell(None, ""), *costs]
 
 
 def _costs(flops: int, kv_bytes: int, ttft: float | None, select: float | None) -> list[Cell]:

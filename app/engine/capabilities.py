@@ -5,15 +5,19 @@ No Gradio: the page's menus and the named endpoints read the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from app.engine import remote
+from app.session import MAX_PLAN
 from pruning import runnable
+from pruning.choosing import Fixed, methods_of
 from pruning.encoding import EncodingMethod
 from pruning.evaluation.paying import SAVES
 from pruning.importance import best_source, sources_for
 from pruning.method import Method
 from pruning.params import SOURCE
+from pruning.plan import FORM
 from pruning.runnable import REGISTERED, Started
 from pruning.staged import STAGED, StagedMethod
 
@@ -53,6 +57,17 @@ class Capabilities:
         if name in self.refused:
             raise ValueError(f"{self.refused[name]}. {runnable.REMEDY}")
         return name
+
+    def plan(self, text: object, knobs: Mapping[str, Any] | None = None) -> Fixed:
+        """A plan from its text, or the published schedule of that name. Raises ValueError as `runnable.plan_for`, and
+        for a method in it that cannot run with this model.
+        """
+        if not isinstance(text, str) or len(text) > MAX_PLAN:
+            raise ValueError(f"plan is {repr(text)[:60]}: it must be a text of at most {MAX_PLAN} characters; {FORM}")
+        plan = runnable.plan_for(self.signals, text.strip(), knobs)
+        for name in methods_of(plan):
+            self.check(name)
+        return plan
 
     def about(self, name: str) -> str:
         """What a reader should know of the method here: venue, what is adapted, what stands in for a signal."""

@@ -18,9 +18,9 @@ from app.engine.resources import Resources
 from app.session import Forced, Session, Setting
 from pruning.allocation import select_within
 from pruning.budget import keep_count
-from pruning.choosing import came_to, choose, needs_of, one_shot
+from pruning.choosing import came_to, choose, needs_of, one_shot, written
 from pruning.evaluation import timing
-from pruning.evaluation.lives import survivors
+from pruning.evaluation.lives import Lives, lives, survivors
 from pruning.evaluation.reencoded import Reencoded, reencoded
 from pruning.importance import best_source, heat_scores
 from pruning.models.world import InWorld, in_world, unknown_words
@@ -123,13 +123,14 @@ class Engine:
         """
         if setting.one_shot:
             return self.selection(session, setting)
-        tokens, again = self.tokens(session, needs_of(setting.asked)), self.again(session)
-        return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope, again)
+        needs, again = needs_of(setting.asked), self.again(session)
+        tokens, question = self.tokens(session, needs), session.first if "question" in needs else ""
 
-    def counts(self, session: Session, setting: Setting) -> tuple[int, int]:
-        """N, and how many the setting comes to: of a plan in the mean of the layers; of another encoding all it has."""
-        n, runs = self.encoded(session, needs_of(setting.asked)).tokens.n, self.runs(session, setting)
-        return n, keep_count(n, came_to(runs, self.vlm.layers, n))
+        def make() -> Runs:
+            return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope, again)
+
+        key = self.key("runs", session, question, replace(setting, forced=Forced()))
+        return self.cache.get(key, make, lambda made: 1024 + 32 * tokens.n)
 
     def reencoded(self, session: Session, setting: Setting) -> Reencoded | None:
         """What another encoding is, and what the tower takes for it and for the full one, measured once; None for a
@@ -184,6 +185,21 @@ class Engine:
         if method.nested and setting.scope == "sample":
             return make(replace(setting, retention=1.0)).prefix(keep_count(tokens.n, setting.retention))
         return make(setting)
+
+    def lives(self, session: Session, setting: Setting) -> Lives | None:
+        """Until which layer every token lives under the setting, at the conversation's first question; None where all
+        that leaves does so before the language model. Raises ValueError as `trace`.
+        """
+        runs = self.runs(session, setting)
+        return lives(written(setting.asked, runs), self.trace(session, setting)) if isinstance(runs, Plan) else None
+
+    def equivalent(self, session: Session, setting: Setting) -> float:
+        """The equivalent retention that the setting comes to; the language model is not asked. ValueError as `runs`."""
+        return came_to(self.runs(session, setting), self.vlm.layers, self.encoded(session).tokens.n)
+
+    def budget(self, session: Session, setting: Setting) -> int:
+        """Tokens kept; inside the language model, alive in the mean of its layers. Raises ValueError as `runs`."""
+        return keep_count(self.encoded(session).tokens.n, self.equivalent(session, setting))
 
     def selection_seconds(self, session: Session, setting: Setting) -> float:
         """Seconds of a selection from scratch, the similarity matrix included; measured once per setting."""

@@ -175,12 +175,13 @@ class Handlers:
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, str, Any]]:
             nonlocal last
             setting = self.setting(capabilities, session, settings)
-            drawing = [*names, setting.method.name]  # "you are here" lies on a curve
-            methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting.method)
-            n, kept = engine.counts(session, setting)
+            # "you are here" lies on a curve, or where a plan has its point
+            drawing = names if setting.plan and names else [*names, setting.method.name]
+            methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting)
+            n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
             for last in tradeoff_measure.sweep(engine, session, methods, task):
                 points = last.points
-                drawn = tradeoff_measure.fidelity_chart(points, n, kept, PAGE) if points else None
+                drawn = tradeoff_measure.fidelity_chart(points, n, here, PAGE) if points else None
                 measured = Measured(session, tuple(methods), points, last.total)
                 waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
                 empty = tradeoff_measure.NO_CURVE.get(last.stage, waits)

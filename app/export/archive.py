@@ -17,7 +17,7 @@ from app.api import results as api_results
 from app.canvas.overlays import drawn_as, view
 from app.engine.device import Task
 from app.engine.engine import Engine
-from app.export.files import figure, packed, readme, table, text
+from app.export.files import figure, lived, packed, readme, table, text
 from app.session import Session, Setting
 from app.share import link as share_link
 from app.tradeoff import measure as tradeoff_measure
@@ -30,6 +30,7 @@ from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
 from pruning.evaluation.verdict import NO_MEANING, is_empty
+from pruning.plan import Plan
 from pruning.runnable import REGISTERED
 
 NAME = "idpruner-export.zip"
@@ -80,7 +81,10 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     total = pieces + 4
     yield Step("settings and selection", 0, total)
     files["settings.json"] = text(_settings(engine, wanted))
-    files["selection.json"] = text(asdict(api_results.selected(engine, session, setting)))
+    chosen = api_results.selected(engine, session, setting)
+    files["selection.json"] = text(asdict(chosen))
+    if chosen.lives is not None:
+        files["lives.csv"] = table(lived(chosen.lives))
     if task.is_set():
         return
     yield Step("answers", 1, total)
@@ -89,7 +93,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         *_, last = reports(engine, session, setting, task)
         if last.stage == "stopped":
             return
-        answered = asdict(api_results.answered(session, setting, last))
+        answered = asdict(api_results.answered(engine, session, setting, last))
         files["answers.json"] = text(answered | {"earlier": [asdict(turn) for turn in last.earlier]})
         first = (*(turn.full for turn in last.earlier), last.full.text)[0]
         if last.verdict is not None and last.verdict.why:
@@ -159,12 +163,15 @@ def _fidelity(engine: Engine, wanted: Wanted, notes: list[str], first: str | Non
         return {}
     if len(curves.points) < curves.total:
         notes.append(f"The fidelity curves were stopped: {len(curves.points)} of {curves.total} points are there.")
-    chart = tradeoff_measure.fidelity_chart(curves.points, *engine.counts(wanted.session, wanted.setting), LIGHT)
+    session, setting = wanted.session, wanted.setting
+    n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
+    chart = tradeoff_measure.fidelity_chart(curves.points, n, here, LIGHT)
     return figure("fidelity", chart) | {"fidelity.csv": table([asdict(point) for point in curves.points])}
 
 
 def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     session, setting, vlm = wanted.session, wanted.setting, engine.vlm
+    plan = setting.plan
     example = share_link.example_of(session)
     try:
         link = "?" + share_link.write(share_link.of(session, setting, wanted.weights, wanted.style))
@@ -173,7 +180,9 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]
     curves = wanted.curves
     return {
-        "method": name_of(setting.asked), "knobs": knobs(setting.asked), "retention": setting.retention,
+        "method": setting.method.name, "knobs": knobs(setting.method), "retention": setting.retention,
+        "plan": None if plan is None else name_of(plan),
+        "plan_knobs": {method.name: knobs(method) for method in plan.methods} if isinstance(plan, Plan) else {},
         "per": setting.scope, "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
         "importance_weight": wanted.weights[0], "diversity_weight": wanted.weights[1], "overlay": wanted.style,
         "questions": list(session.questions), "example": example.name if example else None, "images": images,

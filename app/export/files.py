@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pruning.drawing.charts import Chart
+from pruning.evaluation.lives import Lives
 
 ABOUT: Mapping[str, str] = {
-    "settings.json": "method, knobs, retention ratio, images, model, and the versions of everything that took part",
+    "settings.json": "method, knobs, retention ratio, or the plan in their place, images, model, and the versions of "
+    "everything that took part",
     "selection.json": "pick order, kept indices, merge map, grids; rectangles of all tokens in pixels",
+    "lives.csv": "until which layer each visual token lives, and its rank and score at every cut that it came to",
     "answers.json": "both answers, agreement, fidelity, costs; seconds were measured, FLOPs and bytes are analytic",
     "plane": "importance retention I(S) against the Hopkins statistic H(S) at this budget: figure and numbers",
     "fidelity": "fidelity against tokens kept: figure and numbers, as far as they were measured",
@@ -45,6 +48,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue().encode()
+
+
+def lived(lives: Lives) -> list[dict[str, Any]]:
+    """A row for each token: how many layers process it, then its rank and score at every cut."""
+    rows: list[dict[str, Any]] = [{"token": token, "layers": life} for token, life in enumerate(lives.lives)]
+    for cut in lives.cuts:
+        for row, rank, score in zip(rows, cut.ranks, cut.scores, strict=True):
+            row |= {f"rank_after_{cut.after}": rank, f"score_after_{cut.after}": score}
+    return rows
 
 
 def text(value: Any) -> bytes:

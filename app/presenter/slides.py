@@ -99,12 +99,13 @@ def news(
     `sweep` do.
     """
     session = shown.session
-    identity, counts = canvas_state.identity_of(session, setting), engine.counts(session, setting)
+    identity = canvas_state.identity_of(session, setting)
     key = canvas_payload.key_of(setting.asked, identity)
     about = {
         "turn": asked.turn, "title": shown.title, "place": shown.place, "total": shown.total, "key": key,
         "question": session.questions[-1] if session.questions else "", "retention": setting.retention,
-        "lambda": setting.method.lambda_, "scope": setting.scope, "method": presenter_views.method(setting.method),
+        "lambda": None if setting.plan else setting.method.lambda_, "scope": setting.scope,
+        "method": presenter_views.method(setting),
     }  # fmt: skip
     yield {
         **({} if key in asked.held else {"value": canvas_state.payload(engine, session, setting)}),
@@ -118,10 +119,11 @@ def news(
         yield {"told": about | presenter_views.told(report)}
     if not asked.curves or task.is_set():
         return
-    methods, _ = tradeoff_measure.sweep_methods(capabilities, [*names, setting.method.name], setting.method)
+    methods, _ = tradeoff_measure.sweep_methods(capabilities, [*names, setting.method.name], setting)
+    n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
     for progress in tradeoff_measure.sweep(engine, session, methods, task):
         if progress.points:
-            drawn = tradeoff_measure.fidelity_chart(progress.points, *counts, PAGE)
+            drawn = tradeoff_measure.fidelity_chart(progress.points, n, here, PAGE)
             yield {"chart": _told(asked, drawn, presenter_views.measured(progress))}
         if why := tradeoff_measure.NO_CURVE.get(progress.stage):
             yield {"chart": {"turn": asked.turn, "svg": "", "summary": why, "status": ""}}

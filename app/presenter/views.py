@@ -6,11 +6,12 @@ from typing import Any
 
 from app.answers.reports import Report
 from app.answers.verdicts import BADGES, NO_WORDS
+from app.session import Setting
 from app.tradeoff.measure import Progress
 from app.web.html import NONE
+from pruning.choosing import title_of
 from pruning.evaluation.answered import Side
 from pruning.evaluation.verdict import is_empty
-from pruning.runnable import Started
 
 LONG = 24  # characters: a longer answer is set smaller
 WAITING = {
@@ -42,10 +43,11 @@ def told(r: Report | None) -> dict[str, Any]:
     }
 
 
-def method(chosen: Started) -> str:
-    """ "IDPruner, λ = 0.50"."""
-    balance = chosen.lambda_
-    return chosen.title if balance is None else f"{chosen.title}, λ = {balance:.2f}"
+def method(setting: Setting) -> str:
+    """ "IDPruner, λ = 0.50"; of a plan, what leaves where."""
+    balance = None if setting.plan else setting.method.lambda_
+    name = title_of(setting.asked)
+    return name if balance is None else f"{name}, λ = {balance:.2f}"
 
 
 def measured(p: Progress) -> str:

@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 from app.engine.capabilities import Capabilities
 from app.examples import EXAMPLES, Example
 from app.session import Session, Setting
+from pruning.choosing import name_of
 from pruning.grids import Scope
 from pruning.params import Param, Value, params
 from pruning.runnable import REGISTERED
 
-NAMES = ("model", "example", "question", "method", "importance", "diversity", "retention", "overlay", "per")
+NAMES = ("model", "example", "question", "method", "importance", "diversity", "retention", "overlay", "per", "plan")
 KNOB = "knob."  # a knob's name follows
 UPLOAD = "upload"  # stands for pictures that are no examples: they stay where they were uploaded
 LONGEST, TURNS = 12_000, 8  # characters of a link, questions of a conversation
@@ -21,7 +22,10 @@ LONGEST, TURNS = 12_000, 8  # characters of a link, questions of a conversation
 
 @dataclass(frozen=True)
 class Link:
-    """What a link says; None and empty for what it leaves open. example: UPLOAD for pictures that are not in it."""
+    """What a link says; None and empty for what it leaves open.
+
+    example: UPLOAD for pictures that are not in it. plan: as it is written, or the name of a published schedule.
+    """
 
     model: str | None = None
     example: str | None = None
@@ -32,6 +36,7 @@ class Link:
     retention: float | None = None
     overlay: str | None = None
     per: Scope | None = None
+    plan: str | None = None
     knobs: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -41,7 +46,8 @@ def of(session: Session, setting: Setting, weights: tuple[float, float], overlay
     knobs = {p.name: getattr(setting.method, p.name) for p in knobs_of(setting.method.name)}
     return Link(
         session.model_name, example.name if example else UPLOAD, session.questions[:TURNS],
-        setting.method.name, *weights, setting.retention, overlay, setting.scope, knobs,
+        setting.method.name, *weights, setting.retention, overlay, setting.scope,
+        None if setting.plan is None else name_of(setting.plan), knobs,
     )  # fmt: skip
 
 
@@ -75,6 +81,11 @@ def settle(link: Link, capabilities: Capabilities, default: str) -> tuple[Link, 
     except ValueError as error:
         refused.append(f"method = {link.method!r} ({error})")
         name, link = default, replace(link, knobs={})
+    try:
+        _ = link.plan and capabilities.plan(link.plan)
+    except ValueError as error:
+        refused.append(f"plan = {link.plan!r} ({error})")
+        link = replace(link, plan=None)
     knobs = dict(link.knobs)
     source = knobs.get("importance")
     if source is not None and source not in capabilities.sources():

@@ -13,11 +13,13 @@ from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
 from app.examples import EXAMPLES
-from app.session import MAX_QUESTION
+from app.session import MAX_PLAN, MAX_QUESTION
 from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES, Scope
 from pruning.params import Param, Value
+from pruning.plan import parse_plan
+from pruning.published import PUBLISHED
 from pruning.runnable import REGISTERED
 from pruning.text import checked_question
 from pruning.weights import mmr_lambda
@@ -74,6 +76,7 @@ class _Reader:
             retention=self._take("retention", _within(*rules.retention)),
             overlay=self._take("overlay", _one_of(STYLES)),
             per=cast("Scope | None", self._take("per", _one_of(SCOPES))),
+            plan=self._take("plan", _plan),
         )
         if link.importance is not None and link.diversity is not None:
             try:
@@ -129,6 +132,15 @@ def _one_of(names: Iterable[str]) -> Callable[[str], str]:
         return text
 
     return rule
+
+
+def _plan(text: str) -> str:
+    """As the plan itself is written, whatever a stranger's spaces and zeros were."""
+    if text in PUBLISHED:
+        return text
+    if len(text) > MAX_PLAN:
+        raise ValueError(f"must have at most {MAX_PLAN} characters")
+    return str(parse_plan(text))
 
 
 def _within(low: float, high: float) -> Callable[[str], float]:

@@ -17,7 +17,7 @@ from app.engine.engine import Engine
 from app.pace import Pace
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
-from pruning.choosing import one_shot, out_of_reach
+from pruning.choosing import one_shot, out_of_reach, title_of
 from pruning.evaluation.plane import LAMBDAS
 from pruning.evaluation.smallest_budget import Bracket, smallest_budget, smallest_budget_over_lambda
 from pruning.evaluation.verdict import Verdict, check_meaning, check_words, verdict
@@ -73,6 +73,11 @@ def find_budget(engine: Engine, session: Session, setting: Setting, task: Task) 
     Raises ValueError as `Engine.selection` does, for a question that is no question, for an answer without words, which
     no number of tokens keeps, and where no budget that the forced patches allow keeps the answer.
     """
+    if setting.plan is not None:
+        raise ValueError(
+            f"{title_of(setting.plan)} has a retention of its own, so there is no budget to look for: clear the plan, "
+            "and choose a method"
+        )
     work = _Asking(engine, session, task)
     top, known = work.n - len(setting.forced.outs), Bracket(work.n, 0, 0)
     best: Setting | None = None
@@ -100,9 +105,11 @@ def find_lambda(
 
     Ends and raises as `find_budget`, and ValueError for a method without λ.
     """
-    present = setting.method.lambda_
+    present = setting.method.lambda_ if setting.one_shot else None
     if present is None:
-        raise ValueError(f"{setting.method.title} has no λ: choose IDPruner or another method with the two weights")
+        inside = "prunes inside the language model and " if setting.staged else ""
+        remedy = "choose IDPruner or another method with the two weights"
+        raise ValueError(f"{title_of(setting.asked)} {inside}has no λ: {remedy}")
     work = _Asking(engine, session, task)
     top, order, done = work.n - len(setting.forced.outs), [present, *(v for v in lambdas if v != present)], 0
     best: Setting | None = None
@@ -177,7 +184,7 @@ class _Asking:
 
     def _kept(self, setting: Setting) -> int:
         """Tokens kept; of what prunes between layers, alive in their mean."""
-        return self._engine.counts(self._session, setting)[1]
+        return self._engine.budget(self._session, setting)
 
     def _ask_all(self) -> None:
         from pruning.models import Turn

@@ -10,7 +10,7 @@ from app.smallest_budget.search import Search
 from app.web import html
 from app.web.html import notice, to_come, waiting
 from app.web.templates import render
-from app.web.wording import share, title
+from app.web.wording import MEAN, share, title
 
 
 def search(s: Search | None, place: int = 0, problem: str = "") -> Markup:
@@ -48,7 +48,7 @@ def _known(s: Search) -> str:
         title=title(s.best),
         tokens=s.tokens,
         n=s.n,
-        share=share(s.tokens / s.n),
+        share=share(s.tokens / s.n) + (f" {MEAN}" if s.best.staged else ""),
         answer=s.answer,
         fails=s.fails,
     )

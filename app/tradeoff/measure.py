@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.answers.answering import Asked, answers
@@ -53,12 +53,15 @@ NO_CURVE = {"empty": NO_REFERENCE, "outside": NO_MEANING}
 
 @dataclass(frozen=True)
 class Progress:
-    """A fidelity sweep under way: the points so far, how many there will be, seconds used."""
+    """A fidelity sweep under way: the points so far, how many there will be, seconds used, and why points are left
+    out.
+    """
 
     points: tuple[FidelityPoint, ...]
     total: int
     seconds: float
     stage: str  # "answering", "sweeping", "done", "stopped"; of NO_CURVE: there is none
+    left_out: tuple[str, ...] = ()
 
     @property
     def pace(self) -> Pace:
@@ -118,7 +121,7 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
     tokens = engine.tokens(session, needs)
     asked = session.first if "question" in needs or setting.staged else ""
     trace = engine.trace(session, setting) if setting.staged else None
-    _, budget = engine.counts(session, setting)
+    budget = engine.budget(session, setting)
     retention = setting.retention if setting.one_shot else budget / tokens.n if trace is None else trace.equivalent
     budget = keep_count(tokens.n, retention)
 
@@ -156,7 +159,7 @@ def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
         return ""
     title = choosing.title_of(setting.asked)
     if setting.encoding is not None:
-        n, budget = engine.counts(session, setting)
+        n, budget = engine.encoded(session).tokens.n, engine.budget(session, setting)
         return (
             f"{title} is nowhere on the plane: none of the {n:,} tokens is kept, the picture is encoded anew; the "
             f"others keep {budget:,}, as many as it has"
@@ -170,15 +173,17 @@ def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
 
 
 def sweep_methods(
-    capabilities: Capabilities, names: Sequence[str], method: Started
+    capabilities: Capabilities, names: Sequence[str], setting: Setting
 ) -> tuple[list[choosing.Asked], list[str]]:
     """The chosen methods with the present importance source, and why those that are left out cannot run.
 
-    The present method keeps all its knobs. Raises ValueError when none is chosen, or none of them can run.
+    The present method keeps all its knobs, and a plan in its place is among the chosen ones. Raises ValueError when
+    none is chosen, or none of them can run.
     """
     if not names:
         raise ValueError("No method is chosen for the fidelity curves: tick at least one")
-    chosen, left_out = list[choosing.Asked](), list[str]()
+    method, left_out = setting.method, list[str]()
+    chosen: list[choosing.Asked] = [] if setting.plan is None else [setting.plan]
     for name in dict.fromkeys(names):
         if name in capabilities.refused:
             left_out.append(capabilities.refused[name])
@@ -202,24 +207,27 @@ def sweep(
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
     question = session.checked_questions()[0]
     n, layers, again = engine.encoded(session).tokens.n, engine.vlm.layers, engine.again(session)
-    total = len(choosing.cells(methods, retentions, n, layers, again=again)[0])
+    wanted, left_out = choosing.cells(methods, retentions, n, layers, again=again)
+    total, start = len(wanted), time.perf_counter()
+
+    def now(points: Sequence[FidelityPoint], stage: str) -> Progress:
+        return Progress(tuple(points), total, time.perf_counter() - start, stage, tuple(left_out))
+
     key = ("sweep", question, tuple(methods), tuple(retentions))
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)
     if held is not None:
-        yield Progress(held, total, 0.0, "done")
+        yield replace(now(held, "done"), seconds=0.0)
         return
-    start = time.perf_counter()
     if not engine.in_world(session, question).inside:
-        yield Progress((), total, 0.0, "outside")
+        yield now((), "outside")
         return
-    yield Progress((), total, 0.0, "answering")
+    yield now((), "answering")
     full: Answer | None = None
     for item in answers(engine, Asked(session, question), task):
         if not isinstance(item, str):
             full = item
     if full is None or full.cancelled or is_empty(full.text):
-        stage = "stopped" if full is None or full.cancelled else "empty"
-        yield Progress((), total, time.perf_counter() - start, stage)
+        yield now((), "stopped" if full is None or full.cancelled else "empty")
         return
     encoded = engine.encoded(session, frozenset().union(*map(choosing.needs_of, methods)))
     start = time.perf_counter()
@@ -229,11 +237,11 @@ def sweep(
     for point in steps:
         points.append(point)
         if len(points) % max(1, len(methods)) == 0 or len(points) == 1:
-            yield Progress(tuple(points), total, time.perf_counter() - start, "sweeping")
+            yield now(points, "sweeping")
     finished = len(points) == total
     if finished:
         engine.remember(session, key, tuple(points), 160 * total)
-    yield Progress(tuple(points), total, time.perf_counter() - start, "done" if finished else "stopped")
+    yield now(points, "done" if finished else "stopped")
 
 
 def fidelity_chart(points: Sequence[FidelityPoint], n: int, here: int, palette: Palette) -> charts.Chart:

@@ -48,4 +48,4 @@ def progress(p: Progress | None, left_out: Sequence[str] = (), place: int = 0, p
     }[p.stage]
     words = waiting(place) if place else words
     bar = html.progress(words, "Points measured", done, p.total)
-    return render("tradeoff.progress", bar=bar, left_out="; ".join(left_out))
+    return render("tradeoff.progress", bar=bar, left_out="; ".join([*left_out, *p.left_out]))

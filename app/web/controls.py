@@ -15,7 +15,9 @@ import gradio as gr
 
 from app.engine.capabilities import Capabilities
 from app.session import Session, Setting
+from pruning.choosing import Fixed, methods_of
 from pruning.params import LAMBDA, SOURCE, Param, params
+from pruning.plan import Plan
 from pruning.runnable import REGISTERED, Started, made
 from pruning.weights import mmr_lambda
 
@@ -116,6 +118,17 @@ class Controls:
         if REGISTERED[name].has(LAMBDA):
             given[LAMBDA] = mmr_lambda(importance, diversity)
         return made(name, given)
+
+    def planned(
+        self, capabilities: Capabilities, text: object, importance: object, diversity: object, own: Mapping[str, Any]
+    ) -> Fixed:
+        """A plan, or a published schedule by its name, with knobs for those of its methods that have them; the weights
+        are λ of those that have one. Raises ValueError as `Capabilities.plan`, and for weights out of range.
+        """
+        plan = capabilities.plan(text)
+        if isinstance(plan, Plan) and any(map(self.has_lambda, methods_of(plan))):
+            own = {**own, LAMBDA: mmr_lambda(importance, diversity)}
+        return capabilities.plan(text, own) if own else plan
 
 
 def words(key: str) -> str:

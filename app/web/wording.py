@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from app.session import Setting
-from pruning.params import params
+from pruning.choosing import title_of
+from pruning.params import LAMBDA, params
+from pruning.plan import Plan
+from pruning.runnable import Started
 
+MEAN = "in the mean of the layers"
+OWN = "a plan with a retention of its own"
 PLACES = {"sample": "", "image": "per image", "tile": "per tile"}
 
 
 def title(setting: Setting) -> str:
-    """ "IDPruner, λ 0.50"."""
-    value = setting.method.lambda_
-    return setting.method.title + ("" if value is None else f", λ {value:.2f}")
+    """ "IDPruner, λ 0.50"; a plan as it is written."""
+    value = None if setting.plan else setting.method.lambda_
+    return title_of(setting.asked) + ("" if value is None else f", λ {value:.2f}")
 
 
 def details(setting: Setting) -> str:
     """Share kept, knobs that are not at their defaults, what each budget is for, how many patches are forced."""
-    method, forced = setting.method, len(setting.forced.ins) + len(setting.forced.outs)
-    changed = [p for p in params(type(method)) if p.name != "mmr_lambda" and getattr(method, p.name) != p.default]
-    knobs = [f"{p.label} {str(getattr(method, p.name)).replace('_', ' ')}" for p in changed]
-    parts = [f"{share(setting.retention)} kept", *knobs, PLACES[setting.scope], f"{forced} forced" if forced else ""]
+    forced = len(setting.forced.ins) + len(setting.forced.outs)
+    knobs = [words for method in _methods(setting) for words in _knobs(method)]
+    kept = f"{share(setting.retention)} {MEAN if setting.staged else 'kept'}"
+    parts = [OWN if setting.plan else kept, *knobs, PLACES[setting.scope], f"{forced} forced" if forced else ""]
     return " · ".join(part for part in parts if part)
+
+
+def _methods(setting: Setting) -> list[Started]:
+    """Those whose knobs a reader has to know; a published schedule has none to turn."""
+    plan = setting.plan
+    if isinstance(plan, Plan):
+        return [*plan.methods]
+    return [] if plan else [setting.method]
+
+
+def _knobs(method: Started) -> list[str]:
+    changed = [p for p in params(type(method)) if p.name != LAMBDA and getattr(method, p.name) != p.default]
+    return [f"{p.label} {str(getattr(method, p.name)).replace('_', ' ')}" for p in changed]
 
 
 def share(ratio: float) -> str:

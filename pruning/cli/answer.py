@@ -11,7 +11,7 @@ import torch
 from PIL.Image import Image
 
 from pruning.budget import check_retention, keep_count
-from pruning.choosing import Asked, choose, needs_of
+from pruning.choosing import Asked, choose, needs_of, written
 from pruning.cli.files import write_picture
 from pruning.drawing import overlays as draw
 from pruning.encoding import Encoding, EncodingMethod
@@ -25,12 +25,10 @@ from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
 from pruning.images import open_image
 from pruning.importance import heat_scores
-from pruning.method import Method
 from pruning.models import VLM, Answer, Encoded, Kept, in_world
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.models.values import Positions, kept_indices, standing
 from pruning.plan import Plan
-from pruning.published import Published
 from pruning.text import checked_question
 from pruning.tokens import Selection, VisualTokens
 
@@ -53,9 +51,8 @@ def answer(
 
     method: of any registry, a published schedule or a plan. per: what a budget is for. positions: of kept tokens.
     Returns the values of an `Answered` by name, and beside them what only this command tells: per, positions, indices
-    (K,) ascending, notes on the image,
-    the overlay's path; of each answer whether it `finished`, total_s and ttft_spread_s, in seconds, and how many visual
-    tokens are `alive` in each layer; and of a plan what `Lives` tells, as `stages`; with `attention`, of each answer
+    (K,) ascending, notes on the image, the overlay's path; of each answer whether it `finished`, total_s and
+    ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer; with `attention`, of each answer
     the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
     `budget` and `indices` are what lives longest. Where the method asks for another encoding, `encoding` tells of
     it (a `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens is kept.
@@ -91,8 +88,10 @@ def answer(
     if overlay is not None:
         drawn = replace(seen, tokens=seen.tokens if asked else tokens)
         write_picture(overlay, _overlay(vlm, image, question, drawn, selection, style, asked))
+    lived = lives(written(method, kept), trace) if trace and isinstance(kept, Plan) else None
+    name = known_name(checked(vlm.model_id))
     result = Answered(
-        **_used(vlm, method, retention, tokens.n, selection.k),
+        **used(name, method, retention, tokens.n, selection.k, vlm.layers, lived),
         question=checked_question(question),
         full=full,
         kept=pruned,
@@ -107,18 +106,15 @@ def answer(
         speedup=speedup(full, pruned, select_s),
         encoding=anew,
     )
-    values, plan = asdict(result), method if isinstance(method, Plan) else kept
-    for name, given, runs, each in zip(("full", "kept"), answers, times, alive, strict=True):
+    values = asdict(result)
+    for which, given, runs, each in zip(("full", "kept"), answers, times, alive, strict=True):
         spread = max(runs) - min(runs)
-        values[name] |= {"finished": given.finished, "total_s": given.total_s, "ttft_spread_s": spread, "alive": each}
+        values[which] |= {"finished": given.finished, "total_s": given.total_s, "ttft_spread_s": spread, "alive": each}
     if attention:
-        for name, given, what in zip(("full", "kept"), answers, both, strict=True):
+        for which, given, what in zip(("full", "kept"), answers, both, strict=True):
             told_of = [] if is_empty(given.text) else vlm.attended(encoded, question, given.ids, what)
-            values[name]["dominance"] = [asdict(dominance(layer)) for layer in told_of]
+            values[which]["dominance"] = [asdict(dominance(layer)) for layer in told_of]
     return values | {
-        "plan": str(plan) if trace else None,
-        "stages": asdict(lives(plan, trace)) if trace and isinstance(plan, Plan) else None,
-        "equivalent_retention": sum(alive[1]) / sum(alive[0]),
         "per": per,
         "positions": positions,
         "indices": None if anew else selection.indices.tolist(),
@@ -136,7 +132,7 @@ def text(result: dict[str, Any]) -> str:
     ]
     if result["plan"]:
         lines.append(
-            f"plan {result['plan']}: alive in each layer {' '.join(map(str, kept['alive']))}, "
+            f"plan {result['plan']}: alive in each layer {' '.join(map(str, result['alive']))}, "
             f"{result['equivalent_retention']:.1%} in the mean"
         )
     if result["encoding"]:
@@ -182,16 +178,6 @@ def _alive(vlm: VLM, encoded: Encoded, kept: Kept, given: Answer) -> list[int]:
     seen, entering = standing(encoded, kept)
     entered = len(kept_indices(entering, seen.tokens.n))
     return list(given.trace.alive if given.trace else (entered,) * vlm.layers)
-
-
-def _used(vlm: VLM, method: Asked, retention: float, n: int, budget: int) -> dict[str, Any]:
-    name = known_name(checked(vlm.model_id))
-    if isinstance(method, Method | EncodingMethod):
-        return used(name, method, retention, n, budget)
-    made: dict[str, Any] = {"model": name, "mmr_lambda": None, "n": n, "budget": budget}
-    if isinstance(method, Plan | Published):
-        return made | {"method": None, "knobs": None, "retention": None}
-    return made | {"method": method.name, "knobs": asdict(method), "retention": retention}
 
 
 def _words(said: str) -> str:

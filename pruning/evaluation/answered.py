@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pruning.choosing import name_of
+from pruning.choosing import Fixed
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
+from pruning.evaluation.lives import Lives
 from pruning.evaluation.reencoded import Reencoded
 from pruning.evaluation.verdict import Verdict
 from pruning.params import LAMBDA, HasKnobs
@@ -27,12 +28,27 @@ class Used:
     """What a result was made with."""
 
     model: Annotated[str, Field(description="name of the model")]
-    method: Annotated[str, Field(description="key of the pruning method")]
-    knobs: Annotated[Knobs, Field(description="all knobs of the method, λ among them where it has one")]
+    method: Annotated[str | None, Field(description="key of the pruning method; null where a plan was asked for")]
+    knobs: Annotated[Knobs | None, Field(description="all knobs of the method, λ among them where it has one")]
     mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
-    retention: Annotated[float, Field(description="share of the visual tokens that is kept, as asked for")]
+    retention: Annotated[
+        float | None,
+        Field(description="share of the visual tokens that is kept, as asked for; null where a plan has its own"),
+    ]
     n: Annotated[int, Field(description="N, visual tokens of all images together")]
-    budget: Annotated[int, Field(description="K, visual tokens kept")]
+    budget: Annotated[int, Field(description="K, visual tokens kept; of a plan, those that live longest")]
+    plan: Annotated[
+        str | None,
+        Field(description="what leaves where, as it is written; null where nothing leaves inside the language model"),
+    ]
+    equivalent_retention: Annotated[
+        float, Field(description="mean over the layers of the language model of the share of the N that is alive")
+    ]
+    alive: Annotated[list[int], Field(description="(L,) visual tokens that each layer of the language model processes")]
+    lives: Annotated[
+        Lives | None,
+        Field(description="until which layer each token lives, and every cut; null where there is no plan"),
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,11 +106,22 @@ class Answered(Used):
     ] = None
 
 
-def used(model: str, asked: Asked, retention: float, n: int, budget: int) -> dict[str, Any]:
-    """The values of a `Used` by name."""
+def used(
+    model: str, asked: Asked, retention: float, n: int, kept: int, layers: int, lives: Lives | None = None
+) -> dict[str, Any]:
+    """The values of a `Used` by name.
+
+    kept: of n tokens, all of which go through all layers where nothing leaves between them (`lives` None).
+    """
+    alive, budget, fixed = [kept] * layers, kept, isinstance(asked, Fixed)
+    if lives is not None:
+        lived = [life or 0 for life in lives.lives]
+        alive, budget = lives.alive, lived.count(max(lived))
     return {
-        "model": model, "method": name_of(asked), "knobs": knobs(asked), "mmr_lambda": knobs(asked).get(LAMBDA),
-        "retention": retention, "n": n, "budget": budget,
+        "model": model, "method": None if isinstance(asked, Fixed) else asked.name,
+        "knobs": None if fixed else knobs(asked), "mmr_lambda": knobs(asked).get(LAMBDA),
+        "retention": None if fixed else retention, "n": n, "budget": budget, "plan": lives and lives.plan,
+        "equivalent_retention": sum(alive) / (layers * n), "alive": alive, "lives": lives,
     }  # fmt: skip
 
 

@@ -18,10 +18,12 @@ from pydantic import TypeAdapter
 from app.api import results as api_results
 from app.api.endpoints import ABOUT, COMMON, LATE, Api
 from app.session import Session
+from pruning.choosing import out_of_reach
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
 from pruning.method import make
 from pruning.runnable import REGISTERED
+from pruning.staged import STAGED, make_staged
 from tests.helpers import documents
 from tests.helpers.checkout import ROOT
 
@@ -125,6 +127,52 @@ def test_several_images_make_one_sample(call, tmp_path):
     assert set(merged["merge_into"]) - {-1} <= set(merged["indices"])
 
 
+@pytest.mark.parametrize("method", [m for m in sorted(STAGED) if not out_of_reach(make_staged(m), 48, 2, 0.75)])
+def test_methods_inside_the_language_model_tell_until_where_tokens_live(call, method):
+    share = 0.75
+    chosen, answered = call(method=method, retention=share), call("/answer", method=method, retention=share)
+    for found in (chosen, answered):
+        lived = [life or 0 for life in found["lives"]["lives"]]
+        assert (found["method"], found["n"], found["retention"]) == (method, 48, share)
+        assert found["plan"] == found["lives"]["plan"]
+        assert found["alive"] == [sum(life > layer for life in lived) for layer in range(2)]
+        assert found["equivalent_retention"] == sum(found["alive"]) / 96 == pytest.approx(share, abs=0.011)
+        assert found["budget"] == lived.count(max(lived))
+    assert chosen["lives"] == answered["lives"]
+    longest = [token for token, life in enumerate(chosen["lives"]["lives"]) if life == max(lived)]
+    assert chosen["indices"] == longest
+    assert answered["full"]["flops"] > answered["kept"]["flops"] > 0
+
+
+def test_a_plan_takes_the_place_of_method_and_retention(call):
+    plan = "pre:idpruner:0.5,1:random_inner:6"
+    chosen = call(plan=plan, importance=3.0, diversity=1.0, knobs={"importance": "feature_norm", "seed": 3})
+    first = call(retention=0.5, importance=3.0, diversity=1.0, knobs={"importance": "feature_norm"})
+    lived = [token for token, life in enumerate(chosen["lives"]["lives"]) if life is not None]
+    assert (chosen["method"], chosen["retention"], chosen["plan"]) == (None, None, plan)
+    assert (chosen["alive"], chosen["equivalent_retention"], chosen["budget"]) == ([24, 6], 0.3125, 6)
+    assert lived == first["indices"]
+    assert (first["alive"], first["equivalent_retention"], first["lives"]) == ([24, 24], 0.5, None)
+    assert call(plan="fastv-published")["plan"] == "1:fastv:24"
+
+
+def test_curves_and_comparisons_know_plans(call):
+    found = call("/pareto", methods=["fastv", "random"], plan="pre:random:0.5,1:fastv:0.5")
+    at = [point["retention"] for point in found["fidelity"] if point["method"] == "fastv"]
+    assert min(at) > 0.5
+    assert [p["retention"] for p in found["fidelity"] if p["method"] == "pre:random:0.5,1:fastv:0.5"] == [0.375]
+    (told,) = found["left_out"]
+    assert "fastv at 0.05" in told
+    assert "48 visual tokens reach 0.510 to 1" in told
+    rows = call("/compare", plan="1:fastv:0.5", others=[{"method": "random"}, {"plan": "1:dart:6"}])["settings"]
+    assert [(row["method"], row["plan"]) for row in rows] == [
+        (None, "1:fastv:0.5"), ("random", None), (None, "1:dart:6")
+    ]  # fmt: skip
+    assert rows[1]["retention"] == rows[0]["equivalent_retention"] == 0.75
+    with pytest.raises(AppError, match=r"others\[0\]: .*'magic'"):
+        call("/compare", others=[{"plan": "1:magic:0.5"}])
+
+
 def test_answer_at_full_retention_agrees(call):
     result = call("/answer", retention=1.0)
     assert result["agree"] is True
@@ -186,6 +234,21 @@ def test_tokens_that_are_not_there_are_named(call, token):
         ({"model": "gpt2"}, ["'gpt2'", "not offered", "tiny-qwen2.5-vl"]),
         ({"model": "../../etc"}, ["not offered"]),
         ({"per": "pixel"}, ["'pixel'", "sample, image, tile"]),
+        ({"method": "fastv", "retention": 0.75, "per": "image"}, ["'image'", "before the language model", "'sample'"]),
+        ({"method": "fastv", "retention": 0.25}, ["FastV", "0.25", "48 visual tokens reach 0.510 to 1"]),
+        ({"method": "fastv", "retention": 0.75, "knobs": {"seed": 1}}, ["'seed'", "fastv"]),
+        ({"plan": "fastv"}, ["'fastv'", "WHERE:METHOD:HOW_MANY"]),
+        ({"plan": "1:magic:0.5"}, ["'magic'", "fastv"]),
+        ({"plan": "1:fastv:0"}, ["cannot keep 0", "above 0"]),
+        ({"plan": "1:fastv:500"}, ["cannot keep 500", "48 are alive"]),
+        ({"plan": "1:fastv:0.5,1:dart:0.5"}, ["order of the layers"]),
+        ({"plan": "1:fastv:4,2:dart:5"}, ["counts can only fall"]),
+        ({"plan": "7:fastv:0.5"}, ["7:fastv:0.5", "beyond the model", "2 layers"]),
+        ({"plan": "1:fastv:0.5", "per": "tile"}, ["'tile'", "'sample'"]),
+        ({"plan": "1:fastv:0.5", "knobs": {"colour": 1}}, ["'colour'", "no method of the plan"]),
+        ({"plan": "1:fastv:0.5", "retention": 3}, ["3", "retention"]),
+        ({"plan": "fastv-published", "knobs": {"seed": 1}}, ["fastv-published", "'seed'"]),
+        ({"plan": "1:fastv:0.5," * 60}, ["at most 400 characters"]),
     ],
 )
 def test_bad_values_are_named_with_their_rule(call, changes, words):

@@ -22,7 +22,7 @@ from pruning.cli.methods import usable
 from pruning.evaluation import timing
 from pruning.evaluation.fidelity import FidelityPoint
 from pruning.method import METHODS
-from pruning.runnable import method_for
+from pruning.runnable import started
 from tests.helpers.visits import QUESTION, keep, look
 
 MEASURED = {"ttft_s", "select_s", "encode_s", "speedup"}  # another run, another time
@@ -65,18 +65,19 @@ def close(one, other):
     return one == pytest.approx(other, abs=1e-5)
 
 
-@pytest.mark.parametrize("method", ["idpruner", "visionzip", "divprune"])
+@pytest.mark.parametrize("method", ["idpruner", "visionzip", "divprune", "fastv"])
 def test_answer_has_the_api_s_names_and_values(engine, saved, tiny_folder, capsys, method):
-    session, setting = look(engine, saved()), Setting(method_for(engine.vlm.signals, method), 0.25)
+    session, setting = look(engine, saved()), Setting(started(engine.vlm.signals, method), 0.75)
     *_, last = reports(engine, session, setting, Task())
-    api = json.loads(json.dumps(asdict(api_results.answered(session, setting, last)))) | {"model": tiny_folder.name}
-    arguments = ["answer", saved(), QUESTION, "--method", method, "--retention", "0.25", "--json"]
+    answered = asdict(api_results.answered(engine, session, setting, last))
+    api = json.loads(json.dumps(answered)) | {"model": tiny_folder.name}
+    arguments = ["answer", saved(), QUESTION, "--method", method, "--retention", "0.75", "--json"]
     assert main([*arguments, "--model", str(tiny_folder)]) == 0
     told = json.loads(capsys.readouterr().out)
     shared = within(told, api)
     assert close(values(shared), values(api))
     assert all(shared[name] > 0 for name in MEASURED - {"ttft_s"})
-    alone = {"per", "positions", "indices", "notes", "overlay", "plan", "stages", "equivalent_retention", "encoding"}
+    alone = {"per", "positions", "indices", "notes", "overlay", "encoding"}
     assert set(told) - set(api) == alone
     assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s", "alive"}
 

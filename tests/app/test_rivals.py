@@ -63,10 +63,10 @@ def test_the_tower_s_saving_is_told(engine, session, setting):
     tower = report.encoding.tower
     assert tower.full_patches == engine.encoded(session).patches > tower.kept_patches
     assert f"{tower.kept_patches:,}" in answers_views.report(report)
-    assert api_results.answered(session, setting, report).encoding.reached == report.budget
+    assert api_results.answered(engine, session, setting, report).encoding.reached == report.budget
     other = finished(engine, session, keep("random", 0.5))
     assert other.encoding is None
-    assert api_results.answered(session, keep("random", 0.5), other).encoding is None
+    assert api_results.answered(engine, session, keep("random", 0.5), other).encoding is None
 
 
 def test_it_is_encoded_once_for_every_place_that_shows_it(engine, session, setting, monkeypatch):
@@ -108,7 +108,7 @@ def test_every_style_draws_it(engine, session, setting, style):
 
 def test_it_is_nowhere_on_the_plane_and_the_plane_says_so(engine, session, setting):
     *swept, here = measure.plane(engine, session, setting)
-    n, budget = engine.counts(session, setting)
+    n, budget = engine.encoded(session).tokens.n, engine.budget(session, setting)
     assert {point.budget for point in swept} == {budget}
     point = api_results.point(here)
     assert (point.importance_retention, point.hopkins, point.budget) == (None, None, budget)

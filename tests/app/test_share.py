@@ -16,6 +16,8 @@ from app.share.reading import MOST, Rules, read
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES
 from pruning.method import METHODS, make
+from pruning.plan import parse_plan
+from pruning.published import PUBLISHED
 
 RULES = Rules(("scenes-vlm", "Qwen/Qwen2.5-VL-3B-Instruct"), (0, 1), (0.02, 1))
 NASTY = [
@@ -32,6 +34,7 @@ NASTY = [
     *("nan", "NaN", "inf", "-inf", "1e999", "-1", "1_0", "٣", " 0.5 ", "0x1", "True", "null", "[]", ""),
     *("9" * 400, "a" * 3000),
 ]
+PLANS = [None, "pre:idpruner:0.4,3:fastv:0.5", "1:dart:12,2:random_inner:4,evict", "fastv-published"]
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first text takes seconds to draw
 
 
@@ -47,7 +50,8 @@ def links(draw):
     return Link(
         draw(st.sampled_from(RULES.models)), draw(st.sampled_from([*(e.name for e in EXAMPLES), UPLOAD])),
         tuple(draw(st.lists(questions, max_size=TURNS))), method, *weights, draw(st.floats(0.02, 1)),
-        draw(st.sampled_from(sorted(STYLES))), draw(st.sampled_from(SCOPES)), knobs,
+        draw(st.sampled_from(sorted(STYLES))), draw(st.sampled_from(SCOPES)),
+        draw(st.sampled_from(PLANS)), knobs,
     )  # fmt: skip
 
 
@@ -59,11 +63,12 @@ def test_what_is_written_is_read_again(link):
 
 def test_names_in_a_link_can_be_read():
     link = Link(
-        "scenes-vlm", "crowd", ("what color is the star?",), "random", 0.5, 0.25, 0.1, "grid", "sample", {"seed": 3}
-    )
+        "scenes-vlm", "crowd", ("what color is the star?",), "random", 0.5, 0.25, 0.1, "grid", "sample",
+        "3:fastv:0.5", {"seed": 3},
+    )  # fmt: skip
     assert share_link.write(link) == (
         "model=scenes-vlm&example=crowd&question=what+color+is+the+star%3F&method=random&importance=0.5&diversity=0.25"
-        "&retention=0.1&overlay=grid&per=sample&knob.seed=3"
+        "&retention=0.1&overlay=grid&per=sample&plan=3%3Afastv%3A0.5&knob.seed=3"
     )
 
 
@@ -78,6 +83,7 @@ def check(link):
     assert link.retention is None or 0.02 <= link.retention <= 1
     assert link.overlay is None or link.overlay in STYLES
     assert link.per in (None, *SCOPES)
+    assert link.plan is None or link.plan in PUBLISHED or str(parse_plan(link.plan)) == link.plan
     assert not link.knobs or make(link.method, **link.knobs)
 
 
@@ -85,7 +91,9 @@ names = st.sampled_from([*NAMES, "knob.seed", "knob.importance", "knob.layer", "
     max_size=12
 )
 values = (
-    st.sampled_from([*NASTY, "random", "idpruner", "crowd", "0.5", "7"]) | st.text(max_size=30) | st.floats().map(str)
+    st.sampled_from([*NASTY, *PLANS[1:], "random", "idpruner", "crowd", "0.5", "7"])
+    | st.text(max_size=30)
+    | st.floats().map(str)
 )
 
 
@@ -125,6 +133,15 @@ def test_any_text_at_all_is_read_without_an_error(query):
         ("example=../../crowd", "example = '../../crowd' (must be one of"),
         ("overlay=neon", "overlay = 'neon'"),
         ("per=pixel", "per = 'pixel'"),
+        ("plan=", "says nothing"),
+        ("plan=fastv", "'fastv' is no part of a plan"),
+        ("plan=3:magic:0.5", "plan = '3:magic:0.5' (unknown staged method 'magic'"),
+        ("plan=3:fastv:0", "cannot keep 0"),
+        ("plan=3:fastv:nan", "cannot keep nan"),
+        ("plan=3:fastv:0.5,2:dart:0.5", "cuts must be in the order of the layers"),
+        ("plan=../../etc/passwd", "is no part of a plan"),
+        ("plan=3:fastv:0.5&plan=2:fastv:0.5", "given 2 times"),
+        ("plan=" + "1:fastv:0.5," * 40, "at most 400 characters"),
         ("question=", "question (The question is empty"),
         ("question=" + "x" * 1001, "1,001 characters"),
         ("question=a\ud83db", "question (The question holds half a character"),
@@ -171,6 +188,12 @@ def test_a_link_is_about_what_the_page_shows():
     assert "/tmp" not in share_link.write(own)
 
 
+def test_a_plan_is_read_as_it_is_written():
+    assert read("plan=pre:idpruner:0.40,%203:fastv:.5", RULES)[0].plan == "pre:idpruner:0.4,3:fastv:0.5"
+    setting = Setting(make("random"), 0.3, plan=parse_plan("1:fastv:8"))
+    assert share_link.of(Session("tiny", ()), setting, (1, 1), "heat").plan == "1:fastv:8"
+
+
 def test_questions_too_long_for_a_link_are_said_to_be():
     with pytest.raises(ValueError, match="shorten the question"):
         share_link.write(Link(questions=("星" * 1000,) * 2))
@@ -185,6 +208,10 @@ def test_methods_and_sources_that_the_model_lacks_are_named(tiny_vlm):
     link, refused = share_link.settle(Link(method="random", knobs={"seed": 1}), capabilities, "idpruner")
     assert (link.method, link.knobs) == ("idpruner", {})
     assert "Random needs luck" in refused[0]
+    link, refused = share_link.settle(Link(plan="pre:random:0.5,1:fastv:0.5"), capabilities, "idpruner")
+    assert link.plan is None
+    assert "Random needs luck" in refused[0]
+    assert share_link.settle(Link(plan="1:fastv:0.5"), capabilities, "idpruner")[0].plan == "1:fastv:0.5"
     capabilities.sources = lambda: ["feature_norm"]
     link, refused = share_link.settle(Link(knobs={"importance": "scorer"}, method="idpruner"), capabilities, "random")
     assert link.knobs == {}

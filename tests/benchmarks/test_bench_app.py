@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from app.canvas import payload as canvas_payload
 from app.canvas import state as canvas_state
 from benchmarks import app as bench
 from benchmarks.report import Times, table
@@ -36,11 +35,11 @@ def test_every_piece_of_work_is_timed(models) -> None:
 def test_a_new_image_is_encoded_and_nothing_more(models) -> None:
     with bench.opened(models, SIDE) as subject:
         engine, session, setting = subject.engine, subject.session, subject.setting
-        key = ("canvas", canvas_payload.key_of(setting.method, canvas_state.identity_of(session, setting)))
-        canvas_state.payload(engine, session, setting)
-        assert engine.recall(session, key) is not None
+        known = canvas_state.payload(engine, session, setting)
+        assert canvas_state.payload(engine, session, setting) is known
         subject.forget()
-        assert engine.recall(session, key) is None
+        assert canvas_state.payload(engine, session, setting) is not known
+        subject.forget()
         encoded = engine.encoded(session)
         assert engine.encoded(session) is encoded
 

@@ -258,17 +258,17 @@ def test_a_question_without_a_space_widens_nothing(page):
 
 
 def test_method_menu_comes_from_the_registry(page, served):
-    from pruning.method import METHODS
+    from pruning.runnable import REGISTERED
 
     page.click("#method input")
     options = page.locator("#method [role=option], ul[role=listbox] li").all_inner_texts()
     titles = [line.strip().removeprefix("✓").strip().rsplit(" · ", 1)[0] for line in options]
-    assert set(titles) == {m.title for m in METHODS.values()}
+    assert set(titles) == {m.title for m in REGISTERED.values()}
     assert titles[0] == "IDPruner"
     page.keyboard.type("baseline")  # found by what it goes by
     page.wait_for_function("document.querySelectorAll('[role=option]').length < 5")
     before = overlay(page)
-    page.get_by_role("option", name="Random").click()
+    page.get_by_role("option", name="Random · baseline").click()
     changed(page, before)
     page.wait_for_function("document.querySelector('#readout').innerText.includes('no λ')")
     page.wait_for_selector("#knob-seed")
@@ -279,7 +279,8 @@ def test_a_click_on_the_plane_loads_that_setting(page):
     mark = page.locator('#plane .mark[aria-label^="IDPruner, λ 0.2:"]')
     box = mark.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_function("document.querySelector('#importance-weight input[type=number]').value !== '0.5'")
+    weight = "document.querySelector('#importance-weight input[type=number]')"
+    page.wait_for_function(f"({weight}?.value ?? '0.5') !== '0.5'")
     loaded = float(page.input_value("#importance-weight input[type=number]"))
     assert abs(loaded - 0.2) <= 0.1  # neighbours on the curve may lie closer than a pixel
     answered(page)

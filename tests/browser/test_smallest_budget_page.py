@@ -44,9 +44,9 @@ def threshold(monkeypatch):
             if task.is_set():
                 yield Answer("", (), 0, 0, 0, False, True)
                 return
-            kept = engine.encoded(what.session).tokens.n if what.selection is None else what.selection.k
+            kept = engine.encoded(what.session).tokens.n if what.runs is None else what.runs.k
             asked.append((kept, what.question))
-            least = 0 if what.selection is None else needs(what)
+            least = 0 if what.runs is None else needs(what)
             yield Answer("same" if kept >= least else "other", (1,) if kept >= least else (2,), 0, 0, 9, True, False)
 
         monkeypatch.setattr(smallest_budget_search, "answers", answer)
@@ -103,7 +103,7 @@ def test_the_best_lambda_of_the_grid(engine, saved, threshold, present, best):
         for k in range(1, 49):
             kept = tuple(engine.selection(session, Setting(method, k / 48)).order.tolist())
             orders.setdefault(kept, value)
-    threshold(lambda what: needs[orders[tuple(what.selection.order.tolist())]])
+    threshold(lambda what: needs[orders[tuple(what.runs.order.tolist())]])
     steps = list(find_lambda(engine, session, keep("idpruner", 0.25, mmr_lambda=present), Task(), list(needs)))
     assert steps[-1].stage == "done"
     assert (steps[-1].best.method.mmr_lambda, steps[-1].tokens) == (best, 9)
@@ -272,7 +272,7 @@ def test_the_best_lambda_moves_the_weights(page):
 @pytest.mark.browser
 def test_a_method_without_lambda_is_refused_and_stop_ends_a_search(page, served, monkeypatch):
     page.click("#method input")
-    page.get_by_role("option", name="Random").click()
+    page.get_by_role("option", name="Random · baseline").click()
     page.wait_for_function("document.querySelector('#canvas [data-part=\"count\"]').innerText.includes('no λ')")
     page.click("#fewest-lambda")
     page.wait_for_selector("text=Random has no λ")

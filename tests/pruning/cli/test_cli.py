@@ -234,15 +234,15 @@ def test_a_published_schedule_is_a_plan_by_name(run, picture: str) -> None:
     result = json.loads(out)
     assert code == 0
     assert (result["method"], result["plan"], result["kept"]["alive"]) == (None, "1:sparsevlm:1", [24, 1])
-    stages = result["stages"]
-    assert (stages["plan"], stages["n"], stages["layers"], stages["alive"]) == ("1:sparsevlm:1", 24, 2, [24, 1])
-    assert sorted(stages["lives"]) == [1] * 23 + [2]
-    (cut,) = stages["cuts"]
+    lived = result["lives"]
+    assert (lived["plan"], lived["n"], lived["layers"], lived["alive"]) == ("1:sparsevlm:1", 24, 2, [24, 1])
+    assert sorted(lived["lives"]) == [1] * 23 + [2]
+    (cut,) = lived["cuts"]
     assert sorted(cut["ranks"]) == list(range(1, 25))
     code, out, err = run("answer", picture, QUESTION, "--plan", "sparsevlm-64", "--edition", "2.0")
     assert (code, out) == (2, "")
     assert "sparsevlm-64 is published with knobs of its own: leave out 'edition'" in err
-    assert json.loads(run("answer", picture, QUESTION, "--json", "--max-new-tokens", "1")[1])["stages"] is None
+    assert json.loads(run("answer", picture, QUESTION, "--json", "--max-new-tokens", "1")[1])["lives"] is None
 
 
 def test_what_the_answer_attends_to_is_told_on_request(run, picture: str) -> None:
