@@ -26,6 +26,7 @@ from app.explore.menus import Menus, choices, photographs
 from app.export.page import place_export, wire_export
 from app.model_pool.pool import Models
 from app.pays.page import place_pays, wire_pays
+from app.plan.page import PlanEvents, wire_plan
 from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
@@ -120,10 +121,12 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     sliders = [*page.weights, page.retention, *(knob for knob in page.knobs if isinstance(knob, gr.Slider))]
     lists = [page.scope, *(knob for knob in page.knobs if not isinstance(knob, gr.Slider))]
     talk = [session, page.follow_up, page.anew]
+    plans = PlanEvents(handlers.models, handlers.controls, handlers.setting)
 
     def follow(event: Any) -> None:
         """After the controls stand: the canvas, then the answer, and the plane beside it. Nothing where they do not."""
         drawn = event.success(handlers.draw, inputs, [page.canvas, page.card, page.report], **LAST, **STREAMED, **QUIET)
+        event.success(plans.show, inputs, page.plan.shown, **LAST, **LIGHT_WORK, **QUIET)
         # Where the canvas failed too: the answer then says why there is none.
         drawn.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
         drawn.then(handlers.plane, inputs, page.plane, **LAST, **STREAMED, **QUIET)
@@ -135,6 +138,9 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     halted.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
     gr.on(resting, handlers.settle, inputs, page.canvas, **LAST, **LIGHT_WORK, **QUIET)
     gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **STREAMED, **QUIET)
+    gr.on(resting, plans.show, inputs, page.plan.shown, **LAST, **LIGHT_WORK, **QUIET)
+    wire_plan(page.plan, plans, inputs)
+    follow(page.plan.value.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
     page.canvas.select(handlers.card, inputs, page.card, **LAST, **LIGHT_WORK, **QUIET)
     page.canvas.edit(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     changed = page.canvas.edit(handlers.force, session, session, **LAST, **LIGHT_WORK, **QUIET)
@@ -166,10 +172,10 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
         typed = button.click(lambda text: (text, ""), button, [page.question, page.hint], **LIGHT_WORK, **QUIET)
         follow(typed.then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
 
-    about = [page.about_method, *page.weights, *page.knobs]
-    follow(page.method.input(menus.method, [session, page.method], about, **LIGHT_WORK, **QUIET))
+    about = [page.about_method, page.retention, page.plan.value, *page.weights, *page.knobs]
+    follow(page.method.input(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
     heads = [page.model, page.photographs, page.header, page.about_model, page.method, page.about_method, page.scope]
-    switched = [session, *heads, *page.weights, *page.knobs]
+    switched = [session, *heads, page.plan.value, *page.weights, *page.knobs]
     best = page.photographs.click(menus.choose_best, None, page.model, **LIGHT_WORK, **QUIET)
     for chosen in (page.model.input, best.success):
         loaded = chosen(menus.load, page.model, page.loading, **LOADING, **QUIET)
@@ -181,7 +187,7 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     measured = gr.State(None)
     measuring, curves = [session, page.curve_methods, *page.settings], [page.curves, page.progress, measured]
     gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **STREAMED, **QUIET)
-    clicked = [page.method, *page.weights, page.retention, page.about_method, *page.knobs]
+    clicked = [page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
     for chart in (page.plane, page.curves):
         follow(chart.select(menus.point, [session, page.method], clicked, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)

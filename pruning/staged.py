@@ -82,6 +82,16 @@ class StagedMethod(Described):
         return scaled(shares, afters, n, layers, retention)
 
     @final
+    def reach(self, n: int, layers: int) -> tuple[float, str]:
+        """The least equivalent retention of n tokens in a model of L layers, and why it is no less; 1 without cuts."""
+        cuts = self.shape(layers) if layers > self.earliest else ()
+        if not cuts:
+            return 1.0, f"there are only {layers} layers"
+        afters = [after for after, _ in cuts]
+        why = f"its first cut is after {afters[0]} of {layers} layers"
+        return equivalent(afters, self.counts(n, layers, 0), n, layers), why
+
+    @final
     def schedule(self, n: int, layers: int, retention: float | None = None) -> tuple[tuple[int, int], ...]:
         """(layers that have run, tokens that stay) of every cut, for an equivalent retention; None: as published.
 

@@ -17,6 +17,7 @@ from app.answers.answering import Asked, answers, closeness, first_token_seconds
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.session import Session, Setting
+from pruning.budget import keep_count
 from pruning.choosing import needs_of, title_of, written
 from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
@@ -128,7 +129,9 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                 if item.trace is not None and isinstance(runs, Plan):
                     layers = _layers(engine, item, item.trace)
                     lived = lives(written(setting.asked, runs), item.trace)
-                    report = replace(report, lives=lived, entered=item.trace.entered, layers=layers)
+                    # What its rules came to: one that drops all or nothing may have kept more than was asked for.
+                    mean = keep_count(n, lived.equivalent_retention)
+                    report = replace(report, lives=lived, budget=mean, entered=item.trace.entered, layers=layers)
     report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"], known.inside))
     yield report
     for measured in _measurements(engine, full, kept, setting, given["full"], report):

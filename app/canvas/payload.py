@@ -1,4 +1,5 @@
-"""What the live canvas is told: everything it needs to redraw any setting without a request.
+"""What the live canvas is told: everything it needs to redraw any setting without a request. Where tokens leave between
+layers, every setting is the server's to say: `exact_selection` tells it, and the pictures stay as they are.
 
 A selection is K integers, so the page can hold all of them: the pick orders of a grid of λ values, once per image and
 method. Arrays travel as base64 of their little-endian bytes; assets/scripts/canvas-model.js unpacks them.
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pruning.choosing import name_of, title_of
 from pruning.drawing import overlays as draw
 from pruning.encoding import EncodingMethod
+from pruning.evaluation.lives import endurance
 from pruning.evaluation.plane import LAMBDAS
 from pruning.method import Method
 
@@ -66,7 +68,8 @@ def payload(
 ) -> dict[str, Any]:
     """All that the canvas must know of an image under a method.
 
-    pictures: (H, W, 3) uint8, the images that were encoded. orders: (N,) int64, one for each of `orders_of`.
+    pictures: (H, W, 3) uint8, the images that were encoded. orders: (N,) int64, one for each of `orders_of`; none where
+    tokens leave between layers.
     scores: (N,) for the heat map; None where there is none. full: how many tokens the pictures have; encoded has fewer
     where it is another encoding. identity: whatever else the orders depend on; a new one makes the page forget forced
     patches.
@@ -85,7 +88,7 @@ def payload(
         "images": [{"src": draw.data_url(i), "width": i.shape[1], "height": i.shape[0]} for i in shown],
         "grids": [asdict(grid) | {"stop": grid.stop} for grid in grids],
         "rects": _packed(rects, "<f4"),
-        "orders": _packed(np.stack([order.cpu().numpy() for order in orders]), "<u2"),
+        "orders": _packed(np.stack([order.cpu().numpy() for order in orders]), "<u2") if orders else None,
         "lambdas": lambdas,
         "nested": nested(asked),
         "full": full,
@@ -123,7 +126,13 @@ def exact_selection(
         "into": None if into is None else _packed(into.cpu().numpy(), "<i4"),
         "lives": None if trace is None else _packed(trace.lives.cpu().numpy(), "<u2"),  # N: layers that process each
         "alive": None if trace is None else list(trace.alive),  # tokens that each layer processes
+        "endurance": None if trace is None else _packed(endurance(trace).cpu().numpy(), "<u2"),  # N: longest first
     }
+
+
+def out_of_reach(why: str) -> dict[str, Any]:
+    """In the place of a selection, why there is none: the canvas then shows the pictures alone."""
+    return {"problem": why}
 
 
 def key_of(asked: Asked, identity: Hashable) -> str:

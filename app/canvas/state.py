@@ -16,7 +16,7 @@ from app.engine.engine import Engine
 from app.session import Forced, Session, Setting
 from pruning.choosing import needs_of, one_shot
 from pruning.evaluation.inspection import Card, inspect, nearest_kept
-from pruning.evaluation.lives import endurance, lives, places, why
+from pruning.evaluation.lives import lives, places, why
 from pruning.importance import raw_importance, signals_for
 from pruning.plan import Plan
 
@@ -33,19 +33,16 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
         _, methods = canvas_payload.orders_of(setting.asked)
         if setting.one_shot:
             whole = [engine.selection(session, Setting(one_shot(method), 1.0)) for method in methods]
-            orders, seen = [selection.order for selection in whole], whole[0]
+            orders, scores = [selection.order for selection in whole], engine.heat(session, whole[0])
         elif setting.encoding is not None:
-            orders, seen = [engine.selection(session, setting).order], None
-        else:  # at the present retention: of any other, only the language model knows
-            orders, seen = [endurance(engine.trace(session, setting))], engine.selection(session, setting)
+            orders, scores = [engine.selection(session, setting).order], None
+        else:  # `exact` tells what stays: it takes a pass through the language model, for each retention
+            orders, scores = [], importance_of(engine, session, setting)
         pictures = [np.asarray(image) for image in engine.images(session)]
-        scores, n = None if seen is None else engine.heat(session, seen), engine.encoded(session).tokens.n
-        shown = engine.shown(session, setting)
+        shown, n = engine.shown(session, setting), engine.encoded(session).tokens.n
         return canvas_payload.payload(pictures, shown, setting.asked, orders, scores, identity, n)
 
-    at = None if setting.one_shot else setting.retention
-    parts = ("canvas", key, at)
-    return engine.memo(session, parts, make, lambda made: sum(len(image["src"]) for image in made["images"]))
+    return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))
 
 
 def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
@@ -58,6 +55,16 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     return canvas_payload.exact_selection(
         selection, nearest, setting.asked, setting.retention, setting.scope, identity, trace
     )
+
+
+def within_reach(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
+    """`exact`, or why there is none: a retention out of a schedule's reach is no error of the canvas."""
+    try:
+        return exact(engine, session, setting)
+    except ValueError as error:
+        if setting.one_shot:
+            raise
+        return canvas_payload.out_of_reach(str(error))
 
 
 def card(engine: Engine, session: Session, setting: Setting, token: object) -> Card:

@@ -42,7 +42,7 @@ class Capabilities:
 
     def menu(self) -> list[tuple[str, str]]:
         """(line, key) of every method: IDPruner, group by group, and last what this model cannot run."""
-        lines = [(f"{REGISTERED[name].title} · {group(name)}", name) for name in self.methods]
+        lines = [(_line(REGISTERED[name].title, group(name)), name) for name in self.methods]
         refused = sorted(self.refused, key=_rank)
         return lines + [(f"{REFUSED} {REGISTERED[name].title} · not with this model", name) for name in refused]
 
@@ -111,6 +111,10 @@ def group(name: str) -> str:
     if needs & {"vision_attention", "vision_attention_map", "vision_keys", "vision_values"}:
         return "attention"
     return "features" if cls.paper else "baseline"
+
+
+def _line(title: str, kind: str) -> str:
+    return title if title.endswith(kind) else f"{title} · {kind}"
 
 
 def _rank(name: str) -> tuple[bool, int, str]:

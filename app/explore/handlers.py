@@ -87,9 +87,8 @@ class Handlers:
 
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, Any, Any]]:
             setting = self.setting(capabilities, session, settings)
-            shown = gr.HTML(
-                canvas_state.payload(engine, session, setting), exact=canvas_state.exact(engine, session, setting)
-            )
+            exact = canvas_state.within_reach(engine, session, setting)
+            shown = gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)
             yield shown, canvas_views.card(None), gr.skip()
 
         def told(report: str) -> tuple[Any, Any, Any]:
@@ -105,16 +104,13 @@ class Handlers:
 
     @report_errors
     def settle(self, request: gr.Request, session: Session, *settings: Any) -> Any:
-        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it.
-
-        Where tokens leave between layers, the canvas may have nothing of the method yet: it was out of its reach.
-        """
+        """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
         with self._at_work(request, session) as (engine, capabilities):
             setting = self.setting(capabilities, session, settings)
-            exact = canvas_state.exact(engine, session, setting)
-            if setting.one_shot:
+            exact = canvas_state.within_reach(engine, session, setting)
+            if setting.encoding is None or "key" not in exact:
                 return gr.HTML(exact=exact)
-            return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)
+            return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)  # a grid of its own
 
     @report_errors
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
@@ -236,8 +232,9 @@ class Handlers:
     def setting(self, capabilities: Capabilities, session: Session, settings: Sequence[Any]) -> Setting:
         """What the controls say."""
         values = ControlValues.read(settings)
-        method = self.controls.method(capabilities, values)
-        return canvas_state.with_forced(session, Setting(method, values.retention, values.scope or "sample"))
+        method, plan = self.controls.method(capabilities, values), self.controls.plan(capabilities, values)
+        setting = Setting(method, values.retention, values.scope or "sample", plan=plan)
+        return canvas_state.with_forced(session, setting)
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
         """Session and conversation buttons with one more question, which the model can read."""

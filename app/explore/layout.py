@@ -15,6 +15,7 @@ from app.engine.engine import Engine
 from app.examples import EXAMPLES
 from app.explore import views as explore_views
 from app.explore.menus import about_model, header
+from app.plan.page import PlanPage, place_plan
 from app.session import Session
 from app.tradeoff import views as tradeoff_views
 from app.web import theme
@@ -79,6 +80,7 @@ class Page:
     canvas: gr.HTML
     card: gr.HTML
     retention: gr.Slider
+    plan: PlanPage
     budget: gr.Column
     scope: gr.Radio
     weights: list[gr.Slider]
@@ -94,7 +96,7 @@ class Page:
     @property
     def settings(self) -> list[Any]:
         """The components of `ControlValues`, in its order."""
-        return [self.method, self.style, self.scope, *self.weights, self.retention, *self.knobs]
+        return [self.method, self.style, self.scope, *self.weights, self.retention, self.plan.value, *self.knobs]
 
 
 def layout(controls: Controls, start: Start) -> Page:
@@ -190,6 +192,7 @@ def _stage(start: Start) -> dict[str, Any]:
         retention = gr.Slider(
             MIN_RETENTION, 1, RETENTION, step=0.01, label="Retention ratio", elem_id="retention", buttons=[]
         )
+    plan = place_plan()
     parts = scopes(start.engine.encoded(start.session).tokens.grids if start.canvas else ())
     scope = gr.Radio(parts["choices"], value="sample", label="Budget for", visible=parts["visible"], elem_id="scope")
     with gr.Row(elem_id="weights"):
@@ -197,8 +200,8 @@ def _stage(start: Start) -> dict[str, Any]:
             gr.Slider(0, 1, value, step=0.05, label=f"{name} weight", buttons=[], min_width=150, elem_id=key)
             for name, key, value in WEIGHTS
         ]
-    return {"style": style, "canvas": live, "card": card, "retention": retention, "budget": budget, "scope": scope,
-            "weights": weights}  # fmt: skip
+    return {"style": style, "canvas": live, "card": card, "retention": retention, "plan": plan, "budget": budget,
+            "scope": scope, "weights": weights}  # fmt: skip
 
 
 def _results(start: Start) -> dict[str, Any]:

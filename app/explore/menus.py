@@ -5,6 +5,7 @@ A model may have to be loaded first: that takes its time, during which the page 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from app.model_pool.load_job import StoppedError
 from app.model_pool.pool import LOAD, Models
 from app.session import Session
 from app.web import html, theme
-from app.web.controls import Controls
+from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, owner, report_errors
 from app.web.updates import Updates, scopes
+from pruning.runnable import Started
+from pruning.staged import StagedMethod
 
 if TYPE_CHECKING:
     from app.explore.layout import Page
@@ -32,11 +35,22 @@ class Menus:
         self.models, self.controls, self.page = models, controls, page
 
     @report_errors
-    def method(self, request: gr.Request, session: Session, name: str) -> Updates:
-        """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ."""
-        with self.models.use(session.model_name, owner(request)) as (_, capabilities):
+    def method(self, request: gr.Request, session: Session, *settings: Any) -> Updates:
+        """What is to be said of the chosen method, its knobs; the weight sliders rest where it has no λ. A retention
+        that its schedule cannot come to goes up to the next step that it can. A plan in its place goes.
+        """
+        values = ControlValues.read(settings)
+        name, moved = values.method, {self.page.plan.value: ""}
+        with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             about = explore_views.about(capabilities.about(name), refused=name in capabilities.refused)
-        return {self.page.about_method: about} | self._active(name) | self._knobs(self.controls.visibility(name))
+            if name not in capabilities.refused:
+                method = self.controls.method(capabilities, values)
+                least = reach(method, engine.encoded(session).tokens.n, engine.vlm.layers)
+                if values.retention < least:
+                    moved[self.page.retention] = gr.update(value=least)
+        return (
+            {self.page.about_method: about} | moved | self._active(name) | self._knobs(self.controls.visibility(name))
+        )
 
     @report_errors
     def point(self, request: gr.Request, event: gr.EventData, session: Session, name: str) -> Updates:
@@ -47,7 +61,7 @@ class Menus:
             name = clicked if clicked in capabilities.methods else name
             about = explore_views.about(capabilities.about(name))
         changed = self._active(name) | self._knobs(self.controls.visibility(name))
-        changed |= {page.method: name, page.about_method: about}
+        changed |= {page.method: name, page.about_method: about, page.plan.value: ""}
         value, kept = setting.get("mmr_lambda"), setting.get("retention")
         if isinstance(value, (int, float)) and 0 <= value <= 1:
             for slider, weight in zip(page.weights, (value, 1 - value), strict=True):
@@ -94,6 +108,7 @@ class Menus:
                 page.method: gr.update(choices=capabilities.menu(), value=method),
                 page.about_method: explore_views.about(capabilities.about(method)),
                 page.scope: scopes(grids),
+                page.plan.value: "",  # this model has other layers
                 **self._active(method),
                 **self._knobs(self.controls.for_model(method, capabilities)),
             }
@@ -122,6 +137,11 @@ class Menus:
 
     def _knobs(self, updates: Sequence[dict[str, Any]]) -> Updates:
         return dict(zip(self.page.knobs, updates, strict=True))
+
+
+def reach(method: Started, n: int, layers: int) -> float:
+    """The retention slider's first step, of hundredths, that n tokens can come to; 0 where nothing bounds them."""
+    return math.ceil(100 * method.reach(n, layers)[0] - 1e-9) / 100 if isinstance(method, StagedMethod) else 0.0
 
 
 def choices(models: Models, visitor: str) -> list[tuple[str, str]]:

@@ -147,6 +147,7 @@ class Sharing:
         changed[page.scope] = {**parts, "value": per}
         given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
         given.append((page.style, link.overlay))
+        changed[page.plan.value] = link.plan or ""
         if link.retention is not None:
             changed[page.retention] = retention(link.retention)
         for component, knob in zip(page.knobs, self.menus.controls.knobs, strict=True):

@@ -38,13 +38,14 @@ class ControlValues:
     importance: Any
     diversity: Any
     retention: Any
+    plan: Any
     knobs: tuple[Any, ...]
 
     @classmethod
     def read(cls, values: Sequence[Any]) -> ControlValues:
         """From the values of those components; the only place that knows their order beside the page's layout."""
-        method, overlay, scope, importance, diversity, retention, *knobs = values
-        return cls(method, overlay, scope, importance, diversity, retention, tuple(knobs))
+        method, overlay, scope, importance, diversity, retention, plan, *knobs = values
+        return cls(method, overlay, scope, importance, diversity, retention, plan, tuple(knobs))
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,25 @@ class Controls:
 
     def method(self, capabilities: Capabilities, values: ControlValues) -> Started:
         """The method that the controls describe. Raises ValueError as `named`."""
+        return self.named(capabilities, values.method, values.importance, values.diversity, self._own(values))
+
+    def plan(self, capabilities: Capabilities, values: ControlValues) -> Fixed | None:
+        """The plan that stands in the method's place, with those of the method's knobs that its methods have; None
+        where there is none. Raises ValueError as `planned`.
+        """
+        if not values.plan:
+            return None
+        plan = capabilities.plan(values.plan)
+        if not isinstance(plan, Plan):
+            return plan
+        own = {
+            name: value for name, value in self._own(values).items() if any(REGISTERED[m].has(name) for m in plan.names)
+        }
+        return self.planned(capabilities, values.plan, values.importance, values.diversity, own)
+
+    def _own(self, values: ControlValues) -> dict[str, Any]:
         held = zip(self.knobs, values.knobs, strict=True)
-        own = {knob.param.name: value for knob, value in held if values.method in knob.methods}
-        return self.named(capabilities, values.method, values.importance, values.diversity, own)
+        return {knob.param.name: value for knob, value in held if values.method in knob.methods}
 
     def named(
         self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]

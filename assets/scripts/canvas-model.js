@@ -22,7 +22,7 @@ export function lambdaOf(importance, diversity) {
 // The server's payload with its arrays unpacked.
 export function unpack(payload) {
   const n = payload.n;
-  const orders = decode(payload.orders, Uint16Array);
+  const orders = payload.orders ? decode(payload.orders, Uint16Array) : []; // none where tokens leave between layers
   const rows = orders.length / n;
   return {
     ...payload,
@@ -35,13 +35,14 @@ export function unpack(payload) {
 
 // A selection that the server computed for one exact setting.
 export function unpackExact(exact) {
-  if (!exact) return null;
+  if (!exact || exact.problem) return exact ?? null; // why there is none
   return {
     ...exact,
     order: decode(exact.order, Uint16Array),
     nearest: decode(exact.nearest, Float32Array), // n: similarity to the nearest kept token, NaN where there is none
     into: exact.into ? decode(exact.into, Int32Array) : null, // n: the kept token that absorbed each, -1 = dropped
     lives: exact.lives ? decode(exact.lives, Uint16Array) : null, // n: layers that process each, where a plan drops them
+    endurance: exact.endurance ? decode(exact.endurance, Uint16Array) : null, // n: those that live longest first
   };
 }
 
@@ -63,8 +64,12 @@ export function selectionAt(data, setting, exact) {
   const asked = setting.scope ?? "sample";
   if (exact && exact.key === data.key && exact.scope === asked && Math.abs(exact.retention - setting.retention) < 1e-9 &&
       (exact.lambda === null || Math.abs(exact.lambda - setting.lambda) < 5e-7)) {
-    const { order, into, nearest, lives, alive } = exact;
-    return { order, k: order.length, into, nearest, lives, alive, exact: true };
+    const { order, into, nearest, lives, alive, endurance } = exact;
+    return { order, k: order.length, into, nearest, lives, alive, endurance, exact: true };
+  }
+  if (data.staged) {
+    const order = exact?.key === data.key && exact.endurance ? exact.endurance.subarray(0, k) : new Uint16Array(0);
+    return { order, k: order.length, into: null, nearest: null, lives: null, alive: null, exact: false };
   }
   const { row, exact: onGrid } = rowOf(data, setting.lambda);
   return {
@@ -92,11 +97,10 @@ export function withOverrides(data, chosen, setting, forcedIn, forcedOut) {
   return { order: Uint16Array.from(order), k: order.length, into: null, nearest: null, exact: chosen.exact };
 }
 
-// Whether each token is seen by a layer of the language model, under a plan that drops some on the way. droppedAfter: n
-// layers, counted from 0, after which a token left; -1 = before the first one, null = it stays. layer: -1 = before anything
-// was dropped.
-export function seenBy(droppedAfter, layer) {
-  return droppedAfter.map((last) => last === null || last >= layer);
+// The tokens that layer `layer` of the language model processes, counted from 1, those that live longest
+// first; 0 = all that the vision tower gave. lives: n, layers that process each.
+export function seenBy({ endurance, lives }, layer) {
+  return endurance.filter((token) => lives[token] >= layer);
 }
 
 // How far up each token comes that does not stay: [[layers that process it, share of all layers], …], lowest first.

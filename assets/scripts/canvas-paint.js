@@ -98,12 +98,22 @@ export class Painter {
     this.fill(token, colour);
   }
 
-  paint(style, chosen, forced) {
+  begin() {
     const { context } = this;
-    context.save();
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     context.imageSmoothingEnabled = this.view.zoom < 3;
+  }
+
+  plain() {
+    this.begin();
+    this.backdrop("plain");
+  }
+
+  paint(style, chosen, forced) {
+    const { context } = this;
+    context.save();
+    this.begin();
     ({ dimmed: this.dimmed, grid: this.grid, heat: this.heat, order: this.order, merged: this.merged }[style] ??
       this.dimmed).call(this, chosen);
     if (forced.in.size) this.frames(forced.in, css(this.colours.forcedIn), 3);

@@ -1,44 +1,48 @@
-// The replay: the picks one after the other, by hand or by itself.
+// The replay: the picks one after the other, or the layers where patches are dropped between them; by hand or by itself.
 
-const TICK = 50; // milliseconds
 const TICKS = 120; // that a whole replay takes at most
 
 export class Replay {
-  // kept() -> how many tokens are kept now; `redraw` shows the picks anew.
-  constructor(part, kept, redraw) {
-    Object.assign(this, { part, kept, redraw });
-    this.step = null; // picks that are shown; null = all
+  // steps() -> what there is to go through, of `pickSteps` or `layerSteps`; `redraw` shows it anew.
+  constructor(part, steps, redraw) {
+    Object.assign(this, { part, steps, redraw });
+    this.step = null; // how far it is; null = at the end
     this.timer = 0;
   }
 
-  shown(order) { return this.step === null ? order : order.slice(0, this.step); }
-
   forget() { this.step = null; }
 
-  describe(k) {
-    const slider = this.part("step");
-    slider.max = k;
-    if (this.step === null) slider.value = k;
-    this.part("at").textContent = this.step === null ? "all picks" : `pick ${this.step} of ${k}`;
+  describe({ most, name, play, words }) {
+    const slider = this.part("step"), button = this.part("play");
+    slider.max = most;
+    slider.disabled = button.disabled = most === 0;
+    if (this.step === null) slider.value = most;
+    const said = words(this.step);
+    this.part("at").textContent = said;
+    slider.setAttribute("aria-valuetext", said);
+    slider.setAttribute("aria-label", name);
+    slider.title = name;
+    button.setAttribute("aria-label", play);
+    button.title = play;
   }
 
   to(step) {
-    this.step = step >= this.kept() ? null : Math.max(step, 0);
+    this.step = step >= this.steps().most ? null : Math.max(step, 0);
     this.redraw();
   }
 
   play() {
     if (this.timer) { this.stop(); return; }
-    const k = this.kept();
-    const stride = Math.max(1, Math.round(k / TICKS));
-    if (this.step === null) this.step = 0;
+    const { most, tick } = this.steps();
+    const stride = Math.max(1, Math.round(most / TICKS));
+    if (this.step === null) this.to(0);
     this.part("play").textContent = "⏸";
     this.timer = setInterval(() => {
-      const next = (this.step ?? k) + stride;
-      this.part("step").value = Math.min(next, k);
+      const next = (this.step ?? most) + stride;
+      this.part("step").value = Math.min(next, most);
       this.to(next);
-      if (next >= k) this.stop();
-    }, TICK);
+      if (next >= most) this.stop();
+    }, tick);
   }
 
   stop() {

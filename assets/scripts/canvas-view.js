@@ -33,27 +33,38 @@ export class View {
     this.resize();
   }
 
-  // setting: of `present`; chosen: of `selectionAt`; shown: as many of its picks as are to be seen.
+  // setting: of `present`; chosen: of `selectionAt`; shown: the same, or as much of it as is to be seen.
   paint(setting, chosen, shown, forced) {
     const { data, canvas, colours } = this;
     const painter = new Painter(canvas.getContext("2d"), this.pictures, data, this.place, colours);
-    const style = data.off[setting.style] ? "grid" : setting.style; // see describe
-    painter.paint(style, { ...chosen, order: shown }, forced);
+    const style = data.off[setting.style] ? "grid" : setting.style; // see offer
+    painter.paint(style, shown, forced);
     const marks = [[this.chosen, "white", 2], [this.hover, "white", 1], [this.cursor, css(colours.forcedIn), 3]];
     for (const [token, colour, width] of marks) {
       if (token >= 0 && token < data.n) painter.frames([token], colour, width);
     }
-    this.describe(setting, chosen);
+    this.describe(setting, chosen, shown);
   }
 
-  describe(setting, chosen) {
+  // The pictures alone, and why nothing is known of their patches.
+  blank(problem) {
+    new Painter(this.canvas.getContext("2d"), this.pictures, this.data, this.place, this.colours).plain();
+    this.part("count").textContent = problem;
+    this.label(`${this.data.method.title}: ${problem}`);
+    this.legend("", null);
+    this.element.dataset.exact = "false";
+    this.element.dataset.kept = "";
+  }
+
+  describe(setting, chosen, shown) {
     const text = countWords(this.data, chosen, setting.lambda);
     this.part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
     this.label(`${this.data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
     this.offer(setting.style);
-    this.legend(setting.style === "dimmed" && chosen.lives ? "depth" : setting.style, chosen);
+    this.legend(setting.style === "dimmed" && shown.lives ? "depth" : setting.style, chosen);
     this.element.dataset.exact = String(chosen.exact);
     this.element.dataset.kept = [...chosen.order].join(" ");
+    this.element.dataset.shown = String(shown.order.length);
   }
 
   // Styles that show nothing of the method are off, and say why.

@@ -1,6 +1,8 @@
 // What the canvas says of a selection and of one patch of it, without asking the server.
 
-import { placeOf } from "./canvas-model.js";
+import { placeOf, seenBy } from "./canvas-model.js";
+
+const PICK_TICK = 50, LAYERS_TAKE = 4000, LAYER_TICK = 700; // milliseconds
 
 // "33 of 129 tokens kept (26 %) · λ = 0.50"; where tokens leave between layers, "20 of 129 tokens alive at the end · 26 %
 // in the mean of the layers"
@@ -20,9 +22,33 @@ function anewWords({ n, full }) {
 
 function stagedWords(data, { k, alive }) {
   const n = data.n.toLocaleString("en");
+  if (!alive && !k) return `${n} tokens`;
   const mean = alive ? alive.reduce((sum, count) => sum + count, 0) / alive.length : k;
   const share = `${Math.round((100 * mean) / data.n)} % in the mean of the layers`;
   return alive ? `${k.toLocaleString("en")} of ${n} tokens alive at the end · ${share}` : `${n} tokens · ${share}`;
+}
+
+// What a replay goes through: { most, tick: milliseconds from one to the next, name, play, words(step) }; step null = at the end.
+export function pickSteps(chosen) {
+  return {
+    most: chosen.k, tick: PICK_TICK, name: "Picks shown", play: "Replay: the picks one after the other",
+    words: (step) => (step === null ? "all picks" : `pick ${step} of ${chosen.k}`),
+  };
+}
+
+// Layer 0 is what the vision tower gave. Nothing to go through while only the server knows.
+export function layerSteps(chosen) {
+  const layers = chosen.alive?.length ?? 0;
+  const seen = (layer) => seenBy(chosen, layer).length.toLocaleString("en");
+  return {
+    most: layers, tick: Math.min(LAYER_TICK, LAYERS_TAKE / Math.max(layers, 1)),
+    name: "Layer shown: patches go out where they are dropped", play: "Replay: one layer after the other",
+    words: (step) => {
+      if (!layers) return "";
+      const layer = step ?? layers;
+      return layer ? `layer ${layer} of ${layers}: ${seen(layer)} alive` : `before the LLM: ${seen(0)}`;
+    },
+  };
 }
 
 // What becomes of a token that `count` of the layers process.
@@ -42,6 +68,7 @@ export function patchWords(data, chosen, token) {
   const near = chosen.nearest?.[token] ?? NaN;
   const similar = Number.isNaN(near) ? "" : ` · ${near.toFixed(2)} similar to the nearest kept`;
   if (data.anew) return `cell (${row + 1}, ${column + 1})${where} of another encoding`;
-  const fate = chosen.lives ? fateWords(chosen.lives[token], chosen.alive.length) : rank < 0 ? "dropped" : `kept, pick ${rank + 1}`;
-  return `patch (${row + 1}, ${column + 1})${where} · ${fate}${importance}${similar}`;
+  const pick = rank < 0 ? " · dropped" : ` · kept, pick ${rank + 1}`;
+  const fate = chosen.lives ? ` · ${fateWords(chosen.lives[token], chosen.alive.length)}` : data.staged ? "" : pick;
+  return `patch (${row + 1}, ${column + 1})${where}${fate}${importance}${similar}`;
 }

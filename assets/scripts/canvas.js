@@ -2,11 +2,12 @@
 // Events to the server: "select" {token}: a card; "edit" {in, out}: tokens forced in and out. Here the parts meet: what the
 // server told, the page's sliders, the view, the tools and the replay.
 
-import { keepCount, neighbour, selectionAt, unpack, unpackExact, withOverrides } from "./canvas-model.js";
+import { keepCount, neighbour, seenBy, selectionAt, unpack, unpackExact, withOverrides } from "./canvas-model.js";
 import { variants } from "./canvas-paint.js";
 import { Replay } from "./canvas-replay.js";
 import { Tools } from "./canvas-tools.js";
 import { View } from "./canvas-view.js";
+import { layerSteps, pickSteps } from "./canvas-words.js";
 import { onControls, present } from "./controls.js";
 import { onceAFrame } from "./frames.js";
 
@@ -17,12 +18,13 @@ export function start({ element, props, trigger, watch }) {
     const { data, canvas, pictures } = view;
     if (!data || !canvas || pictures.length !== data.images.length) return;
     const chosen = selection();
-    view.paint(present(), chosen, replay.shown(chosen.order), tools.forced);
-    replay.describe(chosen.k);
+    replay.describe(steps(chosen));
+    if (data.staged && exact?.problem) { view.blank(exact.problem); return; }
+    view.paint(present(), chosen, shown(chosen), tools.forced);
     tools.describe();
   });
   const view = new View(element, props.colours, redraw);
-  const replay = new Replay((name) => view.part(name), () => selection().k, redraw);
+  const replay = new Replay((name) => view.part(name), () => steps(selection()), redraw);
   const tools = new Tools(view, () => keepCount(view.data.n, present().retention), {
     choose: (token) => trigger("select", { key: view.data.key, token }),
     edit: (forced) => trigger("edit", { key: view.data.key, in: [...forced.in], out: [...forced.out] }),
@@ -31,6 +33,15 @@ export function start({ element, props, trigger, watch }) {
   function selection() {
     const now = present();
     return withOverrides(view.data, selectionAt(view.data, now, exact), now, tools.forced.in, tools.forced.out);
+  }
+
+  const steps = (chosen) => (view.data.staged ? layerSteps(chosen) : pickSteps(chosen));
+
+  // What is painted: all of a selection, or as much of it as the replay has come to.
+  function shown(chosen) {
+    if (replay.step === null) return chosen;
+    if (!chosen.lives) return { ...chosen, order: chosen.order.slice(0, replay.step) };
+    return { ...chosen, order: seenBy(chosen, replay.step), lives: null };
   }
 
   // News from the server

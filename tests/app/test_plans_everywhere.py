@@ -65,7 +65,9 @@ def test_every_method_stands_in_a_slot_and_in_many_images(engine, capabilities, 
     *_, last = compare(engine, capabilities, session, [setting], Results(), Task())
     row = last.results.of(setting)
     assert row.problem == ""
-    assert row.report.budget == budget == pytest.approx(48 * setting.retention, abs=1)
+    assert budget == pytest.approx(48 * setting.retention, abs=1)
+    drops_all = getattr(method, "drops_all", False)  # or nothing: then more than was planned stays
+    assert row.report.budget == budget or (drops_all and row.report.budget > budget)
     assert "At the end" in compare_views.table([row])
     items, _ = batch_run.opened(engine.resources.pictures, [saved(1), saved(2)], session)
     *_, done = batch_run.run(engine, items, setting, Task())

@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.visits import visit
 
 pytestmark = pytest.mark.browser
+TOUCH = "() => document.querySelector('#canvas canvas').style.touchAction"
 STAGED = "?method=pyramiddrop&retention=0.5&"  # `visit` writes on
 
 
@@ -15,6 +16,7 @@ def test_depths_of_patches_and_costs_of_layers_are_shown(shipped_page, chromium)
         tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
         assert tab.locator("#canvas .key.depth").count() == 3  # one for each of its cuts
         assert "tokens alive at the end · 50 % in the mean of the layers" in tab.inner_text("#readout")
+        tab.wait_for_selector("#report .by-layer")
         tokens = tab.locator("#report .by-layer tbody td:nth-child(2)").all_text_contents()  # folded
         assert len(tokens) == 4
         assert sorted(map(int, tokens), reverse=True) == list(map(int, tokens))
@@ -53,12 +55,91 @@ def test_a_retention_out_of_reach_names_the_range(shipped_page, chromium) -> Non
         tab.locator("#report .notice", has_text="256 visual tokens reach 0.253 to 1").wait_for()
 
 
-def test_back_within_reach_the_canvas_shows_the_method(shipped_page, chromium) -> None:
+def test_a_schedule_that_cannot_come_to_the_retention_moves_the_slider(shipped_page, chromium) -> None:
     with visit(chromium, shipped_page.url) as tab:
         tab.click("#method input")
         tab.get_by_role("option", name="FastV").click()
-        tab.locator("#report .notice", has_text="256 visual tokens reach 0.253 to 1").wait_for()
+        tab.locator("#readout", has_text="tokens alive at the end · 26 %").wait_for()
+        assert tab.input_value("#retention input[type=number]") == "0.26"
+        tab.wait_for_selector("#report .by-layer")
+
+
+def test_out_of_reach_the_canvas_shows_the_picture_alone_and_back_the_method(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + "?method=fastv&retention=0.5&") as tab:
+        tab.locator("#readout", has_text="85 of 256 tokens alive at the end").wait_for()
+        tab.fill("#retention input[type=number]", "0.1")
+        tab.keyboard.press("Enter")
+        tab.locator("#readout", has_text="cannot come to an equivalent retention of 0.1").wait_for()
+        assert tab.get_attribute("#canvas [data-kept]", "data-kept") == ""
+        tab.locator("#plane", has_text="256 visual tokens reach 0.253 to 1").wait_for()
+        tab.click("#canvas [data-zoom=in]")
         tab.fill("#retention input[type=number]", "0.5")
         tab.keyboard.press("Enter")
         tab.locator("#readout", has_text="85 of 256 tokens alive at the end").wait_for()
         tab.wait_for_selector("#report .by-layer")
+        assert tab.evaluate(TOUCH) == "pinch-zoom", "it stays zoomed in"
+
+
+def test_the_layer_slider_puts_patches_out_where_they_are_dropped(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + STAGED) as tab:
+        tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
+        slider = tab.locator("#canvas [data-part=step]")
+        tab.wait_for_selector("#report .by-layer")
+        tokens = tab.locator("#report .by-layer tbody td:nth-child(2)").all_text_contents()
+        slider.focus()
+        for layer in (3, 2, 1, 0):
+            tab.keyboard.press("ArrowLeft")
+            alive = tokens[layer - 1] if layer else "256"
+            tab.wait_for_function(
+                "(n) => document.querySelector('#canvas [data-shown]').dataset.shown === n", arg=alive
+            )
+            said = f"layer {layer} of 4: {alive} alive" if layer else "before the LLM: 256"
+            assert slider.get_attribute("aria-valuetext") == said
+        tab.click("#canvas [data-part=play]")
+        tab.locator("#canvas [data-part=at]", has_text=f"layer 4 of 4: {tokens[-1]} alive").wait_for()
+        tab.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
+
+
+def test_a_plan_is_typed_dragged_and_composed_in_its_box(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + STAGED) as tab:
+        tab.locator("#plan-note", has_text="PyramidDrop comes to").wait_for()
+        knobs = tab.locator("#plan-chart [role=slider]")
+        assert knobs.count() == 3
+        tab.fill("#plan-text textarea", "9:fastv:0.5")
+        tab.keyboard.press("Enter")
+        tab.locator("#plan-note .warn", has_text="beyond the model: it has 4 layers").wait_for()
+        assert "50 % in the mean of the layers" in tab.inner_text("#readout"), "the page stays as it was"
+        tab.fill("#plan-text textarea", "pre:uniform:0.5,2:fastv:32")
+        tab.keyboard.press("Enter")
+        tab.locator("#readout", has_text="32 of 256 tokens alive at the end").wait_for()
+        tab.locator("#plan-note", has_text="comes to 31.2 %").wait_for()
+        assert knobs.count() == 2
+        knobs.nth(1).focus()
+        tab.keyboard.press("PageDown")
+        tab.keyboard.press("ArrowLeft")
+        tab.locator("#readout", has_text="22 of 256 tokens alive at the end").wait_for()
+        assert tab.input_value("#plan-text textarea") == "pre:uniform:128,1:fastv:22"
+        box = knobs.nth(1).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        tab.mouse.move(x, y)
+        tab.mouse.down()
+        tab.mouse.move(x, y - 20, steps=4)
+        tab.mouse.up()
+        tab.wait_for_function("() => !document.querySelector('#plan-text textarea').value.endsWith(':22')")
+        tab.fill("#plan-text textarea", "")
+        tab.keyboard.press("Enter")
+        tab.locator("#plan-note", has_text="PyramidDrop comes to").wait_for()
+
+
+def test_published_schedules_and_methods_before_are_one_click_away(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + "?method=fastv&retention=0.5&") as tab:
+        tab.click("#plan-published input")
+        tab.get_by_role("option", name="FastV as published").click()
+        tab.wait_for_function("() => document.querySelector('#plan-text textarea').value === 'fastv-published'")
+        tab.locator("#readout", has_text="tokens alive at the end").wait_for()
+        tab.click("#plan-first input")
+        tab.get_by_role("option", name="DivPrune", exact=True).click()
+        text = "document.querySelector('#plan-text textarea').value"
+        tab.wait_for_function(f"() => {text}.startsWith('pre:divprune:0.5,')")
+        tab.wait_for_selector("#plan-chart [data-step='-1']")
+        tab.locator("#report .plan", has_text="pre:divprune:0.5").wait_for(state="attached")

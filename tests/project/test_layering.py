@@ -21,7 +21,7 @@ FLOORS = {
         "web",
         "settings",
         "answers canvas model_pool",
-        "tradeoff",
+        "plan tradeoff",
         "compare batch smallest_budget pays explore",
         "api presenter share",
         "export",

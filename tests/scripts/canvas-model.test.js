@@ -34,6 +34,7 @@ const EXACT = unpackExact({
 const STAGED = unpackExact({
   key: "a", scope: "sample", retention: 0.5, lambda: null, order: packed(Uint16Array.from([3])),
   nearest: packed(new Float32Array(6)), into: null, lives: packed(Uint16Array.from([1, 0, 1, 4, 2, 1])), alive: [5, 2, 1, 1],
+  endurance: packed(Uint16Array.from([3, 4, 0, 2, 5, 1])),
 });
 const kept = (setting, exact = null) => [...selectionAt(DATA, setting, exact).order];
 
@@ -91,13 +92,17 @@ test("forced patches take their place within the same budget", () => {
   assert.deepEqual(forced([3, 5], [2]), [3, 5, 0]);
 });
 
-test("a token is seen up to the layer after which it left", () => {
-  const left = [-1, 0, 2, 2, null, 9]; // one before the language model, one after its first layer, …
-  const seen = (layer) => seenBy(left, layer).flatMap((here, token) => (here ? [token] : []));
-  assert.deepEqual([-1, 0, 1, 2, 3, 9, 10].map(seen), [
-    [0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [2, 3, 4, 5], [2, 3, 4, 5], [4, 5], [4, 5], [4],
-  ]);
-  assert.deepEqual(seenBy([], 3), []);
+test("a token is seen up to the last layer that processes it", () => {
+  const seen = (layer) => [...seenBy(STAGED, layer)];
+  assert.deepEqual([0, 1, 2, 3, 4].map(seen), [[3, 4, 0, 2, 5, 1], [3, 4, 0, 2, 5], [3, 4], [3], [3]]);
+  assert.deepEqual([1, 2, 3, 4].map((layer) => seen(layer).length), STAGED.alive);
+});
+
+test("between layers, a preview is those that lived longest, and nothing where the server could tell nothing", () => {
+  const staged = unpack({ ...PAYLOAD, staged: true, nested: false, lambdas: null, orders: null });
+  const at = (exact) => [...selectionAt(staged, { retention: 1 / 3, lambda: 1 }, exact).order];
+  assert.deepEqual([STAGED, { problem: "out of reach" }, null, { ...STAGED, key: "b" }].map(at), [[3, 4], [], [], []]);
+  assert.deepEqual(unpackExact({ problem: "out of reach" }), { problem: "out of reach" });
 });
 
 test("under a point lies the smallest patch", () => {

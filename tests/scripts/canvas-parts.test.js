@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Forced, stroke } from "../../assets/scripts/canvas-brush.js";
 import { arrange, css, Painter, rampAt } from "../../assets/scripts/canvas-paint.js";
 import { Replay } from "../../assets/scripts/canvas-replay.js";
-import { countWords, patchWords } from "../../assets/scripts/canvas-words.js";
+import { countWords, layerSteps, patchWords, pickSteps } from "../../assets/scripts/canvas-words.js";
 
 const GRID = { start: 0, stop: 4, gh: 2, gw: 2, image: 0, role: "whole" };
 const DATA = {
@@ -85,30 +85,41 @@ test("colours of values end where the ramp ends", () => {
   assert.deepEqual([-1, 0, 0.5, 1, 7].map((value) => rampAt(ramp, value, 0.5)), [0, 0, 100, 200, 200].map((red) => css([red, 0, 0], 0.5)));
 });
 
-test("the replay shows as many picks as its step says, and all at its end", () => {
-  const parts = { step: {}, at: {}, play: {} };
-  const replay = new Replay((name) => parts[name], () => 5, () => replay.describe(5));
+const part = () => ({ attributes: {}, setAttribute(name, value) { this.attributes[name] = value; } });
+const bar = () => ({ step: part(), at: part(), play: part() });
+
+test("the replay is where its step says, and at its end it is nowhere", () => {
+  const parts = bar(), steps = pickSteps({ k: 5 });
+  const replay = new Replay((name) => parts[name], () => steps, () => replay.describe(steps));
   replay.to(3);
-  assert.deepEqual(replay.shown([9, 8, 7, 6, 5]), [9, 8, 7]);
-  assert.equal(parts.at.textContent, "pick 3 of 5");
+  assert.deepEqual([replay.step, parts.at.textContent], [3, "pick 3 of 5"]);
   replay.to(-2);
-  assert.deepEqual(replay.shown([9, 8]), []);
+  assert.equal(replay.step, 0);
   replay.to(5);
-  assert.deepEqual(replay.shown([9, 8, 7, 6, 5]), [9, 8, 7, 6, 5]);
-  assert.deepEqual([parts.at.textContent, parts.step.value], ["all picks", 5]);
+  assert.deepEqual([replay.step, parts.at.textContent, parts.step.value], [null, "all picks", 5]);
+});
+
+test("between layers the replay goes through the layers, and says how many tokens each processes", () => {
+  const lived = { lives: Uint16Array.from([2, 0, 1, 2]), alive: [3, 2], endurance: Uint16Array.from([0, 3, 2, 1]) };
+  const { most, words } = layerSteps(lived);
+  assert.deepEqual([0, 1, 2, null].map(words), ["before the LLM: 4", "layer 1 of 2: 3 alive", "layer 2 of 2: 2 alive", "layer 2 of 2: 2 alive"]);
+  assert.equal(most, 2);
+  const parts = bar(), replay = new Replay((name) => parts[name], () => layerSteps({}), () => {});
+  replay.describe(layerSteps({}));
+  assert.deepEqual([parts.step.disabled, parts.play.disabled, parts.at.textContent], [true, true, ""]);
 });
 
 test("a replay that plays comes to its end, and stops where it is asked to", (t) => {
   t.mock.timers.enable({ apis: ["setInterval"] });
-  const parts = { step: {}, at: {}, play: {} }, seen = [];
-  const replay = new Replay((name) => parts[name], () => 3, () => seen.push(replay.step));
+  const parts = bar(), seen = [];
+  const replay = new Replay((name) => parts[name], () => pickSteps({ k: 3 }), () => seen.push(replay.step));
   replay.play();
   assert.equal(parts.play.textContent, "⏸");
   t.mock.timers.tick(50);
   replay.play(); // pause
   t.mock.timers.tick(500);
-  assert.deepEqual([seen, parts.play.textContent], [[1], "▶"]);
+  assert.deepEqual([seen, parts.play.textContent], [[0, 1], "▶"]);
   replay.play();
   t.mock.timers.tick(500);
-  assert.deepEqual([seen, parts.play.textContent], [[1, 2, null], "▶"]);
+  assert.deepEqual([seen, parts.play.textContent], [[0, 1, 2, null], "▶"]);
 });
