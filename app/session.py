@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pruning.encoding import EncodingMethod
 from pruning.text import checked_question
 
 if TYPE_CHECKING:
     from pruning.choosing import Asked, Fixed
     from pruning.grids import Scope
-    from pruning.method import Method
-    from pruning.staged import StagedMethod
+    from pruning.runnable import Started
 
 MAX_QUESTION = 1000  # characters
 MAX_PLAN = 400
@@ -77,10 +77,11 @@ class Setting:
     visitor forced.
 
     plan: where it is given, it runs in the method's place, and the retention says nothing; its entry is not made yet.
-    Inside the language model the share is the mean over its layers, and nothing is forced.
+    Inside the language model the share is the mean over its layers, and nothing is forced. Before the tower the share
+    is the number of tokens of another encoding, and nothing is forced either.
     """
 
-    method: Method | StagedMethod
+    method: Started
     retention: float
     scope: Scope = "sample"
     forced: Forced = Forced()
@@ -92,6 +93,16 @@ class Setting:
         return self.plan or self.method
 
     @property
+    def encoding(self) -> EncodingMethod | None:
+        """What asks for another encoding of the pictures, where it is such a method that runs."""
+        return self.asked if isinstance(self.asked, EncodingMethod) else None
+
+    @property
     def one_shot(self) -> bool:
         """Whether all tokens that leave do so before the language model."""
         return self.plan is None and self.method.stage == "pre_llm"
+
+    @property
+    def staged(self) -> bool:
+        """Whether tokens leave between the layers of the language model."""
+        return not self.one_shot and self.encoding is None

@@ -25,6 +25,7 @@ from app.explore.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, la
 from app.explore.menus import Menus, choices, photographs
 from app.export.page import place_export, wire_export
 from app.model_pool.pool import Models
+from app.pays.page import place_pays, wire_pays
 from app.plan.page import PlanEvents, wire_plan
 from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting
@@ -192,6 +193,7 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(place_compare(page.views), handlers.models, handlers.setting, session, inputs)
     wire_batch(place_batch(page.views), handlers.models, handlers.setting, inputs)
+    wire_pays(place_pays(page.views), handlers.models, handlers.setting, inputs)
     moved = (page.retention, page.weights)
     wire_smallest_budget(
         place_smallest_budget(page.budget), handlers.models, handlers.setting, session, inputs, moved, follow

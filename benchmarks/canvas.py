@@ -87,7 +87,7 @@ def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
     _, methods = canvas_payload.orders_of(method)
     picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     orders = [one_shot(each).select(tokens, tokens.n).order for each in methods]
-    value = canvas_payload.payload([picture], encoded, method, orders, tokens.signal("scorer"), n)
+    value = canvas_payload.payload([picture], encoded, method, orders, tokens.signal("scorer"), n, tokens.n)
     with gr.Blocks() as demo:
         gr.Slider(0.02, 1, 0.25, step=0.001, elem_id="retention", interactive=True)
         styles = [(title, key) for key, title in STYLES.items()]

@@ -8,15 +8,14 @@ METHODS and STAGED, since it has no `select`. To add one, write one file under `
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
 from pruning.budget import check_budget, keep_count
 from pruning.grids import SCOPES, Scope
-from pruning.method import Registry, Stage, build, enter
-from pruning.params import HasKnobs
+from pruning.method import Described, Registry, Stage, build, enter
 from pruning.tokens import VisualTokens
 
 RESOLUTION = "resolution"
@@ -42,20 +41,13 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class EncodingMethod(HasKnobs, ABC):
+class EncodingMethod(Described):
     """Says how the pictures are to be encoded, for a budget.
 
-    name, title, paper, venue, adaptation: as for `Method`
-    needs: what the model must offer (`VLM.encodings`), as `Method.needs` names signals
-    Raises ValueError on creation when a knob is out of its range.
+    needs: what the model must offer (`VLM.encodings`), as `Method.needs` names signals; all else as `Described`
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    paper: ClassVar[str] = ""
-    venue: ClassVar[str] = ""
     stage: ClassVar[Stage] = "pre_tower"
-    adaptation: ClassVar[str] = ""
 
     @property
     def needs(self) -> frozenset[str]:

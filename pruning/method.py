@@ -30,7 +30,8 @@ class Described(HasKnobs, ABC):
 
     name:   registry key            title: what a reader sees       paper: arXiv link, "" for a plain baseline
     venue:  where and when it was published, e.g. "ICCV 2025", "arXiv 2026"; "" for a plain baseline
-    stage:  "pre_llm" once before the language model, "in_llm" between its layers
+    stage:  "pre_llm" once before the language model, "in_llm" between its layers, "pre_tower" as
+            the pictures are encoded
     needs:  names of the signals that it reads; may depend on the knobs
     merges: True when kept tokens absorb others, so that the language model receives changed rows
     adaptation: what differs here from the published method because it could not be had or verified, one sentence that

@@ -28,8 +28,9 @@ WORDS = {
     RESOLUTION: "an option that makes fewer visual tokens of a picture",
 }
 REMEDY = "Choose another method, or another model"
-REGISTERED: Mapping[str, type[Method] | type[StagedMethod]] = ChainMap(METHODS, STAGED)  # type: ignore[arg-type]
-"""Every method by name: those before the language model, and those between its layers."""
+Started = Method | StagedMethod | EncodingMethod
+REGISTERED: Mapping[str, type[Started]] = ChainMap(METHODS, STAGED, ENCODING)  # type: ignore[arg-type]
+"""Every method by name: those before the language model, those between its layers, those before the tower."""
 
 
 def method_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method:
@@ -52,8 +53,6 @@ def asked_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = No
         if knobs:
             raise ValueError(f"{name} is published with knobs of its own: leave out {', '.join(map(repr, knobs))}")
         return PUBLISHED[name]
-    if name in ENCODING:
-        return make_encoding(name, **(knobs or {}))
     if name not in REGISTERED:
         known = f"methods: {', '.join(sorted(METHODS))}; inside the language model: {', '.join(sorted(STAGED))}"
         known += f"; before the tower: {', '.join(sorted(ENCODING))}"
@@ -61,9 +60,16 @@ def asked_for(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = No
     return started(signals, name, knobs)
 
 
-def started(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Method | StagedMethod:
-    """`method_for`, for methods between the layers too."""
-    return make_staged(name, **(knobs or {})) if name in STAGED else method_for(signals, name, knobs)
+def started(signals: Set[str], name: str, knobs: Mapping[str, Any] | None = None) -> Started:
+    """`method_for`, for methods of any registry."""
+    return method_for(signals, name, knobs) if name in METHODS else made(name, knobs or {})
+
+
+def made(name: str, knobs: Mapping[str, Any]) -> Started:
+    """A method of any registry with just these knobs. Raises ValueError as `method_for`."""
+    if name in ENCODING:
+        return make_encoding(name, **knobs)
+    return make_staged(name, **knobs) if name in STAGED else make(name, **knobs)
 
 
 def plan_for(signals: Set[str], text: str, knobs: Mapping[str, Any] | None = None) -> Fixed:

@@ -23,6 +23,7 @@ from pruning.evaluation.answered import Piece, Side, speedup
 from pruning.evaluation.answered import side as side_of
 from pruning.evaluation.cost import LayerCost, layer_costs
 from pruning.evaluation.lives import Lives, lives
+from pruning.evaluation.reencoded import Reencoded
 from pruning.evaluation.verdict import Verdict, verdict
 from pruning.plan import Plan
 
@@ -66,6 +67,7 @@ class Report:
     in_world: bool = True
     outside: str = ""  # why picture or question lie outside of what the model knows
     lives: Lives | None = None  # what a plan came to in the last turn
+    encoding: Reencoded | None = None  # another one, where the setting asks for it
     entered: int = 0  # of a plan: tokens that enter the language model
     layers: tuple[LayerCost, ...] = ()  # of a plan: what each costs
 
@@ -157,7 +159,8 @@ def _measurements(
         pieces = map(Piece, engine.vlm.pieces(answer.ids), close.sure, close.lost)
         report = replace(report, fidelity=close.fidelity, pieces=tuple(pieces))
         yield report
-    report = replace(report, select_s=engine.selection_seconds(full.session, setting))
+    select_s, encoding = engine.selection_seconds(full.session, setting), engine.reencoded(full.session, setting)
+    report = replace(report, select_s=select_s, encoding=encoding)
     yield report
     report = replace(report, full=replace(report.full, ttft_s=first_token_seconds(engine, full)))
     yield report

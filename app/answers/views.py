@@ -113,7 +113,6 @@ def _verdict(r: Report, place: int, problem: str) -> Markup:
 def _rows(r: Report) -> list[tuple[str, ...]]:
     """(name, meaning, all, kept, gain, what else is said of the gain) of each row of the table."""
     known = r.kept.prefill_tokens and r.full.prefill_tokens
-    encoding = seconds(r.encode_s) if r.encode_s else NONE
     return [
         ("Visual tokens", IN_THE_MEAN if r.lives else "What the language model receives of the image", *_counts(r)),
         ("Prefill FLOPs", "Analytic, F = floating-point operations to read the prompt once, text included",
@@ -124,8 +123,22 @@ def _rows(r: Report) -> list[tuple[str, ...]]:
          *_times(r)),
         ("… of it, selection", "Measured, median of 3 runs, similarity matrix included",
          NONE, NONE if r.select_s is None else seconds(r.select_s), "", ""),
-        ("Image encoding", "Measured once per image; pruning after it does not change it",
-         encoding, encoding, "", ""),
+        *_encoding(r),
+    ]  # fmt: skip
+
+
+def _encoding(r: Report) -> list[tuple[str, ...]]:
+    """What the vision tower takes: alike with all tokens and with those that are left, but for another encoding."""
+    name, measured = "Image encoding", "Measured, preprocessing included"
+    if r.encoding is None:
+        once = seconds(r.encode_s) if r.encode_s else NONE
+        return [(name, f"{measured}; pruning after it does not change it", once, once, "", "")]
+    tower = r.encoding.tower
+    return [
+        (name, f"{measured}, median of up to 5 runs", seconds(tower.full_s), seconds(tower.kept_s),
+         *_share(tower.full_s, tower.kept_s)),
+        ("… of it, patches", "What the vision tower works on, padding among it",
+         f"{tower.full_patches:,}", f"{tower.kept_patches:,}", *_share(tower.full_patches, tower.kept_patches)),
     ]  # fmt: skip
 
 
@@ -171,5 +184,5 @@ def _times(r: Report) -> tuple[str, ...]:
     return full, seconds(r.kept.ttft_s + r.select_s), *gain
 
 
-def _share(full: int, kept: int) -> tuple[str, str]:
+def _share(full: float, kept: float) -> tuple[str, str]:
     return (f"{1 - kept / full:.0%}", "") if 0 < kept < full else ("", "none")

@@ -66,7 +66,7 @@ def compared(
         answered.append(api_results.answered(engine, session, row.setting, row.report))
     overlaps = [[overlap(row, other) for other in rows] for row in rows]
     return api_results.Compared(
-        answered, [[0.0 if overlapped is None else overlapped.iou for overlapped in line] for line in overlaps]
+        answered, [[None if overlapped is None else overlapped.iou for overlapped in line] for line in overlaps]
     )
 
 

@@ -24,11 +24,13 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import MAX_PICTURES, checked_pictures
 from app.model_pool.pool import Models
+from app.pays import run as pays_run
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Controls
 from app.web.errors import report_errors
 from pruning.evaluation.inspection import Card
+from pruning.evaluation.paying import Paying
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
@@ -45,6 +47,7 @@ ABOUT: Mapping[str, str] = {
     "others": "up to three further settings: objects with method, importance, diversity, retention, knobs, per, plan; "
     "what is left out is as in the first; where there is none, random and uniform with as many tokens",
     "token": "index of a visual token, a whole number from 0 to N - 1",
+    "concurrency": f"numbers of requests at once, each at most {pays_run.MOST}; 1, 4 and 16 where it is empty",
     "methods": "keys of the methods whose fidelity curves are measured, with the plan where there is one; none are "
     "where it is empty",
     "model": "name of the model, one of those that this server offers; it is loaded where need be",
@@ -146,6 +149,18 @@ class Api:
             first = dataclasses.replace(first, retention=call.engine.equivalent(call.session, call.setting))
         settings = [call.setting, *api_compare.others(self.controls, call.capabilities, first, others)]
         return api_compare.compared(call.engine, call.capabilities, call.session, settings)
+
+    @endpoint(Paying, "concurrency")
+    def pays(self, call: Call, concurrency: Any) -> Paying:
+        """Whether the setting pays on this machine against all tokens and other encodings of the picture, at several
+        requests at once: times of every phase, memory, a verdict with its reason, the break-even token count.
+        """
+        many = concurrency or pays_run.CONCURRENCY
+        if not isinstance(many, Sequence) or isinstance(many, str):
+            raise ValueError(f"concurrency is {many!r}: must be a list of whole numbers such as [1, 4, 16]")
+        with call.engine.resources.timing.turn():
+            *_, last = pays_run.run(call.engine, call.session, call.setting, Task(), many)
+        return last.result
 
     @endpoint(Card, "token")
     def inspect(self, call: Call, token: object) -> Card:

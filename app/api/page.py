@@ -47,6 +47,9 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             "knobs": _typed(gr.JSON({}, label="knobs"), KNOBS),
             "others": _typed(gr.JSON([], label="others"), SCHEMA),
             "token": _typed(gr.Number(label="token"), {"type": "integer", "minimum": 0}),
+            "concurrency": _typed(
+                gr.JSON([], label="concurrency"), {"type": "array", "items": {"type": "integer", "minimum": 1}}
+            ),
             "methods": _typed(gr.JSON([], label="methods"), {"type": "array", "items": known}),
             "model": _typed(gr.Textbox(models[0], label="model"), {"type": "string", "enum": models}),
             "more_images": files_input(label="more_images"),
@@ -57,7 +60,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             _typed(component, component.api_info() | {"additional_description": ABOUT[name]})
             if name in EXAMPLES:
                 component.example_payload = functools.partial(EXAMPLES.get, name)
-        for endpoint in (api.select, api.answer, api.pareto, api.compare, api.inspect):
+        for endpoint in (api.select, api.answer, api.pareto, api.compare, api.inspect, api.pays):
             result = _typed(gr.JSON(label="result"), api_results.schema(endpoint.result))
             about = {"api_name": endpoint.__name__, "api_description": endpoint.about}
             gr.Button().click(endpoint, [inputs[name] for name in endpoint.names], result, **about, **PROGRAMS)

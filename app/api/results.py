@@ -13,7 +13,6 @@ from pydantic import Field, TypeAdapter
 from app.answers.reports import Report
 from app.engine.engine import Engine
 from app.session import Session, Setting
-from pruning.choosing import needs_of
 from pruning.evaluation.answered import WORDLESS, Used, used
 from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
@@ -35,7 +34,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Selected(Used):
-    """Which visual tokens stay; of a plan, those alive after its last cut."""
+    """Which visual tokens stay; of a plan, those alive after its last cut; of another encoding all, and the grids and
+    rectangles are its own.
+    """
 
     order: Annotated[list[int], Field(description="(K,) token indices, the first pick first")]
     indices: Annotated[list[int], Field(description="(K,) the same, ascending: what the language model receives")]
@@ -57,10 +58,10 @@ class Compared:
 
     settings: Annotated[list[Answered], Field(description="the setting that was asked for, then the others, in order")]
     iou: Annotated[
-        list[list[float]],
+        list[list[float | None]],
         Field(
             description="(S, S) intersection over union of every two kept sets, 0 to 1; sizes that differ keep it low; "
-            "of a plan, what is alive after its last cut"
+            "of a plan, what is alive after its last cut; null for another encoding, which keeps none of the N tokens"
         ),
     ]
 
@@ -74,7 +75,9 @@ class Point:
     mmr_lambda: Annotated[float | None, Field(description="λ, 0 to 1; null for a method without it")]
     budget: Annotated[int, Field(description="K, visual tokens kept")]
     retention: Annotated[float, Field(description="share of the visual tokens that is kept")]
-    importance_retention: Annotated[float, Field(description="I(S), 0 to 1")]
+    importance_retention: Annotated[
+        float | None, Field(description="I(S), 0 to 1; null for another encoding, which keeps none of the N tokens")
+    ]
     hopkins: Annotated[float | None, Field(description="H(S), 0 to 1, lower is more diverse; null where K is 1")]
 
 
@@ -99,7 +102,7 @@ def schema(kind: Any) -> dict[str, Any]:
 
 def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
     """Raises ValueError as `Engine.selection` does."""
-    selection, encoded = engine.selection(session, setting), engine.encoded(session, needs_of(setting.asked))
+    selection, encoded = engine.selection(session, setting), engine.shown(session, setting)
     merged = selection.merge_into
     return Selected(
         **_used(engine, session, setting, selection.k, engine.lives(session, setting)),
@@ -121,6 +124,7 @@ def answered(engine: Engine, session: Session, setting: Setting, report: Report)
         **shared,
         pieces=list(report.pieces),
         encode_s=report.encode_s,
+        encoding=report.encoding,
         speedup=report.speedup,
     )
 
@@ -133,9 +137,12 @@ def tradeoff(points: Sequence[PlanePoint], curves: Sequence[FidelityPoint] | Non
 
 
 def point(p: PlanePoint) -> Point:
-    """JSON has no NaN: a Hopkins statistic that is not defined becomes None."""
+    """JSON has no NaN: what is not defined becomes None."""
     values = dataclasses.asdict(p)
-    return Point(**{**values, "hopkins": p.hopkins if math.isfinite(p.hopkins) else None})
+    defined = {
+        name: values[name] if math.isfinite(values[name]) else None for name in ("importance_retention", "hopkins")
+    }
+    return Point(**{**values, **defined})
 
 
 def _used(engine: Engine, session: Session, setting: Setting, kept: int, lives: Lives | None) -> dict[str, Any]:

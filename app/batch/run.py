@@ -187,11 +187,12 @@ def summary(items: Sequence[Item]) -> Summary | None:
 def _selected(engine: Engine, item: Item, setting: Setting) -> Item:
     try:
         fits = fitting(item.session, setting)
-        selection, budget = engine.selection(item.session, fits), engine.budget(item.session, fits)
+        n, budget = engine.encoded(item.session).tokens.n, engine.budget(item.session, fits)
+        at_end = engine.selection(item.session, fits).k
     except (ValueError, DeviceFullError) as error:
         return replace(item, problem=str(error))
     known = engine.in_world(item.session).inside
-    return replace(item, n=selection.n, budget=budget, at_end=selection.k, in_world=known)
+    return replace(item, n=n, budget=budget, at_end=at_end, in_world=known)
 
 
 def _asked(engine: Engine, item: Item, setting: Setting, side: str) -> Asked:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from app.canvas.payload import OFF
 from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.drawing import overlays as draw
@@ -43,25 +44,33 @@ class Overlay:
 def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> tuple[Overlay, ...]:
     """Every image of the session under this setting. Raises ValueError for an unknown style."""
     selection = engine.selection(session, setting)
+    style = drawn_as(setting, style)
     scores = engine.heat(session, selection).float().cpu().numpy() if style == "heat" else None
     kept = selection.mask.cpu().numpy()
     painted = []
-    for view in views(engine, session):
+    for view in views(engine, session, setting):
         image = draw.overlay(view.image, view.rects, selection, style, scores)
         painted.append(Overlay(image, int(kept[view.own].sum()), int(view.own.sum())))
     return tuple(painted)
 
 
-def views(engine: Engine, session: Session) -> tuple[View, ...]:
-    """Every image at display size with its token rectangles."""
-    encoded = engine.encoded(session)
+def drawn_as(setting: Setting, style: str) -> str:
+    """The style in which a setting is drawn: that of the grid, where the wanted one shows nothing of it."""
+    return "grid" if setting.encoding is not None and style in OFF else style
+
+
+def views(engine: Engine, session: Session, setting: Setting) -> tuple[View, ...]:
+    """Every image at display size with the rectangles of the tokens that the setting chooses among."""
+    encoded = engine.shown(session, setting)
 
     def make() -> tuple[View, ...]:
         longest = ALONE if len(session.pictures) == 1 else AMONG_OTHERS
-        images = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
+        images = [np.asarray(image) for image in engine.images(session)]
         return tuple(view(encoded, place, draw.fit(image, longest)[0]) for place, image in enumerate(images))
 
-    return engine.memo(session, ("views",), make, lambda made: sum(v.image.nbytes + v.rects.nbytes for v in made))
+    return engine.memo(
+        session, ("views", encoded.tokens.n), make, lambda made: sum(v.image.nbytes + v.rects.nbytes for v in made)
+    )
 
 
 def view(encoded: Encoded, place: int, image: NDArray[np.uint8]) -> View:

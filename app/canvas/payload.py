@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pruning.choosing import name_of, title_of
 from pruning.drawing import overlays as draw
+from pruning.encoding import EncodingMethod
 from pruning.evaluation.lives import endurance
 from pruning.evaluation.plane import LAMBDAS
 from pruning.method import Method
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
     from pruning.tokens import Selection
 
 DISPLAY = 1280  # longest side of a picture as the page gets it, pixels (strips have more); zooming in shows no more
+
+
+OFF = {
+    "heat": "Nothing is chosen by importance: all tokens of the other encoding enter",
+    "order": "Nothing is picked one after the other: all tokens of the other encoding enter",
+    "merged": "No tokens are merged: the picture is encoded anew",
+}
+"""Styles that show nothing of another encoding, and why."""
 
 
 def nested(asked: Asked) -> bool:
@@ -55,12 +64,14 @@ def payload(
     orders: Sequence[Tensor],
     scores: Tensor | None,
     identity: Hashable,
+    full: int,
 ) -> dict[str, Any]:
     """All that the canvas must know of an image under a method.
 
     pictures: (H, W, 3) uint8, the images that were encoded. orders: (N,) int64, one for each of `orders_of`; none where
     tokens leave between layers.
-    scores: (N,) for the heat map. identity: whatever else the orders depend on; a new one makes the page forget forced
+    scores: (N,) for the heat map; None where there is none. full: how many tokens the pictures have; encoded has fewer
+    where it is another encoding. identity: whatever else the orders depend on; a new one makes the page forget forced
     patches.
     """
     shown = [draw.fit(picture, min(draw.roomy(picture, DISPLAY), max(picture.shape[:2])))[0] for picture in pictures]
@@ -80,7 +91,10 @@ def payload(
         "orders": _packed(np.stack([order.cpu().numpy() for order in orders]), "<u2") if orders else None,
         "lambdas": lambdas,
         "nested": nested(asked),
-        "staged": not isinstance(asked, Method),
+        "full": full,
+        "anew": isinstance(asked, EncodingMethod),
+        "off": OFF if isinstance(asked, EncodingMethod) else {},
+        "staged": not isinstance(asked, Method | EncodingMethod),
         "weighted": isinstance(asked, Method) and asked.lambda_ is not None,
         "scores": None if scores is None else _packed(draw.heat(scores.double().cpu().numpy()), "<f4"),
         "method": {"name": name_of(asked), "title": title_of(asked)},

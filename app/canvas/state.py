@@ -34,11 +34,13 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
         if setting.one_shot:
             whole = [engine.selection(session, Setting(one_shot(method), 1.0)) for method in methods]
             orders, scores = [selection.order for selection in whole], engine.heat(session, whole[0])
+        elif setting.encoding is not None:
+            orders, scores = [engine.selection(session, setting).order], None
         else:  # `exact` tells what stays: it takes a pass through the language model, for each retention
             orders, scores = [], importance_of(engine, session, setting)
-        pictures = [np.asarray(engine.resources.pictures.image(picture)) for picture in session.pictures]
-        encoded = engine.encoded(session, needs_of(setting.asked))
-        return canvas_payload.payload(pictures, encoded, setting.asked, orders, scores, identity)
+        pictures = [np.asarray(image) for image in engine.images(session)]
+        shown, n = engine.shown(session, setting), engine.encoded(session).tokens.n
+        return canvas_payload.payload(pictures, shown, setting.asked, orders, scores, identity, n)
 
     return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))
 
@@ -48,7 +50,7 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     free = replace(setting, forced=Forced())
     selection = engine.selection(session, free)
     nearest = nearest_kept(engine.tokens_for(session, setting), selection)
-    trace = None if setting.one_shot else engine.trace(session, free)
+    trace = engine.trace(session, free) if setting.staged else None
     identity = identity_of(session, setting)
     return canvas_payload.exact_selection(
         selection, nearest, setting.asked, setting.retention, setting.scope, identity, trace
@@ -74,8 +76,12 @@ def card(engine: Engine, session: Session, setting: Setting, token: object) -> C
         engine.selection(session, setting),
         one_shot(setting.asked) if setting.one_shot else None,
         token,  # type: ignore[arg-type]
-        importance_of(engine, session, setting),
+        None if setting.encoding is not None else importance_of(engine, session, setting),
     )
+    if setting.encoding is not None:
+        n = engine.encoded(session).tokens.n
+        said = f"a cell of another encoding: all {inspected.kept:,} of it enter in place of the {n:,} tokens"
+        return replace(inspected, why=said)
     runs = engine.runs(session, setting)
     if isinstance(runs, Plan):
         of = lives(runs, engine.trace(session, setting))
@@ -111,8 +117,9 @@ def forced(data: object) -> Forced:
 
 def identity_of(session: Session, setting: Setting) -> Hashable:
     """What the orders of a method depend on beside its knobs."""
-    asked = not setting.one_shot or "question" in needs_of(setting.asked)
-    return (session.model_name, session.keys, session.first if asked else "")
+    asked = setting.staged or "question" in needs_of(setting.asked)
+    size = setting.retention if setting.encoding is not None else None  # each has a grid of its own
+    return (session.model_name, session.keys, session.first if asked else "", size)
 
 
 def fitting(session: Session, setting: Setting) -> Setting:

@@ -159,7 +159,7 @@ def cut(step: Step, problem: str) -> Step:
 
 
 def overlap(first: Row, second: Row) -> Overlap | None:
-    """How alike two kept sets are; None where one of them is not known."""
+    """How alike two kept sets are; None where one of them is not known, or keeps none of the tokens."""
     if not first.kept or not second.kept:
         return None
     a, b = (np.flatnonzero(np.unpackbits(np.frombuffer(row.kept, np.uint8))) for row in (first, second))
@@ -175,7 +175,9 @@ def _measured(
         for name in methods_of(setting.asked):
             capabilities.check(name)
         fits = fitting(session, setting)
-        kept = np.packbits(engine.selection(session, fits).mask.cpu().numpy()).tobytes()
+        kept = b""  # of another encoding: none of these tokens
+        if fits.encoding is None:
+            kept = np.packbits(engine.selection(session, fits).mask.cpu().numpy()).tobytes()
         for report in reports(engine, session, fits, task):
             yield Row(setting, report, kept=kept)
     except (ValueError, DeviceFullError, TimeoutError) as error:

@@ -121,7 +121,7 @@ def matrix(rows: Sequence[Row | None]) -> Markup:
     if len(known) < 2:
         return Markup()
     lines = [(letter, [_shared(letter, row, *other) for other in known]) for letter, row in known]
-    inside = any(not row.setting.one_shot for _, row in known)
+    inside = any(row.setting.staged for _, row in known)
     return render("compare.matrix", lines=lines, unknown=NONE, inside=inside)
 
 

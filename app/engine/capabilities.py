@@ -12,11 +12,13 @@ from app.engine import remote
 from app.session import MAX_PLAN
 from pruning import runnable
 from pruning.choosing import Fixed, methods_of
+from pruning.encoding import EncodingMethod
+from pruning.evaluation.paying import SAVES
 from pruning.importance import best_source, sources_for
 from pruning.method import Method
 from pruning.params import SOURCE
 from pruning.plan import FORM
-from pruning.runnable import REGISTERED
+from pruning.runnable import REGISTERED, Started
 from pruning.staged import STAGED, StagedMethod
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 FIRST, BEST = "idpruner", "scorer"  # what the menus begin with
 REFUSED = "✕"  # begins the menu line of what cannot run; the style sheet greys such lines
-INSIDE = "inside the LLM"
-GROUPS = ("importance", "attention", "question", "features", "merging", "baseline", INSIDE)
+INSIDE, ANEW = "inside the LLM", "before the tower"
+GROUPS = ("importance", "attention", "question", "features", "merging", "baseline", INSIDE, ANEW)
 
 
 class Capabilities:
@@ -34,7 +36,7 @@ class Capabilities:
     def __init__(self, vlm: VLM) -> None:
         self.title, self.signals, self.notes = vlm.title, vlm.signals, vlm.notes
         self.source = best_source(vlm.signals)
-        self._no_stages = vlm.no_stages
+        self._no_stages, self._encodings = vlm.no_stages, vlm.encodings
         self.refused = {name: reason for name in REGISTERED if (reason := self._reason(name))}
         self.methods = tuple(sorted((name for name in REGISTERED if name not in self.refused), key=_rank))
 
@@ -72,13 +74,14 @@ class Capabilities:
         if name in self.refused:
             return self.refused[name] + "."
         method = self.default(name)
-        kinds = {need.partition("@")[0] for need in method.needs} if isinstance(method, Method) else set()
+        kinds = {need.partition("@")[0] for need in method.needs} if isinstance(method, Method) else set[str]()
         stand_ins = [self.notes[kind] for kind in sorted(kinds) if kind in self.notes]
         if method.has(SOURCE) and self.source != BEST:
             stand_ins.insert(0, f"{self.title} has no trained scorer: {self.source.replace('_', ' ')} in its place")
-        return " · ".join(part.rstrip(".") for part in (method.venue, method.adaptation, *stand_ins) if part)
+        saves = f"Saves: {', '.join(SAVES[method.stage])}"
+        return " · ".join(part.rstrip(".") for part in (method.venue, method.adaptation, *stand_ins, saves) if part)
 
-    def default(self, name: str) -> Method | StagedMethod:
+    def default(self, name: str) -> Started:
         """The method as the menu starts it: its own defaults, and the best importance source there is."""
         return runnable.started(self.signals, name)
 
@@ -86,7 +89,7 @@ class Capabilities:
         method = self.default(name)
         if isinstance(method, StagedMethod):
             return f"{method.title} prunes inside the language model: {self._no_stages}" if self._no_stages else ""
-        if reason := runnable.why_not(method, self.title, self.signals):
+        if reason := runnable.why_not(method, self.title, self.signals | self._encodings):
             return reason
         return f"{method.title} {remote.REFUSAL}" if remote.is_remote() and method.needs & remote.FUNCTIONS else ""
 
@@ -96,6 +99,8 @@ def group(name: str) -> str:
     cls = REGISTERED[name]
     if name in STAGED:
         return INSIDE
+    if issubclass(cls, EncodingMethod):
+        return ANEW
     needs = {need.partition("@")[0] for need in cls().needs}
     if cls.merges:
         return "merging"

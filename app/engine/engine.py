@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
 
 from app.engine import remote
 from app.engine.resources import Resources
@@ -19,18 +21,22 @@ from pruning.budget import keep_count
 from pruning.choosing import came_to, choose, needs_of, one_shot, written
 from pruning.evaluation import timing
 from pruning.evaluation.lives import Lives, lives, survivors
+from pruning.evaluation.reencoded import Reencoded, reencoded
 from pruning.importance import best_source, heat_scores
 from pruning.models.world import InWorld, in_world, unknown_words
 from pruning.overrides import with_overrides
 from pruning.plan import Plan
+from pruning.tokens import Selection
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from pruning.choosing import Runs
+    from pruning.encoding import Again, Encoding
     from pruning.models import VLM, Encoded
     from pruning.models.language.trace import Trace
-    from pruning.tokens import Selection, VisualTokens
+    from pruning.tokens import VisualTokens
 
 T = TypeVar("T")
 
@@ -51,24 +57,37 @@ class Engine:
 
     # Images
 
-    def encoded(self, session: Session, needs: frozenset[str] = frozenset()) -> Encoded:
-        """The vision tower's output, with at least the signals in `needs` that the tower gives; similarity with it."""
+    def encoded(self, session: Session, needs: frozenset[str] = frozenset(), asked: Encoding | None = None) -> Encoded:
+        """The vision tower's output, with at least the signals in `needs` that the tower gives; similarity with it.
+
+        asked: another encoding of the pictures than the full one. Raises OutOfReachError where there is none such.
+        """
         wanted = needs - LATER
-        captures = self.key("captures", session)
+        captures = self.key("captures", session, asked)
         captured_sets: tuple[frozenset[str], ...] = self.cache.peek(captures) or ()
         for captured in captured_sets:
-            if wanted <= captured and (held := self.cache.peek(self.key("encoded", session, captured))) is not None:
+            if (
+                wanted <= captured
+                and (held := self.cache.peek(self.key("encoded", session, asked, captured))) is not None
+            ):
                 return held
 
         def make() -> Encoded:
-            images = [self.resources.pictures.image(picture) for picture in session.pictures]
-            encoded = self.on_device(lambda: remote.encode(self.handle, images, wanted))
+            images = self.images(session)
+            encoded = self.on_device(lambda: remote.encode(self.handle, images, wanted, asked))
             _ = encoded.tokens.similarity
             return encoded
 
-        encoded = self.cache.get(self.key("encoded", session, wanted), make, lambda made: made.nbytes)
+        encoded = self.cache.get(self.key("encoded", session, asked, wanted), make, lambda made: made.nbytes)
         self.cache.put(captures, tuple({*captured_sets, wanted}), 256)
         return encoded
+
+    def images(self, session: Session) -> list[Image]:
+        return [self.resources.pictures.image(picture) for picture in session.pictures]
+
+    def again(self, session: Session) -> Again:
+        """Encodes the session's pictures as a method asks, once for each number of tokens."""
+        return lambda asked: self.encoded(session, asked=asked)
 
     def tokens(self, session: Session, needs: frozenset[str]) -> VisualTokens:
         """The encoded tokens with every signal that `needs` names; the question is the conversation's first."""
@@ -83,25 +102,50 @@ class Engine:
 
     # Selections
 
+    def shown(self, session: Session, setting: Setting) -> Encoded:
+        """The encoding that the setting's tokens belong to: the full one, or the other one that it asks for."""
+        if setting.encoding is None:
+            return self.encoded(session, needs_of(setting.asked))
+        return cast("Encoded", self.runs(session, setting))
+
     def tokens_for(self, session: Session, setting: Setting) -> VisualTokens:
-        """The encoded tokens with every signal that the setting reads before the language model."""
+        """The tokens that the setting chooses among, with every signal that it reads before the language model; of
+        another encoding, those that it has.
+        """
+        if setting.encoding is not None:
+            return self.shown(session, setting).tokens
         return self.tokens(session, needs_of(setting.asked))
 
     def runs(self, session: Session, setting: Setting) -> Runs:
-        """What the model is asked with: what the setting keeps, or its plan with the entry made.
+        """What the model is asked with: what the setting keeps, its plan with the entry made, or another encoding.
 
         Raises ValueError as `choosing.choose`: among others for a retention out of a schedule's reach, the range named.
         """
         if setting.one_shot:
             return self.selection(session, setting)
-        tokens, needs = self.tokens_for(session, setting), needs_of(setting.asked)
-        question = session.first if "question" in needs else ""
+        needs, again = needs_of(setting.asked), self.again(session)
+        tokens, question = self.tokens(session, needs), session.first if "question" in needs else ""
 
         def make() -> Runs:
-            return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope)
+            return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope, again)
 
         key = self.key("runs", session, question, replace(setting, forced=Forced()))
         return self.cache.get(key, make, lambda made: 1024 + 32 * tokens.n)
+
+    def reencoded(self, session: Session, setting: Setting) -> Reencoded | None:
+        """What another encoding is, and what the tower takes for it and for the full one, measured once; None for a
+        setting that asks for none.
+        """
+        if setting.encoding is None:
+            return None
+        full, kept, images = self.encoded(session), self.shown(session, setting), self.images(session)
+        asked = setting.encoding.encoding(full.tokens.n, keep_count(full.tokens.n, setting.retention))
+
+        def again(of: Encoding | None) -> Encoded:
+            return self.on_device(lambda: remote.encode(self.handle, images, frozenset(), of))
+
+        key = self.key("reencoded", session, asked)
+        return self.cache.get(key, lambda: reencoded(asked, full, kept, again), lambda _: 256 + 256 * kept.tokens.n)
 
     def trace(self, session: Session, setting: Setting) -> Trace:
         """What became of every token under the setting's plan at the conversation's first question: the prompt goes
@@ -117,9 +161,12 @@ class Engine:
         return self.cache.get(key, make, lambda made: 16 * len(made.lives) * (2 + len(made.cuts)))
 
     def selection(self, session: Session, setting: Setting) -> Selection:
-        """What the setting keeps; of a plan what is alive after the last cut. A nested method runs once to the last
-        token; every retention is a prefix of that.
+        """What the setting keeps; of a plan what is alive after the last cut; of another encoding all its tokens. A
+        nested method runs once to the last token; every retention is a prefix of that.
         """
+        if setting.encoding is not None:
+            n = self.shown(session, setting).tokens.n
+            return Selection(torch.arange(n), n)
         if not setting.one_shot:
             return survivors(self.trace(session, setting))
         if setting.forced:

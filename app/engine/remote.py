@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pruning.evaluation import pays as measure
 from pruning.evaluation import timing
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from pruning.choosing import Asked
+    from pruning.encoding import Encoding
+    from pruning.evaluation.pays import Report
+    from pruning.grids import Scope
     from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
     from pruning.models.language.trace import Trace
     from pruning.models.values import Kept
@@ -101,8 +106,9 @@ def is_remote() -> bool:
     return _once is not once
 
 
-def encode(key: str, images: Sequence[Image], needs: frozenset[str]) -> Encoded:
-    return _once(_encode, key, (list(images), needs)).get()
+def encode(key: str, images: Sequence[Image], needs: frozenset[str], asked: Encoding | None = None) -> Encoded:
+    """asked: another encoding than the full one."""
+    return _once(_encode, key, (list(images), needs, asked)).get()
 
 
 def tokens(key: str, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
@@ -146,6 +152,21 @@ def trace(key: str, encoded: Encoded, question: str, plan: Plan) -> Trace:
     return _once(_trace, key, (encoded, question, plan)).get()
 
 
+def pays(
+    key: str,
+    images: Sequence[Image],
+    question: str,
+    asked: Asked,
+    retention: float,
+    per: Scope,
+    concurrency: Sequence[int],
+) -> Iterator[Report]:
+    """What is known of whether a setting pays, after every batch. Close the iterator to stop."""
+    with closing(_stream(_pays, key, (list(images), question, asked, retention, per, concurrency))) as outcomes:  # type: ignore[type-var]
+        for outcome in outcomes:
+            yield outcome.get()
+
+
 def first_token_seconds(
     key: str, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
 ) -> tuple[float, ...]:
@@ -159,8 +180,8 @@ def _model(key: str) -> VLM:
     return _held[key]
 
 
-def _encode(vlm: VLM, images: list[Image], needs: frozenset[str]) -> Encoded:
-    return vlm.encode(images, needs)
+def _encode(vlm: VLM, images: list[Image], needs: frozenset[str], asked: Encoding | None) -> Encoded:
+    return vlm.encode(images, needs, asked)
 
 
 def _tokens(vlm: VLM, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
@@ -202,6 +223,18 @@ def _first_token_seconds(
     vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
 ) -> tuple[float, ...]:
     return timing.first_token_seconds(vlm, encoded, question, kept, history)
+
+
+def _pays(
+    vlm: VLM,
+    images: list[Image],
+    question: str,
+    asked: Asked,
+    retention: float,
+    per: Scope,
+    concurrency: Sequence[int],
+) -> Iterator[Report]:
+    return measure.pays(vlm, images, question, asked, retention, per=per, concurrency=concurrency)
 
 
 def _portable(error: Exception) -> Exception:

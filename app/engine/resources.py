@@ -39,6 +39,7 @@ class Resources:
         # Where visitors' work waits before it begins. Each piece has the device to itself for one call at a time, so
         # these only say whose answer comes first, and bound how much work is held in memory at once.
         self.answers, self.long_work = Line(1, MOST), Line(4, MOST)
+        self.timing = Line(1, MOST)  # two measurements at once would slow each other down
         self.uploads, self.drawing = Line(2, MOST), Line(4, MOST)
         self.pictures = Pictures(self.cache, upload_bytes)
 

@@ -107,7 +107,10 @@ class Handlers:
         """The exact selection of a setting at which the sliders rest, for where the canvas could only guess it."""
         with self._at_work(request, session) as (engine, capabilities):
             setting = self.setting(capabilities, session, settings)
-            return gr.HTML(exact=canvas_state.within_reach(engine, session, setting))
+            exact = canvas_state.within_reach(engine, session, setting)
+            if setting.encoding is None or "key" not in exact:
+                return gr.HTML(exact=exact)
+            return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)  # a grid of its own
 
     @report_errors
     def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:

@@ -21,7 +21,7 @@ from app.web import html, theme
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, owner, report_errors
 from app.web.updates import Updates, scopes
-from pruning.method import Method
+from pruning.runnable import Started
 from pruning.staged import StagedMethod
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Menus:
         return dict(zip(self.page.knobs, updates, strict=True))
 
 
-def within_reach(method: Method | StagedMethod, n: int, layers: int, retention: float) -> float:
+def within_reach(method: Started, n: int, layers: int, retention: float) -> float:
     """The retention, or where n tokens cannot come to it the nearest hundredth that they can."""
     if not isinstance(method, StagedMethod) or retention == 1:
         return retention

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.answers.reports import reports
 from app.api import results as api_results
-from app.canvas.overlays import view
+from app.canvas.overlays import drawn_as, view
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.export.files import figure, lived, packed, readme, table, text
@@ -126,14 +126,18 @@ def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task
     image = engine.resources.pictures.original(session.pictures[place], PIXELS // len(session.pictures))
     if task.is_set():  # of a large image, reading, painting and packing take half a second each
         return {}
-    shown, selection = view(engine.encoded(session), place, image), engine.selection(session, wanted.setting)
-    scores = engine.heat(session, selection).float().cpu().numpy() if wanted.style == "heat" else None
-    overlay = draw.overlay(image, shown.rects, selection, wanted.style, scores)
+    shown, selection = (
+        view(engine.shown(session, wanted.setting), place, image),
+        engine.selection(session, wanted.setting),
+    )
+    style = drawn_as(wanted.setting, wanted.style)
+    scores = engine.heat(session, selection).float().cpu().numpy() if style == "heat" else None
+    overlay = draw.overlay(image, shown.rects, selection, style, scores)
     if task.is_set():
         return {}
     notes.append(f"Image {place + 1} is drawn at {image.shape[1]} x {image.shape[0]} pixels.")
     kept = draw.kept_mask(image.shape, shown.rects, selection)
-    return {f"{name}-overlay-{wanted.style}.png": draw.png(overlay), f"{name}-kept.png": draw.png(kept)}
+    return {f"{name}-overlay-{style}.png": draw.png(overlay), f"{name}-kept.png": draw.png(kept)}
 
 
 def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:

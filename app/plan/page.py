@@ -91,7 +91,7 @@ class PlanEvents:
         """The plan of the present setting; nothing where all tokens leave before the language model."""
         with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
             setting = self.present(capabilities, session, settings)
-            if setting.one_shot:
+            if not setting.staged:
                 return (gr.update(visible=False), *[gr.skip()] * 5)
             chart, note = self._now(engine, session, setting)
             own = ControlValues.read(settings).plan

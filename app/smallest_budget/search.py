@@ -107,7 +107,7 @@ def find_lambda(
     """
     present = setting.method.lambda_ if setting.one_shot else None
     if present is None:
-        inside = "" if setting.one_shot else "prunes inside the language model and "
+        inside = "prunes inside the language model and " if setting.staged else ""
         remedy = "choose IDPruner or another method with the two weights"
         raise ValueError(f"{title_of(setting.asked)} {inside}has no λ: {remedy}")
     work = _Asking(engine, session, task)
@@ -164,7 +164,8 @@ class _Asking:
         free = replace(setting, forced=Forced())
         if setting.forced and self._engine.selection(self._session, free).k < len(setting.forced.ins):
             return False
-        if out_of_reach(setting.asked, self.n, self._engine.vlm.layers, setting.retention, setting.scope):
+        layers, again = self._engine.vlm.layers, self._engine.again(self._session)
+        if out_of_reach(setting.asked, self.n, layers, setting.retention, setting.scope, again):
             return False
         runs = self._engine.runs(self._session, setting)
         same = all(

@@ -48,7 +48,7 @@ def _known(s: Search) -> str:
         title=title(s.best),
         tokens=s.tokens,
         n=s.n,
-        share=share(s.tokens / s.n) + ("" if s.best.one_shot else f" {MEAN}"),
+        share=share(s.tokens / s.n) + (f" {MEAN}" if s.best.staged else ""),
         answer=s.answer,
         fails=s.fails,
     )

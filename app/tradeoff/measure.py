@@ -29,6 +29,7 @@ from pruning.evaluation.plane import (
     RETENTIONS,
     PlanePoint,
     front,
+    nowhere,
     plane_methods,
     plane_sweep,
     slots,
@@ -36,10 +37,8 @@ from pruning.evaluation.plane import (
 )
 from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
-from pruning.method import Method
 from pruning.params import SOURCE
-from pruning.runnable import REGISTERED
-from pruning.staged import StagedMethod
+from pruning.runnable import REGISTERED, Started
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +103,7 @@ class OnDevice:
         return self._engine.on_device(lambda: remote.logprobs(self._engine.handle, *values))
 
 
-def source_of(engine: Engine, method: Method | StagedMethod) -> str:
+def source_of(engine: Engine, method: Started) -> str:
     """The importance source that judges the plane: the method's own, else the model's best."""
     source = getattr(method, "importance", engine.default_source)
     return source if source in SIGNALS else engine.default_source
@@ -114,14 +113,16 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
     """The λ sweep, the reference strategies and the present method at one budget; the present setting comes last.
 
     The budget is for all images together, whatever the setting's scope. Of a plan, the present setting is what is alive
-    after the last cut; the others keep as many tokens as it has in the mean of the layers.
+    after the last cut; the others keep as many tokens as it has in the mean of the layers. Another encoding is nowhere
+    on it; the others keep as many tokens as it has.
     """
     source = source_of(engine, setting.method)
     needs = signals_for(source) | choosing.needs_of(setting.asked)
     tokens = engine.tokens(session, needs)
-    asked = session.first if "question" in needs or not setting.one_shot else ""
-    trace = None if setting.one_shot else engine.trace(session, setting)
-    retention = setting.retention if trace is None else trace.equivalent
+    asked = session.first if "question" in needs or setting.staged else ""
+    trace = engine.trace(session, setting) if setting.staged else None
+    budget = engine.budget(session, setting)
+    retention = setting.retention if setting.one_shot else budget / tokens.n if trace is None else trace.equivalent
     budget = keep_count(tokens.n, retention)
 
     def make_points() -> list[PlanePoint]:
@@ -130,6 +131,8 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
         if trace is not None:
             alive = survivors(trace).order
             return [*swept, survivors_point(setting.asked, retention, budget, alive, tokens, importance)]
+        if setting.encoding is not None:  # see plane_note
+            return [*swept, nowhere(setting.asked, retention, budget)]
         # A λ of its own must not be swept again: the method stands for the present setting alone.
         method = choosing.one_shot(setting.asked)
         here = plane_sweep(tokens, importance, [method], lambdas=[method.lambda_ or 0.0], retentions=[retention])
@@ -151,13 +154,20 @@ def plane_chart(points: Sequence[PlanePoint], palette: Palette) -> charts.Chart:
 
 
 def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
-    """What the plane shows of a setting that drops tokens between layers; "" of all others."""
+    """What the plane shows of a setting that drops tokens between layers or encodes anew; "" of all others."""
     if setting.one_shot:
         return ""
+    title = choosing.title_of(setting.asked)
+    if setting.encoding is not None:
+        n, budget = engine.encoded(session).tokens.n, engine.budget(session, setting)
+        return (
+            f"{title} is nowhere on the plane: none of the {n:,} tokens is kept, the picture is encoded anew; the "
+            f"others keep {budget:,}, as many as it has"
+        )
     trace = engine.trace(session, setting)
     mean = keep_count(len(trace.lives), trace.equivalent)
     return (
-        f"{choosing.title_of(setting.asked)} stands where the {trace.alive[-1]:,} tokens alive after its last cut lie; "
+        f"{title} stands where the {trace.alive[-1]:,} tokens alive after its last cut lie; "
         f"the others keep {mean:,}, as many as it has in the mean of the layers"
     )
 
@@ -196,7 +206,8 @@ def sweep(
 ) -> Iterator[Progress]:
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
     question = session.checked_questions()[0]
-    wanted, left_out = choosing.cells(methods, retentions, engine.encoded(session).tokens.n, engine.vlm.layers)
+    n, layers, again = engine.encoded(session).tokens.n, engine.vlm.layers, engine.again(session)
+    wanted, left_out = choosing.cells(methods, retentions, n, layers, again=again)
     total, start = len(wanted), time.perf_counter()
 
     def now(points: Sequence[FidelityPoint], stage: str) -> Progress:
@@ -221,7 +232,7 @@ def sweep(
     encoded = engine.encoded(session, frozenset().union(*map(choosing.needs_of, methods)))
     start = time.perf_counter()
     model: Any = OnDevice(engine)  # it is never asked for the answer, which is given
-    steps = fidelity_sweep(model, encoded, question, methods, retentions, answer=full, cancel=task)
+    steps = fidelity_sweep(model, encoded, question, methods, retentions, answer=full, again=again, cancel=task)
     points: list[FidelityPoint] = []
     for point in steps:
         points.append(point)

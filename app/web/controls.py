@@ -16,11 +16,9 @@ import gradio as gr
 from app.engine.capabilities import Capabilities
 from app.session import Session, Setting
 from pruning.choosing import Fixed, methods_of
-from pruning.method import Method, make
 from pruning.params import LAMBDA, SOURCE, Param, params
 from pruning.plan import Plan
-from pruning.runnable import REGISTERED
-from pruning.staged import STAGED, StagedMethod, make_staged
+from pruning.runnable import REGISTERED, Started, made
 from pruning.weights import mmr_lambda
 
 Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]
@@ -99,7 +97,7 @@ class Controls:
     def has_lambda(self, method: str) -> bool:
         return method in REGISTERED and REGISTERED[method].has(LAMBDA)
 
-    def method(self, capabilities: Capabilities, values: ControlValues) -> Method | StagedMethod:
+    def method(self, capabilities: Capabilities, values: ControlValues) -> Started:
         """The method that the controls describe. Raises ValueError as `named`."""
         return self.named(capabilities, values.method, values.importance, values.diversity, self._own(values))
 
@@ -123,7 +121,7 @@ class Controls:
 
     def named(
         self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]
-    ) -> Method | StagedMethod:
+    ) -> Started:
         """A method from its knobs by name, as the API gives them; those left out start as the page's do.
 
         Raises ValueError for a name that is unknown or that this model cannot run, weights or a knob out of range.
@@ -136,7 +134,7 @@ class Controls:
         given = {param.name: own.get(param.name, _start(param, capabilities)) for param in known}
         if REGISTERED[name].has(LAMBDA):
             given[LAMBDA] = mmr_lambda(importance, diversity)
-        return make_staged(name, **given) if name in STAGED else make(name, **given)
+        return made(name, given)
 
     def planned(
         self, capabilities: Capabilities, text: object, importance: object, diversity: object, own: Mapping[str, Any]

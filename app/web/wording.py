@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from app.session import Setting
 from pruning.choosing import title_of
-from pruning.method import Method
 from pruning.params import LAMBDA, params
 from pruning.plan import Plan
-from pruning.staged import StagedMethod
+from pruning.runnable import Started
 
 MEAN = "in the mean of the layers"
 OWN = "a plan with a retention of its own"
@@ -24,20 +23,20 @@ def details(setting: Setting) -> str:
     """Share kept, knobs that are not at their defaults, what each budget is for, how many patches are forced."""
     forced = len(setting.forced.ins) + len(setting.forced.outs)
     knobs = [words for method in _methods(setting) for words in _knobs(method)]
-    kept = f"{share(setting.retention)} {'kept' if setting.one_shot else MEAN}"
+    kept = f"{share(setting.retention)} {MEAN if setting.staged else 'kept'}"
     parts = [OWN if setting.plan else kept, *knobs, PLACES[setting.scope], f"{forced} forced" if forced else ""]
     return " · ".join(part for part in parts if part)
 
 
-def _methods(setting: Setting) -> list[Method | StagedMethod]:
+def _methods(setting: Setting) -> list[Started]:
     """Those whose knobs a reader has to know; a published schedule has none to turn."""
     plan = setting.plan
     if isinstance(plan, Plan):
-        return plan.methods
+        return [*plan.methods]
     return [] if plan else [setting.method]
 
 
-def _knobs(method: Method | StagedMethod) -> list[str]:
+def _knobs(method: Started) -> list[str]:
     changed = [p for p in params(type(method)) if p.name != LAMBDA and getattr(method, p.name) != p.default]
     return [f"{p.label} {str(getattr(method, p.name)).replace('_', ' ')}" for p in changed]
 

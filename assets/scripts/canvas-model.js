@@ -60,7 +60,7 @@ export function rowOf(data, lambda) {
 // knows better; `nearest` is there once the server was asked, and so are `lives` and `alive`, the tokens that each layer
 // processes, where tokens leave between layers: what is kept is alive at the end then.
 export function selectionAt(data, setting, exact) {
-  const k = keepCount(data.n, setting.retention);
+  const k = data.anew ? data.n : keepCount(data.n, setting.retention); // all of another encoding
   const asked = setting.scope ?? "sample";
   if (exact && exact.key === data.key && exact.scope === asked && Math.abs(exact.retention - setting.retention) < 1e-9 &&
       (exact.lambda === null || Math.abs(exact.lambda - setting.lambda) < 5e-7)) {

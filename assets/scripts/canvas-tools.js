@@ -5,7 +5,7 @@
 import { Forced, stroke } from "./canvas-brush.js";
 
 const REST = 250; // milliseconds
-const NEVER = "Where patches are dropped between layers, none can be forced in or out";
+const NEVER = "Patches can be forced only where the method chooses among them before the language model";
 
 export class Tools {
   // budget() -> how many tokens are kept now; events: { choose(token), edit(forced) } for the server.

@@ -37,7 +37,8 @@ export class View {
   paint(setting, chosen, shown, forced) {
     const { data, canvas, colours } = this;
     const painter = new Painter(canvas.getContext("2d"), this.pictures, data, this.place, colours);
-    painter.paint(setting.style, shown, forced);
+    const style = data.off[setting.style] ? "grid" : setting.style; // see offer
+    painter.paint(style, shown, forced);
     const marks = [[this.chosen, "white", 2], [this.hover, "white", 1], [this.cursor, css(colours.forcedIn), 3]];
     for (const [token, colour, width] of marks) {
       if (token >= 0 && token < data.n) painter.frames([token], colour, width);
@@ -59,10 +60,21 @@ export class View {
     const text = countWords(this.data, chosen, setting.lambda);
     this.part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
     this.label(`${this.data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
+    this.offer(setting.style);
     this.legend(setting.style === "dimmed" && shown.lives ? "depth" : setting.style, chosen);
     this.element.dataset.exact = String(chosen.exact);
     this.element.dataset.kept = [...chosen.order].join(" ");
     this.element.dataset.shown = String(shown.order.length);
+  }
+
+  // Styles that show nothing of the method are off, and say why.
+  offer(style) {
+    for (const input of document.querySelectorAll("#style input")) {
+      const why = this.data.off[input.value] ?? "";
+      input.disabled = Boolean(why);
+      input.closest("label").title = why;
+    }
+    if (this.data.off[style]) this.part("count").textContent += ` · ${this.data.off[style]}`;
   }
 
   legend(name, chosen) {

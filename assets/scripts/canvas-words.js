@@ -8,9 +8,16 @@ const PICK_TICK = 50, LAYERS_TAKE = 4000, LAYER_TICK = 700; // milliseconds
 // in the mean of the layers"
 export function countWords(data, chosen, lambda) {
   if (data.staged) return stagedWords(data, chosen);
+  if (data.anew) return anewWords(data);
   const share = Math.round((100 * chosen.k) / data.n);
   const balance = !data.weighted ? "no λ" : lambda === null ? "both weights are 0" : `λ = ${lambda.toFixed(2)}`;
   return `${chosen.k.toLocaleString("en")} of ${data.n.toLocaleString("en")} tokens kept (${share} %) · ${balance}`;
+}
+
+// "30 tokens of another encoding in place of 129 (23 %)"
+function anewWords({ n, full }) {
+  const share = Math.round((100 * n) / full);
+  return `${n.toLocaleString("en")} tokens of another encoding in place of ${full.toLocaleString("en")} (${share} %)`;
 }
 
 function stagedWords(data, { k, alive }) {
@@ -60,6 +67,7 @@ export function patchWords(data, chosen, token) {
   const importance = less === null ? "" : ` · importance above ${Math.round(100 * less)} % of the tokens`;
   const near = chosen.nearest?.[token] ?? NaN;
   const similar = Number.isNaN(near) ? "" : ` · ${near.toFixed(2)} similar to the nearest kept`;
+  if (data.anew) return `cell (${row + 1}, ${column + 1})${where} of another encoding`;
   const pick = rank < 0 ? " · dropped" : ` · kept, pick ${rank + 1}`;
   const fate = chosen.lives ? ` · ${fateWords(chosen.lives[token], chosen.alive.length)}` : data.staged ? "" : pick;
   return `patch (${row + 1}, ${column + 1})${where}${fate}${importance}${similar}`;

@@ -59,7 +59,7 @@ export function start({ element, props, trigger, watch }) {
     if (props.value !== payload) return; // a newer one has come meanwhile
     if (!same) for (const part of [view, tools, replay]) part.forget();
     view.show(unpack(payload), pictures);
-    tools.allow(!payload.staged);
+    tools.allow(!payload.staged && !payload.anew);
   }
 
   // The visitor

@@ -104,6 +104,7 @@ def answer(
         select_s=select_s,
         encode_s=encoded.encode_s,
         speedup=speedup(full, pruned, select_s),
+        encoding=anew,
     )
     values = asdict(result)
     for which, given, runs, each in zip(("full", "kept"), answers, times, alive, strict=True):
@@ -117,7 +118,6 @@ def answer(
         "per": per,
         "positions": positions,
         "indices": None if anew else selection.indices.tolist(),
-        "encoding": asdict(anew) if anew else None,
         "notes": list(image.info["notes"]),
         "overlay": str(overlay) if overlay else None,
     }

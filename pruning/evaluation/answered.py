@@ -11,6 +11,7 @@ from pydantic import Field
 from pruning.choosing import Fixed
 from pruning.evaluation.cost import kv_cache_bytes, prefill_flops
 from pruning.evaluation.lives import Lives
+from pruning.evaluation.reencoded import Reencoded
 from pruning.evaluation.verdict import Verdict
 from pruning.params import LAMBDA, HasKnobs
 
@@ -96,10 +97,13 @@ class Answered(Used):
     ]
     pieces: Annotated[list[Piece], Field(description="what pruning took from each token of the all-token answer")]
     select_s: Annotated[float | None, Field(description="selection, seconds, similarity matrix included")]
-    encode_s: Annotated[float, Field(description="encoding of the images, seconds; the same with and without pruning")]
+    encode_s: Annotated[float, Field(description="encoding of the images with all tokens, seconds")]
     speedup: Annotated[
         float | None, Field(description="time to first token with all tokens over that with the kept ones + selection")
     ]
+    encoding: Annotated[
+        Reencoded | None, Field(description="the other encoding, where the method asks for one; else null")
+    ] = None
 
 
 def used(

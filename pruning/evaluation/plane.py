@@ -5,6 +5,7 @@ Geometry of the kept set alone: needs no language model. Every point is measured
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,11 @@ def survivors_point(
     kept = importance_retention_prefixes(importance, alive, [len(alive)]).item()
     spread = hopkins_prefixes(tokens.similarity, alive, [len(alive)], seed).item()
     return PlanePoint(name_of(asked), title_of(asked), weight, budget, retention, kept, spread)
+
+
+def nowhere(asked: Asked, retention: float, budget: int) -> PlanePoint:
+    """For what has no place on the plane, since none of the tokens is kept: I and H are NaN."""
+    return PlanePoint(name_of(asked), title_of(asked), None, budget, retention, math.nan, math.nan)
 
 
 def front(points: Sequence[PlanePoint]) -> list[PlanePoint]:

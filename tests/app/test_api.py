@@ -20,6 +20,7 @@ from app.api.endpoints import ABOUT, COMMON, LATE, Api
 from app.session import Session
 from pruning.choosing import out_of_reach
 from pruning.evaluation.inspection import Card
+from pruning.evaluation.paying import Paying
 from pruning.method import make
 from pruning.runnable import REGISTERED
 from pruning.staged import STAGED, make_staged
@@ -33,6 +34,7 @@ RESULTS = {
     "/pareto": api_results.Tradeoff,
     "/compare": api_results.Compared,
     "/inspect": Card,
+    "/pays": Paying,
 }
 
 
@@ -93,7 +95,7 @@ def test_only_image_question_and_token_must_be_given(client):
 
 
 def test_every_parameter_is_explained():
-    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others"}
+    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others", "concurrency"}
 
 
 def test_select_gives_the_methods_own_picks(call, served, image):

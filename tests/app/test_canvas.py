@@ -43,7 +43,7 @@ def payload(method):
     _, methods = canvas_payload.orders_of(method)
     selections = [m.select(TOKENS, TOKENS.n) for m in methods]
     orders = [selection.order for selection in selections]
-    return canvas_payload.payload(PICTURES, ENCODED, method, orders, TOKENS.signal("scorer"), "two images")
+    return canvas_payload.payload(PICTURES, ENCODED, method, orders, TOKENS.signal("scorer"), "two images", TOKENS.n)
 
 
 def exact(method, retention: float, scope: str = "sample"):
@@ -234,7 +234,7 @@ def test_a_strip_has_pixels_to_zoom_into_and_its_rectangles_cover_it(size: tuple
     tokens = sample(360, grids=(grid,))
     encoded = Encoded(tokens, token_rects((grid,), (size,)), (size,), 0.0, ("",))
     picture = np.zeros((height, width, 3), np.uint8)
-    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360).order], None, "strip")
+    told = canvas_payload.payload([picture], encoded, FLAT, [FLAT.select(tokens, 360).order], None, "strip", 360)
     (image,) = told["images"]
     assert min(image["width"], image["height"]) > 200
     assert image["width"] * image["height"] <= canvas_payload.DISPLAY**2

@@ -1,0 +1,1 @@
+"""Does it pay here? The present setting against all tokens and other encodings, at several requests at once."""

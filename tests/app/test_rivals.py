@@ -1,0 +1,173 @@
+"""Methods that ask for another encoding, everywhere the page and the API have methods."""
+
+import numpy as np
+import pytest
+
+from app.answers import views as answers_views
+from app.answers.reports import reports
+from app.api import results as api_results
+from app.canvas import state as canvas_state
+from app.canvas.overlays import overlays
+from app.compare.run import Results, compare, overlap
+from app.engine.capabilities import ANEW, Capabilities, group
+from app.engine.device import Task
+from app.engine.engine import Engine
+from app.engine.resources import Resources
+from app.pays import run as pays_run
+from app.pays import views as pays_views
+from app.session import Setting
+from app.smallest_budget.search import find_budget
+from app.tradeoff import measure
+from pruning.budget import keep_count
+from pruning.drawing.overlays import STYLES
+from pruning.drawing.palettes import PAGE
+from pruning.encoding import ENCODING, make_encoding
+from pruning.evaluation.plane import RETENTIONS
+from tests.helpers.visits import keep, look
+
+NAMES = sorted(ENCODING)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_vlm):
+    return Engine(tiny_vlm, Resources(64 << 20))
+
+
+@pytest.fixture
+def session(engine, saved):
+    return look(engine, saved())
+
+
+@pytest.fixture(params=NAMES)
+def setting(request):
+    return Setting(make_encoding(request.param), 0.5)
+
+
+def finished(engine, session, setting):
+    *_, last = reports(engine, session, setting, Task())
+    return last
+
+
+def test_it_is_asked_for_as_the_library_does(engine, session, setting):
+    report = finished(engine, session, setting)
+    asked = setting.method.encoding(report.n, keep_count(report.n, setting.retention))
+    own = engine.vlm.encode(engine.images(session), asked=asked)
+    answer = engine.vlm.answer(engine.vlm.encode(engine.images(session)), session.first, own)
+    assert report.kept.text == answer.text
+    assert report.budget == own.tokens.n <= asked.most < report.n
+    assert engine.shown(session, setting).rects.tolist() == own.rects.tolist()
+
+
+def test_the_tower_s_saving_is_told(engine, session, setting):
+    report = finished(engine, session, setting)
+    tower = report.encoding.tower
+    assert tower.full_patches == engine.encoded(session).patches > tower.kept_patches
+    assert f"{tower.kept_patches:,}" in answers_views.report(report)
+    assert api_results.answered(engine, session, setting, report).encoding.reached == report.budget
+    other = finished(engine, session, keep("random", 0.5))
+    assert other.encoding is None
+    assert api_results.answered(engine, session, keep("random", 0.5), other).encoding is None
+
+
+def test_it_is_encoded_once_for_every_place_that_shows_it(engine, session, setting, monkeypatch):
+    calls, encode = [], engine.vlm.encode
+    monkeypatch.setattr(engine.vlm, "encode", lambda *a: calls.append(a[2]) or encode(*a))
+    for _ in range(2):
+        engine.runs(session, setting)
+        canvas_state.payload(engine, session, setting)
+        overlays(engine, session, setting, "grid")
+    assert len([asked for asked in calls if asked is not None]) <= 1
+
+
+def test_all_tokens_are_the_picture_as_it_is(engine, session, setting):
+    whole = engine.runs(session, Setting(setting.method, 1.0))
+    assert np.array_equal(whole.tokens.features, engine.encoded(session).tokens.features)
+
+
+def test_the_canvas_has_cells_at_their_true_size(engine, session, setting):
+    told, exact = canvas_state.payload(engine, session, setting), canvas_state.exact(engine, session, setting)
+    own = engine.runs(session, setting)
+    assert (told["n"], told["full"]) == (own.tokens.n, engine.encoded(session).tokens.n)
+    assert told["key"] == exact["key"]
+    assert told["scores"] is None
+    assert set(told["off"]) < set(STYLES)
+    # Sizes have grids of their own, so what is shown of one is not taken for another.
+    assert canvas_state.exact(engine, session, Setting(setting.method, 1.0))["key"] != told["key"]
+    assert canvas_state.payload(engine, session, keep("random"))["off"] == {}
+    card = canvas_state.card(engine, session, setting, told["n"] - 1)
+    assert f"all {told['n']:,} of it enter" in card.why
+    with pytest.raises(ValueError, match=f"0 to {told['n'] - 1}"):
+        canvas_state.card(engine, session, setting, told["n"])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_draws_it(engine, session, setting, style):
+    (drawn,) = overlays(engine, session, setting, style)
+    assert drawn.kept == drawn.n == engine.runs(session, setting).tokens.n
+
+
+def test_it_is_nowhere_on_the_plane_and_the_plane_says_so(engine, session, setting):
+    *swept, here = measure.plane(engine, session, setting)
+    n, budget = engine.encoded(session).tokens.n, engine.budget(session, setting)
+    assert {point.budget for point in swept} == {budget}
+    point = api_results.point(here)
+    assert (point.importance_retention, point.hopkins, point.budget) == (None, None, budget)
+    assert f"none of the {n:,} tokens is kept" in measure.plane_note(engine, session, setting)
+    assert measure.plane_chart([*swept, here], PAGE).marks
+
+
+def test_its_curve_ends_at_the_whole_answer(engine, session, setting):
+    *_, last = measure.sweep(engine, session, [setting.method], Task(), RETENTIONS[-3:])
+    assert last.stage == "done"
+    assert last.points[-1].fidelity == pytest.approx(1.0, abs=1e-4)
+    assert len(last.points) == last.total
+
+
+def test_compared_it_shares_no_tokens_with_others(engine, session, setting):
+    settings = [setting, keep("random", 0.5)]
+    *_, last = compare(engine, Capabilities(engine.vlm), session, settings, Results(), Task())
+    mine, other = (last.results.of(each) for each in settings)
+    assert mine.finished
+    assert overlap(mine, other) is None
+    assert overlap(other, other).iou == 1
+
+
+def test_the_fewest_tokens_are_found(engine, session, setting):
+    *_, last = find_budget(engine, session, setting, Task())
+    assert last.stage == "done"
+    assert finished(engine, session, last.best).agree
+
+
+def test_the_menu_has_it_before_the_tower_or_says_why_not(tiny):
+    able, unable = Capabilities(tiny("qwen2.5-vl")), Capabilities(tiny("llava"))
+    for name in NAMES:
+        assert group(name) == ANEW
+        assert (f"{ENCODING[name].title} · {ANEW}", name) in able.menu()
+        with pytest.raises(ValueError, match=r"needs an option .*Choose another method"):
+            unable.check(name)
+
+
+def test_budgets_of_parts_are_refused(engine, saved, setting):
+    session = look(engine, saved(), saved(1))
+    with pytest.raises(ValueError, match="one budget for all pictures"):
+        engine.runs(session, Setting(setting.method, 0.5, "image"))
+
+
+def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, session):
+    setting, task, steps = keep("random", 0.5), Task(), []
+    for step in pays_run.run(engine, session, setting, task, (1,)):
+        steps.append(step)
+        if step.result.rows:
+            task.set()
+    assert steps[-1].stage == "stopped"
+    assert {row.setting for row in steps[-1].result.rows} >= {"all tokens", "Random", "Lower resolution"}
+    shown = pays_views.result(steps[-1].result)
+    assert "<svg" in shown
+    assert steps[-1].result.verdict in shown
+    assert "stays" in pays_views.progress(steps[-1])
+
+
+@pytest.mark.parametrize("bad", [(0,), (65,), (True,), ("4",), (1.5,)])
+def test_requests_at_once_are_checked(engine, session, bad):
+    with pytest.raises(ValueError, match=f"concurrency {bad[0]!s}"):
+        list(pays_run.run(engine, session, keep("random"), Task(), bad))
