@@ -53,7 +53,7 @@ def test_overlays_show_each_image_its_own_tokens(engine, saved, name, style):
 def test_tokens_of_one_image_leave_no_mark_on_another(engine, saved):
     session = look(engine, saved(0), saved(1))
     first = engine.encoded(session).tokens.grids[0].count
-    own, other = views(engine, session)
+    own, other = views(engine, session, keep("random"))
     order = torch.arange(first, first + 5)  # all of the second image
     blank = np.full_like(own.image, 200)
     for style in STYLES:

@@ -26,6 +26,7 @@ class Fake:
     """As much of a VLM as is asked for where nothing is computed."""
 
     signals, notes, device, tokenizer, no_stages = frozenset({"vision_attention@-1"}), {}, "cpu", None, ""
+    encodings = frozenset()
 
     def __init__(self, model_id, size=4 * GB):
         self.model_id, self.title, self.memory = model_id, model_id, size

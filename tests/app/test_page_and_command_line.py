@@ -19,10 +19,10 @@ from app.export.archive import Wanted, export
 from app.session import Setting
 from pruning.cli.main import main
 from pruning.cli.methods import usable
+from pruning.encoding import ENCODING
 from pruning.evaluation import timing
 from pruning.evaluation.fidelity import FidelityPoint
-from pruning.method import METHODS
-from pruning.runnable import started
+from pruning.runnable import REGISTERED, started
 from pruning.staged import STAGED
 from tests.helpers.visits import QUESTION, keep, look
 
@@ -78,7 +78,7 @@ def test_answer_has_the_api_s_names_and_values(engine, saved, tiny_folder, capsy
     shared = within(told, api)
     assert close(values(shared), values(api))
     assert all(shared[name] > 0 for name in MEASURED - {"ttft_s"})
-    alone = {"per", "positions", "indices", "notes", "overlay", "encoding"}
+    alone = {"per", "positions", "indices", "notes", "overlay"}
     assert set(told) - set(api) == alone
     assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s", "alive"}
 
@@ -95,11 +95,11 @@ def test_the_same_methods_run_everywhere_and_the_others_for_one_reason(tiny_vlm,
     lessen(monkeypatch, tiny_vlm, signals)
     capabilities = Capabilities(tiny_vlm)
     assert capabilities.refused
-    served, left_out = usable(tiny_vlm, ["all", "inside"], {})
+    served, left_out = usable(tiny_vlm, ["all", "inside", *ENCODING], {})
     of_one_picture = [name for name in capabilities.methods if name not in STAGED or STAGED[name].images == 1]
     assert {method.name: method for method in served} == {name: capabilities.default(name) for name in of_one_picture}
     assert sorted(left_out) == sorted(
-        f"{METHODS[name].title} is left out: {reason}" for name, reason in capabilities.refused.items()
+        f"{REGISTERED[name].title} is left out: {reason}" for name, reason in capabilities.refused.items()
     )
     for name, reason in capabilities.refused.items():
         with pytest.raises(ValueError, match=r"Choose another method") as refused:

@@ -130,8 +130,8 @@ def test_few_words_for_every_case():
     assert none["verdict"] == "other"
     assert {value for _, value in presenter_views.told(None)["facts"]} == {"–"}
     assert presenter_views.told(Report(4, 1, "x", "kept", full=Side("", True), kept=Side()))["full"] == "no words"
-    assert presenter_views.method(make("idpruner", mmr_lambda=0.25)) == "IDPruner, λ = 0.25"
-    assert presenter_views.method(make("random")) == "Random"
+    assert presenter_views.method(keep("idpruner", mmr_lambda=0.25)) == "IDPruner, λ = 0.25"
+    assert presenter_views.method(keep("random")) == "Random"
 
 
 # In the browser

@@ -203,7 +203,7 @@ def test_the_page_is_built_without_a_gpu(tiny_vlm, monkeypatch, uploads):
 
 def test_two_models_of_one_name_do_not_answer_for_each_other(tiny_vlm, noise):
     other = copy.copy(tiny_vlm)
-    other.encode = lambda images, needs: "the other one"
+    other.encode = lambda images, needs, asked: "the other one"
     one, two = remote.hold(tiny_vlm), remote.hold(other)
     assert remote.encode(two, [noise(112, 112)], frozenset()) == "the other one"
     remote.release(two)

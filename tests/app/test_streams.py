@@ -220,8 +220,7 @@ def page(tiny_vlm, tmp_path_factory):
         parts = layout(controls, start)
         compare_view, batch_view = place_compare(parts.views), place_batch(parts.views)
     session, present = start.session, handlers.setting
-    fields = [parts.method, parts.style, parts.scope, *parts.weights, parts.retention, *parts.knobs]
-    settings = [field.value for field in fields]
+    settings = [field.value for field in parts.settings]
     path = session.pictures[0].path
     with models.use(models.first, "") as (_, capabilities):
         slots = (present(capabilities, session, settings), None, None, None)

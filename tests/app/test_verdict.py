@@ -174,7 +174,7 @@ def test_a_report_of_two_empty_answers(engine, saved, mute, shown):
     assert '<span class="fidelity"' not in html
     assert html.count("no words") == 2
     assert "nothing to compare: ask another question" in html
-    told = asdict(api_results.answered(session, SETTING, last))
+    told = asdict(api_results.answered(engine, session, SETTING, last))
     assert (told["verdict"], told["agree"], told["fidelity"], told["pieces"]) == ("both_empty", None, None, [])
 
 

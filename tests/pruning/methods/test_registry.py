@@ -51,7 +51,8 @@ from app.web.controls import Controls
 from pruning.cli.arguments import build_parser
 from pruning.cli.method_table import method_table
 
-controls, can = Controls(), Capabilities(SimpleNamespace(title="No model", signals=frozenset(), notes={}, no_stages=""))
+none = SimpleNamespace(title="No model", signals=frozenset(), notes={}, no_stages="", encodings=frozenset())
+controls, can = Controls(), Capabilities(none)
 chosen = ["answer", "a.png", "why?", "--method", "outliers", "--neighbours", "3"]
 print(json.dumps({
     "menu": can.menu(),

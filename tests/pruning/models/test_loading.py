@@ -164,7 +164,7 @@ def test_the_title_is_the_name_people_know(cached: Path, monkeypatch) -> None:
 
     monkeypatch.chdir(cached)
     assert load(".").title == "tiny-vl"  # as if it were named by its hub id
-    (entry,) = listed(["."])
+    (entry,) = listed(["."], lambda preset: False)
     assert (entry.name, entry.title, entry.model_id) == ("maker/tiny-vl", "tiny-vl", ".")
 
 
