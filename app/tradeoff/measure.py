@@ -190,7 +190,7 @@ def sweep_methods(
         elif name == method.name:
             chosen.append(method)
         else:
-            source = getattr(method, SOURCE, None) if REGISTERED[name].has(SOURCE) else None
+            source = getattr(method, SOURCE, None) if REGISTERED[capabilities.check(name)].has(SOURCE) else None
             chosen.append(runnable.started(capabilities.signals, name, source and {SOURCE: source}))
     if not chosen:
         raise ValueError(f"None of the ticked methods can run here: {'; '.join(left_out)}. Tick others")

@@ -31,6 +31,7 @@ from app.export import archive as export_archive
 from app.export import page as export_page
 from app.model_pool.load_job import Loading
 from app.pace import Pace
+from app.pays import views as pays_views
 from app.session import Session
 from app.smallest_budget import views as smallest_budget_views
 from app.smallest_budget.search import Search, Try
@@ -40,8 +41,10 @@ from app.web import html
 from app.web.templates import render
 from pruning.drawing.charts import Chart, Mark
 from pruning.drawing.palettes import LIGHT
+from pruning.evaluation import paying as measured
 from pruning.evaluation.answered import Piece, Side
 from pruning.evaluation.inspection import Card
+from pruning.evaluation.timing import Timing
 from pruning.evaluation.verdict import Verdict
 from tests.helpers.checkout import ROOT
 from tests.helpers.markup import NASTY
@@ -93,6 +96,15 @@ def reading(said: str) -> Search:
     return searched(said, stage="searching", left=2)
 
 
+def paying(said: str) -> measured.Paying:
+    """One row of everything that a measurement can show."""
+    time = Timing(1.0, 0.9, 1.1)
+    return measured.Paying(
+        said, 0.25, 8, 3, {said: (said,)}, (measured.row(said, 1, 16, 20, 400, 8, [measured.Run(0.1, 0.1, 0.1, 0.1, 1000)]),),
+        (measured.Ruling(said, said, 1, True, said),), (measured.Size(64, 16, time, time, None),), 64, "pays", (said,),
+    )  # fmt: skip
+
+
 # The view that writes it, and what it writes of a text from outside
 VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (html.notice, html.notice),
@@ -104,6 +116,8 @@ VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (answers_views.report, lambda said: answers_views.report(report(said, stage="kept", pieces=(), verdict=None))),
     (answers_views.report, lambda said: answers_views.report(streamed(said))),
     (answers_views.report, lambda said: answers_views.report(None, problem=said)),
+    (pays_views.progress, lambda said: pays_views.progress(None, problem=said)),
+    (pays_views.result, lambda said: pays_views.result(paying(said))),
     (batch_views.about, lambda said: batch_views.about(Session("tiny", (), (said,)), SETTING)),
     (batch_views.progress, lambda said: batch_views.progress(None, problem=said)),
     (batch_views.progress, lambda said: batch_views.progress(Batch((item(said),), (), 1.0), [Skipped(said, said)])),
