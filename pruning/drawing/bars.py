@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from pruning.drawing.charts import Chart
 from pruning.drawing.palettes import LIGHT, Palette
 
+LONGEST = 32  # characters of a bar's name
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -39,7 +41,7 @@ def bars(given: Sequence[Bar], palette: Palette = LIGHT) -> Chart:
                 label = phase if place == 0 else None
                 axes.barh(place, value, left=left, height=0.7, color=palette.series[slot], label=label)
                 left += value
-        axes.set_yticks(range(len(mine)), [bar.title for bar in mine])
+        axes.set_yticks(range(len(mine)), [_short(bar.title) for bar in mine])
         axes.invert_yaxis()
         axes.set_title(group, loc="left", fontsize=9, color=palette.ink)
         axes.tick_params(labelsize=8, colors=palette.ink)
@@ -57,3 +59,9 @@ def bars(given: Sequence[Bar], palette: Palette = LIGHT) -> Chart:
     )
     totals = "; ".join(f"{b.group}, {b.title}: {sum(b.phases.values()):.0f} ms" for b in given)
     return Chart(figure, (), f"Where the time goes. {totals}", palette)
+
+
+def _short(title: str) -> str:
+    """On one line that leaves room for the bars: a plan can be long. The summary has all of it."""
+    line = " ".join(title.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

@@ -15,6 +15,7 @@ from typing import Protocol
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from pruning.drawing.labels import SMALL, Labels, between
@@ -51,6 +52,8 @@ class Chart:
     def svg(self) -> str:
         """The `<svg>` element alone, ready to be put into a page; text stays text."""
         out = io.StringIO()
+        for words in self.figure.findobj(Text):
+            words.set_parse_math(False)  # a name with a "$" in it is no formula
         with _SVG_SETTINGS, matplotlib.rc_context({"svg.fonttype": "none", "svg.id": "chart"}):
             self.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         text = out.getvalue()

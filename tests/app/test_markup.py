@@ -98,9 +98,9 @@ def reading(said: str) -> Search:
 
 def paying(said: str) -> measured.Paying:
     """One row of everything that a measurement can show."""
-    time = Timing(1.0, 0.9, 1.1)
+    time, run = Timing(1.0, 0.9, 1.1), measured.Run(0.1, 0.1, 0.1, 0.1, 1000)
     return measured.Paying(
-        said, 0.25, 8, 3, {said: (said,)}, (measured.row(said, 1, 16, 20, 400, 8, [measured.Run(0.1, 0.1, 0.1, 0.1, 1000)]),),
+        said, 0.25, 8, 3, {said: (said,)}, (measured.row("a", 1, 16, 20, 400, 8, [run]),),
         (measured.Ruling(said, said, 1, True, said),), (measured.Size(64, 16, time, time, None),), 64, "pays", (said,),
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ def test_nothing_is_forced_where_patches_leave_between_layers(shipped_page, chro
         tab.focus("#canvas canvas")
         tab.keyboard.press("ArrowRight")
         tab.keyboard.press("i")
-        tab.locator("#canvas [data-part=tip]", has_text="none can be forced").wait_for()
+        tab.locator("#canvas [data-part=tip]", has_text="can be forced only").wait_for()
         assert tab.locator("#canvas [data-part=clear]").is_disabled()
         tab.click("#method input")
         tab.get_by_role("option", name="DivPrune").click()
