@@ -13,7 +13,7 @@ from app.engine.engine import Engine
 from app.model_pool.pool import Models
 from app.plan import steps as plan_steps
 from app.plan import views as plan_views
-from app.session import Session, Setting
+from app.session import MAX_PLAN, Session, Setting
 from app.web import html, scripts
 from app.web.controls import Controls, ControlValues, Present
 from app.web.errors import message_for, owner, report_errors
@@ -59,7 +59,7 @@ def place_plan() -> PlanPage:
         )
         text = gr.Textbox(
             "", label="Plan", placeholder="empty: the method's own schedule, at the slider's retention", max_lines=2,
-            max_length=400, elem_id="plan-text",
+            max_length=MAX_PLAN, elem_id="plan-text",
         )  # fmt: skip
         note = piece("", "plan-note")
         with gr.Row(elem_id="plan-menus"):

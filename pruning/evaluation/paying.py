@@ -184,7 +184,8 @@ def _why(now: Mapping[str, float], before: Mapping[str, float]) -> str:
     if saved > 0 and now["select"] >= saved:
         return f"the selection takes {now['select'] * 1e3:.1f} ms, and saves {saved * 1e3:.1f} ms"
     most = max(PHASES, key=lambda phase: now[phase])
-    return f"{WORDS[most]} is {now[most] / total:.0%} of the time and is not saved"
+    kept = now[most] >= before[most] * (1 - NOTICEABLE)
+    return f"{WORDS[most]} is {now[most] / total:.0%} of the time and is {'not' if kept else 'only in part'} saved"
 
 
 def break_even(sizes: Sequence[Size]) -> int | None:
