@@ -36,7 +36,7 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.web import address, gradio_patches, scripts, theme
 from app.web.controls import Controls
-from app.web.events import AT_ONCE, LAST, LIGHT_WORK, LOADING, QUIET, STREAMED, THREADS
+from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, THREADS, told
 from app.web.request_limits import RequestLimits
 from pruning.drawing.palettes import PAGE
 
@@ -125,26 +125,28 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
 
     def follow(event: Any) -> None:
         """After the controls stand: the canvas, then the answer, and the plane beside it. Nothing where they do not."""
-        drawn = event.success(handlers.draw, inputs, [page.canvas, page.card, page.report], **LAST, **STREAMED, **QUIET)
-        event.success(plans.show, inputs, page.plan.shown, **LAST, **LIGHT_WORK, **QUIET)
+        drawn = event.success(handlers.draw, inputs, [page.canvas, page.card, page.report], **STREAMED, **QUIET)
+        event.success(plans.show, inputs, page.plan.shown, **LIGHT_WORK, **QUIET)
         # Where the canvas failed too: the answer then says why there is none.
-        drawn.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
-        drawn.then(handlers.plane, inputs, page.plane, **LAST, **STREAMED, **QUIET)
+        drawn.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
+        drawn.then(handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
 
     # The canvas follows every move by itself; the answer and the plane wait until the slider rests.
     resting = [slider.release for slider in sliders]
     # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
     halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
-    halted.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
-    gr.on(resting, handlers.settle, inputs, page.canvas, **LAST, **LIGHT_WORK, **QUIET)
-    gr.on(resting, handlers.plane, inputs, page.plane, **LAST, **STREAMED, **QUIET)
-    gr.on(resting, plans.show, inputs, page.plan.shown, **LAST, **LIGHT_WORK, **QUIET)
+    halted.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
+    gr.on(resting, handlers.settle, inputs, page.canvas, **LIGHT_WORK, **QUIET)
+    gr.on(resting, handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
+    gr.on(resting, plans.show, inputs, page.plan.shown, **LIGHT_WORK, **QUIET)
     wire_plan(page.plan, plans, inputs)
     follow(page.plan.value.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
-    page.canvas.select(handlers.card, inputs, page.card, **LAST, **LIGHT_WORK, **QUIET)
+    clicked, patch = told(page.canvas.select)
+    clicked.then(handlers.card, [patch, *inputs], page.card, **LIGHT_WORK, **QUIET)
     page.canvas.edit(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
-    changed = page.canvas.edit(handlers.force, session, session, **LAST, **LIGHT_WORK, **QUIET)
-    changed.then(handlers.report, inputs, page.report, **LAST, **STREAMED, **QUIET)
+    edited, forced = told(page.canvas.edit)
+    changed = edited.then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET)
+    changed.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
     for choice in lists:
         follow(choice.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
@@ -160,13 +162,15 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     follow(page.image.input(images.upload, uploaded, [*news, *page.suggestions], **STREAMED, **QUIET))
     more = page.add.upload(images.add, [session, page.add, page.question], news, **STREAMED, **QUIET)
     follow(more)
-    follow(page.strip.select(images.remove, asked, [page.image, *news], **STREAMED, **QUIET))
+    removed, place = told(page.strip.select)
+    follow(removed.then(images.remove, [place, *asked], [page.image, *news], **STREAMED, **QUIET))
+    picked, place = told(page.examples.select)
     chosen = [page.image, page.question, *news, *page.suggestions]
-    follow(page.examples.select(images.example, session, chosen, **STREAMED, **QUIET))
+    follow(picked.then(images.example, [place, session], chosen, **STREAMED, **QUIET))
 
-    events = ((asking[:2], handlers.ask), (asking[2:3], handlers.follow_up), (asking[3:], handlers.start_anew))
-    for triggers, handler in events:
-        follow(gr.on(triggers, handler, asked, talk, **LIGHT_WORK, **QUIET))
+    follow(gr.on(asking[:2], handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
+    follow(page.follow_up.click(handlers.follow_up, asked, talk, **LIGHT_WORK | ONCE, **QUIET))
+    follow(page.anew.click(handlers.start_anew, asked, talk, **LIGHT_WORK, **QUIET))
     gr.on(asking, handlers.hint, asked, page.hint, **LIGHT_WORK, **QUIET)
     for button in page.suggestions:
         typed = button.click(lambda text: (text, ""), button, [page.question, page.hint], **LIGHT_WORK, **QUIET)
@@ -187,9 +191,10 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     measured = gr.State(None)
     measuring, curves = [session, page.curve_methods, *page.settings], [page.curves, page.progress, measured]
     gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **STREAMED, **QUIET)
-    clicked = [page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
+    settings = [page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
     for chart in (page.plane, page.curves):
-        follow(chart.select(menus.point, [session, page.method], clicked, **LIGHT_WORK, **QUIET))
+        clicked, point = told(chart.select)
+        follow(clicked.then(menus.point, [point, session, page.method], settings, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(place_compare(page.views), handlers.models, handlers.setting, session, inputs)
     wire_batch(place_batch(page.views), handlers.models, handlers.setting, inputs)

@@ -20,7 +20,7 @@ from app.model_pool.work import Kind, stream_work
 from app.session import Forced, Session
 from app.web.controls import Present
 from app.web.errors import owner, report_errors
-from app.web.events import AT_ONCE, LAST, LIGHT_WORK, QUIET, STREAMED, html
+from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
 from app.web.streams import Shown
 from app.web.updates import Updates
 from pruning.choosing import methods_of
@@ -99,7 +99,7 @@ def wire_compare(page: ComparePage, models: Models, present: Present, session: g
         changes.append(replace_.click(events.replace, [place, *state, *inputs], shown, **LIGHT_WORK, **QUIET))
         changes.append(remove_.click(events.remove, [place, *state, session], shown, **LIGHT_WORK, **QUIET))
     for begin in [*(change.success for change in changes), page.run.click]:
-        ran = begin(events.run, [*state, session], shown, **LAST, **STREAMED, **QUIET)
+        ran = begin(events.run, [*state, session], shown, **STREAMED, **QUIET)
         ran.then(events.look, [*state, session], page.status, **LIGHT_WORK, **QUIET)
     session.change(events.look, [*state, session], page.status, **LIGHT_WORK, **QUIET)
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)

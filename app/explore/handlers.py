@@ -113,18 +113,18 @@ class Handlers:
             return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)  # a grid of its own
 
     @report_errors
-    def card(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> str:
+    def card(self, request: gr.Request, clicked: Any, session: Session, *settings: Any) -> str:
         """Why the patch that was clicked is kept or dropped."""
-        token = (event._data or {}).get("token")
+        token = (clicked or {}).get("token")
         with self._at_work(request, session) as (engine, capabilities):
             return canvas_views.card(
                 canvas_state.card(engine, session, self.setting(capabilities, session, settings), token)
             )
 
     @report_errors
-    def force(self, event: gr.EventData, session: Session) -> Session:
+    def force(self, edited: Any, session: Session) -> Session:
         """Patches were forced in or out, or released."""
-        return replace(session, forced=canvas_state.forced(event._data))
+        return replace(session, forced=canvas_state.forced(edited))
 
     @report_errors
     def report(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:

@@ -56,9 +56,9 @@ class ImageHandlers:
         yield from self._taken(request, work, before=1, after=4)
 
     @report_errors
-    def remove(self, request: gr.Request, event: gr.EventData, session: Session, question: str) -> Iterator[Update]:
+    def remove(self, request: gr.Request, clicked: Any, session: Session, question: str) -> Iterator[Update]:
         """One of several images less; the first of the others stands in the large field."""
-        place = int((event._data or {}).get("index", -1))
+        place = int((clicked or {}).get("index", -1))
         left = tuple(picture for i, picture in enumerate(session.pictures) if i != place)
         changed = Session(session.model_name, left or session.pictures, _first_turn(question))
 
@@ -68,9 +68,9 @@ class ImageHandlers:
         yield from self._taken(request, work, before=2, after=4)
 
     @report_errors
-    def example(self, request: gr.Request, event: gr.EventData, session: Session) -> Iterator[Update]:
+    def example(self, request: gr.Request, picked: Any, session: Session) -> Iterator[Update]:
         """A picked example: its image, first question, session, suggestions."""
-        chosen = EXAMPLES[int((event._data or {}).get("index", 0)) % len(EXAMPLES)]
+        chosen = EXAMPLES[int((picked or {}).get("index", 0)) % len(EXAMPLES)]
 
         def work() -> Update:
             picture, _ = self.pictures.open(chosen.path)

@@ -53,12 +53,12 @@ class Menus:
         )
 
     @report_errors
-    def point(self, request: gr.Request, event: gr.EventData, session: Session, name: str) -> Updates:
+    def point(self, request: gr.Request, clicked: Any, session: Session, name: str) -> Updates:
         """A point of a chart was clicked: its setting goes into the controls. name: of the present method."""
-        page, setting = self.page, event._data or {}
+        page, setting = self.page, clicked or {}
         with self.models.use(session.model_name, owner(request)) as (_, capabilities):
-            clicked = setting.get("method")
-            name = clicked if clicked in capabilities.methods else name
+            wanted = setting.get("method")
+            name = wanted if wanted in capabilities.methods else name
             about = explore_views.about(capabilities.about(name))
         changed = self._active(name) | self._knobs(self.controls.visibility(name))
         changed |= {page.method: name, page.about_method: about, page.plan.value: ""}

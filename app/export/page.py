@@ -23,7 +23,7 @@ from app.session import Session
 from app.tradeoff.measure import Measured
 from app.web.controls import ControlValues
 from app.web.errors import owner
-from app.web.events import AT_ONCE, LAST, QUIET, STREAMED, html
+from app.web.events import AT_ONCE, QUIET, STREAMED, html
 from app.web.html import notice, size, waiting
 from app.web.html import progress as bar
 from app.web.streams import Shown
@@ -60,7 +60,7 @@ def wire_export(panel: Panel, handlers: Handlers, measured: gr.State, inputs: Se
     """inputs: the visitor's session, and the page's settings. measured: the fidelity curves on the page."""
     events = Exporting(handlers, Path(panel.download.GRADIO_CACHE))
     shown = [panel.status, panel.stop, panel.download]
-    panel.button.make(events.make, [measured, *inputs], shown, **LAST, **STREAMED, **QUIET)
+    panel.button.make(events.make, [measured, *inputs], shown, **STREAMED, **QUIET)
     panel.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
 
 

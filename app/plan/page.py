@@ -17,7 +17,7 @@ from app.session import MAX_PLAN, Session, Setting
 from app.web import html, scripts
 from app.web.controls import Controls, ControlValues, Present
 from app.web.errors import message_for, owner, report_errors
-from app.web.events import LAST, LIGHT_WORK, QUIET
+from app.web.events import LIGHT_WORK, QUIET, told
 from app.web.events import html as piece
 from app.web.templates import render
 from pruning.choosing import one_shot
@@ -72,12 +72,13 @@ def place_plan() -> PlanPage:
 
 def wire_plan(page: PlanPage, events: PlanEvents, inputs: list[Any]) -> None:
     """inputs: the visitor's session, and the page's settings. What follows a plan hangs on a change of its value."""
-    told, how = [page.value, page.note], {**LIGHT_WORK, **QUIET}
+    shown, how = [page.value, page.note], {**LIGHT_WORK, **QUIET}
     for typed in (page.text.submit, page.text.blur):
-        typed(events.typed, [page.text, *inputs], told, **LAST, **how)
-    page.published.input(events.typed, [page.published, *inputs], told, **LAST, **how)
-    page.first.input(events.composed, [page.first, *inputs], told, **LAST, **how)
-    page.chart.edit(events.dragged, inputs, told, **LAST, **how)
+        typed(events.typed, [page.text, *inputs], shown, **how)
+    page.published.input(events.typed, [page.published, *inputs], shown, **how)
+    page.first.input(events.composed, [page.first, *inputs], shown, **how)
+    dragged, step = told(page.chart.edit)
+    dragged.then(events.dragged, [step, *inputs], shown, **how)
 
 
 class PlanEvents:
@@ -105,9 +106,9 @@ class PlanEvents:
             return self._set(engine, capabilities, session, text or "", settings)
 
     @report_errors
-    def dragged(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> tuple[Any, Any]:
+    def dragged(self, request: gr.Request, step: Any, session: Session, *settings: Any) -> tuple[Any, Any]:
         """A step of the chart was moved."""
-        return self.typed(request, str((event._data or {}).get("text", "")), session, *settings)
+        return self.typed(request, str((step or {}).get("text", "")), session, *settings)
 
     @report_errors
     def composed(self, request: gr.Request, first: str | None, session: Session, *settings: Any) -> tuple[Any, Any]:

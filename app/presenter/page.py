@@ -20,7 +20,7 @@ from app.presenter.slides import Wish
 from app.session import Session
 from app.web import html, scripts, theme
 from app.web.errors import owner, report_errors
-from app.web.events import AT_ONCE, LAST, QUIET, STREAMED
+from app.web.events import AT_ONCE, QUIET, STREAMED
 from app.web.streams import Shown
 from app.web.templates import render
 from pruning.evaluation.plane import RETENTIONS
@@ -52,7 +52,7 @@ def wire_presenter(view: gr.HTML, page: Page, handlers: Handlers, inputs: Sequen
     """
     events, wish = Presenter(handlers), gr.State(None)
     turned = view.turn(events.turn, wish, wish, **AT_ONCE, **QUIET)
-    turned.then(events.show, [wish, page.curve_methods, *inputs], view, **LAST, **STREAMED, **QUIET)
+    turned.then(events.show, [wish, page.curve_methods, *inputs], view, **STREAMED, **QUIET)
     view.leave(events.leave, None, None, **AT_ONCE, **QUIET)
 
 

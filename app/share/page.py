@@ -22,7 +22,7 @@ from app.share.link import Link
 from app.web import scripts
 from app.web.controls import ControlValues
 from app.web.errors import message_for, owner, report_errors
-from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET
+from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET, told
 from app.web.templates import render
 from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 
@@ -61,7 +61,8 @@ def wire_share(
     """
     restored = gr.State("")
     sharing = Sharing(view, page, restored, handlers, menus)
-    view.copy(sharing.copy, inputs, view, **LIGHT_WORK, **QUIET)
+    pressed, press = told(view.copy)
+    pressed.then(sharing.copy, [press, *inputs], view, **LIGHT_WORK, **QUIET)
     shown = [page.image, page.question, page.follow_up, page.anew, *page.suggestions]
     heads = [page.loading, page.model, page.photographs, page.header, page.about_model, page.about_method]
     outputs = [view, page.session, restored, *shown, *heads, *page.settings]
@@ -88,7 +89,7 @@ class Sharing:
         )
 
     @report_errors
-    def copy(self, request: gr.Request, event: gr.EventData, session: Session, *settings: Any) -> Any:
+    def copy(self, request: gr.Request, pressed: Any, session: Session, *settings: Any) -> Any:
         """The link, and what is not part of it."""
         with self.menus.models.use(session.model_name, owner(request)) as (_, capabilities):
             setting = self.handlers.setting(capabilities, session, settings)
@@ -96,7 +97,7 @@ class Sharing:
         link = share_link.of(session, setting, (values.importance, values.diversity), values.overlay)
         notes = [UPLOADED] * (link.example == share_link.UPLOAD) + [FORCED] * bool(setting.forced)
         notes += [LONG] * (len(session.questions) > share_link.TURNS)
-        turn, title = (event._data or {}).get("turn"), "Link to what the page shows"
+        turn, title = (pressed or {}).get("turn"), "Link to what the page shows"
         return gr.HTML(told={"turn": turn, "title": title, "lead": "", "notes": notes, "query": share_link.write(link)})
 
     def open(self, request: gr.Request, session: Session, method: str) -> Iterator[dict[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -10,15 +11,29 @@ from app.web import scripts
 
 # Events of one of Gradio's queues wait for each other, and nobody is told. So an event that may take its time begins at
 # once, and its work waits in one of the app's own lines, which tell its place and hear of Stop.
-STREAMED: dict[str, Any] = {"concurrency_id": "streamed", "concurrency_limit": None}
+#
+# What a visitor did last is never lost: while an event is being answered, the last of those that come meanwhile waits.
+# Gradio's own rule, "once", drops them. But what waits gets the present inputs and the old event's data: see `told`.
+_LAST = {"trigger_mode": "always_last"}
+STREAMED: dict[str, Any] = {"concurrency_id": "streamed", "concurrency_limit": None, **_LAST}
 THREADS = 320  # of the server: an event that streams has one to its end, and the lines bound how many there are
 # A program's call may have to load its model first: visitors' answers do not wait for that in one queue.
 PROGRAMS: dict[str, Any] = {"concurrency_id": "programs", "concurrency_limit": 4}
-LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4}
+LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 4, **_LAST}
+ONCE = {"trigger_mode": "once"}  # instead, where a second press would do it twice
 LOADING: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 16, "trigger_mode": "multiple"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple"}
-LAST: dict[str, Any] = {"trigger_mode": "always_last"}
+
+
+def told(trigger: Callable[..., Any]) -> tuple[Any, gr.State]:
+    """An event of a component of ours, and the state that holds the data of the last one: for what comes after it."""
+    data = gr.State(None)
+    return trigger(_data, None, data, **AT_ONCE, **QUIET), data
+
+
+def _data(event: gr.EventData) -> Any:
+    return event._data
 
 
 def html(value: str, name: str, script: str | None = None) -> gr.HTML:

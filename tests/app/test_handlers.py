@@ -3,16 +3,19 @@
 import logging
 import math
 import time
+from typing import get_type_hints
 
 import gradio as gr
 import pytest
 
 from app.engine.capabilities import Capabilities
+from app.ui import build_demo
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, report_errors
 from pruning.params import params
 from pruning.runnable import REGISTERED
 from pruning.weights import mmr_lambda
+from tests.helpers.serving import Shelf, models_of
 
 
 def test_controls_mirror_the_registry(served):
@@ -81,3 +84,17 @@ def test_messages_can_always_be_sent():
 
 def test_expected_errors_keep_their_words():
     assert "at most 1" in str(message_for(ValueError("must be at most 1")))
+
+
+def test_what_a_visitor_does_last_is_never_dropped(tiny_vlm, uploads):
+    """By Gradio's own rule an event is dropped while the same one is being answered; and one that waits comes with the
+    present inputs, but with the data of the event before it.
+    """
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})))
+    events = [event for event in demo.fns.values() if event.api_visibility == "private" and event.fn is not None]
+    assert len(events) > 60
+    once = [event.fn for event in events if event.trigger_mode not in ("always_last", "multiple")]
+    assert [fn.__name__ for fn in once] == ["follow_up", "gone"]  # what a second press would do twice; a closed tab
+    for event in events:
+        wants_data = any(kind is gr.EventData for kind in get_type_hints(event.fn).values())
+        assert not wants_data or event.trigger_mode == "multiple", event.fn.__qualname__

@@ -226,7 +226,7 @@ def page(tiny_vlm, tmp_path_factory):
         slots = (present(capabilities, session, settings), None, None, None)
     batch, compare = BatchEvents(batch_view, models, present), CompareEvents(compare_view, models, present)
     search, export = SmallestBudgetEvents(models, present), Exporting(handlers, tmp_path_factory.mktemp("exports"))
-    picked = gr.EventData(None, {"index": 0})
+    picked = {"index": 0}
     events = {
         "answer": lambda request: handlers.report(request, session, *settings),
         "canvas": lambda request: handlers.draw(request, session, *settings),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.examples import EXAMPLES
+
 pytestmark = pytest.mark.browser
 OVERLAY = "#canvas [data-kept]"
 DRAWN = """() => {
@@ -194,6 +196,28 @@ def test_an_example_brings_its_question(page):
     asked = "document.querySelector('#question textarea').value === 'how many objects are there?'"
     page.wait_for_function(asked)
     answered(page)
+
+
+@pytest.mark.parametrize("first", ["an example", "no image"])
+def test_the_last_image_counts_though_another_was_being_opened(page, served, first):
+    """Gradio drops what comes while the same event is being answered, unless it is told not to."""
+    before, uploads = overlay(page), served.engine.resources.uploads
+    with uploads.turn(), uploads.turn():  # nothing is opened meanwhile
+        if first == "an example":
+            page.click("#examples button:nth-child(2)")
+            page.wait_for_selector("#note >> text=wait")
+            page.click("#examples button:nth-child(6)")
+        else:
+            page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+            page.wait_for_selector("#note >> text=wait")
+            page.set_input_files("#image input[type=file]", EXAMPLES[5].path)
+            page.wait_for_selector("#image img")
+    changed(page, before)
+    shown = overlay(page)
+    page.click("#examples button:nth-child(2)")
+    changed(page, shown)
+    page.click("#examples button:nth-child(6)")
+    page.wait_for_function(f"shown => ({DRAWN})() === shown", arg=shown)
 
 
 def test_a_suggestion_is_asked(page):
