@@ -143,8 +143,8 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     follow(page.plan.value.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
     clicked, patch = told(page.canvas.select)
     clicked.then(handlers.card, [patch, *inputs], page.card, **LIGHT_WORK, **QUIET)
-    page.canvas.edit(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     edited, forced = told(page.canvas.edit)
+    edited = edited.then(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     changed = edited.then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET)
     changed.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
     for choice in lists:

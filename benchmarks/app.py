@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
-import gradio as gr
 
 from app.canvas import overlays
 from app.canvas import state as canvas_state
@@ -83,7 +82,7 @@ class Bench:
         """The event of a patch that is clicked."""
         knobs = self.handlers.controls.defaults(self.capabilities)
         settings = (self.setting.method.name, STYLE, "sample", IMPORTANCE, DIVERSITY, RETENTION, "", *knobs)
-        self.handlers.card(None, gr.EventData(None, {"token": token}), self.session, *settings)
+        self.handlers.card(None, {"token": token}, self.session, *settings)
 
 
 def timed(work: Callable[[int], object], runs: int, before: Callable[[], object] | None = None) -> Times:

@@ -38,7 +38,7 @@ def page(served, chromium, request):
 
 def edits(sent) -> list[list[int]]:
     """The patches forced in, of a request that tells the server."""
-    data = (json.loads(sent.post_data or "{}").get("event_data") if "queue/join" in sent.url else None) or {}
+    data = (json.loads(sent.post_data or "{}").get("event_data") if "run/predict" in sent.url else None) or {}
     return [sorted(data["in"])] if isinstance(data, dict) and "in" in data else []
 
 
