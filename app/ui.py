@@ -46,11 +46,11 @@ def build_demo(models: Models) -> gr.Blocks:
     gradio_patches.apply()
     gr.set_static_paths([FOLDER])
     controls = Controls()
-    handlers, images = Handlers(models, controls), ImageHandlers(models)
     with models.use(models.first, "") as (engine, capabilities):
-        start = _start(models, engine, capabilities, controls)
+        start = opening(models, engine, capabilities, controls)
         with gr.Blocks(title="IDPruner Lab", analytics_enabled=False, fill_width=True) as demo:
             page = layout(controls, start)
+            handlers, images = Handlers(models, controls, page), ImageHandlers(models, page)
             _wire(demo, page, handlers, images, Menus(models, controls, page))
             endpoints(Api(models, controls), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
     demo.queue(default_concurrency_limit=4, max_size=256)
@@ -91,7 +91,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _start(models: Models, engine: Engine, capabilities: Capabilities, controls: Controls) -> Start:
+def opening(models: Models, engine: Engine, capabilities: Capabilities, controls: Controls) -> Start:
     """The first example with its results. On a ZeroGPU Space, where only visitors get a GPU, they come later."""
     example = EXAMPLES[0]
     picture, _ = models.resources.pictures.open(example.path)
@@ -157,15 +157,14 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     gr.on(halting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
 
     asked = [session, page.question]
-    news = [session, page.note, page.strip, page.scope, page.follow_up, page.anew]
     uploaded = [session, page.image, page.question]
-    follow(page.image.input(images.upload, uploaded, [*news, *page.suggestions], **STREAMED, **QUIET))
-    more = page.add.upload(images.add, [session, page.add, page.question], news, **STREAMED, **QUIET)
+    follow(page.image.input(images.upload, uploaded, [*images.news, *page.suggestions], **STREAMED, **QUIET))
+    more = page.add.upload(images.add, [session, page.add, page.question], images.news, **STREAMED, **QUIET)
     follow(more)
     removed, place = told(page.strip.select)
-    follow(removed.then(images.remove, [place, *asked], [page.image, *news], **STREAMED, **QUIET))
+    follow(removed.then(images.remove, [place, *asked], [page.image, *images.news], **STREAMED, **QUIET))
     picked, place = told(page.examples.select)
-    chosen = [page.image, page.question, *news, *page.suggestions]
+    chosen = [page.image, page.question, *images.news, *page.suggestions]
     follow(picked.then(images.example, [place, session], chosen, **STREAMED, **QUIET))
 
     follow(gr.on(asking[:2], handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
@@ -188,8 +187,7 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     if remote.is_remote():
         follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
-    measured = gr.State(None)
-    measuring, curves = [session, page.curve_methods, *page.settings], [page.curves, page.progress, measured]
+    measuring, curves = [session, page.curve_methods, *page.settings], [page.curves, page.progress, page.measured]
     gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **STREAMED, **QUIET)
     settings = [page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
     for chart in (page.plane, page.curves):
@@ -205,5 +203,5 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     )
     wire_presenter(place_presenter(page), page, handlers, inputs)
     wire_share(place_share(page), page, handlers, menus, opened, inputs, follow)
-    wire_export(place_export(page), handlers, measured, inputs)
+    wire_export(place_export(page), handlers, inputs)
     demo.unload(handlers.gone)

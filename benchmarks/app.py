@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
+import gradio as gr
 
 from app.canvas import overlays
 from app.canvas import state as canvas_state
@@ -28,12 +29,13 @@ from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.examples import EXAMPLES
 from app.explore.handlers import Handlers
-from app.explore.layout import CURVES, DIVERSITY, IMPORTANCE, RETENTION, STYLE
+from app.explore.layout import CURVES, DIVERSITY, IMPORTANCE, RETENTION, STYLE, layout
 from app.model_pool.loader import Loader, listed
 from app.model_pool.pool import Models
 from app.session import Session, Setting
 from app.settings import Settings
 from app.tradeoff import measure as tradeoff_measure
+from app.ui import opening
 from app.web.controls import Controls
 from benchmarks.report import Times, show, table
 from pruning.cli import console
@@ -115,7 +117,9 @@ def opened(models: Models, side: int) -> Iterator[Bench]:
         cv2.imwrite(str(path), cv2.resize(cv2.imread(EXAMPLES[0].path), (side, side)))
         session = Session(models.first, (models.resources.pictures.open(str(path))[0],), EXAMPLES[0].questions[:1])
         method = controls.named(capabilities, capabilities.methods[0], IMPORTANCE, DIVERSITY, {})
-        yield Bench(engine, capabilities, Handlers(models, controls), session, Setting(method, RETENTION))
+        with gr.Blocks():
+            page = layout(controls, opening(models, engine, capabilities, controls))
+        yield Bench(engine, capabilities, Handlers(models, controls, page), session, Setting(method, RETENTION))
 
 
 def canvas(bench: Bench, runs: int) -> dict[str, Times]:

@@ -21,6 +21,7 @@ from app.engine.capabilities import Capabilities
 from app.engine.device import Task, working
 from app.engine.engine import Engine
 from app.explore.image_handlers import PICTURE
+from app.explore.layout import Page
 from app.model_pool.pool import LOAD, Models
 from app.model_pool.work import Kind, Work, stream_work
 from app.session import MAX_QUESTION, Session, Setting
@@ -31,7 +32,7 @@ from app.web import html
 from app.web.controls import Controls, ControlValues
 from app.web.errors import owner, report_errors
 from app.web.streams import Shown
-from app.web.updates import talk_buttons
+from app.web.updates import Updates, talk_buttons
 from pruning.drawing.palettes import PAGE
 from pruning.text import check_text, checked_question
 
@@ -42,29 +43,29 @@ ANSWER, SWEEP = Kind("answer", lambda r: r.answers, follows=True), Kind("sweep",
 
 
 class Handlers:
-    """The event functions of one page, bound to its models and controls.
+    """The event functions of one page, bound to it, its models and its controls.
 
     settings: the values of the page's controls, which `ControlValues` reads.
     """
 
-    def __init__(self, models: Models, controls: Controls) -> None:
-        self.models, self.controls = models, controls
+    def __init__(self, models: Models, controls: Controls, page: Page) -> None:
+        self.models, self.controls, self.page = models, controls, page
 
     # Question
 
     @report_errors
-    def ask(self, request: gr.Request, session: Session, question: str) -> tuple[Any, ...]:
+    def ask(self, request: gr.Request, session: Session, question: str) -> Updates:
         """A question: the next turn where a conversation is under way, else a first one."""
         earlier = session.questions if len(session.questions) > 1 else ()
         return self._turn(request, session, earlier, question)
 
     @report_errors
-    def follow_up(self, request: gr.Request, session: Session, question: str) -> tuple[Any, ...]:
+    def follow_up(self, request: gr.Request, session: Session, question: str) -> Updates:
         """The next turn of the conversation."""
         return self._turn(request, session, session.questions, question)
 
     @report_errors
-    def start_anew(self, request: gr.Request, session: Session, question: str) -> tuple[Any, ...]:
+    def start_anew(self, request: gr.Request, session: Session, question: str) -> Updates:
         """The same question as the first turn of a new conversation."""
         return self._turn(request, session, (), question)
 
@@ -80,19 +81,21 @@ class Handlers:
     # Results
 
     @report_errors
-    def draw(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[tuple[Any, Any, Any]]:
+    def draw(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[Updates]:
         """All that the canvas needs for these images and this method, and a card that says how to get one; in the
         place of the answer that comes after it, why it does not come yet, or not at all.
         """
 
-        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, Any, Any]]:
+        page = self.page
+
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Updates]:
             setting = self.setting(capabilities, session, settings)
             exact = canvas_state.within_reach(engine, session, setting)
             shown = gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)
-            yield shown, canvas_views.card(None), gr.skip()
+            yield {page.canvas: shown, page.card: canvas_views.card(None)}
 
-        def told(report: str) -> tuple[Any, Any, Any]:
-            return gr.skip(), gr.skip(), report
+        def told(report: str) -> Updates:
+            return {page.report: report}
 
         stopped = Report(0, 0, "", "stopped")
         shown = Shown(
@@ -162,13 +165,12 @@ class Handlers:
         yield from self._stream(request, session, PLANE, work, shown)
 
     @report_errors
-    def curves(
-        self, request: gr.Request, session: Session, names: Sequence[str], *settings: Any
-    ) -> Iterator[tuple[Any, str, Any]]:
-        """Measure the fidelity curves, points appearing as they come; last of each item what they are about."""
+    def curves(self, request: gr.Request, session: Session, names: Sequence[str], *settings: Any) -> Iterator[Updates]:
+        """Measure the fidelity curves, points appearing as they come, and what they are about."""
+        page = self.page
         last: Progress | None = None
 
-        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[tuple[Any, str, Any]]:
+        def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Updates]:
             nonlocal last
             setting = self.setting(capabilities, session, settings)
             # "you are here" lies on a curve, or where a plan has its point
@@ -181,13 +183,17 @@ class Handlers:
                 measured = Measured(session, tuple(methods), points, last.total)
                 waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
                 empty = tradeoff_measure.NO_CURVE.get(last.stage, waits)
-                yield tradeoff_views.chart(drawn, empty), tradeoff_views.progress(last, left_out), measured
+                yield {
+                    page.curves: tradeoff_views.chart(drawn, empty),
+                    page.progress: tradeoff_views.progress(last, left_out),
+                    page.measured: measured,
+                }
 
-        def told(empty: str, words: str) -> tuple[Any, str, Any]:
+        def told(empty: str, words: str) -> Updates:
             drawn_already = last is not None and last.points
-            return gr.skip() if drawn_already else tradeoff_views.chart(None, empty), words, gr.skip()
+            return {page.progress: words} | ({} if drawn_already else {page.curves: tradeoff_views.chart(None, empty)})
 
-        def stopped() -> tuple[Any, str, Any]:
+        def stopped() -> Updates:
             return told(
                 "Nothing measured", tradeoff_views.progress(replace(last or Progress((), 1, 0, ""), stage="stopped"))
             )
@@ -235,11 +241,12 @@ class Handlers:
         method, plan = self.controls.method(capabilities, values), self.controls.plan(capabilities, values)
         return canvas_state.with_forced(session, Setting(method, values.retention, values.scope or "sample", plan=plan))
 
-    def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> tuple[Any, ...]:
+    def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> Updates:
         """Session and conversation buttons with one more question, which the model can read."""
         question = checked_question(question, MAX_QUESTION)
         task = self.models.resources.tasks.begin(owner(request), "question")
         with working(task), self._at_work(request, session) as (engine, _):
             engine.vlm.prompt(engine.encoded(session), question)
         session = replace(session, questions=(*earlier, question))
-        return session, *talk_buttons(session)
+        follow_up, anew = talk_buttons(session)
+        return {self.page.session: session, self.page.follow_up: follow_up, self.page.anew: anew}

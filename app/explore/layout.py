@@ -90,6 +90,7 @@ class Page:
     tab: gr.Tab
     curves: gr.HTML
     progress: gr.HTML
+    measured: gr.State  # what the fidelity curves that are shown are about
     curve_methods: gr.CheckboxGroup
     measure: gr.Button
 
@@ -101,7 +102,7 @@ class Page:
 
 def layout(controls: Controls, start: Start) -> Page:
     """All of the page, inside the Blocks that are open."""
-    made: dict[str, Any] = {"session": gr.State(start.session)}
+    made: dict[str, Any] = {"session": gr.State(start.session), "measured": gr.State(None)}
     with gr.Row(elem_id="top"):
         html(render("guide.head"), "title", "guide")
         made["about_model"] = html(about_model(start.engine, start.note), "about-model")

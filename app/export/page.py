@@ -56,11 +56,11 @@ def place_export(page: Page) -> Panel:
     return Panel(button, status, stop, download)
 
 
-def wire_export(panel: Panel, handlers: Handlers, measured: gr.State, inputs: Sequence[Any]) -> None:
-    """inputs: the visitor's session, and the page's settings. measured: the fidelity curves on the page."""
+def wire_export(panel: Panel, handlers: Handlers, inputs: Sequence[Any]) -> None:
+    """inputs: the visitor's session, and the page's settings."""
     events = Exporting(handlers, Path(panel.download.GRADIO_CACHE))
     shown = [panel.status, panel.stop, panel.download]
-    panel.button.make(events.make, [measured, *inputs], shown, **STREAMED, **QUIET)
+    panel.button.make(events.make, [handlers.page.measured, *inputs], shown, **STREAMED, **QUIET)
     panel.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
 
 

@@ -274,7 +274,6 @@ def upload(tab, paths: list[str]) -> None:
     tab.wait_for_function("n => document.querySelectorAll('#batch-files .file').length === n", arg=len(paths))
 
 
-@pytest.mark.browser
 def test_a_gallery_and_a_summary_and_one_bad_file(page, files, tmp_path):
     (tmp_path / "notes.png").write_text("no image")
     upload(page, [*files(5), str(tmp_path / "notes.png")])
@@ -290,13 +289,11 @@ def test_a_gallery_and_a_summary_and_one_bad_file(page, files, tmp_path):
     assert "IDPruner, λ 0.50" in page.inner_text("#batch-about")
 
 
-@pytest.mark.browser
 def test_nothing_uploaded_is_said(page):
     page.click("#batch-run")
     page.wait_for_selector("text=There are no images")
 
 
-@pytest.mark.browser
 def test_stop_in_the_gallery(page, served, files, monkeypatch):
     served.models.resources.clear()
     go_on, together = threading.Event(), served.engine.vlm.answer_batch
@@ -317,7 +314,6 @@ def test_stop_in_the_gallery(page, served, files, monkeypatch):
     page.wait_for_selector("#batch-progress >> text=3 of 3 images in")
 
 
-@pytest.mark.browser
 def test_the_view_fits(shipped_page, chromium, fits):
     with visit(chromium, shipped_page.url) as tab:
         tab.get_by_role("tab", name="Many images").click()

@@ -312,7 +312,6 @@ def order(tab) -> list[str]:
     return [text[0] for text in tab.locator("#compare-table tbody th").all_inner_texts()]
 
 
-@pytest.mark.browser
 def test_present_random_and_uniform_stand_side_by_side(page):
     assert "up to four settings" in page.inner_text("#compare-status")
     assert page.locator(".slot-empty").count() == 4
@@ -329,7 +328,6 @@ def test_present_random_and_uniform_stand_side_by_side(page):
     page.wait_for_selector("text=slot B already")
 
 
-@pytest.mark.browser
 def test_the_table_sorts_by_keyboard_and_stays_sorted(page):
     for name, letter in zip(("present", "random"), "AB", strict=True):
         add(page, name, letter)
@@ -354,7 +352,6 @@ def sorted_so(tab, way: str) -> None:
     assert values == sorted(values, reverse=way == "descending")
 
 
-@pytest.mark.browser
 def test_replace_and_remove_change_one_slot(page):
     add(page, "random", "A")
     add(page, "uniform", "B")
@@ -371,7 +368,6 @@ def test_replace_and_remove_change_one_slot(page):
     assert page.locator("#compare-table table").count() == 0
 
 
-@pytest.mark.browser
 def test_another_image_puts_the_results_out_of_date(page):
     add(page, "present", "A")
     measured(page, "A")
@@ -388,7 +384,6 @@ def test_another_image_puts_the_results_out_of_date(page):
     assert page.get_attribute("#slot-head-A img", "src") != before
 
 
-@pytest.mark.browser
 def test_stop_keeps_what_is_measured(page, served, monkeypatch):
     add(page, "present", "A")
     measured(page, "A")
@@ -404,7 +399,6 @@ def test_stop_keeps_what_is_measured(page, served, monkeypatch):
     measured(page, *"AB")
 
 
-@pytest.mark.browser
 def test_the_view_fits(shipped_page, chromium, fits):
     with visit(chromium, shipped_page.url) as tab:
         tab.get_by_role("tab", name="Compare").click()

@@ -288,7 +288,6 @@ def test_the_panel_escapes_what_it_shows():
 # In a browser
 
 
-@pytest.mark.browser
 def test_the_button_gives_a_file(shipped_page, chromium, fits, tmp_path):
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     tab = context.new_page()
@@ -311,7 +310,6 @@ def test_the_button_gives_a_file(shipped_page, chromium, fits, tmp_path):
     context.close()
 
 
-@pytest.mark.browser
 def test_stop_in_the_panel_ends_the_export(served, chromium, monkeypatch):
     import time
 

@@ -40,6 +40,7 @@ def test_the_installed_gradio_is_one_that_was_seen_to_work():
     assert version in SEEN, f"Gradio {gr.__version__}: run the browser tests with it, then name {version} here"
 
 
+@pytest.mark.slow
 def test_an_import_changes_nothing():
     subprocess.run([sys.executable, "-c", UNTOUCHED], check=True)
 

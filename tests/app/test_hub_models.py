@@ -76,6 +76,7 @@ def test_pressed_twice_and_by_two_it_comes_once(models, hub, saved):
     assert works(models, HUB_ID, saved).ids == works(models, models.first, saved).ids
 
 
+@pytest.mark.slow
 def test_stop_and_go_on(models, hub):
     hub.pause, task = 0.02, Task()
     loads = models.open(HUB_ID, "ann", task)
@@ -158,6 +159,7 @@ def test_gated(models, hub):
     refused(models, "is gated: accept its terms on .*run `hf auth login`")
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_for_good_goes_on_when_it_is_chosen_again(models, hub):
     hub.breaks = [size(hub) // 2, *[0] * transfer.TRIES]
     refused(models, "broke off.*What has come is kept: choose the model again to go on")

@@ -90,6 +90,7 @@ def test_the_points_of_a_sweep_have_the_api_s_names(saved, tiny_folder, capsys):
     assert all(set(point) == api for point in points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", SIGNALS, ids=len)
 def test_the_same_methods_run_everywhere_and_the_others_for_one_reason(tiny_vlm, monkeypatch, signals, capsys):
     lessen(monkeypatch, tiny_vlm, signals)

@@ -57,6 +57,7 @@ def planned():
     return Setting(make("random"), 0.9, plan=PLAN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(REGISTERED) - set(ENCODING)))  # those have tests of their own
 def test_every_method_stands_in_a_slot_and_in_many_images(engine, capabilities, saved, name):
     method = started(engine.vlm.signals, name)

@@ -185,7 +185,6 @@ def shown(tab) -> tuple:
     return piece(tab, "question"), piece(tab, "full"), piece(tab, "kept"), kept
 
 
-@pytest.mark.browser
 def test_it_walks_through_the_examples_with_real_results(opened, shipped_page):
     tab, engine = opened, shipped_page.engine
     question = tab.input_value("#question textarea")
@@ -215,7 +214,6 @@ def test_it_walks_through_the_examples_with_real_results(opened, shipped_page):
     assert tab.input_value("#retention input[type=number]") == "0.25"
 
 
-@pytest.mark.browser
 def test_focus_goes_in_stays_and_comes_back(opened):
     tab = opened
     inside = "document.querySelector('.presenter').contains(document.activeElement)"
@@ -236,7 +234,6 @@ def test_focus_goes_in_stays_and_comes_back(opened):
     assert tab.locator(".presenter[open]").count() == 0
 
 
-@pytest.mark.browser
 def test_it_fits_one_screen_and_works_on_a_phone(opened, fits):
     tab = opened
     tab.keyboard.press("p")
@@ -266,7 +263,6 @@ MOVE_ON = """() => {
 }"""
 
 
-@pytest.mark.browser
 def test_what_is_on_its_way_says_so_and_the_last_wish_wins(slow, served, slow_model):
     tab = slow
     tab.keyboard.press("p")
@@ -284,7 +280,6 @@ def test_what_is_on_its_way_says_so_and_the_last_wish_wins(slow, served, slow_mo
     assert piece(tab, "full")
 
 
-@pytest.mark.browser
 def test_leaving_ends_its_work_within_a_second(slow, served):
     tab = slow
     tab.keyboard.press("p")
@@ -297,7 +292,6 @@ def test_leaving_ends_its_work_within_a_second(slow, served):
     assert tab.locator("#report .badge.same, #report .badge.other").count() == 1  # the page's own result stands
 
 
-@pytest.mark.browser
 def test_a_setting_that_cannot_be_is_told_in_the_view(opened):
     tab = opened
     for name in ("importance", "diversity"):

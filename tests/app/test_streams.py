@@ -28,7 +28,7 @@ from app.presenter.page import Presenter
 from app.presenter.slides import Wish
 from app.session import Session
 from app.smallest_budget.page import SmallestBudgetEvents
-from app.ui import _start
+from app.ui import opening
 from app.web.controls import Controls
 from app.web.streams import Shown, stream
 from tests.checkpoints import tiny_llava_next
@@ -214,10 +214,10 @@ def test_a_stream_that_nobody_reads_any_more_is_stopped():
 def page(tiny_vlm, tmp_path_factory):
     """The page's event functions, each bound to its values: kind -> events(request) that gives an iterator."""
     models, controls = models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Controls()
-    handlers, images = Handlers(models, controls), ImageHandlers(models)
     with models.use(models.first, "") as (engine, capabilities), gr.Blocks():
-        start = _start(models, engine, capabilities, controls)
+        start = opening(models, engine, capabilities, controls)
         parts = layout(controls, start)
+        handlers, images = Handlers(models, controls, parts), ImageHandlers(models, parts)
         compare_view, batch_view = place_compare(parts.views), place_batch(parts.views)
     session, present = start.session, handlers.setting
     settings = [field.value for field in parts.settings]
@@ -362,6 +362,7 @@ def test_work_waits_behind_other_work_before_it_begins(page, kind, line, monkeyp
     assert full.idle_within(1)
 
 
+@pytest.mark.slow
 def test_a_first_model_that_cannot_answer_is_a_message(tmp_path):
     folder = tiny_llava_next(tmp_path / "short")
     config = json.loads((folder / "config.json").read_text())

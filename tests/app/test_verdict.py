@@ -425,7 +425,6 @@ def test_the_command_line_says_it(photograph, capsys):
     assert NO_MEANING in capsys.readouterr().err
 
 
-@pytest.mark.browser
 def test_every_view_says_so(shipped_page, chromium, photograph, fits):
     with visit(chromium, shipped_page.url) as tab:
         tab.fill("#question textarea", UNKNOWN)

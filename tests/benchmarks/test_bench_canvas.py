@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from benchmarks.canvas import measured
 from pruning.drawing.overlays import STYLES
 
 
-@pytest.mark.browser
 def test_every_style_is_timed(uploads, chromium) -> None:
     rows = measured(chromium, 36, 3)
     assert [row.style for row in rows] == [style for style in STYLES if style != "merged"]

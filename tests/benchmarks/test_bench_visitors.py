@@ -34,7 +34,6 @@ def client(shipped_page):
     client.close()
 
 
-@pytest.mark.browser
 def test_visitors_and_a_page_get_what_the_library_gives(shipped_page, chromium, vlm, monkeypatch) -> None:
     monkeypatch.setattr(visitor_page, "EVERY", 0.05)
     load = visitors.Load(2, 4.0, (0.05, 0.1), 3)
@@ -77,7 +76,6 @@ def test_a_refused_call_is_an_error_with_its_text(client, invited) -> None:
     assert (row.calls, row.errors, row.wrong, row.times.runs) == (1, 1, 0, 0)
 
 
-@pytest.mark.browser
 def test_a_canvas_that_shows_something_else_is_told(shipped_page, chromium, vlm, invited, monkeypatch) -> None:
     monkeypatch.setattr(visitor_page, "EVERY", 0.01)
     orders = {weight: order[::-1] for weight, order in visitor_page.orders(vlm, invited[0].picture).items()}

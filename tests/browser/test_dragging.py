@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.browser
 KEPT = "#canvas [data-kept]"
 ROW = [16, 17, 18, 19, 20, 21]  # of the tiny model's 8 × 8 patches: the third row, all but its last two
 SETTLED = """() => {

@@ -56,7 +56,6 @@ def ask(tab, button: str, question: str) -> None:
     tab.wait_for_selector("#report .badge.same, #report .badge.other")
 
 
-@pytest.mark.browser
 def test_nothing_from_outside_is_markup(tab, noise, tmp_path):
     assert shown(tab, "#head .model b")
     ask(tab, "#ask", NASTY)

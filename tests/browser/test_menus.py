@@ -11,7 +11,6 @@ from tests.helpers.checkout import ROOT
 from tests.helpers.serving import Shelf, serve
 from tests.helpers.visits import seconds_to_stop
 
-pytestmark = pytest.mark.browser
 GB = 10**9
 EXAMPLES = ROOT / "assets" / "examples"
 

@@ -8,8 +8,6 @@ import pytest
 
 from app.web import scripts
 
-pytestmark = pytest.mark.browser
-
 
 @pytest.fixture
 def tab(chromium):

@@ -10,7 +10,6 @@ from PIL import Image
 
 from app.examples import EXAMPLES
 
-pytestmark = pytest.mark.browser
 OVERLAY = "#canvas [data-kept]"
 DRAWN = """() => {
   const canvas = document.querySelector("#canvas canvas");

@@ -15,7 +15,6 @@ from playwright.sync_api import TimeoutError
 from app.examples import EXAMPLES
 from tests.helpers.visits import seconds_to_stop
 
-pytestmark = pytest.mark.browser
 MEASURES = (Path(__file__).parent / "quality.js").read_text("utf-8")
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 CONTROLS = {"button", "textbox", "slider", "spinbutton", "combobox", "radio", "checkbox", "tab", "link", "searchbox",

@@ -15,7 +15,6 @@ from tests.helpers.hub import until
 from tests.helpers.serving import serve
 from tests.helpers.visits import seconds_to_stop, visit
 
-pytestmark = pytest.mark.browser
 HUB_ID = "maker/tiny-vl"
 WEIGHTS = "model.safetensors"
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.helpers.visits import visit
 
-pytestmark = pytest.mark.browser
 TOUCH = "() => document.querySelector('#canvas canvas').style.touchAction"
 STAGED = "?method=pyramiddrop&retention=0.5&"  # `visit` writes on
 

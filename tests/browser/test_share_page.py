@@ -33,10 +33,10 @@ from tests.helpers.serving import Shelf, models_of
 def opened(tiny_vlm, uploads):
     """opened(query) -> ({component's elem_id or name: its new value}, words on what was not taken)."""
     models, controls = models_of(Shelf({"tiny": tiny_vlm, "gone": ValueError("it did not load")})), Controls()
-    handlers = Handlers(models, controls)
     with models.use("tiny", "") as (engine, capabilities), gr.Blocks():
-        start = ui._start(models, engine, capabilities, controls)
+        start = ui.opening(models, engine, capabilities, controls)
         page = layout(controls, start)
+        handlers = Handlers(models, controls, page)
         restored, menus = gr.State(""), Menus(models, controls, page)
         sharing = Sharing(share_page.place_share(page), page, restored, handlers, menus)
     shown = page.settings
@@ -169,7 +169,6 @@ def fresh(chromium, **options):
     return context, tab
 
 
-@pytest.mark.browser
 def test_a_copied_link_brings_everything_back(shipped_page, chromium, fits):
     context, tab = fresh(chromium, permissions=["clipboard-read", "clipboard-write"])
     tab.goto(f"{shipped_page.url}?__theme=light")
@@ -206,7 +205,6 @@ def test_a_copied_link_brings_everything_back(shipped_page, chromium, fits):
     context2.close()
 
 
-@pytest.mark.browser
 def test_where_the_clipboard_is_closed_the_link_stands_selected(served, chromium):
     context, tab = fresh(chromium)
     tab.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
@@ -226,7 +224,6 @@ def test_where_the_clipboard_is_closed_the_link_stands_selected(served, chromium
     context.close()
 
 
-@pytest.mark.browser
 def test_after_a_link_was_opened_a_broken_upload_is_still_told_in_our_words(served, chromium, tmp_path):
     """Restoring makes Gradio build the page's components anew for this visitor."""
     broken = tmp_path / "broken.png"
@@ -245,7 +242,6 @@ def test_after_a_link_was_opened_a_broken_upload_is_still_told_in_our_words(serv
     context.close()
 
 
-@pytest.mark.browser
 def test_a_hostile_link_shows_words_and_runs_nothing(served, chromium):
     context, tab = fresh(chromium)
     ran, outside = [], []

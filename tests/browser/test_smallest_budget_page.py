@@ -55,6 +55,7 @@ def threshold(monkeypatch):
     return set_to
 
 
+@pytest.mark.slow
 def test_the_least_budget_of_a_real_model(engine, saved):
     session, setting = look(engine, saved()), keep("idpruner", 0.25)
     *_, found = find_budget(engine, session, setting, Task())
@@ -242,7 +243,6 @@ def settled(tab) -> int:
     return kept(tab)
 
 
-@pytest.mark.browser
 def test_slider_overlay_and_answer_go_to_the_fewest_tokens(page):
     page.click("#fewest-tokens")
     found = settled(page)
@@ -255,7 +255,6 @@ def test_slider_overlay_and_answer_go_to_the_fewest_tokens(page):
     page.wait_for_function("document.querySelector('#fewest-result .fewest') === null")
 
 
-@pytest.mark.browser
 def test_the_best_lambda_moves_the_weights(page):
     page.click("#fewest-lambda")
     page.wait_for_selector("#fewest-result >> text=21 of 21 values of λ")
@@ -269,7 +268,6 @@ def test_the_best_lambda_moves_the_weights(page):
     assert settled(page) == found
 
 
-@pytest.mark.browser
 def test_a_method_without_lambda_is_refused_and_stop_ends_a_search(page, served, monkeypatch):
     page.click("#method input")
     page.get_by_role("option", name="Random · baseline").click()
@@ -285,7 +283,6 @@ def test_a_method_without_lambda_is_refused_and_stop_ends_a_search(page, served,
     assert not page.is_visible("#fewest-stop")
 
 
-@pytest.mark.browser
 def test_a_link_brings_a_budget_that_the_slider_had_no_step_for(served, chromium):
     with visit(chromium, served.url + "?example=crowd&retention=0.0104&") as tab:
         tab.wait_for_function("document.querySelector('#canvas [data-part=\"count\"]').innerText.startsWith('1 of 64')")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
@@ -61,7 +60,6 @@ def test_endpoints_answer_each_client_for_its_own_image(served, tmp_path):
     assert failures == []
 
 
-@pytest.mark.browser
 def test_pages_show_each_visitor_only_her_own_image(served, chromium, tmp_path):
     contexts = [chromium.new_context() for _ in range(2)]
     tabs = [context.new_page() for context in contexts]
@@ -98,7 +96,6 @@ def dominant(url: str) -> int:
     return int(np.argmax(np.median(vivid, axis=0)))
 
 
-@pytest.mark.browser
 def test_who_waits_is_told_and_stop_or_a_closed_tab_drops_it(served, chromium, slow_model, monkeypatch):
     asked, generate = [], served.engine.vlm.generate
 

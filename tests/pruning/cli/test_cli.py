@@ -540,6 +540,7 @@ def program(*arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-m", "pruning", *arguments], env=environment, capture_output=True)
 
 
+@pytest.mark.slow
 def test_a_healthy_run_says_nothing_beside_its_result() -> None:
     known = str(ROOT / "assets" / "examples" / "crowd.png")
     for command in (("answer",), ("sweep", "--methods", "idpruner", "--retention", "0.5")):
@@ -548,6 +549,7 @@ def test_a_healthy_run_says_nothing_beside_its_result() -> None:
         assert done.stdout
 
 
+@pytest.mark.slow
 def test_bytes_that_are_no_utf_8_are_told_on_the_command_line(picture: str, tmp_path: Path) -> None:
     done = program("answer", picture, b"caf\xe9?")
     assert done.returncode == 2

@@ -94,6 +94,7 @@ def run(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], cwd=assets.PACKAGE.parent, env=buffered, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code"),
     [

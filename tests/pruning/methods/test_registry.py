@@ -31,6 +31,7 @@ def test_every_published_method_is_held_to_a_brute_force_oracle() -> None:
     assert oracles.keys() <= METHODS.keys(), f"oracles of no method: {sorted(oracles.keys() - METHODS.keys())}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["method", "methods.dpp", "importance", "allocation", "models", "cli.console"])
 def test_the_registry_is_full_whatever_is_imported_first(first: str) -> None:
     look = f"import pruning.{first}; from pruning import METHODS, make; make('idpruner'); print(*sorted(METHODS))"
@@ -77,6 +78,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_method_in_one_new_file_is_everywhere(copy: Path) -> None:
     source = documents.block("docs/methods.md", "python", "@register")
     (copy / "pruning" / "methods" / "outliers.py").write_text(source, encoding="utf-8")
@@ -96,6 +98,7 @@ def test_a_method_in_one_new_file_is_everywhere(copy: Path) -> None:
     assert int(re.search(r"(\d+) passed", held.stdout)[1]) > 20
 
 
+@pytest.mark.slow
 def test_a_published_method_without_an_oracle_is_noticed(copy: Path) -> None:
     source = '''
 from dataclasses import dataclass

@@ -71,6 +71,7 @@ def test_a_hub_id_is_downloaded_without_code(hub: Hub, home: Path, tiny_vlm, noi
     assert hub.sent[WEIGHTS] == size(hub)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted({preset.family for preset in PRESETS}))
 def test_the_family_of_every_preset_comes_whole(family: str, hub: Hub, home: Path) -> None:
     kind = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl", "llava_next": "llava-next",

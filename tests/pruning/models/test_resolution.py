@@ -68,6 +68,7 @@ def test_cells_lie_on_the_picture_as_it_was_given(qwen_vlm, noise) -> None:
     assert coarse.rects[-1].tolist()[2:] == [300, 200]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_reaches_the_most_tokens_up_to_what_is_asked(any_vlm, noise, sizes) -> None:
     images = [noise(*size, seed=i) for i, size in enumerate(sizes)]

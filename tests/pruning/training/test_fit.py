@@ -274,6 +274,7 @@ def plan(vlm: VLM, steps: int, **changes: object) -> Plan:
     return Plan(vlm.model_id, "same", steps, **{"batch": 1, "rate": 0.02, "max_visual_tokens": 64, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_falls_for_every_family_and_the_scorer_is_used(family: str, noise, tmp_path: Path) -> None:
     vlm, records = load(FAMILIES[family](tmp_path / "model")), Same(noise)

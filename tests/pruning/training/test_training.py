@@ -194,6 +194,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision, "HELD_OUT_PICTURES", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_every_stage_runs_and_ends_in_a_model_that_loads(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
@@ -209,6 +210,7 @@ def test_every_stage_runs_and_ends_in_a_model_that_loads(tmp_path: Path) -> None
     assert 6 <= vlm.model.config.text_config.num_hidden_layers <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("stage", ["vision", "language", "joint"])
 def test_a_run_that_stops_ends_where_one_that_does_not_ends(
