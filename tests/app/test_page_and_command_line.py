@@ -110,6 +110,7 @@ def test_the_same_methods_run_everywhere_and_the_others_for_one_reason(tiny_vlm,
         assert reason in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "signals"),
     [("prumerge", None), ("uniform", None), ("uniform", SIGNALS[0]), ("uniform", frozenset({"question"}))],

@@ -51,6 +51,7 @@ def test_visitors_and_a_page_get_what_the_library_gives(shipped_page, chromium, 
     json.dumps([asdict(row) for row in rows.values()], allow_nan=False)
 
 
+@pytest.mark.slow
 def test_every_endpoint_is_called_and_checked(client, invited) -> None:
     for endpoint in visitors.SHARES:
         call = visitors.asked(client, 0, invited, invited[0].cases[0], endpoint)

@@ -37,6 +37,7 @@ def test_the_fast_tower_is_the_library_s(model: nn.Module, tmp_path: Path) -> No
     torch.testing.assert_close(fast, vlm.encode([Image.fromarray(image)]).tokens.features, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["scenes", "documents"])
 @pytest.mark.parametrize("kept", [None, torch.tensor([0, 5, 17, 40, 95])])
 def test_the_fast_decoder_is_the_library_s(
