@@ -11,8 +11,10 @@ from app.answers import reports
 from app.answers import views as answers_views
 from app.api.endpoints import Api
 from app.api.page import endpoints
+from app.batch.page import TIPS as BATCH
 from app.batch.page import place_batch, wire_batch
 from app.canvas import state as canvas_state
+from app.compare.page import TIPS as COMPARE
 from app.compare.page import place_compare, wire_compare
 from app.engine import remote
 from app.engine.capabilities import Capabilities
@@ -23,14 +25,18 @@ from app.explore.handlers import Handlers
 from app.explore.image_handlers import ImageHandlers
 from app.explore.layout import DIVERSITY, IMPORTANCE, RETENTION, Page, Start, layout
 from app.explore.menus import Menus, choices, photographs
+from app.explore.tips import TIPS as EXPLORE
+from app.export.page import TIPS as EXPORT
 from app.export.page import place_export, wire_export
 from app.model_pool.pool import Models
+from app.pays.page import TIPS as PAYS
 from app.pays.page import place_pays, wire_pays
 from app.plan.page import PlanEvents, wire_plan
 from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share.page import place_share, wire_share
+from app.smallest_budget.page import TIPS as SMALLEST_BUDGET
 from app.smallest_budget.page import place_smallest_budget, wire_smallest_budget
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
@@ -39,6 +45,8 @@ from app.web.controls import Controls
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, THREADS, told
 from app.web.request_limits import RequestLimits
 from pruning.drawing.palettes import PAGE
+
+TIPS = EXPLORE | COMPARE | BATCH | PAYS | SMALLEST_BUDGET | EXPORT
 
 
 def build_demo(models: Models) -> gr.Blocks:
@@ -82,7 +90,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "max_threads": THREADS,
         "theme": base.set(**theme.COLOURS),
         "css": theme.stylesheet(),
-        "head": scripts.head(),
+        "head": scripts.head(TIPS),
         "footer_links": ["api"],
         "enable_monitoring": False,
         "ssr_mode": False,

@@ -28,6 +28,12 @@ from pruning.drawing import overlays as draw
 
 SIDE = 384  # longest side of an overlay, pixels
 BATCH = Kind("batch", lambda r: r.long_work)
+TIPS = {
+    "tab Many images": "One setting on several images",
+    "#batch-files button": "Choose the images, or drop them here",
+    "#batch-run": "Ask the present question about every image, with what Explore shows now",
+    "#batch-stop": "Stop what is running; what is there so far stays",
+}
 
 
 @dataclass(frozen=True)

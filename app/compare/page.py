@@ -28,6 +28,16 @@ from pruning.drawing import overlays as draw
 
 SIDE = 512  # longest side of an overlay, pixels
 COMPARE = Kind("compare", lambda r: r.long_work)
+TIPS = {
+    "tab Compare": "Up to four settings side by side",
+    "#add-present": "Put what Explore shows now beside the others",
+    "#add-random": "Put random selection of as many tokens beside the others",
+    "#add-uniform": "Put evenly spaced tokens, as many, beside the others",
+    "#compare-run": "Work out all settings again",
+    "[id^=replace-]": "Put what Explore shows now in the place of this setting",
+    "[id^=remove-]": "Take this setting out of the comparison",
+    "#compare-stop": "Stop what is running; what is there so far stays",
+}
 
 
 @dataclass(frozen=True)

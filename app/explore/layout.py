@@ -105,7 +105,9 @@ def layout(controls: Controls, start: Start) -> Page:
     made: dict[str, Any] = {"session": gr.State(start.session), "measured": gr.State(None)}
     with gr.Row(elem_id="top"):
         html(render("guide.head"), "title", "guide")
-        made["about_model"] = html(about_model(start.engine, start.note), "about-model")
+        made["about_model"] = html(
+            about_model(start.engine, start.note, start.photographs["visible"], len(start.models) > 1), "about-model"
+        )
         with gr.Row(elem_id="tools") as made["tools"]:
             pass
         made["header"] = html(header(start.engine), "head")

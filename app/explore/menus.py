@@ -17,7 +17,7 @@ from app.explore import views as explore_views
 from app.model_pool.load_job import StoppedError
 from app.model_pool.pool import LOAD, Models
 from app.session import Session
-from app.web import html, theme
+from app.web import html
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, owner, report_errors
 from app.web.updates import Updates, scopes
@@ -26,6 +26,13 @@ from pruning.staged import StagedMethod
 
 if TYPE_CHECKING:
     from app.explore.layout import Page
+
+
+OTHER_MODELS = {
+    "button": "The button in the first column loads a model that reads them.",
+    "menu": "For those choose another model.",
+    "start": "For those start the app with a larger model: --model NAME, see docs/models.md",
+}  # what to do about a picture that the model knows nothing of
 
 
 class Menus:
@@ -104,7 +111,12 @@ class Menus:
                 page.model: gr.update(choices=choices(self.models, visitor), value=chosen.model_name),
                 page.photographs: gr.update(**photographs(self.models, engine, visitor)),
                 page.header: header(engine),
-                page.about_model: about_model(engine, self.models.allowed[chosen.model_name].note),
+                page.about_model: about_model(
+                    engine,
+                    self.models.allowed[chosen.model_name].note,
+                    photographs(self.models, engine, visitor)["visible"],
+                    len(choices(self.models, visitor)) > 1,
+                ),
                 page.method: gr.update(choices=capabilities.menu(), value=method),
                 page.about_method: explore_views.about(capabilities.about(method)),
                 page.scope: scopes(grids),
@@ -167,8 +179,13 @@ def header(engine: Engine) -> str:
     )
 
 
-def about_model(engine: Engine, note: str) -> str:
-    """What the visitor has to know of the model before they use its answers. note: its licence, where there is one."""
-    from pruning.models import SHIPPED
+def about_model(engine: Engine, note: str, button: bool, others: bool) -> str:
+    """What the visitor has to know of the model before they use its answers. note: its licence, where there is one.
 
-    return html.notice(theme.SHIPPED_NOTICE if str(engine.vlm.model_id) == str(SHIPPED) else note)
+    button: whether that of `photographs` is there. others: whether the menu has more models than this one.
+    """
+    world = engine.vlm.world
+    if world is None:
+        return html.notice(note)
+    remedy = OTHER_MODELS["button"] if button else OTHER_MODELS["menu"] if others else OTHER_MODELS["start"]
+    return html.notice(f"This small model knows {world.name}, not photographs. {remedy}")

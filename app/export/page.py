@@ -30,6 +30,9 @@ from app.web.streams import Shown
 from app.web.templates import render
 
 EXPORT = Kind("export", lambda r: r.long_work)
+TIPS = {
+    "#export-stop": "Stop what is running; what is there so far stays",
+}
 HINT = "Overlays at full size, both figures, all numbers, settings and citations, in one ZIP"
 
 

@@ -22,6 +22,11 @@ from app.web.events import AT_ONCE, QUIET, STREAMED, html
 from app.web.streams import Shown
 
 PAYS = Kind("pays", lambda r: r.timing)
+TIPS = {
+    "tab Does it pay?": "What pruning saves on this machine, at one and at many requests",
+    "#pays-run": "Time what Explore shows now against all tokens and a smaller picture, on this machine",
+    "#pays-stop": "Stop what is running; what is there so far stays",
+}
 
 
 @dataclass(frozen=True)

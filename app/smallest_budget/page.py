@@ -24,6 +24,11 @@ from app.web.streams import Shown
 
 SEARCH = Kind("smallest budget", lambda r: r.long_work)
 STILL = (gr.skip(),) * 3  # retention and weights stay where they are
+TIPS = {
+    "#fewest-tokens": "Look for the smallest share of tokens at which the answer stays the same",
+    "#fewest-lambda": "Look for the λ that keeps the answer with the fewest tokens",
+    "#fewest-stop": "Stop what is running; what is there so far stays",
+}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ is relative to the page's own, so that it leads to them below a proxy's path too
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from starlette.responses import Response
@@ -57,12 +59,17 @@ def routes() -> list[BaseRoute]:
     return [Mount(f"/{place()}", _Forever(directory=assets.found("scripts")))]
 
 
-def head() -> str:
-    """For the page's head: page.js runs, and what components will import is fetched meanwhile."""
+def head(tips: Mapping[str, str]) -> str:
+    """For the page's head: page.js runs, and what components will import is fetched meanwhile.
+
+    tips: what tips.js says of components; by CSS selector, or "tab " and the words on it.
+    """
     assets.found("scripts", "page.js")
     where = place()
     links = "".join(f'<link rel="modulepreload" href="{where}/{path.name}">' for path in modules())
-    return f'{links}<script type="module" src="{where}/page.js"></script>'
+    words = json.dumps(dict(tips)).replace("<", "\\u003c")  # no markup inside
+    said = f'<script type="application/json" id="tips">{words}</script>'
+    return f'{said}{links}<script type="module" src="{where}/page.js"></script>'
 
 
 def start(name: str) -> str:

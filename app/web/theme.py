@@ -42,9 +42,6 @@ COLOURS = {
     "button_primary_background_fill_hover_dark": "#3d7bf0",
 }
 EMPTY_CURVES = "Fidelity of the pruned model against tokens kept, measured on this image and question."
-SHIPPED_NOTICE = (
-    "This small model knows drawn scenes, not photographs. For those: python app.py --model Qwen/Qwen2.5-VL-3B-Instruct"
-)
 
 
 def stylesheet() -> str:

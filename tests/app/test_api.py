@@ -334,3 +334,15 @@ def test_the_curl_example_runs(served):
     (result,) = json.loads(data.removeprefix("data: "))
     assert result["method"] == "idpruner"
     assert len(result["indices"]) == result["budget"] == round(result["n"] * 0.25)
+
+
+def test_whether_it_pays_is_told_over_http(call):
+    result = call("/pays", concurrency=[1, 2])
+    assert {row["concurrency"] for row in result["rows"]} == {1, 2}
+    assert result["verdict"]
+
+
+@pytest.mark.parametrize("many", ["4", [0], [1.5], 3])
+def test_how_many_at_once_is_whole_numbers(call, many):
+    with pytest.raises(AppError, match=r"(?s)concurrency|at once"):
+        call("/pays", concurrency=many)

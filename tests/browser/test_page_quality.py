@@ -184,7 +184,7 @@ def test_long_notices_and_names_are_read_in_full(shipped_page, chromium, tmp_pat
     tab.fill("#question textarea", words)
     tab.click("#ask")
     tab.wait_for_selector("#hint >> text=It will guess.")
-    assert tab.inner_text("#about-model").endswith("python app.py --model Qwen/Qwen2.5-VL-3B-Instruct")
+    assert tab.inner_text("#about-model").endswith("--model NAME, see docs/models.md")
     tab.evaluate(
         "document.querySelector('#about-method').innerHTML = '<p class=about-method>' + 'needs more '.repeat(40)"
     )

@@ -97,4 +97,4 @@ def test_a_script_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(assets, "ROOT", tmp_path)
     (tmp_path / "scripts" / f"{name}.js").unlink()
     with pytest.raises(assets.AssetError, match=rf"^scripts/{name}\.js, .*install it again"):
-        scripts.head(), scripts.start("canvas")
+        scripts.head({}), scripts.start("canvas")

@@ -52,6 +52,9 @@ def test_a_ruling_says_what_changed_or_what_is_not_saved() -> None:
     assert tower.pays is None
     assert "makes no difference that this machine can show at 16 at once" in tower.sentence
     assert tower.sentence.endswith("the tower is 88% of the time and is not saved")
+    part = ruling("Lower resolution", runs(8, 0, 1.2, 0.1), ALL, runs(9, 0, 0.1), 1)
+    assert part.pays is not True
+    assert part.sentence.endswith("the tower is 86% of the time and is only in part saved")
     rival = ruling("IDPruner", runs(8, 0.1, 0.2), "Lower resolution", runs(2, 0, 0.2), 1)
     assert rival.sentence.endswith("the tower takes 6000.0 ms longer")
 

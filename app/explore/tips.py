@@ -1,0 +1,37 @@
+"""What is said of the components of Explore, where a pointer rests on one or a screen reader comes to it."""
+
+from __future__ import annotations
+
+UPLOAD = ("[aria-label='Upload file']", "[aria-label*='upload']")
+TIPS = {
+    "tab Explore": "One setting on one image",
+    "#model": "The model that answers. What the device cannot hold is grey, with the reason",
+    ", ".join(f"#image button{name}" for name in UPLOAD) + ", #image .upload-container button":
+        "Choose an image file, or drop one here",
+    "#image button[aria-label='Capture from camera']": "Take a picture with the camera",
+    "#image button[aria-label='Paste from clipboard']": "Paste an image that was copied elsewhere",
+    "#add-image": "Add further images to the same question",
+    "#question": "What the model is asked about the image. Enter asks",
+    "#ask": "Answer the question with all tokens and with the kept ones",
+    "#follow-up": "Ask this as the next turn of a conversation: both models remember their own answers",
+    "#anew": "Ask this as the first turn of a new conversation",
+    "#suggestions button": "Ask this question",
+    "#method": "How the tokens to keep are chosen. What this model cannot run is grey, with the reason",
+    "#style label:has([value=dimmed])": "Kept patches as they are, pruned ones dark and grey",
+    "#style label:has([value=grid])": "Outlines of all patches, those of kept ones stand out",
+    "#style label:has([value=heat])": "How important each patch is, from low to high",
+    "#style label:has([value=order])": "Which patch was picked first, second and so on",
+    "#style label:has([value=merged])": "Patches that were merged into one token share a colour (merging methods only)",
+    "#retention": "Share of the visual tokens that the model keeps: 0.25 keeps a quarter",
+    "#scope": "Whether the share is kept of all images together, of each image, or of each tile",
+    "#importance-weight": "How much a patch's own importance counts. λ = importance / (importance + diversity)",
+    "#diversity-weight": "How much it counts that a patch differs from those already kept",
+    "#stop": "Stop what is running; what is there so far stays",
+    "tab Trade-off plane": "Importance kept against diversity, for every method at this many tokens",
+    "tab Fidelity curves": "How well the answer survives, against tokens kept",
+    "#curve-methods label": "Measure a curve for this method too",
+    "#measure": "Measure the curves of the ticked methods for the present image and question",
+    "#tradeoff .label-wrap": "Which methods get a curve",
+    "#guide > button": "Close this; the button at the top brings it back",
+    "footer .show-api": "How programs ask the same of this app",
+}  # fmt: skip
