@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradio import http_server
+
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.model_pool.loader import Listed
@@ -19,6 +22,9 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
+
+# Gradio looks for a free port and takes it later: processes that test side by side look at ports of their own.
+http_server.INITIAL_PORT_VALUE += http_server.TRY_NUM_PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 FLAGS = [
     "--headless",
