@@ -332,7 +332,8 @@ class VLM:
         answer = torch.tensor(answer_ids)
         alike: defaultdict[tuple[int, bool, int], list[int]] = defaultdict(list)
         pairs = [self._entered(encoded, question, kept) for kept in selections]
-        full = {id(on): self.prompt(on, question, history) for on in (encoded, *(on for on, _ in pairs))}
+        entered = {id(on): on for on in (encoded, *(on for on, _ in pairs))}  # nearly always one for all of them
+        full = {key: self.prompt(on, question, history) for key, on in entered.items()}
         prompting.check_length(self.family, self.title, full[id(encoded)], len(answer_ids))
         prepared = [self._ready(on, kept, full[id(on)], positions) for on, kept in pairs]
         for i, each in enumerate(prepared):

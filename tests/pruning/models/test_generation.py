@@ -80,6 +80,18 @@ def test_logprobs_run_once_per_budget(tiny_vlm, noise, monkeypatch) -> None:
     assert sorted(sizes) == [2, 3]
 
 
+def test_logprobs_write_the_prompt_once_for_all_selections_of_a_picture(tiny_vlm, noise, monkeypatch) -> None:
+    encoded, written, prompt = tiny_vlm.encode([noise(112, 112)]), [], tiny_vlm.prompt
+
+    def counted(*values):
+        written.append(values)
+        return prompt(*values)
+
+    monkeypatch.setattr(tiny_vlm, "prompt", counted)
+    tiny_vlm.logprobs(encoded, "how many", [5, 6], [torch.arange(k) for k in (2, 4, 2, 4, 2)])
+    assert len(written) == 1
+
+
 def test_stream_tells_text_time_and_end(tiny_vlm, noise) -> None:
     encoded = tiny_vlm.encode([noise(112, 112)])
     chunks = list(tiny_vlm.generate(encoded, QUESTIONS[0], max_new_tokens=4))
