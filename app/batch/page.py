@@ -20,7 +20,7 @@ from app.model_pool.work import Kind, stream_work
 from app.session import Session, Setting
 from app.web.controls import Present
 from app.web.errors import owner, report_errors
-from app.web.events import AT_ONCE, QUIET, STREAMED, html
+from app.web.events import AT_ONCE, QUIET, STOPS, STREAMED, html
 from app.web.gradio_patches import files_input
 from app.web.streams import Shown
 from app.web.updates import Updates
@@ -32,7 +32,7 @@ TIPS = {
     "tab Many images": "One setting on several images",
     "#batch-files button": "Choose the images, or drop them here",
     "#batch-run": "Ask the present question about every image, with what Explore shows now",
-    "#batch-stop": "Stop what is running; what is there so far stays",
+    "#batch-stop": STOPS,
 }
 
 

@@ -20,7 +20,7 @@ from app.model_pool.work import Kind, stream_work
 from app.session import Forced, Session
 from app.web.controls import Present
 from app.web.errors import owner, report_errors
-from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
+from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STOPS, STREAMED, html
 from app.web.streams import Shown
 from app.web.updates import Updates
 from pruning.choosing import methods_of
@@ -31,12 +31,12 @@ COMPARE = Kind("compare", lambda r: r.long_work)
 TIPS = {
     "tab Compare": "Up to four settings side by side",
     "#add-present": "Put what Explore shows now beside the others",
-    "#add-random": "Put random selection of as many tokens beside the others",
+    "#add-random": "Put a random selection of as many tokens beside the others",
     "#add-uniform": "Put evenly spaced tokens, as many, beside the others",
     "#compare-run": "Work out all settings again",
     "[id^=replace-]": "Put what Explore shows now in the place of this setting",
     "[id^=remove-]": "Take this setting out of the comparison",
-    "#compare-stop": "Stop what is running; what is there so far stays",
+    "#compare-stop": STOPS,
 }
 
 

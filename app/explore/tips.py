@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-UPLOAD = ("[aria-label='Upload file']", "[aria-label*='upload']")
+from app.web.events import STOPS
+
 TIPS = {
     "tab Explore": "One setting on one image",
     "#model": "The model that answers. What the device cannot hold is grey, with the reason",
-    ", ".join(f"#image button{name}" for name in UPLOAD) + ", #image .upload-container button":
-        "Choose an image file, or drop one here",
+    "#image :is(button[aria-label*='upload' i], .upload-container button)": "Choose an image file, or drop one here",
     "#image button[aria-label='Capture from camera']": "Take a picture with the camera",
     "#image button[aria-label='Paste from clipboard']": "Paste an image that was copied elsewhere",
     "#add-image": "Add further images to the same question",
@@ -26,7 +26,7 @@ TIPS = {
     "#scope": "Whether the share is kept of all images together, of each image, or of each tile",
     "#importance-weight": "How much a patch's own importance counts. λ = importance / (importance + diversity)",
     "#diversity-weight": "How much it counts that a patch differs from those already kept",
-    "#stop": "Stop what is running; what is there so far stays",
+    "#stop": STOPS,
     "tab Trade-off plane": "Importance kept against diversity, for every method at this many tokens",
     "tab Fidelity curves": "How well the answer survives, against tokens kept",
     "#curve-methods label": "Measure a curve for this method too",

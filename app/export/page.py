@@ -23,7 +23,7 @@ from app.session import Session
 from app.tradeoff.measure import Measured
 from app.web.controls import ControlValues
 from app.web.errors import owner
-from app.web.events import AT_ONCE, QUIET, STREAMED, html
+from app.web.events import AT_ONCE, QUIET, STOPS, STREAMED, html
 from app.web.html import notice, size, waiting
 from app.web.html import progress as bar
 from app.web.streams import Shown
@@ -31,7 +31,7 @@ from app.web.templates import render
 
 EXPORT = Kind("export", lambda r: r.long_work)
 TIPS = {
-    "#export-stop": "Stop what is running; what is there so far stays",
+    "#export-stop": STOPS,
 }
 HINT = "Overlays at full size, both figures, all numbers, settings and citations, in one ZIP"
 

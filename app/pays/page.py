@@ -18,14 +18,14 @@ from app.pays.run import Step, run
 from app.session import Session
 from app.web.controls import Present
 from app.web.errors import owner, report_errors
-from app.web.events import AT_ONCE, QUIET, STREAMED, html
+from app.web.events import AT_ONCE, QUIET, STOPS, STREAMED, html
 from app.web.streams import Shown
 
 PAYS = Kind("pays", lambda r: r.timing)
 TIPS = {
     "tab Does it pay?": "What pruning saves on this machine, at one and at many requests",
     "#pays-run": "Time what Explore shows now against all tokens and a smaller picture, on this machine",
-    "#pays-stop": "Stop what is running; what is there so far stays",
+    "#pays-stop": STOPS,
 }
 
 

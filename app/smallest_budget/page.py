@@ -19,7 +19,7 @@ from app.smallest_budget.search import Search, find_budget, find_lambda
 from app.web import updates
 from app.web.controls import Present
 from app.web.errors import owner, report_errors
-from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, html
+from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STOPS, STREAMED, html
 from app.web.streams import Shown
 
 SEARCH = Kind("smallest budget", lambda r: r.long_work)
@@ -27,7 +27,7 @@ STILL = (gr.skip(),) * 3  # retention and weights stay where they are
 TIPS = {
     "#fewest-tokens": "Look for the smallest share of tokens at which the answer stays the same",
     "#fewest-lambda": "Look for the λ that keeps the answer with the fewest tokens",
-    "#fewest-stop": "Stop what is running; what is there so far stays",
+    "#fewest-stop": STOPS,
 }
 
 

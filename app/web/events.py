@@ -23,6 +23,7 @@ LIGHT_WORK: dict[str, Any] = {"concurrency_id": "overlay", "concurrency_limit": 
 ONCE = {"trigger_mode": "once"}  # instead, where a second press would do it twice
 LOADING: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 16, "trigger_mode": "multiple"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+STOPS = "Stop what is running; what is there so far stays"  # the tooltip of every Stop
 AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple"}
 
 
