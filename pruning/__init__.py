@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pruning.budget import keep_count
     from pruning.grids import Grid
+    from pruning.handover.pruner import Pruner
     from pruning.method import METHODS, Method, make, register
     from pruning.tokens import Selection, VisualTokens
 
-__all__ = ["METHODS", "Grid", "Method", "Selection", "VisualTokens", "keep_count", "make", "register"]
+__all__ = ["METHODS", "Grid", "Method", "Pruner", "Selection", "VisualTokens", "keep_count", "make", "register"]
 
-HOMES = {"keep_count": "budget", "Grid": "grids", "Selection": "tokens", "VisualTokens": "tokens"}
+HOMES = {
+    "keep_count": "budget",
+    "Grid": "grids",
+    "Pruner": "handover.pruner",
+    "Selection": "tokens",
+    "VisualTokens": "tokens",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -278,11 +278,11 @@ class VLM:
         Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Raises as
         `generate` does.
         """
-        prepared = [self._prepare(sample, max_new_tokens) for sample in samples]
+        prepared = [self.prepare(sample, max_new_tokens) for sample in samples]
         if not prepared:
             return []
         prompts = [each.prompt for each in prepared]
-        visual, stages = self._visual(joined([each.rows for each in prepared])), self._stages(prepared)
+        visual, stages = self._visual(joined([each.rows for each in prepared])), self.stages(prepared)
         found = generation.batch(self.model, prompts, visual, self._decode, max_new_tokens, cancel, stages)
         return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
 
@@ -290,9 +290,9 @@ class VLM:
         """`answer_batch` for its times alone: seconds to each of `steps` tokens, which end nothing. Fewer where
         `cancel` was set. Raises as `generate` does.
         """
-        prepared = [self._prepare(sample, steps) for sample in samples]
+        prepared = [self.prepare(sample, steps) for sample in samples]
         prompts = [each.prompt for each in prepared]
-        visual, stages = self._visual(joined([each.rows for each in prepared])), self._stages(prepared)
+        visual, stages = self._visual(joined([each.rows for each in prepared])), self.stages(prepared)
         return generation.paced(self.model, prompts, visual, steps, cancel, stages)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
@@ -343,7 +343,7 @@ class VLM:
         for group in alike.values():
             for part in alike_batches([prepared[i].alive(self.layers) for i in group], size):
                 batch = [prepared[group[i]] for i in part]
-                visual, stages = self._visual(joined([each.rows for each in batch])), self._stages(batch)
+                visual, stages = self._visual(joined([each.rows for each in batch])), self.stages(batch)
                 prompts = [each.prompt for each in batch]
                 said = generation.forced_logprobs(self.model, prompts, visual, answer, stages)
                 found.update(zip([group[i] for i in part], said, strict=True))
@@ -371,7 +371,7 @@ class VLM:
         full = self.prompt(on, question, history)
         prompting.check_length(self.family, self.title, full, len(ids))
         ready = self._ready(on, entered, full)
-        stages = self._stages([ready])
+        stages = self.stages([ready])
         return modality.attended(self.model, ready.prompt, self._visual(ready.rows), torch.tensor(ids), stages)
 
     def warmup(self) -> None:
@@ -388,13 +388,13 @@ class VLM:
         memory: ConversationCache | None = None,
     ) -> tuple[Iterator[Chunk], int]:
         """The chunks of an answer, and the length of its prompt."""
-        ready = self._prepare(sample, max_new_tokens)
-        visual, stages = self._visual(ready.rows, memory, sample.kept), self._stages([ready])
+        ready = self.prepare(sample, max_new_tokens)
+        visual, stages = self._visual(ready.rows, memory, sample.kept), self.stages([ready])
         values = (self.model, ready.prompt, visual, self._decode, max_new_tokens, cancel, memory, stages)
         return generation.stream(*values), ready.prompt.n
 
-    def _prepare(self, sample: Sample, max_new_tokens: int) -> Ready:
-        """The pruned prompt and the rows for its placeholders, after all checks of the arguments."""
+    def prepare(self, sample: Sample, max_new_tokens: int) -> Ready:
+        """The pruned prompt and the rows for its placeholders, after all checks. Raises as `generate`."""
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}")
         encoded, kept = self._entered(sample.encoded, sample.question, sample.kept)
@@ -419,7 +419,7 @@ class VLM:
             prompt = prompt.compact(torch.cat(images)[indices])
         return Ready(encoded, kept, indices, prompt, encoded.rows(kept))
 
-    def _stages(self, ready: Sequence[Ready]) -> Stages | None:
+    def stages(self, ready: Sequence[Ready]) -> Stages | None:
         """What leaves between layers, where any of them has a plan."""
         if not any(isinstance(each.kept, Plan) for each in ready):
             return None

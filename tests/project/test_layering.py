@@ -40,6 +40,7 @@ FLOORS = {
         "allocation bibliography importance models published",
         "choosing",
         "evaluation methods runnable scenes",
+        "handover",
         "cli",
         "training",
         "__init__ __main__",

@@ -22,7 +22,7 @@ class Cutting:
 
     def __init__(self, course: Course, model: Any, present: Callable[[], Tensor]):
         self.course, device = course, model.device
-        course.made = []
+        course.made, course.choices = [], {}
         self.tokens, self.visual = course.tokens.to(device), course.prompt.visual.to(device)
         self.text = course.text.to(device)
         self.sight = Sight(model, list(course.cuts.values()), self.text, self.visual, present)
@@ -32,6 +32,19 @@ class Cutting:
 
         hidden: (1, R, D) at the places `before` (R,); named: the next layer's arguments for these.
         """
+        choice = self.course.choices.get(cut.after) or self._chosen(cut, hidden, before, named)
+        places = torch.searchsorted(before, self.visual)
+        if choice.merged is not None and choice.merged_rows is not None:
+            hidden = hidden.index_copy(1, places[choice.merged].to(hidden.device), choice.merged_rows.to(hidden)[None])
+        stays = torch.ones(len(before), dtype=torch.bool, device=before.device)
+        stays[places] = False
+        kept = choice.order.to(before.device).sort().values
+        stays[places[kept]] = True
+        self.tokens, self.visual = self.tokens[kept], self.visual[kept]
+        return hidden[:, stays.to(hidden.device)], before[stays]
+
+    def _chosen(self, cut: Cut, hidden: Tensor, before: Tensor, named: dict[str, Any]) -> Choice:
+        """What the rule chooses, noted for other rows of the same prompt."""
         signals = self.sight.signals(cut, hidden, named)
         if "entry_scores" in cut.rule.needs and self.course.entry_scores is not None:
             signals["entry_scores"] = self.course.entry_scores.to(before.device)[self.tokens].float()
@@ -49,15 +62,8 @@ class Cutting:
         )
         choice = cut.rule.choose(seen, self.course.counts[cut.after])
         self.course.made.append(_traced(seen, cut, choice))
-        if choice.merged is not None and choice.merged_rows is not None:
-            at = seen.visual[choice.merged].to(hidden.device)
-            hidden = hidden.index_copy(1, at, choice.merged_rows.to(hidden)[None])
-        stays = torch.ones(len(before), dtype=torch.bool, device=before.device)
-        stays[seen.visual] = False
-        kept = choice.order.to(before.device).sort().values
-        stays[seen.visual[kept]] = True
-        self.tokens, self.visual = self.tokens[kept], self.visual[kept]
-        return hidden[:, stays.to(hidden.device)], before[stays]
+        self.course.choices[cut.after] = choice
+        return choice
 
 
 def _traced(seen: Seen, cut: Cut, choice: Choice) -> CutTrace:

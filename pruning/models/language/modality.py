@@ -82,7 +82,7 @@ def _of_layer(
     hidden = torch.cat([before[0], after[0]], dim=1)
     cos, sin = (torch.cat(parts, dim=-2) for parts in zip(before[1], after[1], strict=True))
     device, steps = hidden.device, after[0].shape[1]
-    held = torch.arange(prompt.n) if stages is None else stages.held[i][0].cpu()
+    held = torch.arange(prompt.n) if stages is None else stages.held[i].rows[0].cpu()
     places = torch.cat([held, prompt.n + torch.arange(steps)]).to(device)
     rows = torch.arange(len(held), len(places), device=device)
     window = layer.self_attn.sliding_window if getattr(layer.self_attn, "is_sliding", False) else None

@@ -49,14 +49,14 @@ class First:
                     row.sight.entered(self.whole.of(at, hidden))
             cutting = any(i in course.cuts for course in self.stages.courses)
             if not cutting and self.layout is self.whole:
-                self.stages.held.append(self.layout.rows)
+                self.stages.held.append(self.layout)
                 return None
             if self.carried is not self.layout:
                 hidden = self.layout.gather(hidden, self.whole)
             if cutting:
                 hidden = self._cut(i, hidden, self._shortened(layer, named))
             assert len(self.stages.held) == i, "a layer ran twice"
-            self.stages.held.append(self.layout.rows)
+            self.stages.held.append(self.layout)
             if i >= self.stages.levels:
                 self.carried = self.layout
             if i == self.stages.depth - 1 and any(course.evict_early for course in self.stages.courses):
@@ -79,7 +79,7 @@ class First:
             shown_named = {name: self._alone(at, value) for name, value in named.items()}
             hook(module, self._alone(at, args), shown_named, self._alone(at, result))
 
-        return hook if len(self.rows) == 1 else shown
+        return shown if self.whole.padded or len(self.rows) > 1 else hook
 
     def _alone(self, at: int, value: Any) -> Any:
         """States (B, m, D) and masks (B, 1, m, m), in tuples too, of one prompt without padding; all else as it is."""
@@ -124,12 +124,11 @@ class First:
         for i, held in enumerate(self.stages.held[:-1]):
             rows = [
                 last if course.evict_early else own
-                for course, last, own in zip(self.stages.courses, self.layout.rows, held, strict=True)
+                for course, last, own in zip(self.stages.courses, self.layout.rows, held.rows, strict=True)
             ]
-            before, after = Layout(held), Layout(rows)
-            layer = cache.layers[i]
-            layer.keys, layer.values = after.gather(layer.keys, before), after.gather(layer.values, before)
-            self.stages.held[i] = rows
+            after, layer = Layout(rows), cache.layers[i]
+            layer.keys, layer.values = after.gather(layer.keys, held), after.gather(layer.values, held)
+            self.stages.held[i] = after
 
     def _shortened(self, layer: Any, named: dict[str, Any]) -> dict[str, Any]:
         """A layer's named arguments for the present layout."""
@@ -156,7 +155,7 @@ class Later:
         def mask(layer: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
             hidden = args[0] if args else named["hidden_states"]
             attention = getattr(layer, "self_attn", None)
-            given, steps, padded = named.get("attention_mask"), hidden.shape[1], Layout(self.stages.held[i]).padded
+            given, steps, padded = named.get("attention_mask"), hidden.shape[1], self.stages.held[i].padded
             flash = "flash" in (self.stages.model.config._attn_implementation or "")
             plain = steps == 1 and not getattr(attention, "is_sliding", False)
             # A flash kernel aligns keys by their end, which is right for any number of them.
@@ -175,11 +174,10 @@ class Later:
 
     def _allowed(self, i: int, steps: int, kv: int, held: Any, device: torch.device) -> Tensor:
         """(B, steps, kv) bool: what each new token sees of the keys of layer i, by original places."""
-        rows = []
-        for course, row in zip(self.stages.courses, self.stages.held[i], strict=True):
+        rows, longest = [], self.stages.held[i].width + self.said + steps
+        for course, row in zip(self.stages.courses, self.stages.held[i].rows, strict=True):
             following = torch.arange(course.prompt.n, course.prompt.n + self.said + steps, device=row.device)
             rows.append(torch.cat([row, following]).to(device))
-        longest = max(map(len, rows))
         places = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=-1) for row in rows])
         places, at = places[:, None, -kv:], places[:, -steps:, None]
         allowed = (places >= 0) & (places <= at)

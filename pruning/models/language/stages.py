@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pruning.models.language.layout import Layout
 from pruning.models.language.passes import First, Later
 from pruning.models.language.trace import CutTrace, Trace
 from pruning.models.values import ModelError, Prompt
 from pruning.plan import Plan, lifetimes
+from pruning.seen import Choice
 from pruning.staged import alive_of
 from pruning.tokens import VisualTokens
 
@@ -47,6 +49,7 @@ class Course:
         after = torch.arange(prompt.n) > int(prompt.visual.max())
         self.text = (after & (prompt.input_ids[0] != placeholder)).nonzero()[:, 0]
         self.made: list[CutTrace] = []
+        self.choices: dict[int, Choice] = {}  # of each cut made, for other rows of the same prompt (beams)
 
     def trace(self) -> Trace:
         """What was alive where; known once the prompt has gone through."""
@@ -65,12 +68,14 @@ class Stages:
         ModelError: a family whose layers cannot be shortened.
     """
 
-    def __init__(self, model: Any, courses: Sequence[Course], levels: int):
-        """levels: of DeepStack."""
+    def __init__(self, model: Any, courses: Sequence[Course], levels: int, width: int = 0):
+        """courses: of each row, the same one for rows that say the same. levels: of DeepStack. width: columns of the
+        first pass, where there are more than the longest prompt needs.
+        """
         self.model, self.courses, self.levels = model, courses, levels
         self.layers = list(model.get_decoder().layers)
-        self.longest = max(course.prompt.n for course in courses)
-        self.held: list[list[Tensor]] = []  # of every layer and prompt: places in the prompt that it holds, ascending
+        self.longest = max(width, *(course.prompt.n for course in courses))
+        self.held: list[Layout] = []  # of every layer: which places of each prompt it holds
         check_layers(model, self.layers, any(course.evict_early for course in courses))
 
     @property

@@ -9,6 +9,7 @@ in it), H heads of width d. Layers may start with one CLS place, which no result
 """
 
 import importlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,14 +32,17 @@ class Call:
 
 @contextmanager
 def capture(modules: Mapping[Any, nn.Module]) -> Iterator[dict[Any, Call]]:
-    """While open, record what each module is called with, under its key in `modules`."""
+    """While open, record what each module is called with by this thread, under its key in `modules`."""
     seen: dict[Any, Call] = {}
-    handles = []
+    handles, thread = [], threading.get_ident()
     try:
         for key, module in modules.items():
 
-            def record(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], key: Any = key) -> None:
-                seen[key] = Call(args[0] if args else named["hidden_states"], named)
+            def record(*given: Any, key: Any = key) -> None:
+                # Another thread's pass may call a hook, even one without named arguments that is just being removed.
+                if threading.get_ident() == thread:
+                    _module, args, named = given
+                    seen[key] = Call(args[0] if args else named["hidden_states"], named)
 
             handles.append(module.register_forward_pre_hook(record, with_kwargs=True))
         yield seen
