@@ -213,31 +213,30 @@ def test_the_scorer_beside_the_checkpoint_is_found_or_the_next_source_is_named(t
         pruner(tiny("qwen2-vl"), make("idpruner", importance="scorer"))
 
 
-def test_models_that_cannot_be_taken_as_they_are(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    vlm = tiny("qwen2-vl")
+def test_models_that_cannot_be_taken_as_they_are(tiny) -> None:
+    processor = tiny("qwen2-vl").family.processing.processor
+    model = copy.deepcopy(tiny("qwen2-vl").model)
 
-    def refused(match: str, model=vlm.model) -> None:
+    def refused(match: str, model=model) -> None:
         with pytest.raises(ModelError, match=match):
-            Pruner(model, vlm.family.processing.processor, "divprune")
+            Pruner(model, processor, "divprune")
 
-    vlm.model.train()
+    model.train()
     refused(r"training mode.*model\.eval\(\)")
-    vlm.model.eval()
-    handle = vlm.model.lm_head.register_forward_hook(lambda *given: None)
+    model.eval()
+    handle = model.lm_head.register_forward_hook(lambda *given: None)
     refused("the module lm_head has a forward hook already")
     handle.remove()
-    with monkeypatch.context() as patch:
-        patch.setattr(vlm.model.lm_head, "forward", vlm.model.lm_head.forward)
-        refused("the forward of the module lm_head has been replaced")
-    vlm.model.lm_head.__dict__.pop("forward", None)
-    refused("compiled", torch.compile(vlm.model))
-    with monkeypatch.context() as patch:
-        patch.setattr(vlm.model.lm_head, "weight", torch.nn.Parameter(torch.empty(3, 3, device="meta")))
-        refused("weights are on cpu and meta")
+    assert Pruner(model, processor, "divprune").vlm.model is model
+    refused("compiled", torch.compile(model))
     refused("is a Linear, not a model of the transformers library", torch.nn.Linear(2, 2))
     with pytest.raises(ModelError, match="has no tokenizer: hand over what AutoProcessor"):
-        Pruner(vlm.model, vlm.tokenizer, "divprune")
-    assert Pruner(vlm.model, vlm.family.processing.processor, "divprune").vlm.model is vlm.model
+        Pruner(model, processor.tokenizer, "divprune")
+    model.lm_head.forward = model.lm_head.forward
+    refused("the forward of the module lm_head has been replaced")
+    del model.lm_head.forward
+    model.lm_head.weight = torch.nn.Parameter(torch.empty(3, 3, device="meta"))
+    refused("weights are on cpu and meta")
 
 
 def test_bad_input_says_what_to_change(tiny, noise) -> None:
