@@ -32,7 +32,7 @@ FLOORS = {
         "assets budget debris params rgb seen text weights grids",
         "schedules",
         "images ops",
-        "signals",
+        "signals video",
         "tokens",
         "method overrides drawing",
         "encoding staged",
