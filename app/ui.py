@@ -31,6 +31,7 @@ from app.export.page import place_export, wire_export
 from app.model_pool.pool import Models
 from app.pays.page import TIPS as PAYS
 from app.pays.page import place_pays, wire_pays
+from app.plan.page import TIPS as PLAN
 from app.plan.page import PlanEvents, wire_plan
 from app.presenter.page import place_presenter, wire_presenter
 from app.session import Session, Setting
@@ -46,7 +47,7 @@ from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, 
 from app.web.request_limits import RequestLimits
 from pruning.drawing.palettes import PAGE
 
-TIPS = EXPLORE | COMPARE | BATCH | PAYS | SMALLEST_BUDGET | EXPORT
+TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | SMALLEST_BUDGET | EXPORT
 
 
 def build_demo(models: Models) -> gr.Blocks:
@@ -131,22 +132,28 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     talk = [session, page.follow_up, page.anew]
     plans = PlanEvents(handlers.models, handlers.controls, handlers.setting)
 
+    planning = [page.plan.measures, *inputs]
+
+    def answer(event: Any) -> None:
+        """The answer, however the event before it ended, and what is measured of it."""
+        said = event.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
+        said.then(plans.measure, planning, page.plan.dominance, **STREAMED, **QUIET)
+
     def follow(event: Any) -> None:
         """After the controls stand: the canvas, then the answer, and the plane beside it. Nothing where they do not."""
         drawn = event.success(handlers.draw, inputs, [page.canvas, page.card, page.report], **STREAMED, **QUIET)
-        event.success(plans.show, inputs, page.plan.shown, **LIGHT_WORK, **QUIET)
-        # Where the canvas failed too: the answer then says why there is none.
-        drawn.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
+        event.success(plans.show, planning, page.plan.shown, **LIGHT_WORK, **QUIET)
+        answer(drawn)  # where the canvas failed too: it then says why there is none
         drawn.then(handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
 
     # The canvas follows every move by itself; the answer and the plane wait until the slider rests.
     resting = [slider.release for slider in sliders]
     # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
     halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
-    halted.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
+    answer(halted)
     gr.on(resting, handlers.settle, inputs, page.canvas, **LIGHT_WORK, **QUIET)
     gr.on(resting, handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
-    gr.on(resting, plans.show, inputs, page.plan.shown, **LIGHT_WORK, **QUIET)
+    gr.on(resting, plans.show, planning, page.plan.shown, **LIGHT_WORK, **QUIET)
     wire_plan(page.plan, plans, inputs)
     follow(page.plan.value.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
     clicked, patch = told(page.canvas.select)
@@ -154,7 +161,7 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     edited, forced = told(page.canvas.edit)
     edited = edited.then(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     changed = edited.then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET)
-    changed.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
+    answer(changed)
     for choice in lists:
         follow(choice.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 

@@ -72,6 +72,13 @@ class Asked:
         n = encoded.tokens.n
         return engine.vlm.prompt(encoded, self.question, self.history).n - n + self.entering(n)
 
+    def then(self, question: str, answer: Answer | None) -> Asked:
+        """The next turn after `answer`; the first one where there is none yet."""
+        from pruning.models import Turn
+
+        history = () if answer is None else (*self.history, Turn(self.question, answer.text))
+        return replace(self, question=question, history=history)
+
     def key(self, engine: Engine, kind: str = "answer") -> tuple[Hashable, ...]:
         """Cache key of what is computed about it."""
         return engine.key(kind, self.session, self.question, self.kept, self.history)
@@ -85,7 +92,7 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
     """
     from pruning.models import Answer
 
-    held: Answer | None = engine.cache.peek(asked.key(engine))
+    held = answered(engine, asked)
     if held is not None:
         yield held
         return
@@ -131,6 +138,12 @@ def answers(engine: Engine, asked: Asked, task: Task) -> Iterator[str | Answer]:
     finally:
         if not done:
             task.set()
+
+
+def answered(engine: Engine, asked: Asked) -> Answer | None:
+    """The whole answer, where it has been given and is still held."""
+    held: Answer | None = engine.cache.peek(asked.key(engine))
+    return held
 
 
 def first_token_seconds(engine: Engine, asked: Asked) -> float:

@@ -112,7 +112,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
         if given:  # the turn before this one is over
             exchange = Exchange(full.question, given["full"].text, given["kept"].text)
             report = replace(report, earlier=(*report.earlier, exchange), full=UNSAID, kept=UNSAID)
-        full, kept = _next(full, question, given.get("full")), _next(kept, question, given.get("kept"))
+        full, kept = full.then(question, given.get("full")), kept.then(question, given.get("kept"))
         for side, asked in (("full", full), ("kept", kept)):
             report = replace(report, question=question, stage="all" if side == "full" else "kept")
             yield report
@@ -141,14 +141,6 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
             return
         report = measured
     yield replace(report, stage="done")
-
-
-def _next(asked: Asked, question: str, answer: Answer | None) -> Asked:
-    """The next turn after `answer`; the first one where there is none yet."""
-    from pruning.models import Turn
-
-    history = () if answer is None else (*asked.history, Turn(asked.question, answer.text))
-    return replace(asked, question=question, history=history)
 
 
 def _measurements(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pruning.evaluation.pays import Report
     from pruning.grids import Scope
     from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
+    from pruning.models.language.modality import Attended
     from pruning.models.language.trace import Trace
     from pruning.models.values import Kept
     from pruning.plan import Plan
@@ -152,6 +153,13 @@ def trace(key: str, encoded: Encoded, question: str, plan: Plan) -> Trace:
     return _once(_trace, key, (encoded, question, plan)).get()
 
 
+def attended(
+    key: str, encoded: Encoded, question: str, answer_ids: Sequence[int], kept: Kept, history: Sequence[Turn]
+) -> list[Attended]:
+    """How much an answer's tokens attend to text and picture, for each layer that has attention."""
+    return _once(_attended, key, (encoded, question, list(answer_ids), kept, history)).get()
+
+
 def pays(
     key: str,
     images: Sequence[Image],
@@ -217,6 +225,12 @@ def _logprobs(
 
 def _trace(vlm: VLM, encoded: Encoded, question: str, plan: Plan) -> Trace:
     return vlm.trace(encoded, question, plan)
+
+
+def _attended(
+    vlm: VLM, encoded: Encoded, question: str, answer_ids: list[int], kept: Kept, history: Sequence[Turn]
+) -> list[Attended]:
+    return vlm.attended(encoded, question, answer_ids, kept, history)
 
 
 def _first_token_seconds(

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.explore.menus import within_reach
+from app.plan import dominance
 from app.plan import steps as plan_steps
+from app.plan import views as plan_views
 from app.session import Setting
 from app.tradeoff import measure
 from pruning.budget import keep_count
@@ -174,3 +177,23 @@ def test_the_page_moves_a_retention_to_where_a_schedule_reaches(name, layers):
         method.schedule(256, layers, near)
         assert near == within_reach(method, 256, layers, near)
     assert within_reach(make("idpruner"), 256, layers, 0.02) == 0.02
+
+
+def test_what_dominates_is_that_of_the_answers_on_the_page(engine, session):
+    setting = staged("fastv", plan="1:fastv:0.25")
+    asked = replace(session, questions=("what color is the star?", "where is it?"))
+    assert dominance.measured(engine, asked, setting) is None, "nothing has been answered yet"
+    report = finished(engine, asked, setting)
+    found = dominance.measured(engine, asked, setting)
+    assert dominance.recalled(engine, asked, setting) == found
+    assert [layer.visual_tokens for layer in found.full] == [report.n] * engine.vlm.layers
+    assert [layer.visual_tokens for layer in found.kept] == report.lives.alive
+    assert found.full[0].text_tokens > dominance_of(engine, session, setting).full[0].text_tokens, "earlier turns count"
+    value = plan_views.dominance("a", found)
+    assert [layer["mdi"] for layer in value["kept"]] == [layer.mdi for layer in found.kept]
+    assert plan_views.dominance("b", None, "why")["key"] != value["key"]
+
+
+def dominance_of(engine, session, setting):
+    finished(engine, session, setting)
+    return dominance.measured(engine, session, setting)

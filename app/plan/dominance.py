@@ -1,0 +1,66 @@
+"""Whether text or picture dominates in each layer, of the answers that the page shows. Knows the engine, no web."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.answers.answering import Asked, answered
+from app.engine import remote
+from app.engine.engine import Engine
+from app.session import Session, Setting
+from pruning.evaluation.dominance import Dominance, dominance
+
+if TYPE_CHECKING:
+    from pruning.choosing import Runs
+    from pruning.models import Answer
+
+
+@dataclass(frozen=True)
+class Dominances:
+    """For each layer that has attention, of `layers`: with all tokens, and with those that the setting keeps."""
+
+    layers: int
+    full: tuple[Dominance, ...]
+    kept: tuple[Dominance, ...]
+
+
+def measured(engine: Engine, session: Session, setting: Setting) -> Dominances | None:
+    """Of the last answers, measured once; None before both have been given. Raises ValueError where an answer has no
+    words, or the model has an attention that cannot be read.
+    """
+    if (held := recalled(engine, session, setting)) is not None:
+        return held
+    full, kept = _last(engine, session), _last(engine, session, engine.runs(session, setting))
+    if full is None or kept is None:
+        return None
+    found = Dominances(engine.vlm.layers, _by_layer(engine, *full), _by_layer(engine, *kept))
+    engine.remember(session, about(session, setting), found, 512 * engine.vlm.layers)
+    return found
+
+
+def recalled(engine: Engine, session: Session, setting: Setting) -> Dominances | None:
+    """What has been measured already."""
+    held: Dominances | None = engine.recall(session, about(session, setting))
+    return held
+
+
+def about(session: Session, setting: Setting) -> tuple[Hashable, ...]:
+    """What the measurement depends on, beside model and images."""
+    return "dominance", session.questions, setting
+
+
+def _last(engine: Engine, session: Session, runs: Runs | None = None) -> tuple[Asked, Answer] | None:
+    """The conversation's last turn and its answer, where all turns have been answered."""
+    asked, answer = Asked(session, "", runs), None
+    for question in session.checked_questions():
+        asked = asked.then(question, answer)
+        if (answer := answered(engine, asked)) is None:
+            return None
+    return None if answer is None else (asked, answer)
+
+
+def _by_layer(engine: Engine, asked: Asked, answer: Answer) -> tuple[Dominance, ...]:
+    values = (engine.encoded(asked.session), asked.question, answer.ids, asked.runs, asked.history)
+    return tuple(map(dominance, engine.on_device(lambda: remote.attended(engine.handle, *values))))
