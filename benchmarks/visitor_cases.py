@@ -18,7 +18,7 @@ from pruning.method import METHODS, Method, make
 from pruning.models import VLM, Encoded
 from pruning.params import params
 from pruning.scenes import HELD_OUT, Scene, questions, render
-from pruning.scenes.benchmark import SIZES
+from pruning.scenes.held_out import SIZES
 from pruning.tokens import Selection
 from pruning.weights import mmr_lambda
 

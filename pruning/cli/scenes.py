@@ -13,7 +13,8 @@ from pruning.models import VLM
 from pruning.models.values import Positions
 from pruning.plan import Plan
 from pruning.published import Published
-from pruning.scenes.benchmark import SIZES, Cell, run
+from pruning.race.benchmark import Cell, run
+from pruning.scenes.held_out import SIZES
 from pruning.scenes.worlds import World
 
 

@@ -40,7 +40,7 @@ FLOORS = {
         "allocation bibliography importance models published",
         "choosing",
         "evaluation methods runnable scenes",
-        "handover",
+        "handover race",
         "cli",
         "training",
         "__init__ __main__",

@@ -20,7 +20,7 @@ from pruning.drawing.paint import KEPT
 from pruning.encoding import ENCODING
 from pruning.method import METHODS, make
 from pruning.params import params
-from pruning.scenes import benchmark
+from pruning.race import settings
 from pruning.scenes.worlds import WORLDS
 from pruning.staged import STAGED, make_staged
 from tests.checkpoints import FAMILIES
@@ -381,7 +381,7 @@ def test_a_budget_for_each_tile(picture: str, tmp_path: Path, capsys, monkeypatc
     assert {p["fidelity"] is None for p in few} == {True, False}, "of the plane, of the curves"
     assert {p["budget"] for p in few} == {result["n"] // 16}, "at least one token of each tile"
     asked = []
-    monkeypatch.setattr(benchmark, "chooser", lambda *given: asked.append(given[4]) or chooser(*given))
+    monkeypatch.setattr(settings, "chooser", lambda *given: asked.append(given[4]) or chooser(*given))
     assert main(["scenes", "--scenes", "1", "--methods", "random", *tiled]) == 0
     assert set(asked) == {"tile"}
 

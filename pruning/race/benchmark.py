@@ -7,41 +7,29 @@ instead of a decoding loop each, with the same verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 from torch import Tensor
 
-from pruning.choosing import Asked, Runs, came_to, chooser, needs_of
-from pruning.encoding import Again, Encoding, EncodingMethod
+from pruning.choosing import Asked, Runs, came_to
 from pruning.grids import Scope
-from pruning.plan import Plan
-from pruning.published import Published
+from pruning.race.settings import Encoder, Shown, rival_of, settings_of
+from pruning.scenes.held_out import held_out
 from pruning.scenes.render import HELD_OUT
 from pruning.scenes.worlds import SCENES, World
-from pruning.tokens import VisualTokens
-
-SIZES: Final = ((448, 448), (336, 448), (336, 336))
-"""Height and width of the pictures, in turn: 256, 192 and 144 visual tokens of 28 px."""
-
 
 Cell = tuple[str, float | None]
 """A method's label and a retention; None for what comes to one of its own, a published schedule or a plan."""
 
 
-class Model(Protocol):
+class Model(Encoder, Protocol):
     """What the benchmark asks of a model; `pruning.models.VLM` has it."""
 
     tokenizer: Any
 
-    @property
-    def layers(self) -> int: ...
-    def encode(
-        self, images: Sequence[Image.Image], needs: frozenset[str] = ..., asked: Encoding | None = None
-    ) -> Any: ...
-    def tokens(self, encoded: Any, question: str, needs: frozenset[str] = ...) -> VisualTokens: ...
     def logprobs(
         self,
         encoded: Any,
@@ -102,49 +90,47 @@ def run(
     `progress(done, scenes)` is called after each picture. Up to 5 * `per_family` questions a picture. Raises ValueError
     for fewer than one picture or question, a retention outside (0, 1], and as `choose` does.
     """
-    if scenes < 1 or per_family < 1:
-        raise ValueError(f"{scenes} scenes with {per_family} questions a family: both must be at least 1.")
-    fixed = [label for label, each in methods.items() if isinstance(each, Published | Plan)]
-    swept = [(label, r) for r in retentions for label in methods if label not in fixed]
-    cells: list[Cell] = [("all tokens", 1.0), *swept, *((label, None) for label in fixed)]
-    cells = [cell for cell in cells if cell not in skip]
-    came: dict[Cell, list[float]] = {cell: [] for cell in cells}
-    rival = next((label for label, each in methods.items() if isinstance(each, EncodingMethod)), None)
-    verdicts: dict[Cell, list[bool]] = {cell: [] for cell in cells}
-    right = {cell: dict.fromkeys(world.families, 0) for cell in cells}
+    settings = settings_of(methods, retentions, skip)
+    came: dict[str, list[float]] = {each.name: [] for each in settings}
+    rival = rival_of(settings)
+    verdicts: dict[str, list[bool]] = {each.name: [] for each in settings}
+    right = {each.name: dict.fromkeys(world.families, 0) for each in settings}
     asked = dict.fromkeys(world.families, 0)
-    needs = frozenset[str]().union(*map(needs_of, methods.values()))
     end = [model.tokenizer.eos_token_id]
-    for i in range(scenes):
-        picture = world.draw(first + i, *SIZES[i % len(SIZES)])
-        images = [Image.fromarray(picture.image)]
-        encoded, again = model.encode(images, needs - {"question"}), _again(model, images)
-        kept: dict[Cell, Runs] = {}
-        for question in world.questions(picture, 0, per_family):
+    for done, (picture, questions) in enumerate(held_out(world, scenes, per_family, first), 1):
+        shown = Shown(model, [Image.fromarray(picture.image)], settings, per)
+        for question in questions:
             asked[question.family] += 1
-            tokens = model.tokens(encoded, question.text, needs)
-            kept.update(_select(tokens, methods, cells[1:], per, kept, model, again))
-            for cell, runs in kept.items():
-                came[cell].append(came_to(runs, model.layers, tokens.n))
+            n, chosen = shown.choose(question.text)
+            kept = {name: _runs(runs) for name, runs in chosen.items()}
+            for name, runs in kept.items():
+                came[name].append(came_to(runs, model.layers, n))
             answer = model.tokenizer(question.answer, add_special_tokens=False).input_ids + end
-            selections = [None, *(kept[cell] for cell in cells[1:])]
-            found = model.logprobs(encoded, question.text, answer, selections, positions=positions)
-            for cell, said in zip(cells, found, strict=True):
-                verdicts[cell].append(said.argmax(-1).tolist() == answer)
-                right[cell][question.family] += verdicts[cell][-1]
+            selections = [kept.get(each.name) for each in settings]
+            found = model.logprobs(shown.encoded, question.text, answer, selections, positions=positions)
+            for each, said in zip(settings, found, strict=True):
+                verdicts[each.name].append(said.argmax(-1).tolist() == answer)
+                right[each.name][question.family] += verdicts[each.name][-1]
         if progress:
-            progress(i + 1, scenes)
+            progress(done, scenes)
+    rivals = {each.retention: verdicts[each.name] for each in settings if each.method == rival}
     return [
         Row(
-            cell[0],
-            _mean(came[cell]) if cell[1] is None else cell[1],
-            right[cell],
+            each.method,
+            _mean(came[each.name]) if each.retention is None else each.retention,
+            right[each.name],
             asked,
-            _mean(came[cell]),
-            *_split(verdicts[cell], verdicts.get((str(rival), cell[1]))),
+            _mean(came[each.name]),
+            *_split(verdicts[each.name], rivals.get(each.retention)),
         )
-        for cell in cells
+        for each in settings
     ]
+
+
+def _runs(found: Runs | ValueError) -> Runs:
+    if isinstance(found, ValueError):
+        raise found
+    return found
 
 
 def _mean(came: Sequence[float]) -> float:
@@ -160,26 +146,3 @@ def _split(
     difficult = [mine for mine, its in zip(right, rival, strict=True) if not its]
     simple = [mine for mine, its in zip(right, rival, strict=True) if its]
     return (sum(difficult), len(difficult)), (sum(simple), len(simple))
-
-
-def _again(model: Model, images: Sequence[Image.Image]) -> Again:
-    return lambda asked: model.encode(images, asked=asked)
-
-
-def _select(
-    tokens: VisualTokens,
-    methods: Mapping[str, Asked],
-    cells: Sequence[Cell],
-    per: Scope,
-    known: Mapping[Cell, Runs],
-    model: Model,
-    again: Again,
-) -> Iterator[tuple[Cell, Runs]]:
-    """What every method keeps in every cell, where that is not known yet or that depends on the question."""
-    for label, asked in methods.items():
-        mine = [cell for cell in cells if cell[0] == label]
-        if "question" not in needs_of(asked) and all(cell in known for cell in mine):
-            continue
-        wanted = {cell: 1.0 if cell[1] is None else cell[1] for cell in mine}
-        choose = chooser(asked, tokens, model.layers, list(wanted.values()), per, again)
-        yield from ((cell, choose(retention)) for cell, retention in wanted.items())

@@ -1,0 +1,156 @@
+"""Records: what is read, and that everything wrong with one is told with its row and a remedy."""
+
+import base64
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pruning.race.data import open_data
+from pruning.race.records import Fault, Record
+
+
+def png(colour: str = "red") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    (tmp_path / "outside.png").write_bytes(png())
+    for name in ("cat.png", "sub/a b.png"):
+        (tmp_path / "data" / name).write_bytes(png())
+    return tmp_path / "data"
+
+
+def lines(folder: Path, *records: object) -> str:
+    path = folder / "set.jsonl"
+    path.write_text("\n".join(each if isinstance(each, str) else json.dumps(each) for each in records), "utf-8")
+    return str(path)
+
+
+GOOD = {"image": "cat.png", "question": "what?", "answers": ["red"], "metric": "exact"}
+
+
+def test_json_lines_hold_files_addresses_and_bytes(folder: Path) -> None:
+    held = base64.b64encode(png()).decode()
+    images = ["cat.png", "sub/a b.png", (folder / "sub" / "a b.png").as_uri(), {"bytes": held},
+              f"data:image/png;base64,{held}"]  # fmt: skip
+    rows = list(open_data(lines(folder, *(GOOD | {"image": image} for image in images))).rows())
+    assert [type(row) for row in rows] == [Record] * 5
+    assert len({row.picture.digest() for row in rows}) == 1
+    assert {row.picture.open().size for row in rows} == {(40, 30)}
+    assert [row.id for row in rows] == list("12345")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"image": None}, "there is no picture: name a file"),
+        ({"image": "dog.png"}, "is not a file in"),
+        ({"image": "../outside.png"}, "lies outside the folder"),
+        ({"image": "https://example.org/cat.png"}, "is a https address: put the file into"),
+        ({"image": {"bytes": "?"}}, "no Base64"),
+        ({"question": "  "}, "The question is empty"),
+        ({"question": "x" * 10_000}, "10,000 characters, at most 8,000"),
+        ({"question": "\ud800"}, "half a character"),
+        ({"answers": []}, "the answers are empty"),
+        ({"answers": [" "]}, "the answers are empty"),
+        ({"answers": {"a": 1}}, "give a text or a list of texts"),
+        ({"answers": [True]}, "holds True"),
+        ({"metric": "rouge"}, "'rouge' is not known: name one of exact"),
+        ({"metric": None}, "no metric: name one of exact"),
+        ({"metric": "vqa_soft"}, "at least 4 people"),
+        ({"metric": "yes_no"}, "one answer, yes or no, not 'red'"),
+        ({"metric": "multiple_choice"}, "2 to 26 choices, not 0"),
+        ({"metric": "multiple_choice", "choices": ["blue", "green"]}, "'red' is none of the choices"),
+        ({"imgae": 1}, "the field 'imgae' is not known"),
+        ({"id": 1.5}, "neither text nor a whole number"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_row(folder: Path, fields: dict[str, object], told: str) -> None:
+    fault, good = open_data(lines(folder, GOOD | fields, GOOD)).rows()
+    assert isinstance(fault, Fault)
+    assert fault.row == 1
+    assert told in fault.reason
+    assert isinstance(good, Record), "the other rows stay"
+
+
+@pytest.mark.parametrize(("line", "told"), [("{", "no JSON"), ("[1]", "holds list, not an object"), ("[" * 99_999, "")])
+def test_a_line_that_is_no_record(folder: Path, line: str, told: str) -> None:
+    fault, good = open_data(lines(folder, line, GOOD)).rows()
+    assert isinstance(fault, Fault)
+    assert told in fault.reason
+    assert good.row == 2
+
+
+def test_an_id_is_given_once(folder: Path) -> None:
+    first, second, third = open_data(lines(folder, GOOD | {"id": 7}, GOOD | {"id": "7"}, GOOD)).rows()
+    assert isinstance(second, Fault)
+    assert "row 1" in second.reason
+    assert [first.id, third.id] == ["7", "3"]
+    assert second.id not in (first.id, third.id)
+
+
+def test_a_link_does_not_lead_out_of_the_folder(folder: Path) -> None:
+    (folder / "link.png").symlink_to(folder.parent / "outside.png")
+    (fault,) = open_data(lines(folder, GOOD | {"image": "link.png"})).rows()
+    assert "outside the folder" in fault.reason
+
+
+def test_a_folder_of_pictures(folder: Path) -> None:
+    (folder / "cat.txt").write_text("what is it?\na cat\ncat\n", "utf-8")
+    (folder / "dog.png").write_bytes(png())
+    (folder / "._dog.png").write_bytes(b"x")
+    cat, dog = open_data(str(folder)).rows()
+    assert (cat.id, cat.question, cat.answers, cat.metric) == ("cat.png", "what is it?", ("a cat", "cat"), "exact")
+    assert dog.id == "dog.png"
+    assert "dog.txt" in dog.reason
+
+
+def test_choices_stand_in_what_is_asked(folder: Path) -> None:
+    fields = {"metric": "multiple_choice", "choices": ["red", "blue"], "answers": "A"}
+    (row,) = open_data(lines(folder, GOOD | fields)).rows()
+    assert row.asked.splitlines()[:3] == ["what?", "A. red", "B. blue"]
+    assert (row.score("A. red"), row.score("blue")) == (1, 0)
+
+
+def test_a_world_is_asked_the_same_every_time() -> None:
+    data = open_data("charts", scenes=2)
+    rows = list(data.rows())
+    assert rows == list(data.rows())
+    assert len(list(open_data("charts", scenes=2, limit=3).rows())) == 3
+    assert len({row.picture.digest() for row in rows}) == 2
+    assert {row.group for row in rows} > {rows[0].group}
+    assert rows[0].picture.open().size == (448, 448)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("nowhere", "is not there: name a world"), ("set.csv", "of no known kind"), ("empty", "holds no picture")],
+)
+def test_what_is_no_data_set(tmp_path: Path, source: str, told: str) -> None:
+    (tmp_path / "set.csv").write_text("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=told):
+        open_data(str(tmp_path / source))
+
+
+def test_parquet_without_pyarrow_names_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "set.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r"need pyarrow: pip install pyarrow"):
+        open_data(str(folder / "set.parquet"))
+
+
+def test_parquet(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").Table.from_pylist([GOOD | {"image": {"bytes": png(), "path": None}}])
+    parquet.write_table(table, folder / "set.parquet")
+    (row,) = open_data(str(folder / "set.parquet")).rows()
+    assert row.picture.open().size == (40, 30)
