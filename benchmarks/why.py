@@ -31,7 +31,7 @@ from pruning.evaluation.why import Way, needing, returning
 from pruning.importance import raw_importance, signals_for
 from pruning.method import METHODS, make
 from pruning.models import SHIPPED, VLM, Encoded, hide_progress, load
-from pruning.scenes.benchmark import SIZES
+from pruning.scenes.held_out import SIZES
 from pruning.scenes.questions import PLURAL, Question, questions
 from pruning.scenes.render import COLORS, HELD_OUT, SHAPES, Scene, render
 from pruning.tokens import Selection
