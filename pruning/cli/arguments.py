@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from pruning.assets import version
 from pruning.cli import console, knobs
@@ -12,6 +12,7 @@ from pruning.cli.methods import ALL, INSIDE
 from pruning.drawing.overlays import STYLES
 from pruning.encoding import ENCODING
 from pruning.evaluation.plane import RETENTIONS
+from pruning.evaluation.why import Way
 from pruning.grids import SCOPES
 from pruning.method import METHODS
 from pruning.models import SHIPPED
@@ -88,6 +89,22 @@ def build_parser() -> argparse.ArgumentParser:
     worth.add_argument("--rounds", type=int, default=5, help="in which settings take turns, default: %(default)s")
     worth.add_argument("--png", type=Path, metavar="FILE", help="draw there where the time goes")
     worth.add_argument("--new-tokens", type=int, default=16, help="length of every answer, default: %(default)s")
+
+    cause = _command(kinds, "why", "IMAGE QUESTION",
+                     "which patches would bring the answer back, or cannot be done without")  # fmt: skip
+    _add_image(cause)
+    cause.add_argument("--method", default="idpruner", choices=sorted(METHODS), metavar="METHOD",
+                       help="one of those below, default: %(default)s")  # fmt: skip
+    cause.add_argument("--retention", type=float, default=0.25, help="share of tokens kept; default: %(default)s")
+    _add_per(cause)
+    _add_weights(cause)
+    _add_knobs(cause)
+    cause.add_argument("--way", choices=get_args(Way),
+                       help="return: dropped patches that bring the full-token answer back; need: kept ones without "
+                       "which the answer is lost; default: return where the answer changed, else need")  # fmt: skip
+    cause.add_argument("--most", type=int, default=4096, help="sets measured, at most; default: %(default)s")
+    cause.add_argument("--overlay", type=Path, metavar="FILE", help="draw there what was found (.png or .jpg)")
+    cause.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
     kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
 

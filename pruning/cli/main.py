@@ -21,6 +21,8 @@ from pruning.cli.method_table import method_table
 from pruning.cli.pays import draw, measured, told
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
+from pruning.cli.why import told as told_why
+from pruning.cli.why import why
 from pruning.encoding import ENCODING
 from pruning.importance import best_source
 from pruning.method import METHODS, make
@@ -170,6 +172,28 @@ def _pays(options: argparse.Namespace) -> None:
     _print(console.as_json(asdict(result)) if options.json else told(result))
 
 
+def _why(options: argparse.Namespace) -> None:
+    check_path(options.overlay, *PICTURES)
+    knobs, vlm = _knobs(options), _model(options)
+    check_runs(options.method, vlm.title, vlm.signals)
+    result = why(
+        vlm,
+        options.image,
+        options.question,
+        asked_for(vlm.signals, options.method, knobs),
+        options.retention,
+        way=options.way,
+        per=options.per,
+        most=options.most,
+        max_new_tokens=options.max_new_tokens,
+        overlay=options.overlay,
+        progress=_measured,
+    )
+    for note in result["notes"]:
+        _note(note)
+    _print(console.as_json(result) if options.json else told_why(result))
+
+
 def _asked(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> Asked:
     """The method or plan that one command is about. ValueError for one that the model cannot run."""
     if options.plan is not None:
@@ -219,6 +243,11 @@ def _progress(done: int, total: int) -> None:
         sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
 
 
+def _measured(stage: str, done: int, left: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{stage}: {done} sets measured, {left} to come   " + ("\n" if stage == "done" else ""))
+
+
 def _left(done: float, total: float, seconds: float | None) -> None:
     if sys.stderr.isatty():
         left = "" if seconds is None else f", about {seconds:.0f} s left"
@@ -243,6 +272,7 @@ COMMANDS = {
     "sweep": _sweep,
     "scenes": _scenes,
     "pays": _pays,
+    "why": _why,
     "methods": _table_of_methods,
     "bench": _bench,
 }

@@ -637,3 +637,46 @@ def test_pays_tells_its_verdict_and_the_same_as_json(run, picture: str, tmp_path
     code, _, error = run(*given[:3], "--concurrency", "0")
     assert code == 2
     assert "concurrency 0 is not allowed" in error
+
+
+CROSSES = ("why", str(ROOT / "assets/examples/crowd.png"), "how many crosses are there?")
+
+
+@pytest.mark.slow
+def test_why_names_the_patches_that_bring_an_answer_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, path = (*CROSSES, "--method", "uniform", "--retention", "0.1"), tmp_path / "why.png"
+    assert main([*given, "--json", "--overlay", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["way"] == "return"
+    assert found["full"] != found["kept"]
+    assert found["reached"]
+    assert found["minimal"]
+    assert len(found["patches"]) == len(found["rects"]) == len(found["fidelities"]) - 1
+    (token,) = found["tokens"]
+    assert token["text"] == found["full"]
+    lost = [each["lost"] for each in token["patches"]]
+    assert lost == sorted(lost, reverse=True)
+    with Image.open(path) as drawn:
+        assert len(drawn.convert("RGB").getcolors(1 << 24)) > 100
+    assert main([*given, "--most", "40"]) == 0
+    out = capsys.readouterr().out
+    assert "40 sets measured" in out
+    assert "no set of dropped patches that was measured brings the answer back" in out
+
+
+def test_why_names_the_patches_that_an_answer_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*CROSSES, "--retention", "0.25"]) == 0
+    out = capsys.readouterr().out
+    assert "of 64 kept patches are needed: without them the answer is lost" in out
+    assert "loses most probability without patch" in out
+
+
+def test_why_says_why_not(capsys: pytest.CaptureFixture[str], picture: str) -> None:
+    for given, said in {
+        (*CROSSES, "--retention", "1", "--way", "return"): "no patch can be returned: keep fewer",
+        (*CROSSES, "--most", "0"): "most 0 must be at least 1",
+        ("why", picture, CROSSES[2]): "lies outside what this model knows",
+        ("why", CROSSES[1], "who painted this?"): "lies outside what this model knows",
+    }.items():
+        assert main([*given]) == 2
+        assert said in capsys.readouterr().err

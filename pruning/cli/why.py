@@ -1,0 +1,126 @@
+"""`why`: the patches that would bring the full-token answer back, or those that an answer cannot do without."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruning.choosing import Asked, choose, needs_of, one_shot
+from pruning.cli.files import write_picture
+from pruning.drawing import overlays as draw
+from pruning.evaluation.verdict import check_meaning, check_words, is_empty
+from pruning.evaluation.why import Way, needing, removal_losses, returning
+from pruning.grids import Scope
+from pruning.images import open_image
+from pruning.models import VLM, in_world
+from pruning.models.checkpoint.sources import checked, known_name
+from pruning.text import checked_question
+from pruning.tokens import Selection
+
+SHOWN = 5
+"""Patches that are named for each token of the answer."""
+
+
+def why(
+    vlm: VLM,
+    source: str,
+    question: str,
+    method: Asked,
+    retention: float,
+    *,
+    way: Way | None,
+    per: Scope,
+    most: int,
+    max_new_tokens: int,
+    overlay: Path | None,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """Look for the patches that the answer to one question hangs on. Writes the overlay where a path is given.
+
+    method: one that selects before the language model; merges are left out: tokens are kept as they are. way: None:
+    "return" where the kept tokens change the answer, else "need". most: sets measured, at most. progress: called with
+    stage, sets measured, and those that the stage still takes, after every batch.
+
+    Returns the values of a `Found` by name, without its stage; beside them model, question, n, both answers, `rects`
+    of the patches in pixels of the picture, the `notes` on it, the overlay's path, and for each token of the answer
+    its text and the patches whose removal from the kept ones costs its probability most, with that cost; of the answer
+    with all tokens for "return", removed from all of them.
+
+    Raises ValueError for a method inside the language model or before the tower, a picture or question outside the
+    model's world, an answer without words, and as `returning` and `needing` do.
+    """
+    image, rule = open_image(source), one_shot(method)
+    encoded = vlm.encode([image], needs_of(rule) - {"question"})
+    check_meaning(in_world(vlm, encoded, question).reason)
+    selection = choose(rule, vlm.tokens(encoded, question, needs_of(rule)), vlm.layers, retention, per)
+    assert isinstance(selection, Selection)
+    n, kept = encoded.tokens.n, selection.indices.tolist()
+    full, pruned = (
+        vlm.answer(encoded, question, each, max_new_tokens=max_new_tokens) for each in (None, selection.indices)
+    )
+    check_words(full)
+    way = way or ("need" if list(full.ids) == list(pruned.ids) else "return")
+    look, answer, among = (returning, full, list(range(n))) if way == "return" else (needing, pruned, kept)
+    for found in look(vlm, encoded, question, answer, kept, n, most=most):
+        progress(found.stage, found.done, found.left)
+    losses = removal_losses(vlm, encoded, question, answer, among, n)  # (K, T)
+    if overlay is not None:
+        pixels = np.asarray(image)
+        canvas, _ = draw.fit(pixels, draw.roomy(pixels, 1024))
+        factors = np.array([canvas.shape[1] / image.width, canvas.shape[0] / image.height] * 2, np.float32)
+        shown = Selection(torch.tensor(found.patches or kept), n)
+        write_picture(overlay, draw.overlay(canvas, encoded.rects * factors, shown, "dimmed", None))
+    values = asdict(found)
+    del values["stage"]
+    return values | {
+        "model": known_name(checked(vlm.model_id)),
+        "question": checked_question(question),
+        "n": n,
+        "budget": len(kept),
+        "full": full.text,
+        "kept": pruned.text,
+        "rects": [encoded.rects[i].tolist() for i in found.patches],
+        "tokens": [
+            {"text": piece, "patches": _costly(lost, among)}
+            for piece, lost in zip(vlm.pieces(answer.ids), losses.T, strict=True)
+            if piece
+        ],
+        "notes": list(image.info["notes"]),
+        "overlay": str(overlay) if overlay else None,
+    }
+
+
+def _costly(lost: Tensor, among: Sequence[int]) -> list[dict[str, Any]]:
+    """The patches of `among` whose removal costs one token most. lost: (K,) of its probability."""
+    best = lost.argsort(descending=True, stable=True)[:SHOWN].tolist()
+    return [{"patch": among[i], "lost": float(lost[i])} for i in best]
+
+
+def told(result: dict[str, Any]) -> str:
+    """What a reader wants of it, in lines."""
+    patches, back = result["patches"], result["way"] == "return"
+    kept = result["kept"] if not is_empty(result["kept"]) else "(no words)"
+    lines = [f"all {result['n']} tokens:  {result['full']}", f"{result['budget']} tokens kept: {kept}"]
+    what = "dropped patches" if back else "kept patches"
+    if not result["reached"]:
+        does = "brings the answer back" if back else "is needed: the answer stays whatever is taken away"
+        lines.append(f"no set of {what} that was measured {does}")
+    elif not patches:
+        lines.append("no patch has to be returned: the kept tokens, unmerged, give the answer already")
+    else:
+        does = "bring the answer back" if back else "are needed: without them the answer is lost"
+        least = "" if result["minimal"] else " (not yet the fewest: the search ended)"
+        lines.append(f"{len(patches)} of {result['candidates']} {what} {does}{least}: {' '.join(map(str, patches))}")
+        close = " -> ".join(f"{value:.3f}" for value in result["fidelities"])
+        lines.append(f"fidelity after each {'return' if back else 'removal'}: {close}")
+    for token in result["tokens"]:
+        most = ", ".join(f"{each['patch']} ({each['lost']:+.3f})" for each in token["patches"])
+        lines.append(f"“{token['text'].strip()}” loses most probability without patch {most}")
+    lines.append(f"{result['done']} sets measured")
+    if result["overlay"]:
+        lines.append(f"overlay: {result['overlay']}")
+    return "\n".join(lines)
