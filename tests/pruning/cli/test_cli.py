@@ -664,6 +664,7 @@ def test_why_names_the_patches_that_bring_an_answer_back(tmp_path: Path, capsys:
     assert "no set of dropped patches that was measured brings the answer back" in out
 
 
+@pytest.mark.slow
 def test_why_names_the_patches_that_an_answer_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*CROSSES, "--retention", "0.25"]) == 0
     out = capsys.readouterr().out
