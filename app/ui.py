@@ -43,7 +43,7 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
 from app.web import address, gradio_patches, scripts, theme
 from app.web.controls import Controls
-from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, THREADS, told
+from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, THREADS, chosen, told
 from app.web.request_limits import RequestLimits
 from pruning.drawing.palettes import PAGE
 
@@ -163,13 +163,13 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     changed = edited.then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET)
     answer(changed)
     for choice in lists:
-        follow(choice.input(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
+        follow(chosen(choice)(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
     pictures = [page.image.input, page.examples.select, page.strip.select, page.add.upload]
     gr.on(pictures, handlers.anew, None, None, **AT_ONCE, **QUIET)
     asking = [page.ask.click, page.question.submit, page.follow_up.click, page.anew.click]
-    halting = [*asking, *(b.click for b in page.suggestions), page.method.input, page.plane.select, page.curves.select]
-    gr.on(halting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
+    suggested, points = [b.click for b in page.suggestions], [page.plane.select, page.curves.select]
+    gr.on([*asking, *suggested, chosen(page.method), *points], handlers.interrupt, None, None, **AT_ONCE, **QUIET)
 
     asked = [session, page.question]
     uploaded = [session, page.image, page.question]
@@ -179,8 +179,8 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     removed, place = told(page.strip.select)
     follow(removed.then(images.remove, [place, *asked], [page.image, *images.news], **STREAMED, **QUIET))
     picked, place = told(page.examples.select)
-    chosen = [page.image, page.question, *images.news, *page.suggestions]
-    follow(picked.then(images.example, [place, session], chosen, **STREAMED, **QUIET))
+    shown = [page.image, page.question, *images.news, *page.suggestions]
+    follow(picked.then(images.example, [place, session], shown, **STREAMED, **QUIET))
 
     follow(gr.on(asking[:2], handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
     follow(page.follow_up.click(handlers.follow_up, asked, talk, **LIGHT_WORK | ONCE, **QUIET))
@@ -191,12 +191,12 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
         follow(typed.then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
 
     about = [page.about_method, page.retention, page.plan.value, *page.weights, *page.knobs]
-    follow(page.method.input(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
+    follow(chosen(page.method)(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
     heads = [page.model, page.photographs, page.header, page.about_model, page.method, page.about_method, page.scope]
     switched = [session, *heads, page.plan.value, *page.weights, *page.knobs]
     best = page.photographs.click(menus.choose_best, None, page.model, **LIGHT_WORK, **QUIET)
-    for chosen in (page.model.input, best.success):
-        loaded = chosen(menus.load, page.model, page.loading, **LOADING, **QUIET)
+    for wanted in (chosen(page.model), best.success):
+        loaded = wanted(menus.load, page.model, page.loading, **LOADING, **QUIET)
         follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
     opened = demo.load(menus.opened, session, [page.model, page.photographs], **LIGHT_WORK, **QUIET)
     if remote.is_remote():

@@ -175,7 +175,7 @@ def planes(bench: Bench, runs: int) -> dict[str, Times]:
 def curves(bench: Bench, runs: int) -> dict[str, Times]:
     """The fidelity curves that the page opens with, from the click on: the all-token answer is part of it."""
     names = [name for name in CURVES if name in bench.capabilities.methods]
-    methods, _ = tradeoff_measure.sweep_methods(bench.capabilities, names, bench.setting)
+    methods, _ = tradeoff_measure.sweep_methods(bench.capabilities, names, bench.setting, images=1)
     first, last = [], []
     for _ in range(runs + 1):
         bench.forget()

@@ -6,12 +6,12 @@ from collections import ChainMap
 from collections.abc import Mapping, Set
 from typing import Any
 
-from pruning.choosing import Asked, Fixed
+from pruning.choosing import Asked, Fixed, methods_of, needs_of, title_of
 from pruning.encoding import ENCODING, RESOLUTION, EncodingMethod, make_encoding
 from pruning.importance import best_source
 from pruning.method import METHODS, Method, make
 from pruning.params import SOURCE
-from pruning.plan import parse_plan
+from pruning.plan import Plan, parse_plan
 from pruning.published import PUBLISHED
 from pruning.staged import STAGED, StagedMethod, make_staged
 
@@ -98,18 +98,24 @@ def plan_for(signals: Set[str], text: str, knobs: Mapping[str, Any] | None = Non
     return plan
 
 
-def why_not(method: Method | EncodingMethod, title: str, offers: Set[str]) -> str:
-    """Why a model of this title cannot run the method; "" where it can. offers: its signals and other encodings."""
-    missing = sorted(method.needs - offers)
-    if not missing:
-        return ""
-    kind = missing[0].partition("@")[0]
-    return f"{method.title} needs {WORDS.get(kind, kind)} ({missing[0]}), which {title} does not provide"
+def why_not(asked: Asked, title: str, offers: Set[str], images: int | None = None) -> str:
+    """Why a model of this title cannot run what is asked for on so many images; "" where it can. Between layers that is
+    what chooses the tokens that enter, if anything does, and how many images a rule needs.
+
+    offers: the model's signals and other encodings. images: None = not known yet.
+    """
+    missing = sorted((asked.needs if isinstance(asked, EncodingMethod) else needs_of(asked)) - offers)
+    if missing:
+        kind = missing[0].partition("@")[0]
+        who = asked.entry.method.title if isinstance(asked, Plan) and asked.entry else title_of(asked)
+        return f"{who} needs {WORDS.get(kind, kind)} ({missing[0]}), which {title} does not provide"
+    rules = [STAGED[name]() for name in methods_of(asked) if name in STAGED]
+    return next((why for rule in rules if images is not None and (why := rule.too_few(images))), "")
 
 
 def check_runs(name: str, title: str, offers: Set[str]) -> str:
     """The name of a method that the model can run as it starts. Raises ValueError for one that is unknown or cannot."""
-    method = make_encoding(name) if name in ENCODING else method_for(offers, name)
+    method = started(offers, name)
     if reason := why_not(method, title, offers):
         raise ValueError(f"{reason}. {REMEDY}")
     return name

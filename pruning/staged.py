@@ -61,6 +61,13 @@ class StagedMethod(Described):
         with torch.no_grad():
             return self.pick(seen, k)
 
+    @final
+    def too_few(self, images: int) -> str:
+        """Why its rule cannot work on so many images; "" where it can."""
+        if images >= self.images:
+            return ""
+        return f"{self.title} needs at least {self.images} images, not {images}: earlier ones are its examples"
+
     @abstractmethod
     def pick(self, seen: Seen, k: int) -> Choice:
         """The rule itself, called by `choose` with a valid k and finite signals."""

@@ -131,7 +131,9 @@ class Api:
         curves: tuple[Any, ...] | None = ()
         left_out: list[str] = []
         if methods:
-            chosen, left_out = tradeoff_measure.sweep_methods(call.capabilities, methods, call.setting)
+            chosen, left_out = tradeoff_measure.sweep_methods(
+                call.capabilities, methods, call.setting, len(call.session.pictures)
+            )
             for progress in tradeoff_measure.sweep(call.engine, call.session, chosen, Task()):
                 curves = progress.points
             left_out += progress.left_out

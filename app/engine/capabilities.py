@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.engine import remote
 from app.session import MAX_PLAN
 from pruning import runnable
-from pruning.choosing import Fixed, methods_of
+from pruning.choosing import Asked, Fixed, methods_of, needs_of
 from pruning.encoding import EncodingMethod
 from pruning.evaluation.paying import SAVES
 from pruning.importance import best_source, sources_for
@@ -41,8 +41,10 @@ class Capabilities:
         self.methods = tuple(sorted((name for name in REGISTERED if name not in self.refused), key=_rank))
 
     def menu(self) -> list[tuple[str, str]]:
-        """(line, key) of every method: IDPruner, group by group, and last what this model cannot run."""
-        lines = [(_line(REGISTERED[name].title, group(name)), name) for name in self.methods]
+        """(line, key) of every method: IDPruner, group by group, and last what this model cannot run. What needs
+        several images says so.
+        """
+        lines = [(_line(name), name) for name in self.methods]
         refused = sorted(self.refused, key=_rank)
         return lines + [(f"{REFUSED} {REGISTERED[name].title} · not with this model", name) for name in refused]
 
@@ -58,6 +60,10 @@ class Capabilities:
             raise ValueError(f"{self.refused[name]}. {runnable.REMEDY}")
         return name
 
+    def why_not(self, asked: Asked, images: int | None = None) -> str:
+        """Why this model cannot run what is asked for on so many images; "" where it can. None = not known yet."""
+        return runnable.why_not(asked, self.title, self.signals | self._encodings, images)
+
     def plan(self, text: object, knobs: Mapping[str, Any] | None = None) -> Fixed:
         """A plan from its text, or the published schedule of that name. Raises ValueError as `runnable.plan_for`, and
         for a method in it that cannot run with this model.
@@ -67,6 +73,8 @@ class Capabilities:
         plan = runnable.plan_for(self.signals, text.strip(), knobs)
         for name in methods_of(plan):
             self.check(name)
+        if reason := self.why_not(plan):
+            raise ValueError(f"{reason}. {runnable.REMEDY}")
         return plan
 
     def about(self, name: str) -> str:
@@ -87,11 +95,12 @@ class Capabilities:
 
     def _reason(self, name: str) -> str:
         method = self.default(name)
-        if isinstance(method, StagedMethod):
-            return f"{method.title} prunes inside the language model: {self._no_stages}" if self._no_stages else ""
-        if reason := runnable.why_not(method, self.title, self.signals | self._encodings):
+        if isinstance(method, StagedMethod) and self._no_stages:
+            return f"{method.title} prunes inside the language model: {self._no_stages}"
+        if reason := self.why_not(method):
             return reason
-        return f"{method.title} {remote.REFUSAL}" if remote.is_remote() and method.needs & remote.FUNCTIONS else ""
+        needs = frozenset() if isinstance(method, EncodingMethod) else needs_of(method)
+        return f"{method.title} {remote.REFUSAL}" if remote.is_remote() and needs & remote.FUNCTIONS else ""
 
 
 def group(name: str) -> str:
@@ -113,8 +122,11 @@ def group(name: str) -> str:
     return "features" if cls.paper else "baseline"
 
 
-def _line(title: str, kind: str) -> str:
-    return title if title.endswith(kind) else f"{title} · {kind}"
+def _line(name: str) -> str:
+    title, kind = REGISTERED[name].title, group(name)
+    needed = STAGED[name].images if name in STAGED else 1
+    line = title if title.endswith(kind) else f"{title} · {kind}"
+    return line if needed == 1 else f"{line} · {needed} images or more"
 
 
 def _rank(name: str) -> tuple[bool, int, str]:

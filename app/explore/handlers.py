@@ -175,7 +175,7 @@ class Handlers:
             setting = self.setting(capabilities, session, settings)
             # "you are here" lies on a curve, or where a plan has its point
             drawing = names if setting.plan and names else [*names, setting.method.name]
-            methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting)
+            methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting, len(session.pictures))
             n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
             for last in tradeoff_measure.sweep(engine, session, methods, task):
                 points = last.points

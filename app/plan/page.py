@@ -22,7 +22,7 @@ from app.session import MAX_PLAN, Session, Setting
 from app.web import html, scripts
 from app.web.controls import Controls, ControlValues, Present
 from app.web.errors import message_for, owner, report_errors
-from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, told
+from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, chosen, told
 from app.web.events import html as piece
 from app.web.html import waiting
 from app.web.streams import Shown
@@ -110,8 +110,8 @@ def wire_plan(page: PlanPage, events: PlanEvents, inputs: list[Any]) -> None:
         typed(events.typed, [page.text, *inputs], shown, **how)
     wanted = page.measures.input(events.resume, None, None, **AT_ONCE, **QUIET)
     wanted.then(events.measure, [page.measures, *inputs], page.dominance, **STREAMED, **QUIET)
-    page.published.input(events.typed, [page.published, *inputs], shown, **how)
-    page.first.input(events.composed, [page.first, *inputs], shown, **how)
+    chosen(page.published)(events.typed, [page.published, *inputs], shown, **how)
+    chosen(page.first)(events.composed, [page.first, *inputs], shown, **how)
     dragged, step = told(page.chart.edit)
     dragged.then(events.dragged, [step, *inputs], shown, **how)
 

@@ -119,7 +119,9 @@ def news(
         yield {"told": about | presenter_views.told(report)}
     if not asked.curves or task.is_set():
         return
-    methods, _ = tradeoff_measure.sweep_methods(capabilities, [*names, setting.method.name], setting)
+    methods, _ = tradeoff_measure.sweep_methods(
+        capabilities, [*names, setting.method.name], setting, len(session.pictures)
+    )
     n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
     for progress in tradeoff_measure.sweep(engine, session, methods, task):
         if progress.points:

@@ -173,9 +173,10 @@ def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
 
 
 def sweep_methods(
-    capabilities: Capabilities, names: Sequence[str], setting: Setting
+    capabilities: Capabilities, names: Sequence[str], setting: Setting, images: int
 ) -> tuple[list[choosing.Asked], list[str]]:
-    """The chosen methods with the present importance source, and why those that are left out cannot run.
+    """The chosen methods with the present importance source, and why those that are left out cannot run on so many
+    images.
 
     The present method keeps all its knobs, and a plan in its place is among the chosen ones. Raises ValueError when
     none is chosen, or none of them can run.
@@ -192,6 +193,10 @@ def sweep_methods(
         else:
             source = getattr(method, SOURCE, None) if REGISTERED[capabilities.check(name)].has(SOURCE) else None
             chosen.append(runnable.started(capabilities.signals, name, source and {SOURCE: source}))
+    for asked in tuple(chosen):
+        if why := capabilities.why_not(asked, images):
+            chosen.remove(asked)
+            left_out.append(why)
     if not chosen:
         raise ValueError(f"None of the ticked methods can run here: {'; '.join(left_out)}. Tick others")
     return chosen, left_out

@@ -33,6 +33,14 @@ def told(trigger: Callable[..., Any]) -> tuple[Any, gr.State]:
     return trigger(_data, None, data, **AT_ONCE, **QUIET), data
 
 
+def chosen(control: Any) -> Callable[..., Any]:
+    """The event of a visitor's choice, once for each. Gradio tells of a click in a menu with `input` twice: at the
+    click, and as the menu is left, which every choice does.
+    """
+    event: Callable[..., Any] = control.blur if isinstance(control, gr.Dropdown) else control.input
+    return event
+
+
 def _data(event: gr.EventData) -> Any:
     return event._data
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pruning.choosing import Asked, Fixed, title_of
-from pruning.encoding import ENCODING, EncodingMethod
-from pruning.method import METHODS, Method
+from pruning.encoding import ENCODING
+from pruning.method import METHODS
 from pruning.models import VLM
 from pruning.params import params
 from pruning.plan import parse_plan
@@ -50,8 +50,7 @@ def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[li
     """
     methods = [asked_for(vlm.signals, name, own(name, knobs)) for name in listed(names)]
     offers = vlm.signals | vlm.encodings
-    limited = [each for each in methods if isinstance(each, Method | EncodingMethod)]
-    reasons = dict.fromkeys(methods, "") | {each: why_not(each, vlm.title, offers) for each in limited}
+    reasons = {each: why_not(each, vlm.title, offers) for each in methods}
     left_out = [f"{title_of(each)} is left out: {reason}" for each, reason in reasons.items() if reason]
     served = [each for each, reason in reasons.items() if not reason]
     if not served:

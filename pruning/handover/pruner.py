@@ -14,11 +14,10 @@ from PIL import Image
 
 from pruning.budget import check_retention
 from pruning.choosing import Asked, choose, needs_of
-from pruning.encoding import EncodingMethod
 from pruning.grids import SCOPES, Scope
 from pruning.handover.inputs import PrunedInputs
 from pruning.importance import best_source
-from pruning.method import METHODS, Method
+from pruning.method import METHODS
 from pruning.models.adopting import adopt, check
 from pruning.models.batches import Ready
 from pruning.models.language.library_loop import LibraryLoop
@@ -78,10 +77,8 @@ class Pruner:
         self.vlm: VLM = adopt(model, processor, scorer, max_visual_tokens)
         self.method: Asked = asked_for(self.vlm.signals, method) if isinstance(method, str) else method
         self.retention, self.per, self.positions = retention, per, positions
-        if isinstance(self.method, Method | EncodingMethod):
-            reason = why_not(self.method, self.vlm.title, self.vlm.signals | self.vlm.encodings)
-            if reason:
-                raise ValueError(f"{reason}. {REMEDY}")
+        if reason := why_not(self.method, self.vlm.title, self.vlm.signals | self.vlm.encodings):
+            raise ValueError(f"{reason}. {REMEDY}")
         source = best_source(self.vlm.signals)
         if isinstance(method, str) and method in METHODS and METHODS[method].has(SOURCE) and source != "scorer":
             warnings.warn(

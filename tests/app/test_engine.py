@@ -276,7 +276,9 @@ def test_plane_holds_sweep_references_and_the_present_setting(engine, saved):
 
 def test_sweep_streams_finishes_and_is_remembered(engine, saved):
     session, method = look(engine, saved()), make("idpruner", mmr_lambda=0.3)
-    methods = tradeoff_measure.sweep_methods(Capabilities(engine.vlm), ["idpruner", "random"], Setting(method, 0.5))[0]
+    methods = tradeoff_measure.sweep_methods(Capabilities(engine.vlm), ["idpruner", "random"], Setting(method, 0.5), 1)[
+        0
+    ]
     stages = list(tradeoff_measure.sweep(engine, session, methods, Task(), (0.25, 0.5, 1.0)))
     counts = [len(p.points) for p in stages]
     assert counts == sorted(counts)
@@ -288,7 +290,7 @@ def test_sweep_streams_finishes_and_is_remembered(engine, saved):
 
 def test_a_stopped_sweep_keeps_its_points_on_the_page_and_frees_the_device(engine, saved):
     session, task = look(engine, saved()), Task()
-    methods = tradeoff_measure.sweep_methods(Capabilities(engine.vlm), ["random", "uniform"], keep("random"))[0]
+    methods = tradeoff_measure.sweep_methods(Capabilities(engine.vlm), ["random", "uniform"], keep("random"), 1)[0]
     for progress in tradeoff_measure.sweep(engine, session, methods, task):
         if progress.points:
             task.set()
@@ -338,16 +340,16 @@ def test_overlay_of_every_style_for_methods_with_and_without_scores(engine, save
 def test_methods_that_cannot_run_are_left_out_of_the_curves_with_the_reason(tiny_vlm):
     capabilities = Capabilities(tiny_vlm)
     capabilities.refused["divprune"] = "DivPrune needs a picture of a cat"
-    chosen, left_out = tradeoff_measure.sweep_methods(capabilities, ["random", "divprune"], keep("random"))
+    chosen, left_out = tradeoff_measure.sweep_methods(capabilities, ["random", "divprune"], keep("random"), 1)
     assert [method.name for method in chosen] == ["random"]
     assert left_out == ["DivPrune needs a picture of a cat"]
     with pytest.raises(ValueError, match=r"None of the ticked.*cat"):
-        tradeoff_measure.sweep_methods(capabilities, ["divprune"], keep("random"))
+        tradeoff_measure.sweep_methods(capabilities, ["divprune"], keep("random"), 1)
 
 
 def test_every_method_runs_in_one_sweep(engine, saved):
     session, method = look(engine, saved()), make("idpruner")
-    methods, left_out = tradeoff_measure.sweep_methods(Capabilities(engine.vlm), list(METHODS), Setting(method, 0.5))
+    methods, left_out = tradeoff_measure.sweep_methods(Capabilities(engine.vlm), list(METHODS), Setting(method, 0.5), 1)
     *_, last = tradeoff_measure.sweep(engine, session, methods, Task(), (0.25,))
     assert last.stage == "done"
     assert {point.method for point in last.points} | set(left_out) >= set(METHODS)

@@ -159,7 +159,7 @@ def test_slides_show_plans_and_their_curves(engine, capabilities, saved, setting
 
 def test_curves_leave_out_what_cannot_be_reached_a_line_each(engine, capabilities, saved):
     session = look(engine, saved())
-    methods, _ = tradeoff_measure.sweep_methods(capabilities, ["fastv", "dart", "random"], planned())
+    methods, _ = tradeoff_measure.sweep_methods(capabilities, ["fastv", "dart", "random"], planned(), 1)
     *_, last = tradeoff_measure.sweep(engine, session, methods, Task(), (0.1, 0.25, 0.75))
     cells = [(point.method, point.retention) for point in last.points]
     assert cells == [
@@ -234,3 +234,14 @@ def test_a_prefill_that_is_stopped_or_fails_leaves_the_model_clean(engine, saved
     assert again.ids == full.ids
     *_, last = answers(fresh, Asked(session, QUESTION, fresh.runs(session, staged())), Task())
     assert last.trace.alive == (48, 24)
+
+
+def test_what_needs_more_pictures_is_left_out_beforehand(tiny_vlm):
+    capabilities = Capabilities(tiny_vlm)
+    setting = Setting(make("random"), 0.5)
+    methods, left_out = tradeoff_measure.sweep_methods(capabilities, ["catp", "random"], setting, 1)
+    assert [method.name for method in methods] == ["random"]
+    assert left_out == ["CATP needs at least 2 images, not 1: earlier ones are its examples"]
+    methods, left_out = tradeoff_measure.sweep_methods(capabilities, ["catp", "random"], setting, 2)
+    assert ([method.name for method in methods], left_out) == (["catp", "random"], [])
+    assert "2 images or more" in {name: line for line, name in capabilities.menu()}["catp"]

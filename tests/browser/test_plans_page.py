@@ -139,3 +139,28 @@ def test_published_schedules_and_methods_before_are_one_click_away(shipped_page,
         )
         tab.wait_for_selector("#plan-chart [data-step='-1']")
         tab.locator("#report .plan", has_text="pre:divprune:0.5").wait_for(state="attached")
+
+
+def test_a_choice_in_a_menu_is_told_once(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url) as tab:
+        told = "fetch('config').then((r) => r.json()).then((c) => c.dependencies.map((d) => [d.id, d.api_name]))"
+        names, asked = dict(tab.evaluate(told)), list[str]()
+
+        def note(request) -> None:
+            if "/queue/join" in request.url:
+                asked.append(names[request.post_data_json["fn_index"]])
+
+        tab.on("request", note)
+        for title, by_keys in (("FastV", False), ("PyramidDrop", True)):
+            asked.clear()
+            tab.click("#method input")
+            if by_keys:
+                tab.keyboard.type(title)
+                tab.keyboard.press("Enter")
+            else:
+                tab.get_by_role("option", name=title).first.click()
+            tab.locator("#report .plan", has_text=title.lower()).wait_for(state="attached")
+            tab.locator("#plane .chart-note", has_text=title).wait_for()
+            tab.wait_for_selector("#report .fidelity")
+            results = [name.split("_")[0] for name in asked]
+            assert [results.count(name) for name in ("method", "draw", "report", "plane")] == [1, 1, 1, 1]

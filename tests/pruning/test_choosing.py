@@ -7,7 +7,7 @@ from pruning.choosing import came_to, choose, chooser, needs_of, out_of_reach
 from pruning.method import make
 from pruning.plan import Plan, parse_plan
 from pruning.published import PUBLISHED
-from pruning.runnable import asked_for, plan_for
+from pruning.runnable import asked_for, plan_for, why_not
 from pruning.staged import STAGED, make_staged
 from pruning.tokens import Selection
 from tests.helpers import samples
@@ -116,3 +116,14 @@ def test_every_published_schedule_names_its_source_and_fits_every_depth() -> Non
             plan = choose(schedule, samples.sample(30), layers)
             alive = plan.alive(plan.entered(30), layers)
             assert list(alive) == sorted(alive, reverse=True)
+
+
+def test_what_enters_needs_what_its_method_needs():
+    composed, inside = parse_plan("pre:visionzip:0.5,1:fastv:0.5"), parse_plan("1:fastv:0.5")
+    assert "VisionZip needs attention of the vision tower" in why_not(composed, "Blind", frozenset())
+    assert why_not(inside, "Blind", frozenset()) == ""
+    for name, method in STAGED.items():
+        missing = make(method.first).needs if method.first else frozenset()
+        assert bool(why_not(make_staged(name), "Blind", frozenset())) == bool(missing)
+    assert why_not(make_staged("catp"), "Any", make("catp_first").needs, 1).startswith("CATP needs at least 2 images")
+    assert why_not(make_staged("catp"), "Any", make("catp_first").needs, 2) == ""

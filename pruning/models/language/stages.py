@@ -38,11 +38,8 @@ class Course:
         self.entry_scores = None if plan.entering is None else plan.entering.scores  # (N,)
         given = len(sample.images.unique())
         for cut in plan.cuts:
-            if cut.rule.images > given:
-                raise ValueError(
-                    f"{cut.rule.title} needs at least {cut.rule.images} images, not {given}: earlier ones are its "
-                    "examples; add one, or choose another method"
-                )
+            if why := cut.rule.too_few(given):
+                raise ValueError(f"{why}; add one, or choose another method")
         self.counts = {c.after: k for c, k in zip(plan.cuts, plan.counts(len(tokens), layers), strict=True)}
         self.cuts = {cut.after: cut for cut in plan.cuts}
         self.evict_early = plan.evict_early
