@@ -19,10 +19,11 @@ from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.models.values import POSITIONS
 from pruning.params import Param, params
+from pruning.race.metrics import METRICS
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
-STAGING = ("answer", "sweep", "scenes", "pays")  # commands that take methods of every registry
+STAGING = ("answer", "sweep", "scenes", "race", "pays")  # commands that take methods of every registry
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
@@ -76,6 +77,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+
+    long = _command(kinds, "race", "--data DATA --out FOLDER",
+                    "methods, budgets and a data set side by side, resumable, with statistics")  # fmt: skip
+    _add_model(long)
+    long.add_argument("--data", required=True, help=f"a world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a "
+                      "folder of pictures with a text file each: question, then answers")  # fmt: skip
+    long.add_argument("--out", required=True, metavar="FOLDER", help="of the run; one that stopped goes on there")
+    _add_methods(long, CURVES, ELSEWHERE)
+    _add_plans(long)
+    long.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
+    _add_per(long)
+    _add_positions(long)
+    long.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
+    long.add_argument("--limit", type=int, metavar="N", help="rows at most")
+    long.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
+    long.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")
+    long.add_argument("--yes", action="store_true", help="start without asking")
+    long.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
 
     worth = _command(kinds, "pays", "IMAGE QUESTION",
                      "whether a setting pays here: times against all tokens and lower resolution")  # fmt: skip

@@ -19,6 +19,7 @@ from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
 from pruning.cli.pays import draw, measured, told
+from pruning.cli.race import race
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
 from pruning.cli.why import told as told_why
@@ -150,6 +151,15 @@ def _scenes(options: argparse.Namespace) -> None:
     _rows(options, rows)
 
 
+def _race(options: argparse.Namespace) -> None:
+    check_path(options.csv)
+    knobs, vlm = _knobs(options), _model(options)
+    rows = race(vlm, _methods(options, vlm, knobs), options, _note, _progress)
+    if not rows:
+        raise ValueError(f"no question was answered: {options.out}/results.jsonl says why")
+    _rows(options, rows)
+
+
 def _pays(options: argparse.Namespace) -> None:
     check_path(options.png, *PICTURES)
     knobs, vlm = _knobs(options), _model(options)
@@ -271,6 +281,7 @@ COMMANDS = {
     "answer": _answer,
     "sweep": _sweep,
     "scenes": _scenes,
+    "race": _race,
     "pays": _pays,
     "why": _why,
     "methods": _table_of_methods,

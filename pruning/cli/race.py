@@ -1,0 +1,61 @@
+"""`race`: methods, budgets and data sets side by side, resumable, with statistics."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pruning.choosing import Asked, name_of
+from pruning.models import VLM
+from pruning.race.data import open_data
+from pruning.race.folder import Run
+from pruning.race.loop import Estimate, Race
+from pruning.race.settings import settings_of
+from pruning.race.table import table
+
+FAULTS = 5  # that are told one by one
+
+
+def race(
+    vlm: VLM,
+    methods: Sequence[Asked],
+    options: argparse.Namespace,
+    tell: Callable[[str], None],
+    progress: Callable[[int, int], None],
+) -> list[dict[str, Any]]:
+    """Run or resume the race in the folder `options.out`; its table. Raises as `Race.run`; ValueError where nobody
+    confirms.
+    """
+    data = open_data(options.data, metric=options.metric, limit=options.limit, scenes=options.scenes)
+    settings = settings_of({name_of(method): method for method in methods}, options.retention)
+    folder = Path(options.out)
+    chosen = Race(vlm, options.model, data, settings, options.per, options.positions, options.max_new_tokens)
+    chosen.run(folder, lambda estimate: _confirmed(estimate, vlm, options.yes, tell), progress)
+    return table(Run(folder))
+
+
+def _confirmed(estimate: Estimate, vlm: VLM, yes: bool, tell: Callable[[str], None]) -> bool:
+    for fault in estimate.faults[:FAULTS]:
+        tell(f"row {fault.row} cannot be asked: {fault.reason}")
+    if len(estimate.faults) > FAULTS:
+        tell(f"{len(estimate.faults) - FAULTS} more rows cannot be asked: results.jsonl will say why")
+    if not estimate.rows:
+        tell("every row has its result")
+        return True
+    time = "" if estimate.seconds is None else f", about {_duration(estimate.seconds)} on {vlm.device}"
+    tell(f"{estimate.rows:,} rows are left: {estimate.answers:,} answers{time}")
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ValueError("nobody can confirm this here: give --yes to start")
+    sys.stderr.write("start? [y/N] ")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ValueError("not started: confirm with y, or give --yes")
+    return True
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,212 @@
+"""The race itself: row by row, encode once, ask all settings in batches, write one result; resume where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from pruning.assets import version
+from pruning.choosing import came_to
+from pruning.grids import Scope
+from pruning.models import VLM, Answer, Sample, in_world
+from pruning.models.batches import alike_batches
+from pruning.models.values import Positions
+from pruning.params import HasKnobs
+from pruning.race.data import DataSet
+from pruning.race.folder import Cell, Manifest, Progress, Result, Writer, hashed
+from pruning.race.records import Fault, Record
+from pruning.race.settings import ALL, Setting, Shown
+
+TOGETHER: Final = 16  # prompts that go through the language model at once
+FIRST: Final = 2  # rows that the estimate is measured on
+EDGE: Final = 1 << 20  # bytes at both ends of a file that its fingerprint reads
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do. rows: without a result; answers: of them. seconds: None where nothing is left to measure."""
+
+    rows: int
+    faults: tuple[Fault, ...]
+    answers: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Race:
+    """What is raced. Raises ValueError as the folder and the data set do."""
+
+    model: VLM
+    source: str
+    data: DataSet
+    settings: Sequence[Setting]
+    per: Scope = "sample"
+    positions: Positions = "original"
+    max_new_tokens: int = 32
+
+    def manifest(self, rows: int, faults: int) -> Manifest:
+        """source: the model's, as it was named."""
+        vlm = self.model
+        how = {
+            "dtype": str(vlm.dtype).removeprefix("torch."),
+            "attention": str(vlm.config._attn_implementation),
+            "pixels": vlm.max_visual_tokens,
+            "per": self.per,
+            "positions": self.positions,
+            "max_new_tokens": self.max_new_tokens,
+        }
+        made = {"idpruner-lab": version(), "torch": torch.__version__, "device": str(vlm.device),
+                "machine": platform.machine()}  # fmt: skip
+        told = {each.name: _told(each) for each in self.settings}
+        return Manifest(self.data.name, self.data.source, rows, faults, vlm.model_id, vlm.title,
+                        revision(self.source, vlm), told, how, made)  # fmt: skip
+
+    def run(
+        self,
+        folder: Path,
+        confirm: Callable[[Estimate], bool],
+        progress: Callable[[int, int], None] = lambda done, rows: None,
+        cancel: threading.Event | None = None,
+    ) -> Progress:
+        """Ask every row that has no result in the folder yet, after `confirm` has seen the estimate.
+
+        A row that cannot be asked becomes a result with an error; a full disk ends the run with an OSError, what was
+        written before stays. Setting `cancel` ends it after the row under way. progress(done, rows).
+
+        Raises ValueError where another process is at work in the folder, or it holds another race, or no row can be
+        asked.
+        """
+        with Writer(folder) as writer:
+            keys: dict[int, str] = {}
+            faults: list[Fault] = []
+            plan = self.manifest(0, 0)
+            for row in self.data.rows():
+                keys[row.row], fault = self._key(plan, row)
+                faults += [fault] if fault else []
+            if len(faults) == len(keys):
+                why = f"row {faults[0].row}: {faults[0].reason}" if faults else "it has no rows"
+                raise ValueError(f"the data set {self.data.name} has nothing to ask: {why}")
+            writer.begin(self.manifest(len(keys), len(faults)))
+            known, _ = writer.keep(set(keys.values()))
+            before = writer.run.progress
+            done, state = len(known), _State(before)
+            left = [row for row, key in keys.items() if key not in known]
+            todo = set(left)
+            seconds = self._paced(todo) if todo else None
+            rest = None if seconds is None else seconds * len(left)
+            if not confirm(Estimate(len(left), tuple(faults), len(left) * len(self.settings), rest)):
+                return before
+            errors = 0
+            for row in self.data.rows():
+                if row.row not in todo:
+                    continue
+                if cancel is not None and cancel.is_set():
+                    break
+                start = time.perf_counter()
+                result = self._result(row, keys[row.row], state)
+                done, errors = done + 1, errors + bool(result.error)
+                state.seconds += time.perf_counter() - start
+                writer.add(result, state.progress(done, errors))
+                progress(done, len(keys))
+            final = state.progress(done, errors)
+            writer.note(final)
+            return final
+
+    def _key(self, plan: Manifest, row: Record | Fault) -> tuple[str, Fault | None]:
+        if isinstance(row, Record):
+            try:
+                return plan.key(f"{row.id} {row.picture.digest()}", row.asked, row.answers, row.metric), None
+            except ValueError as error:
+                row = Fault(row.row, row.id, str(error))
+        return hashed([plan.identity, row.row, row.id, row.reason]), row
+
+    def _paced(self, todo: set[int]) -> float:
+        """Seconds a row, the first one apart, which warms up."""
+        records = (row for row in self.data.rows() if row.row in todo and isinstance(row, Record))
+        state, seconds = _State(Progress()), 0.0
+        for record in islice(records, FIRST):
+            start = time.perf_counter()
+            self._result(record, "", state)
+            seconds = time.perf_counter() - start
+        return seconds
+
+    def _result(self, row: Record | Fault, key: str, state: _State) -> Result:
+        if isinstance(row, Fault):
+            return Result(key, row.row, row.id, row.reason)
+        try:
+            n, cells = self._cells(row, state)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            return Result(key, row.row, row.id, str(error) or type(error).__name__)
+        return Result(key, row.row, row.id, "", row.group, row.picture.name, row.picture.digest(), row.question,
+                      row.answers, row.choices, row.metric, n, cells)  # fmt: skip
+
+    def _cells(self, record: Record, state: _State) -> tuple[int, dict[str, Cell]]:
+        digest = record.picture.digest()
+        picture = None if state.digest == digest else record.picture.open()
+        start = time.perf_counter()
+        if picture is not None or state.shown is None:
+            state.shown, state.digest = (
+                Shown(self.model, [picture or record.picture.open()], self.settings, self.per),
+                digest,
+            )
+            state.encoded += 1
+        shown = state.shown
+        if reason := in_world(self.model, shown.encoded, record.asked).reason:
+            raise ValueError(f"outside of what the model knows: {reason}")
+        n, chosen = shown.choose(record.asked)
+        runs = {ALL: None} | {name: kept for name, kept in chosen.items() if not isinstance(kept, ValueError)}
+        came = {name: 1.0 if kept is None else came_to(kept, self.model.layers, n) for name, kept in runs.items()}
+        names, said = list(runs), dict[str, Answer]()
+        for batch in alike_batches([(max(1, round(came[name] * n)),) for name in names], TOGETHER):
+            samples = [Sample(shown.encoded, record.asked, runs[names[i]], positions=self.positions) for i in batch]
+            answers = self.model.answer_batch(samples, max_new_tokens=self.max_new_tokens)
+            said.update(zip([names[i] for i in batch], answers, strict=True))
+        state.model_seconds += time.perf_counter() - start
+        state.answers += len(said)
+        cells = {name: Cell(said[name].text, record.score(said[name].text), came[name]) for name in names}
+        failed = {name: Cell(error=str(why)) for name, why in chosen.items() if isinstance(why, ValueError)}
+        return n, {each.name: (cells | failed)[each.name] for each in self.settings}
+
+
+class _State:
+    """What goes from row to row: the sample that was encoded last, and sums."""
+
+    def __init__(self, before: Progress) -> None:
+        self.answers, self.encoded = before.answers, before.encoded
+        self.seconds, self.model_seconds = before.seconds, before.model_seconds
+        self.shown: Shown | None = None
+        self.digest = ""
+
+    def progress(self, done: int, errors: int) -> Progress:
+        return Progress(done, errors, self.answers, self.seconds, self.model_seconds, self.encoded)
+
+
+def revision(source: str, vlm: VLM) -> str:
+    """The hub's commit, or a fingerprint of the folder's files: names, sizes, and a MiB at both ends of each."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(getattr(vlm.config, "_commit_hash", None) or vlm.model_id)
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".jinja")):
+        size = path.stat().st_size
+        found.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            found.update(file.read(EDGE))
+            file.seek(max(0, size - EDGE))
+            found.update(file.read(EDGE))
+    return found.hexdigest()
+
+
+def _told(setting: Setting) -> dict[str, Any]:
+    asked = setting.asked
+    knobs = asdict(asked) if isinstance(asked, HasKnobs) else {}
+    return {"method": setting.method, "retention": setting.retention, "knobs": knobs}

@@ -1,0 +1,112 @@
+"""A run that is cut off, disturbed or changed loses and doubles nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pruning.choosing import Asked
+from pruning.encoding import make_encoding
+from pruning.method import make
+from pruning.models import SHIPPED, load
+from pruning.race import folder as folders
+from pruning.race.data import open_data
+from pruning.race.folder import Result, Run, Writer
+from pruning.race.loop import Estimate, Race
+from pruning.race.settings import settings_of
+from pruning.race.table import table
+from tests.helpers.checkout import ROOT
+
+METHODS: dict[str, Asked] = {"random": make("random"), "lower_resolution": make_encoding("lower_resolution")}
+
+
+@pytest.fixture(scope="module")
+def race() -> Callable[..., Race]:
+    vlm = load()
+
+    def made(source: str = "scenes", retention: float = 0.25, scenes: int = 1) -> Race:
+        data = open_data(source, metric="exact", scenes=scenes)
+        return Race(vlm, str(SHIPPED), data, settings_of(METHODS, [retention]), max_new_tokens=4)
+
+    return made
+
+
+def yes(_: Estimate) -> bool:
+    return True
+
+
+def test_a_race_asks_each_row_once_and_encodes_each_picture_once(race, tmp_path: Path) -> None:
+    told: list[Estimate] = []
+    progress = race(scenes=2).run(tmp_path, lambda estimate: told.append(estimate) or True)
+    results = list(Run(tmp_path).results())
+    assert progress.done == len(results) == Run(tmp_path).manifest.rows == told[0].rows
+    assert progress.encoded == 2
+    assert all(list(r.cells) == ["all tokens", "random@0.25", "lower_resolution@0.25"] for r in results)
+    assert all(c.score == (c.said == r.answers[0]) for r in results for c in r.cells.values())
+    assert Run(tmp_path).state() == "done"
+    before = (tmp_path / "results.jsonl").read_bytes()
+    race(scenes=2).run(tmp_path, lambda estimate: told.append(estimate) or True)
+    assert told[1].rows == 0
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    whole, random, _ = table(Run(tmp_path))
+    assert whole["accuracy"] == sum(r.cells["all tokens"].score for r in results) / len(results)
+    assert random["kept"] == random["accuracy"] / whole["accuracy"]
+    assert random["difficult"] is not None or random["simple"] is not None
+
+
+def test_a_cut_off_line_and_an_error_are_asked_again(race, tmp_path: Path) -> None:
+    race().run(tmp_path, yes)
+    path = tmp_path / "results.jsonl"
+    whole = path.read_bytes()
+    first, second, *rest = whole.splitlines(keepends=True)
+    failed = Result(json.loads(first)["key"], 1, "x", "no memory").line()
+    path.write_bytes(failed + b"".join(rest) + second[:20])
+    assert len(list(Run(tmp_path).results())) == 1 + len(rest)
+    assert Run(tmp_path).state() == "done"
+    race().run(tmp_path, yes)
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+    assert b"no memory" in (tmp_path / "stale.jsonl").read_bytes()
+
+
+def test_what_is_another_race_or_at_work_is_refused(race, tmp_path: Path) -> None:
+    race().run(tmp_path, yes)
+    with pytest.raises(ValueError, match=r"holds another race: settings .*--out"):
+        race(retention=0.5).run(tmp_path, yes)
+    with Writer(tmp_path), pytest.raises(ValueError, match="another race is at work"):
+        race().run(tmp_path, yes)
+
+
+def test_a_changed_picture_is_asked_anew_and_faults_are_told(race, tmp_path: Path) -> None:
+    picture, data = tmp_path / "a.png", tmp_path / "set.jsonl"
+    Image.open(next((ROOT / "assets" / "examples").glob("*.png"))).save(picture)
+    rows = [{"image": "a.png", "question": "what color is the star?", "answers": ["red"]}, {"image": "b.png"}]
+    data.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    told: list[Estimate] = []
+    for _ in range(2):
+        race(str(data)).run(tmp_path / "run", lambda estimate: told.append(estimate) or True)
+        Image.open(picture).rotate(180).save(picture)
+    good, fault = sorted(Run(tmp_path / "run").results(), key=lambda result: result.row)
+    assert (good.error, fault.row, told[0].faults[0].row) == ("", 2, 2)
+    assert good.digest in (tmp_path / "run" / "results.jsonl").read_text("utf-8")
+    assert len((tmp_path / "run" / "stale.jsonl").read_text("utf-8").splitlines()) == 2
+
+
+def test_a_full_disk_ends_the_run_and_keeps_whole_lines(race, tmp_path: Path, monkeypatch) -> None:
+    sync, calls = folders._sync, []
+
+    def full(file) -> None:
+        sync(file)
+        if file.name.endswith("results.jsonl") and not calls.append(1) and len(calls) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folders, "_sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        race().run(tmp_path, yes)
+    monkeypatch.undo()
+    assert len(list(Run(tmp_path).results())) == 2
+    assert Run(tmp_path).state() == "stopped"
+    race().run(tmp_path, yes)
+    keys = [result.key for result in Run(tmp_path).results()]
+    assert len(keys) == len(set(keys)) == Run(tmp_path).manifest.rows
