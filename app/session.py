@@ -6,7 +6,7 @@ back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pruning.encoding import EncodingMethod
@@ -15,6 +15,7 @@ from pruning.text import checked_question
 if TYPE_CHECKING:
     from pruning.choosing import Asked, Fixed
     from pruning.grids import Scope
+    from pruning.models.values import Positions
     from pruning.runnable import Started
 
 MAX_QUESTION = 1000  # characters
@@ -74,7 +75,7 @@ class Session:
 @dataclass(frozen=True)
 class Setting:
     """Which tokens to keep: method with its knobs, share of the tokens in (0, 1], for what each budget is, and what the
-    visitor forced.
+    visitor forced; and at which positions the language model receives them.
 
     plan: where it is given, it runs in the method's place, and the retention says nothing; its entry is not made yet.
     Inside the language model the share is the mean over its layers, and nothing is forced. Before the tower the share
@@ -86,6 +87,12 @@ class Setting:
     scope: Scope = "sample"
     forced: Forced = Forced()
     plan: Fixed | None = None
+    positions: Positions = "original"
+
+    @property
+    def choice(self) -> Setting:
+        """The setting for what its method alone chooses: nothing is forced, and positions choose nothing."""
+        return replace(self, forced=Forced(), positions="original")
 
     @property
     def asked(self) -> Asked:

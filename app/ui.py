@@ -128,7 +128,7 @@ def opening(models: Models, engine: Engine, capabilities: Capabilities, controls
 def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers, menus: Menus) -> None:
     session, inputs = page.session, [page.session, *page.settings]
     sliders = [*page.weights, page.retention, *(knob for knob in page.knobs if isinstance(knob, gr.Slider))]
-    lists = [page.scope, *(knob for knob in page.knobs if not isinstance(knob, gr.Slider))]
+    lists = [page.scope, page.positions, *(knob for knob in page.knobs if not isinstance(knob, gr.Slider))]
     talk = [session, page.follow_up, page.anew]
     plans = PlanEvents(handlers.models, handlers.controls, handlers.setting)
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.choosing import Runs
-    from pruning.models import Answer, Encoded, Turn
+    from pruning.models import Answer, Encoded, Sample, Turn
+    from pruning.models.values import Positions
 
 PATIENCE = 120.0  # seconds without a token before a stream is given up
 MAX_NEW_TOKENS = 64
@@ -35,16 +36,22 @@ MAX_NEW_TOKENS = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with what was said before it, and the tokens that stay, or the plan that they leave by; None = all."""
+    """A question with what was said before it, and the tokens that stay, or the plan that they leave by; None = all.
+
+    positions: of the tokens that stay.
+    """
 
     session: Session
     question: str
     runs: Runs | None = None
     history: tuple[Turn, ...] = ()
+    positions: Positions = "original"
 
     @property
     def kept(self) -> Hashable:
-        """Equal where the model receives the same rows: keeping all, unmerged, is the same whichever method does it."""
+        """Equal where the model receives the same rows at the same positions: keeping all, unmerged, is the same
+        whichever method does it, and leaves no gap to renumber.
+        """
         chosen = self.runs
         if isinstance(chosen, Plan):
             entering = replace(self, runs=chosen.entering).kept
@@ -54,7 +61,7 @@ class Asked:
         if chosen is None or (chosen.k == chosen.n and chosen.merged is None):
             return None
         rows = b"" if chosen.merged is None else hashlib.sha256(chosen.merged.numpy().tobytes()).digest()
-        return chosen.indices.numpy().tobytes(), rows
+        return chosen.indices.numpy().tobytes(), rows, self.positions
 
     def entering(self, n: int) -> int:
         """How many visual tokens enter the language model, where all would be n."""
@@ -78,6 +85,12 @@ class Asked:
 
         history = () if answer is None else (*self.history, Turn(self.question, answer.text))
         return replace(self, question=question, history=history)
+
+    def sample(self, encoded: Encoded) -> Sample:
+        """What the model is asked. encoded: the session's pictures with all their tokens."""
+        from pruning.models import Sample
+
+        return Sample(encoded, self.question, self.runs, self.history, self.positions)
 
     def key(self, engine: Engine, kind: str = "answer") -> tuple[Hashable, ...]:
         """Cache key of what is computed about it."""
@@ -147,11 +160,13 @@ def answered(engine: Engine, asked: Asked) -> Answer | None:
 
 
 def first_token_seconds(engine: Engine, asked: Asked) -> float:
-    """Measured time to the first token, the prompt read from its start: the median of up to five runs."""
-    encoded = engine.encoded(asked.session)
+    """Measured time to the first token, the prompt read from its start: the median of up to five runs. Where tokens
+    stand changes no time, so none is measured twice for that.
+    """
+    encoded, asked = engine.encoded(asked.session), replace(asked, positions="original")
 
     def work() -> tuple[float, ...]:
-        return remote.first_token_seconds(engine.handle, encoded, asked.question, asked.runs, asked.history)
+        return remote.first_token_seconds(engine.handle, asked.sample(encoded))
 
     return engine.cache.get(asked.key(engine, "ttft"), lambda: float(np.median(engine.on_device(work))), lambda _: 64)
 
@@ -178,7 +193,8 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
 
     def forced(asked: Asked) -> Tensor:
         def work() -> list[Tensor]:
-            return remote.logprobs(engine.handle, encoded, asked.question, answer.ids, [asked.runs], asked.history)
+            values = (asked.question, answer.ids, [asked.runs], asked.history, asked.positions)
+            return remote.logprobs(engine.handle, encoded, *values)
 
         return engine.on_device(work)[0]
 
@@ -209,8 +225,7 @@ def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task
         # A second try, after memory ran out, begins with an empty one: who knows what the first left in it.
         memory = spare.pop() if spare else None if remote.is_remote() else ConversationCache()
         chunks = []
-        values = (asked.question, asked.runs, asked.history, memory, MAX_NEW_TOKENS)
-        with closing(remote.generate(engine.handle, encoded, *values)) as stream:  # type: ignore[type-var]
+        with closing(remote.generate(engine.handle, asked.sample(encoded), memory, MAX_NEW_TOKENS)) as stream:  # type: ignore[type-var]
             while not task.is_set() and (chunk := next(stream, None)) is not None:
                 chunks.append(chunk)
                 out.put(chunk.text_so_far)

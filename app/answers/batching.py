@@ -27,10 +27,7 @@ def answer_all(engine: Engine, asked: Sequence[Asked], task: Task) -> list[Answe
 
 def _answer_pack(engine: Engine, pack: Sequence[Asked], task: Task) -> None:
     """Put the answers of all into the cache; where they cannot be had together, nothing: each is asked alone then."""
-    from pruning.models import Sample
-
-    encoded = [engine.encoded(one.session) for one in pack]
-    samples = [Sample(e, one.question, one.runs, one.history) for e, one in zip(encoded, pack, strict=True)]
+    samples = [one.sample(engine.encoded(one.session)) for one in pack]
     try:
         answers = engine.on_device(lambda: remote.answer_batch(engine.handle, samples, MAX_NEW_TOKENS, task))
     except (ValueError, DeviceFullError):

@@ -106,7 +106,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
         in_world=known.inside,
         outside=known.reason,
     )
-    full, kept = Asked(session, ""), Asked(session, "", runs)
+    full, kept = Asked(session, ""), Asked(session, "", runs, positions=setting.positions)
     given: dict[str, Answer] = {}
     for question in questions:
         if given:  # the turn before this one is over

@@ -15,9 +15,10 @@ from app.engine.engine import Engine
 from app.session import Session, Setting
 from app.web.controls import Controls
 from pruning.grids import SCOPES
+from pruning.models.values import POSITIONS
 
 BASELINES = ({"method": "random"}, {"method": "uniform"})
-NAMES = ("method", "importance", "diversity", "retention", "knobs", "per", "plan")
+NAMES = ("method", "importance", "diversity", "retention", "knobs", "per", "plan", "positions")
 SCHEMA = {
     "type": "array",
     "maxItems": MOST - 1,
@@ -31,6 +32,7 @@ SCHEMA = {
             "knobs": {"type": "object"},
             "per": {"type": "string", "enum": list(SCOPES)},
             "plan": {"type": "string"},
+            "positions": {"type": "string", "enum": list(POSITIONS)},
         },
     },
 }

@@ -34,7 +34,7 @@ from pruning.evaluation.paying import Paying
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
-LATE = ("model", "more_images", "per", "plan")  # may be left out
+LATE = ("model", "more_images", "per", "plan", "positions")  # may be left out
 ABOUT: Mapping[str, str] = {
     "image": "file of the image: PNG, JPEG, WebP, GIF, BMP or TIFF; more than 16.8 million pixels are scaled down",
     "question": "at most 1,000 characters; a selection needs one where its method looks at the question",
@@ -44,8 +44,8 @@ ABOUT: Mapping[str, str] = {
     "retention": "share of the visual tokens that is kept, above 0 and at most 1; inside the language model the mean "
     "over its layers",
     "knobs": "further knobs of the method by name, or of the plan's methods; those left out keep their defaults",
-    "others": "up to three further settings: objects with method, importance, diversity, retention, knobs, per, plan; "
-    "what is left out is as in the first; where there is none, random and uniform with as many tokens",
+    "others": "up to three further settings: objects with method, importance, diversity, retention, knobs, per, plan, "
+    "positions; what is left out is as in the first; where there is none, random and uniform with as many tokens",
     "token": "index of a visual token, a whole number from 0 to N - 1",
     "concurrency": f"numbers of requests at once, each at most {pays_run.MOST}; 1, 4 and 16 where it is empty",
     "methods": "keys of the methods whose fidelity curves are measured, with the plan where there is one; none are "
@@ -55,6 +55,8 @@ ABOUT: Mapping[str, str] = {
     "per": "what each budget is for: sample (all images together), image or tile; inside the language model, sample",
     "plan": "what runs in the place of method and retention: cuts such as pre:idpruner:0.4,3:fastv:0.5 (where, method, "
     "how many stay), or the name of a published schedule such as fastv-published",
+    "positions": "where the language model sees kept tokens: original, where they stood among all of them, or compact, "
+    "numbered anew without gaps as serving engines do; tokens that leave between layers are not numbered anew",
 }
 
 
@@ -134,7 +136,9 @@ class Api:
             chosen, left_out = tradeoff_measure.sweep_methods(
                 call.capabilities, methods, call.setting, len(call.session.pictures)
             )
-            for progress in tradeoff_measure.sweep(call.engine, call.session, chosen, Task()):
+            for progress in tradeoff_measure.sweep(
+                call.engine, call.session, chosen, Task(), positions=call.setting.positions
+            ):
                 curves = progress.points
             left_out += progress.left_out
             if why := tradeoff_measure.NO_CURVE.get(progress.stage):
@@ -185,10 +189,11 @@ class Api:
         more_images: Sequence[str] | None,
         per: Any,
         plan: Any,
+        positions: Any,
     ) -> Iterator[Call]:
         """The call with its model loaded, which stays so until the block ends. Raises ValueError for bad values."""
         chosen = self.models.checked(model)
-        said = Said(method, importance, diversity, retention, knobs, per, plan)
+        said = Said(method, importance, diversity, retention, knobs, per, plan, positions)
         files = [file for file in (image, *(more_images or ())) if file]
         pictures = checked_pictures(tuple(self.models.resources.pictures.open(file)[0] for file in files))
         for _ in self.models.open(chosen, PROGRAMS):

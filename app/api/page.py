@@ -17,6 +17,7 @@ from app.api.endpoints import ABOUT, Api
 from app.web.events import PROGRAMS
 from app.web.gradio_patches import files_input, image_input
 from pruning.grids import SCOPES
+from pruning.models.values import POSITIONS
 from pruning.runnable import REGISTERED
 
 NUMBER, STRING = {"type": "number"}, {"type": "string"}
@@ -55,6 +56,9 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             "more_images": files_input(label="more_images"),
             "per": _typed(gr.Textbox(SCOPES[0], label="per"), {"type": "string", "enum": list(SCOPES)}),
             "plan": gr.Textbox(label="plan"),
+            "positions": _typed(
+                gr.Textbox(POSITIONS[0], label="positions"), {"type": "string", "enum": list(POSITIONS)}
+            ),
         }
         for name, component in inputs.items():
             _typed(component, component.api_info() | {"additional_description": ABOUT[name]})

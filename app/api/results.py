@@ -122,6 +122,7 @@ def answered(engine: Engine, session: Session, setting: Setting, report: Report)
     return Answered(
         **_used(engine, session, setting, report.budget, report.lives),
         **shared,
+        positions=setting.positions,
         pieces=list(report.pieces),
         encode_s=report.encode_s,
         encoding=report.encoding,

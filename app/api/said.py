@@ -11,6 +11,7 @@ from app.session import Setting
 from app.web.controls import Controls
 from pruning.budget import check_retention
 from pruning.grids import SCOPES
+from pruning.models.values import POSITIONS, check_positions
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Said:
     knobs: Any = None
     per: Any = None
     plan: Any = None
+    positions: Any = None
 
     def setting(self, controls: Controls, capabilities: Capabilities) -> Setting:
         """Raises ValueError that names the value and the rule."""
@@ -37,4 +39,5 @@ class Said:
         method = controls.named(capabilities, self.method, *weights, own)
         check_retention(self.retention)
         plan = controls.planned(capabilities, self.plan, *weights, knobs) if self.plan else None
-        return Setting(method, self.retention, scope, plan=plan)
+        positions = check_positions(POSITIONS[0] if self.positions is None else self.positions)
+        return Setting(method, self.retention, scope, plan=plan, positions=positions)

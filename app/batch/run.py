@@ -197,7 +197,7 @@ def _selected(engine: Engine, item: Item, setting: Setting) -> Item:
 
 def _asked(engine: Engine, item: Item, setting: Setting, side: str) -> Asked:
     runs = engine.runs(item.session, fitting(item.session, setting)) if side == "kept" else None
-    return Asked(item.session, item.session.first, runs)
+    return Asked(item.session, item.session.first, runs, positions=setting.positions)
 
 
 def _with(item: Item, side: str, answer: Answer | str) -> Item:

@@ -15,7 +15,7 @@ import torch
 
 from app.engine import remote
 from app.engine.resources import Resources
-from app.session import Forced, Session, Setting
+from app.session import Session, Setting
 from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.choosing import came_to, choose, needs_of, one_shot, written
@@ -129,7 +129,7 @@ class Engine:
         def make() -> Runs:
             return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope, again)
 
-        key = self.key("runs", session, question, replace(setting, forced=Forced()))
+        key = self.key("runs", session, question, setting.choice)
         return self.cache.get(key, make, lambda made: 1024 + 32 * tokens.n)
 
     def reencoded(self, session: Session, setting: Setting) -> Reencoded | None:
@@ -155,9 +155,12 @@ class Engine:
         assert isinstance(plan, Plan), "a method of one shot leaves no trace"
 
         def make() -> Trace:
-            return self.on_device(partial(remote.trace, self.handle, self.encoded(session), question, plan))
+            from pruning.models import Sample
 
-        key = self.key("trace", session, question, replace(setting, forced=Forced()))
+            sample = Sample(self.encoded(session), question, plan, positions=setting.positions)
+            return self.on_device(partial(remote.trace, self.handle, sample))
+
+        key = self.key("trace", session, question, setting.choice, setting.positions)
         return self.cache.get(key, make, lambda made: 16 * len(made.lives) * (2 + len(made.cuts)))
 
     def selection(self, session: Session, setting: Setting) -> Selection:
@@ -170,7 +173,7 @@ class Engine:
         if not setting.one_shot:
             return survivors(self.trace(session, setting))
         if setting.forced:
-            free = replace(setting, forced=Forced())
+            free = setting.choice
             every = self.selection(session, replace(free, retention=1.0, scope="sample"))
             return with_overrides(self.selection(session, free), every, setting.forced.ins, setting.forced.outs)
         tokens, method = self.tokens_for(session, setting), one_shot(setting.method)
@@ -183,8 +186,8 @@ class Engine:
             )
 
         if method.nested and setting.scope == "sample":
-            return make(replace(setting, retention=1.0)).prefix(keep_count(tokens.n, setting.retention))
-        return make(setting)
+            return make(replace(setting.choice, retention=1.0)).prefix(keep_count(tokens.n, setting.retention))
+        return make(setting.choice)
 
     def lives(self, session: Session, setting: Setting) -> Lives | None:
         """Until which layer every token lives under the setting, at the conversation's first question; None where all
@@ -208,7 +211,7 @@ class Engine:
         def make() -> float:
             return timing.selection_seconds(setting.asked, tokens, setting.retention, setting.scope, self.vlm.layers)
 
-        return self.cache.get(self.key("seconds", session, setting), make, lambda _: 64)
+        return self.cache.get(self.key("seconds", session, setting.choice), make, lambda _: 64)
 
     def heat(self, session: Session, selection: Selection) -> Tensor:
         """(N,) what the heat map shows of a selection."""

@@ -14,7 +14,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pruning.evaluation import pays as measure
 from pruning.evaluation import timing
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
     from pruning.models.language.modality import Attended
     from pruning.models.language.trace import Trace
-    from pruning.models.values import Kept
+    from pruning.models.values import Kept, Positions
     from pruning.plan import Plan
     from pruning.tokens import VisualTokens
 
@@ -116,17 +116,9 @@ def tokens(key: str, encoded: Encoded, question: str, needs: frozenset[str]) -> 
     return _once(_tokens, key, (encoded, question, needs)).get()
 
 
-def generate(
-    key: str,
-    encoded: Encoded,
-    question: str,
-    kept: Kept,
-    history: Sequence[Turn],
-    memory: ConversationCache | None,
-    max_new_tokens: int,
-) -> Iterator[Chunk]:
+def generate(key: str, sample: Sample, memory: ConversationCache | None, max_new_tokens: int) -> Iterator[Chunk]:
     """The chunks of an answer. Close the iterator to stop. `memory` must be None where calls leave the process."""
-    with closing(_stream(_generate, key, (encoded, question, kept, history, memory, max_new_tokens))) as outcomes:  # type: ignore[type-var]
+    with closing(_stream(_generate, key, (sample, memory, max_new_tokens))) as outcomes:  # type: ignore[type-var]
         for outcome in outcomes:
             yield outcome.get()
 
@@ -143,21 +135,20 @@ def logprobs(
     answer_ids: Sequence[int],
     selections: Sequence[Kept],
     history: Sequence[Turn],
+    positions: Positions,
 ) -> list[Tensor]:
     """(T, V) float32 on the CPU for each selection."""
-    return _once(_logprobs, key, (encoded, question, list(answer_ids), list(selections), history)).get()
+    return _once(_logprobs, key, (encoded, question, list(answer_ids), list(selections), history, positions)).get()
 
 
-def trace(key: str, encoded: Encoded, question: str, plan: Plan) -> Trace:
-    """What a plan comes to for this question: the prompt goes through once, and nothing is answered."""
-    return _once(_trace, key, (encoded, question, plan)).get()
+def trace(key: str, sample: Sample) -> Trace:
+    """What a sample's plan comes to: the prompt goes through once, and nothing is answered."""
+    return _once(_trace, key, (sample,)).get()
 
 
-def attended(
-    key: str, encoded: Encoded, question: str, answer_ids: Sequence[int], kept: Kept, history: Sequence[Turn]
-) -> list[Attended]:
+def attended(key: str, sample: Sample, answer_ids: Sequence[int]) -> list[Attended]:
     """How much an answer's tokens attend to text and picture, for each layer that has attention."""
-    return _once(_attended, key, (encoded, question, list(answer_ids), kept, history)).get()
+    return _once(_attended, key, (sample, list(answer_ids))).get()
 
 
 def pays(
@@ -175,11 +166,11 @@ def pays(
             yield outcome.get()
 
 
-def first_token_seconds(
-    key: str, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
-) -> tuple[float, ...]:
-    """Seconds to the first token of up to five runs, the prompt read from its start each time."""
-    return _once(_first_token_seconds, key, (encoded, question, kept, history)).get()
+def first_token_seconds(key: str, sample: Sample) -> tuple[float, ...]:
+    """Seconds to the first token of up to five runs, the prompt read from its start each time; the same wherever its
+    tokens stand.
+    """
+    return _once(_first_token_seconds, key, (sample,)).get()
 
 
 def _model(key: str) -> VLM:
@@ -196,16 +187,16 @@ def _tokens(vlm: VLM, encoded: Encoded, question: str, needs: frozenset[str]) ->
     return vlm.tokens(encoded, question, needs)
 
 
-def _generate(
-    vlm: VLM,
-    encoded: Encoded,
-    question: str,
-    kept: Kept,
-    history: Sequence[Turn],
-    memory: ConversationCache | None,
-    max_new_tokens: int,
-) -> Iterator[Chunk]:
-    return vlm.generate(encoded, question, kept, history=history, memory=memory, max_new_tokens=max_new_tokens)
+def _generate(vlm: VLM, s: Sample, memory: ConversationCache | None, max_new_tokens: int) -> Iterator[Chunk]:
+    return vlm.generate(
+        s.encoded,
+        s.question,
+        s.kept,
+        history=s.history,
+        positions=s.positions,
+        memory=memory,
+        max_new_tokens=max_new_tokens,
+    )
 
 
 def _answer_batch(vlm: VLM, samples: list[Sample], max_new_tokens: int, cancel: Event | None) -> list[Answer]:
@@ -219,24 +210,22 @@ def _logprobs(
     answer_ids: list[int],
     selections: list[Kept],
     history: Sequence[Turn],
+    positions: Positions,
 ) -> list[Tensor]:
-    return [logp.float().cpu() for logp in vlm.logprobs(encoded, question, answer_ids, selections, history)]
+    found = vlm.logprobs(encoded, question, answer_ids, selections, history, positions)
+    return [logp.float().cpu() for logp in found]
 
 
-def _trace(vlm: VLM, encoded: Encoded, question: str, plan: Plan) -> Trace:
-    return vlm.trace(encoded, question, plan)
+def _trace(vlm: VLM, s: Sample) -> Trace:
+    return vlm.trace(s.encoded, s.question, cast("Plan", s.kept), positions=s.positions)
 
 
-def _attended(
-    vlm: VLM, encoded: Encoded, question: str, answer_ids: list[int], kept: Kept, history: Sequence[Turn]
-) -> list[Attended]:
-    return vlm.attended(encoded, question, answer_ids, kept, history)
+def _attended(vlm: VLM, s: Sample, answer_ids: list[int]) -> list[Attended]:
+    return vlm.attended(s.encoded, s.question, answer_ids, s.kept, s.history, s.positions)
 
 
-def _first_token_seconds(
-    vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn]
-) -> tuple[float, ...]:
-    return timing.first_token_seconds(vlm, encoded, question, kept, history)
+def _first_token_seconds(vlm: VLM, s: Sample) -> tuple[float, ...]:
+    return timing.first_token_seconds(vlm, s.encoded, s.question, s.kept, s.history)
 
 
 def _pays(

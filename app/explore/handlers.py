@@ -34,6 +34,8 @@ from app.web.errors import owner, report_errors
 from app.web.streams import Shown
 from app.web.updates import Updates, talk_buttons
 from pruning.drawing.palettes import PAGE
+from pruning.grids import Scope
+from pruning.models.values import check_positions
 from pruning.text import check_text, checked_question
 
 V = TypeVar("V")
@@ -177,10 +179,10 @@ class Handlers:
             drawing = names if setting.plan and names else [*names, setting.method.name]
             methods, left_out = tradeoff_measure.sweep_methods(capabilities, drawing, setting, len(session.pictures))
             n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
-            for last in tradeoff_measure.sweep(engine, session, methods, task):
+            for last in tradeoff_measure.sweep(engine, session, methods, task, positions=setting.positions):
                 points = last.points
                 drawn = tradeoff_measure.fidelity_chart(points, n, here, PAGE) if points else None
-                measured = Measured(session, tuple(methods), points, last.total)
+                measured = Measured(session, tuple(methods), points, last.total, setting.positions)
                 waits = "Measuring …" if last.stage in ("answering", "sweeping") else "Nothing measured"
                 empty = tradeoff_measure.NO_CURVE.get(last.stage, waits)
                 yield {
@@ -239,7 +241,10 @@ class Handlers:
         """What the controls say."""
         values = ControlValues.read(settings)
         method, plan = self.controls.method(capabilities, values), self.controls.plan(capabilities, values)
-        return canvas_state.with_forced(session, Setting(method, values.retention, values.scope or "sample", plan=plan))
+        scope: Scope = values.scope or "sample"
+        positions = check_positions(values.positions or "original")
+        setting = Setting(method, values.retention, scope, plan=plan, positions=positions)
+        return canvas_state.with_forced(session, setting)
 
     def _turn(self, request: gr.Request, session: Session, earlier: tuple[str, ...], question: str) -> Updates:
         """Session and conversation buttons with one more question, which the model can read."""

@@ -18,7 +18,7 @@ from app.explore.menus import about_model, header
 from app.plan.page import PlanPage, place_plan
 from app.session import Session
 from app.tradeoff import views as tradeoff_views
-from app.web import theme
+from app.web import theme, wording
 from app.web.controls import Controls
 from app.web.events import html
 from app.web.gradio_patches import image_input
@@ -26,6 +26,7 @@ from app.web.templates import render
 from app.web.updates import MIN_RETENTION, SUGGESTIONS, scopes, talk_buttons
 from pruning.drawing import overlays as draw
 from pruning.images import open_image
+from pruning.models.values import POSITIONS
 
 IMPORTANCE, DIVERSITY, RETENTION, STYLE = 0.5, 0.5, 0.25, "dimmed"
 CURVES = ("idpruner", "greedy_importance", "divprune", "random", "uniform")
@@ -85,6 +86,7 @@ class Page:
     scope: gr.Radio
     weights: list[gr.Slider]
     report: gr.HTML
+    positions: gr.Radio
     stop: gr.Button
     plane: gr.HTML
     tab: gr.Tab
@@ -97,7 +99,8 @@ class Page:
     @property
     def settings(self) -> list[Any]:
         """The components of `ControlValues`, in its order."""
-        return [self.method, self.style, self.scope, *self.weights, self.retention, self.plan.value, *self.knobs]
+        sliders, plan = [*self.weights, self.retention], self.plan.value
+        return [self.method, self.style, self.scope, *sliders, plan, self.positions, *self.knobs]
 
 
 def layout(controls: Controls, start: Start) -> Page:
@@ -209,6 +212,8 @@ def _stage(start: Start) -> dict[str, Any]:
 
 def _results(start: Start) -> dict[str, Any]:
     report = html(start.report, "report")
+    where = [(wording.POSITIONS[key], key) for key in POSITIONS]
+    positions = gr.Radio(where, value=POSITIONS[0], label="Positions of kept tokens", elem_id="positions")
     stop = gr.Button("Stop", size="sm", elem_id="stop", min_width=0)
     with gr.Tabs(elem_id="tradeoff"):
         with gr.Tab("Trade-off plane", id="plane"):
@@ -227,5 +232,5 @@ def _results(start: Start) -> dict[str, Any]:
                         elem_id="curve-methods",
                     )
                 measure = gr.Button("Measure again", size="sm", min_width=0, elem_id="measure")
-    return {"report": report, "stop": stop, "plane": plane, "tab": tab, "curves": curves, "progress": progress,
-            "curve_methods": names, "measure": measure}  # fmt: skip
+    return {"report": report, "positions": positions, "stop": stop, "plane": plane, "tab": tab, "curves": curves,
+            "progress": progress, "curve_methods": names, "measure": measure}  # fmt: skip

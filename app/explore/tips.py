@@ -26,6 +26,9 @@ TIPS = {
     "#scope": "Whether the share is kept of all images together, of each image, or of each tile",
     "#importance-weight": "How much a patch's own importance counts. λ = importance / (importance + diversity)",
     "#diversity-weight": "How much it counts that a patch differs from those already kept",
+    "#positions label:has([value=original])": "Kept tokens stay where they stood among all of them",
+    "#positions label:has([value=compact])": "Kept tokens are numbered anew without gaps, as serving engines do. With "
+    "rows and columns (M-RoPE) both keep their order. Where no token is missing, nothing changes",
     "#stop": STOPS,
     "tab Trade-off plane": "Importance kept against diversity, for every method at this many tokens",
     "tab Fidelity curves": "How well the answer survives, against tokens kept",

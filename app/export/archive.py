@@ -68,7 +68,11 @@ class Wanted:
     @property
     def curves(self) -> Measured | None:
         """The curves, where they have a point and are about these images and this question."""
-        usable = self.measured is not None and self.measured.points and self.measured.is_about(self.session)
+        usable = (
+            self.measured is not None
+            and self.measured.points
+            and self.measured.is_about(self.session, self.setting.positions)
+        )
         return self.measured if usable else None
 
 
@@ -158,7 +162,7 @@ def _fidelity(engine: Engine, wanted: Wanted, notes: list[str], first: str | Non
         return {}
     if curves is None:
         other = wanted.measured is not None and wanted.measured.points
-        why = "were measured for another image or question" if other else "were not measured"
+        why = "were measured for another image, question or positions" if other else "were not measured"
         notes.append(f"Fidelity curves {why}, so they are left out: open their tab on the page, and export again.")
         return {}
     if len(curves.points) < curves.total:
@@ -183,7 +187,8 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
         "method": setting.method.name, "knobs": knobs(setting.method), "retention": setting.retention,
         "plan": None if plan is None else name_of(plan),
         "plan_knobs": {method.name: knobs(method) for method in plan.methods} if isinstance(plan, Plan) else {},
-        "per": setting.scope, "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
+        "per": setting.scope, "positions": setting.positions,
+        "forced_in": list(setting.forced.ins), "forced_out": list(setting.forced.outs),
         "importance_weight": wanted.weights[0], "diversity_weight": wanted.weights[1], "overlay": wanted.style,
         "questions": list(session.questions), "example": example.name if example else None, "images": images,
         "link": link,

@@ -13,7 +13,6 @@ from app.session import Session, Setting
 from pruning.evaluation.dominance import Dominance, dominance
 
 if TYPE_CHECKING:
-    from pruning.choosing import Runs
     from pruning.models import Answer
 
 
@@ -32,7 +31,8 @@ def measured(engine: Engine, session: Session, setting: Setting) -> Dominances |
     """
     if (held := recalled(engine, session, setting)) is not None:
         return held
-    full, kept = _last(engine, session), _last(engine, session, engine.runs(session, setting))
+    pruned = Asked(session, "", engine.runs(session, setting), positions=setting.positions)
+    full, kept = _last(engine, Asked(session, "")), _last(engine, pruned)
     if full is None or kept is None:
         return None
     found = Dominances(engine.vlm.layers, _by_layer(engine, *full), _by_layer(engine, *kept))
@@ -51,10 +51,10 @@ def about(session: Session, setting: Setting) -> tuple[Hashable, ...]:
     return "dominance", session.questions, setting
 
 
-def _last(engine: Engine, session: Session, runs: Runs | None = None) -> tuple[Asked, Answer] | None:
-    """The conversation's last turn and its answer, where all turns have been answered."""
-    asked, answer = Asked(session, "", runs), None
-    for question in session.checked_questions():
+def _last(engine: Engine, asked: Asked) -> tuple[Asked, Answer] | None:
+    """The conversation's last turn and its answer, where all turns have been answered. asked: before its first one."""
+    answer = None
+    for question in asked.session.checked_questions():
         asked = asked.then(question, answer)
         if (answer := answered(engine, asked)) is None:
             return None
@@ -62,5 +62,5 @@ def _last(engine: Engine, session: Session, runs: Runs | None = None) -> tuple[A
 
 
 def _by_layer(engine: Engine, asked: Asked, answer: Answer) -> tuple[Dominance, ...]:
-    values = (engine.encoded(asked.session), asked.question, answer.ids, asked.runs, asked.history)
-    return tuple(map(dominance, engine.on_device(lambda: remote.attended(engine.handle, *values))))
+    sample = asked.sample(engine.encoded(asked.session))
+    return tuple(map(dominance, engine.on_device(lambda: remote.attended(engine.handle, sample, answer.ids))))

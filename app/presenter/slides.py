@@ -123,7 +123,7 @@ def news(
         capabilities, [*names, setting.method.name], setting, len(session.pictures)
     )
     n, here = engine.encoded(session).tokens.n, engine.budget(session, setting)
-    for progress in tradeoff_measure.sweep(engine, session, methods, task):
+    for progress in tradeoff_measure.sweep(engine, session, methods, task, positions=setting.positions):
         if progress.points:
             drawn = tradeoff_measure.fidelity_chart(progress.points, n, here, PAGE)
             yield {"chart": _told(asked, drawn, presenter_views.measured(progress))}

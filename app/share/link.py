@@ -11,10 +11,12 @@ from app.examples import EXAMPLES, Example
 from app.session import Session, Setting
 from pruning.choosing import name_of
 from pruning.grids import Scope
+from pruning.models.values import Positions
 from pruning.params import Param, Value, params
 from pruning.runnable import REGISTERED
 
-NAMES = ("model", "example", "question", "method", "importance", "diversity", "retention", "overlay", "per", "plan")
+NAMES = ("model", "example", "question", "method", "importance", "diversity", "retention", "overlay", "per", "plan",
+         "positions")  # fmt: skip
 KNOB = "knob."  # a knob's name follows
 UPLOAD = "upload"  # stands for pictures that are no examples: they stay where they were uploaded
 LONGEST, TURNS = 12_000, 8  # characters of a link, questions of a conversation
@@ -37,6 +39,7 @@ class Link:
     overlay: str | None = None
     per: Scope | None = None
     plan: str | None = None
+    positions: Positions | None = None
     knobs: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -47,7 +50,7 @@ def of(session: Session, setting: Setting, weights: tuple[float, float], overlay
     return Link(
         session.model_name, example.name if example else UPLOAD, session.questions[:TURNS],
         setting.method.name, *weights, setting.retention, overlay, setting.scope,
-        None if setting.plan is None else name_of(setting.plan), knobs,
+        None if setting.plan is None else name_of(setting.plan), setting.positions, knobs,
     )  # fmt: skip
 
 

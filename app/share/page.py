@@ -147,7 +147,7 @@ class Sharing:
         changed = self.menus.switch(request, session, session.model_name, name)
         changed[page.scope] = {**parts, "value": per}
         given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
-        given.append((page.style, link.overlay))
+        given += [(page.style, link.overlay), (page.positions, link.positions)]
         changed[page.plan.value] = link.plan or ""
         if link.retention is not None:
             changed[page.retention] = retention(link.retention)

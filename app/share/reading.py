@@ -17,6 +17,7 @@ from app.session import MAX_PLAN, MAX_QUESTION
 from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES, Scope
+from pruning.models.values import POSITIONS, Positions
 from pruning.params import Param, Value
 from pruning.plan import parse_plan
 from pruning.published import PUBLISHED
@@ -77,6 +78,7 @@ class _Reader:
             overlay=self._take("overlay", _one_of(STYLES)),
             per=cast("Scope | None", self._take("per", _one_of(SCOPES))),
             plan=self._take("plan", _plan),
+            positions=cast("Positions | None", self._take("positions", _one_of(POSITIONS))),
         )
         if link.importance is not None and link.diversity is not None:
             try:

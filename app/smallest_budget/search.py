@@ -170,7 +170,7 @@ class _Asking:
         runs = self._engine.runs(self._session, setting)
         same = all(
             # As long as all answers were the same, so was the history.
-            verdict(answer, self._answer(replace(asked, runs=runs))) is Verdict.SAME
+            verdict(answer, self._answer(replace(asked, runs=runs, positions=setting.positions))) is Verdict.SAME
             for asked, answer in self._full
         )
         self._tried.append(Try(setting.method.lambda_, self._kept(setting), same))

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.models import Answer, Encoded, Kept
+    from pruning.models.values import Positions
     from pruning.tokens import VisualTokens
 
 
@@ -76,18 +77,26 @@ class Measured:
     methods: tuple[choosing.Asked, ...]
     points: tuple[FidelityPoint, ...]
     total: int
+    positions: Positions
 
-    def is_about(self, session: Session) -> bool:
-        """Whether the session still has the model, the images and the first question that they were measured with."""
+    def is_about(self, session: Session, positions: Positions) -> bool:
+        """Whether model, images, first question and positions are still those that they were measured with."""
         mine = self.session
-        return (mine.model_name, mine.keys, mine.first) == (session.model_name, session.keys, session.first)
+        return (mine.model_name, mine.keys, mine.first, self.positions) == (
+            session.model_name,
+            session.keys,
+            session.first,
+            positions,
+        )
 
 
 class OnDevice:
-    """The model as a sweep asks it: each call takes its turn on the device, which is free in between."""
+    """The model as a sweep asks it, kept tokens at `positions`: each call takes its turn on the device, which is free
+    in between.
+    """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, positions: Positions) -> None:
+        self._engine, self._positions = engine, positions
 
     @property
     def layers(self) -> int:
@@ -99,7 +108,7 @@ class OnDevice:
     def logprobs(
         self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Kept]
     ) -> list[Tensor]:
-        values = (encoded, question, answer_ids, selections, ())
+        values = (encoded, question, answer_ids, selections, (), self._positions)
         return self._engine.on_device(lambda: remote.logprobs(self._engine.handle, *values))
 
 
@@ -121,6 +130,7 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
     tokens = engine.tokens(session, needs)
     asked = session.first if "question" in needs or setting.staged else ""
     trace = engine.trace(session, setting) if setting.staged else None
+    positions = setting.positions if setting.staged else ""  # before the language model they choose nothing
     budget = engine.budget(session, setting)
     retention = setting.retention if setting.one_shot else budget / tokens.n if trace is None else trace.equivalent
     budget = keep_count(tokens.n, retention)
@@ -139,7 +149,10 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
         return [*swept, *here]
 
     return engine.memo(
-        session, ("plane", asked, source, setting.asked, budget), make_points, lambda points: 200 * len(points)
+        session,
+        ("plane", asked, source, setting.asked, positions, budget),
+        make_points,
+        lambda points: 200 * len(points),
     )
 
 
@@ -208,6 +221,7 @@ def sweep(
     methods: Sequence[choosing.Asked],
     task: Task,
     retentions: Sequence[float] = RETENTIONS,
+    positions: Positions = "original",
 ) -> Iterator[Progress]:
     """Measure fidelity for every method and retention, a batch at a time; the device is free between two batches."""
     question = session.checked_questions()[0]
@@ -218,7 +232,7 @@ def sweep(
     def now(points: Sequence[FidelityPoint], stage: str) -> Progress:
         return Progress(tuple(points), total, time.perf_counter() - start, stage, tuple(left_out))
 
-    key = ("sweep", question, tuple(methods), tuple(retentions))
+    key = ("sweep", question, tuple(methods), tuple(retentions), positions)
     held: tuple[FidelityPoint, ...] | None = engine.recall(session, key)
     if held is not None:
         yield replace(now(held, "done"), seconds=0.0)
@@ -236,7 +250,7 @@ def sweep(
         return
     encoded = engine.encoded(session, frozenset().union(*map(choosing.needs_of, methods)))
     start = time.perf_counter()
-    model: Any = OnDevice(engine)  # it is never asked for the answer, which is given
+    model: Any = OnDevice(engine, positions)  # it is never asked for the answer, which is given
     steps = fidelity_sweep(model, encoded, question, methods, retentions, answer=full, again=again, cancel=task)
     points: list[FidelityPoint] = []
     for point in steps:

@@ -39,13 +39,14 @@ class ControlValues:
     diversity: Any
     retention: Any
     plan: Any
+    positions: Any
     knobs: tuple[Any, ...]
 
     @classmethod
     def read(cls, values: Sequence[Any]) -> ControlValues:
         """From the values of those components; the only place that knows their order beside the page's layout."""
-        method, overlay, scope, importance, diversity, retention, plan, *knobs = values
-        return cls(method, overlay, scope, importance, diversity, retention, plan, tuple(knobs))
+        method, overlay, scope, importance, diversity, retention, plan, positions, *knobs = values
+        return cls(method, overlay, scope, importance, diversity, retention, plan, positions, tuple(knobs))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.session import Setting
 from pruning.choosing import title_of
+from pruning.models.values import Positions
 from pruning.params import LAMBDA, params
 from pruning.plan import Plan
 from pruning.runnable import Started
@@ -11,6 +12,7 @@ from pruning.runnable import Started
 MEAN = "in the mean of the layers"
 OWN = "a plan with a retention of its own"
 PLACES = {"sample": "", "image": "per image", "tile": "per tile"}
+POSITIONS: dict[Positions, str] = {"original": "original", "compact": "without gaps"}
 
 
 def title(setting: Setting) -> str:
@@ -20,11 +22,14 @@ def title(setting: Setting) -> str:
 
 
 def details(setting: Setting) -> str:
-    """Share kept, knobs that are not at their defaults, what each budget is for, how many patches are forced."""
+    """Share kept, knobs that are not at their defaults, what each budget is for, how many patches are forced, positions
+    that are not the original ones.
+    """
     forced = len(setting.forced.ins) + len(setting.forced.outs)
     knobs = [words for method in _methods(setting) for words in _knobs(method)]
     kept = f"{share(setting.retention)} {MEAN if setting.staged else 'kept'}"
-    parts = [OWN if setting.plan else kept, *knobs, PLACES[setting.scope], f"{forced} forced" if forced else ""]
+    places = "" if setting.positions == "original" else f"positions {POSITIONS[setting.positions]}"
+    parts = [OWN if setting.plan else kept, *knobs, PLACES[setting.scope], f"{forced} forced" if forced else "", places]
     return " · ".join(part for part in parts if part)
 
 

@@ -50,7 +50,7 @@ def answer(
     """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
 
     method: of any registry, a published schedule or a plan. per: what a budget is for. positions: of kept tokens.
-    Returns the values of an `Answered` by name, and beside them what only this command tells: per, positions, indices
+    Returns the values of an `Answered` by name, and beside them what only this command tells: per, indices
     (K,) ascending, notes on the image, the overlay's path; of each answer whether it `finished`, total_s and
     ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer; with `attention`, of each answer
     the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
@@ -93,6 +93,7 @@ def answer(
     result = Answered(
         **used(name, method, retention, tokens.n, selection.k, vlm.layers, lived),
         question=checked_question(question),
+        positions=positions,
         full=full,
         kept=pruned,
         verdict=told,
@@ -112,11 +113,12 @@ def answer(
         values[which] |= {"finished": given.finished, "total_s": given.total_s, "ttft_spread_s": spread, "alive": each}
     if attention:
         for which, given, what in zip(("full", "kept"), answers, both, strict=True):
-            told_of = [] if is_empty(given.text) else vlm.attended(encoded, question, given.ids, what)
+            told_of = (
+                [] if is_empty(given.text) else vlm.attended(encoded, question, given.ids, what, positions=positions)
+            )
             values[which]["dominance"] = [asdict(dominance(layer)) for layer in told_of]
     return values | {
         "per": per,
-        "positions": positions,
         "indices": None if anew else selection.indices.tolist(),
         "notes": list(image.info["notes"]),
         "overlay": str(overlay) if overlay else None,

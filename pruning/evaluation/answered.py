@@ -79,6 +79,7 @@ class Answered(Used):
     """Both answers, how far they agree, what each costs. Seconds are measured here; FLOPs and bytes are analytic."""
 
     question: Annotated[str, Field(description="what was asked")]
+    positions: Annotated[str, Field(description="of the kept tokens: original, or compact, numbered anew without gaps")]
     full: Annotated[Side, Field(description="the answer with all N visual tokens")]
     kept: Annotated[Side, Field(description="the answer with the K kept ones")]
     verdict: Annotated[

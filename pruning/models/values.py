@@ -280,3 +280,11 @@ def kept_indices(kept: Entering | Plan, n: int) -> Tensor:
             f"{unique.numel()} of them different" + (f", from {unique[0]} to {unique[-1]}" if unique.numel() else "")
         )
     return unique
+
+
+def check_positions(name: object) -> Positions:
+    """The name, where it is one of POSITIONS; else ValueError."""
+    for known in POSITIONS:
+        if name == known:
+            return known
+    raise ValueError(f"positions {name!r} are not known: they must be one of {', '.join(POSITIONS)}")

@@ -34,7 +34,6 @@ from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
 from pruning.models.values import (
-    POSITIONS,
     Answer,
     Chunk,
     Encoded,
@@ -46,6 +45,7 @@ from pruning.models.values import (
     Rows,
     Sample,
     Turn,
+    check_positions,
     kept_indices,
     standing,
 )
@@ -264,9 +264,9 @@ class VLM:
         chunks, length = self._stream(sample, max_new_tokens, cancel, memory)
         return Answer.from_chunks(list(chunks), length)
 
-    def trace(self, encoded: Encoded, question: str, plan: Plan) -> Trace:
+    def trace(self, encoded: Encoded, question: str, plan: Plan, *, positions: Positions = "original") -> Trace:
         """What a plan comes to for this question: the prompt goes through once. Raises as `generate`."""
-        found = self.answer(encoded, question, plan, max_new_tokens=1).trace
+        found = self.answer(encoded, question, plan, positions=positions, max_new_tokens=1).trace
         assert found is not None
         return found
 
@@ -356,6 +356,7 @@ class VLM:
         answer_ids: Sequence[int],
         kept: Kept = None,
         history: Sequence[Turn] = (),
+        positions: Positions = "original",
     ) -> list[Attended]:
         """How much an answer's tokens attend to the prompt's text and to its visual tokens, for each layer that has
         attention; a token that ends the answer is left out.
@@ -370,7 +371,7 @@ class VLM:
         on, entered = self._entered(encoded, question, kept)
         full = self.prompt(on, question, history)
         prompting.check_length(self.family, self.title, full, len(ids))
-        ready = self._ready(on, entered, full)
+        ready = self._ready(on, entered, full, positions)
         stages = self.stages([ready])
         return modality.attended(self.model, ready.prompt, self._visual(ready.rows), torch.tensor(ids), stages)
 
@@ -410,8 +411,7 @@ class VLM:
         return encoded, kept
 
     def _ready(self, encoded: Encoded, kept: Entering | Plan, full: Prompt, positions: Positions = "original") -> Ready:
-        if positions not in POSITIONS:
-            raise ValueError(f"positions {positions!r} are not known: they must be one of {', '.join(POSITIONS)}")
+        positions = check_positions(positions)
         indices = kept_indices(kept, encoded.tokens.n)
         prompt = full.keep(indices)
         if positions == "compact":

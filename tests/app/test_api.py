@@ -234,6 +234,8 @@ def test_tokens_that_are_not_there_are_named(call, token):
         ({"model": "gpt2"}, ["'gpt2'", "not offered", "tiny-qwen2.5-vl"]),
         ({"model": "../../etc"}, ["not offered"]),
         ({"per": "pixel"}, ["'pixel'", "sample, image, tile"]),
+        ({"positions": "dense"}, ["'dense'", "original, compact"]),
+        ({"positions": ""}, ["positions ''", "original, compact"]),
         ({"method": "fastv", "retention": 0.75, "per": "image"}, ["'image'", "before the language model", "'sample'"]),
         ({"method": "fastv", "retention": 0.25}, ["FastV", "0.25", "48 visual tokens reach 0.510 to 1"]),
         ({"method": "fastv", "retention": 0.75, "knobs": {"seed": 1}}, ["'seed'", "fastv"]),

@@ -276,6 +276,7 @@ def test_what_another_setting_leaves_out_is_as_in_the_first(client, saved):
         ([{"importance": -1}], ["others[0]", "Importance weight"]),
         ([{"knobs": {"seed": 7}}], ["others[0]", "'seed'"]),
         ([{"knobs": [1]}], ["others[0]", "knobs", "object"]),
+        ([{"positions": 0}], ["others[0]", "positions 0", "original, compact"]),
         ([{"per": "page"}], ["others[0]", "'page'", "sample, image, tile"]),
     ],
 )

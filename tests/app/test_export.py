@@ -176,7 +176,7 @@ def test_fidelity_curves_are_there_when_they_were_measured(engine, saved):
     session, setting = look(engine, saved()), keep("idpruner")
     methods = (setting.method, make("random"))
     *_, swept = tradeoff_measure.sweep(engine, session, methods, Task())
-    measured = Measured(session, methods, swept.points, swept.total)
+    measured = Measured(session, methods, swept.points, swept.total, "original")
     found = files(engine, wanted(session, setting, measured=measured))
     assert set(found) >= CURVES
     table = rows(found["fidelity.csv"])
@@ -197,7 +197,7 @@ def test_what_was_not_measured_is_left_out_and_said(engine, saved):
     assert "were not measured" in none["README.txt"].decode()
     other = replace(session, questions=("is there a circle?",))
     *_, swept = tradeoff_measure.sweep(engine, other, (setting.method,), Task())
-    stale = Measured(other, (setting.method,), swept.points, swept.total)
+    stale = Measured(other, (setting.method,), swept.points, swept.total, "original")
     found = files(engine, wanted(session, setting, measured=stale))
     assert not CURVES & set(found)
     assert "another image or question" in found["README.txt"].decode()

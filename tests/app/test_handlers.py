@@ -25,7 +25,9 @@ def test_controls_mirror_the_registry(served):
     shown = {(name, knob.param.name) for knob in controls.knobs for name in knob.methods}
     assert declared - shown == {(name, "mmr_lambda") for name in REGISTERED if controls.has_lambda(name)}
     for name in REGISTERED:
-        values = ControlValues(name, "dimmed", "sample", 1, 1, 0.5, "", tuple(controls.defaults(capabilities)))
+        values = ControlValues(
+            name, "dimmed", "sample", 1, 1, 0.5, "", "original", tuple(controls.defaults(capabilities))
+        )
         assert controls.method(capabilities, values).name == name
         assert controls.method(capabilities, values) == controls.named(capabilities, name, 1, 1, {})
 

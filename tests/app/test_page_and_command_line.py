@@ -78,7 +78,7 @@ def test_answer_has_the_api_s_names_and_values(engine, saved, tiny_folder, capsy
     shared = within(told, api)
     assert close(values(shared), values(api))
     assert all(shared[name] > 0 for name in MEASURED - {"ttft_s"})
-    alone = {"per", "positions", "indices", "notes", "overlay"}
+    alone = {"per", "indices", "notes", "overlay"}
     assert set(told) - set(api) == alone
     assert set(told["full"]) - set(api["full"]) == {"finished", "total_s", "ttft_spread_s", "alive"}
 

@@ -125,7 +125,7 @@ def test_the_fewest_tokens_are_looked_for_where_the_schedule_reaches(engine, sav
 @pytest.mark.parametrize("setting", [staged(), planned()], ids=["method", "plan"])
 def test_an_export_holds_plan_lives_and_citations(engine, saved, setting):
     session = look(engine, saved())
-    measured = Measured(session, (setting.asked,), (), 0)
+    measured = Measured(session, (setting.asked,), (), 0, "original")
     *_, archive = export(engine, Wanted(session, setting, (0.5, 0.5), "dimmed", measured), Task())
     with zipfile.ZipFile(io.BytesIO(archive.data)) as packed:
         found = {name: packed.read(name).decode() for name in ("lives.csv", "settings.json", "references.bib")}

@@ -102,13 +102,13 @@ def test_every_call_gives_what_the_model_gives(space, key, tiny_vlm, noise):
     kept = make("divprune").select(tokens, 20)
     history = (Turn("is there a ring?", "yes"),)
     answer = tiny_vlm.answer(own, QUESTION, kept, history=history, max_new_tokens=5)
-    chunks = list(remote.generate(key, encoded, QUESTION, kept, history, None, 5))
+    chunks = list(remote.generate(key, Sample(encoded, QUESTION, kept, history), None, 5))
     assert tuple(chunk.token_id for chunk in chunks) == answer.ids
     together = remote.answer_batch(key, [Sample(encoded, QUESTION, kept, history), Sample(encoded, "why?")], 5, Task())
     assert [a.ids for a in together] == [answer.ids, tiny_vlm.answer(own, "why?", max_new_tokens=5).ids]
-    (there,) = remote.logprobs(key, encoded, QUESTION, answer.ids, [kept], history)
+    (there,) = remote.logprobs(key, encoded, QUESTION, answer.ids, [kept], history, "original")
     assert torch.allclose(there, tiny_vlm.logprobs(own, QUESTION, answer.ids, [kept], history)[0], atol=1e-5)
-    assert 1 <= len(remote.first_token_seconds(key, encoded, QUESTION, kept, history)) <= timing.MOST
+    assert 1 <= len(remote.first_token_seconds(key, Sample(encoded, QUESTION, kept, history))) <= timing.MOST
 
 
 def test_merged_rows_cross_too(space, key, tiny_vlm, noise):
@@ -116,14 +116,14 @@ def test_merged_rows_cross_too(space, key, tiny_vlm, noise):
     method = make(name)
     encoded = remote.encode(key, [noise(224, 168)], method.needs - {"question", "scorer"})
     kept = method.select(remote.tokens(key, encoded, QUESTION, method.needs), 12)
-    chunks = list(remote.generate(key, encoded, QUESTION, kept, (), None, 4))
+    chunks = list(remote.generate(key, Sample(encoded, QUESTION, kept), None, 4))
     assert tuple(c.token_id for c in chunks) == tiny_vlm.answer(encoded, QUESTION, kept, max_new_tokens=4).ids
 
 
 def test_errors_keep_their_words(space, key, noise):
     encoded = remote.encode(key, [noise(112, 112)], frozenset())
     with pytest.raises(ValueError, match="The question is empty"):
-        next(remote.generate(key, encoded, " ", None, (), None, 4))
+        next(remote.generate(key, Sample(encoded, " "), None, 4))
     with pytest.raises(ValueError, match="cannot provide the signal 'nonsense'"):
         remote.tokens(key, encoded, QUESTION, frozenset({"nonsense"}))
     with pytest.raises(ValueError, match="choose it again"):

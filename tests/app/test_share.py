@@ -64,11 +64,11 @@ def test_what_is_written_is_read_again(link):
 def test_names_in_a_link_can_be_read():
     link = Link(
         "scenes-vlm", "crowd", ("what color is the star?",), "random", 0.5, 0.25, 0.1, "grid", "sample",
-        "3:fastv:0.5", {"seed": 3},
+        "3:fastv:0.5", "compact", {"seed": 3},
     )  # fmt: skip
     assert share_link.write(link) == (
         "model=scenes-vlm&example=crowd&question=what+color+is+the+star%3F&method=random&importance=0.5&diversity=0.25"
-        "&retention=0.1&overlay=grid&per=sample&plan=3%3Afastv%3A0.5&knob.seed=3"
+        "&retention=0.1&overlay=grid&per=sample&plan=3%3Afastv%3A0.5&positions=compact&knob.seed=3"
     )
 
 
@@ -133,6 +133,8 @@ def test_any_text_at_all_is_read_without_an_error(query):
         ("example=../../crowd", "example = '../../crowd' (must be one of"),
         ("overlay=neon", "overlay = 'neon'"),
         ("per=pixel", "per = 'pixel'"),
+        ("positions=dense", "positions = 'dense' (must be one of original, compact)"),
+        ("positions=compact&positions=compact", "given 2 times"),
         ("plan=", "says nothing"),
         ("plan=fastv", "'fastv' is no part of a plan"),
         ("plan=3:magic:0.5", "plan = '3:magic:0.5' (unknown staged method 'magic'"),
@@ -177,11 +179,11 @@ def test_a_link_is_about_what_the_page_shows():
     example = EXAMPLES[1]
     picture = Picture("key", example.path, 448, 448)
     session = Session("scenes-vlm", (picture,), ("how many crosses are there?", "and stars?"))
-    setting = Setting(make("random", seed=7), 0.3, "image", Forced("key", (1,)))
+    setting = Setting(make("random", seed=7), 0.3, "image", Forced("key", (1,)), positions="compact")
     link = share_link.of(session, setting, (0.25, 0.75), "heat")
     assert (link.example, link.questions) == ("crowd", session.questions)
     assert (link.importance, link.diversity, link.retention, link.overlay) == (0.25, 0.75, 0.3, "heat")
-    assert (link.method, link.per, link.knobs) == ("random", "image", {"seed": 7})
+    assert (link.method, link.per, link.positions, link.knobs) == ("random", "image", "compact", {"seed": 7})
     own = share_link.of(replace(session, pictures=(replace(picture, path="/tmp/x.png"),)), setting, (1, 1), "heat")
     two = share_link.of(replace(session, pictures=(picture, picture)), setting, (1, 1), "heat")
     assert own.example == two.example == UPLOAD

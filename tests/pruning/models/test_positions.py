@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from pruning.encoding import ENCODING, make_encoding
 from pruning.models import VLM, ConversationCache, Sample, Turn
+from pruning.models.values import POSITIONS
 from tests.helpers import library
 
 QUESTION = "What color is the star?"
@@ -104,3 +106,12 @@ def test_other_positions_are_refused(tiny_vlm, noise) -> None:
     encoded = tiny_vlm.encode([noise(112, 112)])
     with pytest.raises(ValueError, match="positions 'dense' are not known: they must be one of original, compact"):
         tiny_vlm.answer(encoded, QUESTION, positions="dense")
+
+
+@pytest.mark.parametrize("name", sorted(ENCODING))
+def test_another_encoding_leaves_no_gaps(qwen_vlm, noise, name) -> None:
+    images = [noise(300, 200), noise(140, 64, seed=1)]
+    n = qwen_vlm.encode(images).tokens.n
+    encoded = qwen_vlm.encode(images, asked=make_encoding(name).encoding(n, n // 2))
+    found = [qwen_vlm.logprobs(encoded, QUESTION, [3], [None], positions=p)[0] for p in POSITIONS]
+    assert torch.equal(*found)
