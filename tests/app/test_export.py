@@ -200,7 +200,7 @@ def test_what_was_not_measured_is_left_out_and_said(engine, saved):
     stale = Measured(other, (setting.method,), swept.points, swept.total, "original")
     found = files(engine, wanted(session, setting, measured=stale))
     assert not CURVES & set(found)
-    assert "another image or question" in found["README.txt"].decode()
+    assert "another image, question or positions" in found["README.txt"].decode()
     nothing = files(engine, wanted(session, setting, measured=replace(stale, session=session, points=())))
     assert "were not measured" in nothing["README.txt"].decode()
 

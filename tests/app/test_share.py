@@ -16,6 +16,7 @@ from app.share.reading import MOST, Rules, read
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES
 from pruning.method import METHODS, make
+from pruning.models.values import POSITIONS
 from pruning.plan import parse_plan
 from pruning.published import PUBLISHED
 
@@ -51,7 +52,7 @@ def links(draw):
         draw(st.sampled_from(RULES.models)), draw(st.sampled_from([*(e.name for e in EXAMPLES), UPLOAD])),
         tuple(draw(st.lists(questions, max_size=TURNS))), method, *weights, draw(st.floats(0.02, 1)),
         draw(st.sampled_from(sorted(STYLES))), draw(st.sampled_from(SCOPES)),
-        draw(st.sampled_from(PLANS)), knobs,
+        draw(st.sampled_from(PLANS)), draw(st.sampled_from((None, *POSITIONS))), knobs,
     )  # fmt: skip
 
 
