@@ -139,6 +139,8 @@ def _encoding(r: Report) -> list[tuple[str, ...]]:
          *_share(tower.full_s, tower.kept_s)),
         ("… of it, patches", "What the vision tower works on, padding among it",
          f"{tower.full_patches:,}", f"{tower.kept_patches:,}", *_share(tower.full_patches, tower.kept_patches)),
+        ("Tokens asked for", "The most that the other encoding may have",
+         NONE, f"{r.encoding.asked:,}", "", r.encoding.note or "met"),
     ]  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def _anew(made: dict[str, Any]) -> str:
     grids = ", ".join(f"{grid['rows']} × {grid['columns']}" for grid in made["grids"])
     tower = made["tower"]
     return (
-        f"encoded anew: {made['reached']} tokens of at most {made['asked']}, grid {grids}; tower "
+        f"encoded anew: {made['note'] or made['reached']} tokens, grid {grids}; tower "
         f"{tower['full_patches']:,} -> {tower['kept_patches']:,} patches, {tower['full_s'] * 1e3:.1f} -> "
         f"{tower['kept_s'] * 1e3:.1f} ms"
     )

@@ -44,6 +44,7 @@ class Reencoded:
 
     asked: Annotated[int, Field(description="K, the most visual tokens that were asked for")]
     reached: Annotated[int, Field(description="visual tokens of the other encoding, at most K")]
+    note: Annotated[str, Field(description="why it is not K; empty where it is")]
     grids: Annotated[list[CoarseGrid], Field(description="its grids, one for each image or tile")]
     cells: Annotated[
         list[list[float]], Field(description="x0, y0, x1, y1 of each of its tokens, in pixels of the image it shows")
@@ -56,4 +57,7 @@ def reencoded(asked: Encoding, full: Encoded, kept: Encoded, again: Callable[[En
     grids = [CoarseGrid(grid.image, grid.gh, grid.gw, grid.box) for grid in kept.tokens.grids]
     seconds = [median(several(lambda each=each: again(each).encode_s)) for each in (None, asked)]  # type: ignore[misc]
     tower = Tower(full.patches, kept.patches, *seconds)
-    return Reencoded(asked.most, kept.tokens.n, grids, kept.rects.tolist(), tower)
+    note = (
+        "" if kept.tokens.n == asked.most else f"{kept.tokens.n:,} of {asked.most:,}: the nearest that the grid allows"
+    )
+    return Reencoded(asked.most, kept.tokens.n, note, grids, kept.rects.tolist(), tower)

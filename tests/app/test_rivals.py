@@ -64,6 +64,9 @@ def test_the_tower_s_saving_is_told(engine, session, setting):
     assert tower.full_patches == engine.encoded(session).patches > tower.kept_patches
     assert f"{tower.kept_patches:,}" in answers_views.report(report)
     assert api_results.answered(engine, session, setting, report).encoding.reached == report.budget
+    missed = report.budget != report.encoding.asked
+    assert ("the nearest that the grid allows" in report.encoding.note) == missed
+    assert ("the nearest that the grid allows" in answers_views.report(report)) == missed
     other = finished(engine, session, keep("random", 0.5))
     assert other.encoding is None
     assert api_results.answered(engine, session, keep("random", 0.5), other).encoding is None
