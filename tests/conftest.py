@@ -1,6 +1,7 @@
 """Shared by all tests: one tiny random checkpoint per family, written once and loaded once."""
 
 import io
+import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -27,11 +28,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="folder for a picture of every view, in every look")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one process more than there are cores, since a test in the browser waits half of its time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever opens the browser is marked so, however it comes to it."""
+    """Whatever opens the browser is marked so, however it comes to it; files with long tests are begun first.
+
+    A file is run by one process, and nothing is left to do beside a long one that is begun last.
+    """
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
+    long = {item.path for item in items if item.get_closest_marker("browser") or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
