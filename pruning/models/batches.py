@@ -49,7 +49,9 @@ def alike_batches(alive: Sequence[tuple[int, ...]], size: int) -> list[list[int]
 
 
 def joined(rows: Sequence[Rows]) -> Rows:
-    """The rows of several prompts, one after the other."""
+    """The rows of several prompts, one after the other. Raises ValueError for pictures beside clips."""
+    if len({r.moving for r in rows}) > 1:
+        raise ValueError("questions about pictures and about clips do not go through together: ask them one by one")
     levels = zip(*(r.deepstack for r in rows), strict=True)
     features = torch.cat([r.features for r in rows])
-    return Rows(features, tuple(torch.cat(level) for level in levels), rows[0].stacked)
+    return Rows(features, tuple(torch.cat(level) for level in levels), rows[0].stacked, rows[0].moving)

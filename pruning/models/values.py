@@ -47,11 +47,13 @@ class Rows:
 
     features: (R, D). deepstack: further levels (R, D) that some families add inside the language model.
     stacked: the model passes the rows of several pictures on as one tensor, instead of a list of tensors.
+    moving: of clips, not of pictures.
     """
 
     features: Tensor
     deepstack: tuple[Tensor, ...] = ()
     stacked: bool = False
+    moving: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Encoded:
         sizes: (width, height) of every given image.
         encode_s: seconds that preprocessing and the vision tower took.
         texts: for every image, what stands for it in the prompt: one placeholder per row, and the family's own marks.
-        side: small inputs of the tower that positions follow from, e.g. image_grid_thw.
+        side: small inputs of the tower that positions follow from, e.g. image_grid_thw; of clips, video_grid_thw.
         places: (N,) int64, which of the R rows in the prompt each token is; None: token i is row i, and R = N. In some
             families the rows run across several tiles, while tokens are always told tile by tile.
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
@@ -88,6 +90,11 @@ class Encoded:
     strangeness: float = 0.0
 
     @property
+    def moving(self) -> bool:
+        """Whether clips were encoded, not pictures."""
+        return "video_grid_thw" in self.side
+
+    @property
     def nbytes(self) -> int:
         """Bytes held by tensors and arrays, the N × N similarities included, computed or not: what a cache counts."""
         more = [t for t in (self.places, self.marks, *self.deepstack) if t is not None]
@@ -104,7 +111,7 @@ class Encoded:
             )
         features = self.tokens.features[indices] if merged is None else merged.cpu()
         if self.places is None or self.marks is None:
-            return Rows(features, tuple(level[indices] for level in self.deepstack), self.stacked)
+            return Rows(features, tuple(level[indices] for level in self.deepstack), self.stacked, self.moving)
         stays = torch.ones(len(self.places) + len(self.marks), dtype=torch.bool)  # (R,)
         stays[self.places] = False
         mark = stays.clone()

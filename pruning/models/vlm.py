@@ -55,6 +55,7 @@ from pruning.plan import Plan
 from pruning.rgb import as_rgb
 from pruning.text import checked_question
 from pruning.tokens import VisualTokens
+from pruning.video import Clip
 
 BATCH_ELEMENTS = 1 << 26  # logits formed at once by `logprobs`: 256 MB of float32
 
@@ -130,14 +131,15 @@ class VLM:
         return available.stand_ins(self.family)
 
     def encode(
-        self, images: Sequence[Image.Image], needs: frozenset[str] = frozenset(), asked: Encoding | None = None
+        self, images: Sequence[Image.Image | Clip], needs: frozenset[str] = frozenset(), asked: Encoding | None = None
     ) -> Encoded:
         """Run the vision tower once over the images of one sample.
 
         images: of any kind, as Pillow opens them: the model sees `as_rgb` of each, and sizes and rectangles are those
         of that image. `needs` are the signals to capture (`scorer` and `question` can also be added later, by
         `tokens`). Larger images are scaled down to `max_visual_tokens` each, as the model's own settings demand.
-        asked: another encoding of them than this one, as a method asks for it.
+        asked: another encoding of them than this one, as a method asks for it. Clips come in place of pictures:
+        sizes and rectangles are those of a frame.
 
         Raises:
             ValueError: no image, a damaged one, an unknown signal, an image that the family cannot take, or another
@@ -147,12 +149,18 @@ class VLM:
         if not images:
             raise ValueError("encode needs at least one image")
         available.check(needs, self.signals, self.family, self.title)
-        pictures = [as_rgb(image)[0] for image in images]
+        clips = [image for image in images if isinstance(image, Clip)]
+        if clips and (len(clips) < len(images) or asked is not None or "patch_entropy" in needs):
+            raise ValueError(
+                "clips are encoded by themselves: without pictures beside them, patch entropy or lower resolution"
+            )
+        stills = [as_rgb(image)[0] for image in images if isinstance(image, Image.Image)]
+        pictures = stills or [frame for clip in clips for frame in clip.frames]
         most = self.max_visual_tokens
         limit = most if asked is None else resolution.limit(self.family, self.title, pictures, most, asked)
         generation.synchronize(self.device)
         start = time.perf_counter()
-        pixels = self.family.preprocess(pictures, limit)
+        pixels = self.family.film(clips, limit) if clips else self.family.preprocess(pictures, limit)
         grids, places = self.family.layout(pixels)
         with self._tower:
             rows, signals = tower_signals.run(self.family, pixels, needs, places)
@@ -167,7 +175,7 @@ class VLM:
             others = torch.ones(len(features), dtype=torch.bool).index_fill(0, places, False)
             features, marks = rows.features[places], rows.features[others]
         tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
-        side = {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
+        side = pixels.side or {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
         return Encoded(
             tokens,
             rects,
@@ -430,7 +438,7 @@ class VLM:
                 each.indices,
                 each.encoded.tokens,
                 self.layers,
-                self.config.image_token_id,
+                self.family.placeholder(each.encoded.moving),
             )
             for each in ready
         ]
@@ -439,8 +447,8 @@ class VLM:
     def _visual(self, rows: Rows, memory: ConversationCache | None = None, kept: Kept = None) -> Visual:
         cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()
         mark = 0 if memory is None else hash((rows.features.numpy().tobytes(), cuts))
-        output = self.family.encoder_output(rows)
-        return Visual(output, mark, self.config.image_token_id, self.family.marks_images)
+        output = {"video" if rows.moving else "image": self.family.encoder_output(rows)}
+        return Visual(output, mark, self.family.placeholder(rows.moving), self.family.marks_images)
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -60,13 +60,16 @@ class Processing:
         )
         return dict(inputs)
 
-    def ids(self, question: str, history: Sequence[Turn], texts: Sequence[str]) -> list[int]:
-        """Token ids of the conversation up to the answer to `question`; the images come before its first question.
+    def ids(self, question: str, history: Sequence[Turn], texts: Sequence[str], *, moving: bool = False) -> list[int]:
+        """Token ids of the conversation up to the answer to `question`; the images, or clips, come before its first
+        question.
 
         Raises ModelError where the chat template fails on it.
         """
-        rendered = template.render(self.tokenizer, self.template, question, history, len(texts), self.placeholder)
-        pieces = rendered.split(self.placeholder)
+        mark = self.processor.video_token if moving else self.placeholder
+        kind: template.Kind = "video" if moving else "image"
+        rendered = template.render(self.tokenizer, self.template, question, history, len(texts), mark, kind)
+        pieces = rendered.split(mark)
         text = pieces[0] + "".join(image + piece for image, piece in zip(texts, pieces[1:], strict=True))
         begin = self.tokenizer.bos_token
         written = begin is not None and rendered.startswith(begin)  # by the template: the tokenizer must not repeat it

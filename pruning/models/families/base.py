@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isqrt
 from typing import Any, ClassVar
@@ -30,8 +30,9 @@ from pruning.models.families.geometry import (
     square_box,
 )
 from pruning.models.families.tower import TowerAdapter
-from pruning.models.values import Rows, unsupported
+from pruning.models.values import ModelError, Rows, unsupported
 from pruning.rgb import MOST_PIXELS
+from pruning.video import Clip
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,14 @@ class Pixels:
     """Preprocessed images.
 
     inputs: what the tower takes, on the CPU. sizes: (width, height) of the given images. texts: each one's text in the
-    prompt. counts: rows of each image.
+    prompt. counts: rows of each image. side: what positions follow from.
     """
 
     inputs: dict[str, Any]
     sizes: tuple[tuple[int, int], ...]
     texts: tuple[str, ...]
     counts: tuple[int, ...]
+    side: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Family(TowerAdapter):
@@ -86,6 +88,10 @@ class Family(TowerAdapter):
         inputs, texts = self.processing.images(given, self.options(images, max_tokens))
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
+
+    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+        """Clips -> tower inputs. Raises ModelError where the family takes none here, ValueError for one it cannot."""
+        raise ModelError(f"{self.title}: clips are not read for this family yet: choose a Qwen-VL model, or a picture")
 
     def fitted(self, image: Image.Image, images: int, max_tokens: float) -> Image.Image:
         """An image of a question with so many, as the image processor gets it: scaled down where that would need too
@@ -170,8 +176,12 @@ class Family(TowerAdapter):
         moved = {name: value.to(self.model.device) for name, value in inputs.items() if isinstance(value, Tensor)}
         return {name: value.to(self.model.dtype) if name == "pixel_values" else value for name, value in moved.items()}
 
+    def placeholder(self, moving: bool) -> int:
+        """Token id of what stands for a row of a clip, or of a picture."""
+        return int(self.config.video_token_id if moving else self.config.image_token_id)
+
     def encoder_output(self, rows: Rows) -> Any:
-        """Rows of a whole batch, one sample after the other, as the value of `mm_encoder_outputs["image"]`."""
+        """Rows of a whole batch, one sample after the other, as the value of `mm_encoder_outputs` for them."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         features = rows.features.to(self.model.device, self.model.dtype)
@@ -182,6 +192,7 @@ class Family(TowerAdapter):
         if not hasattr(self.model.model, "get_rope_index"):
             return torch.arange(input_ids.shape[1])[None]
         types = (input_ids == self.config.image_token_id).int()
+        types += 2 * (input_ids == getattr(self.config, "video_token_id", None))
         positions: Tensor = self.model.model.get_rope_index(input_ids, mm_token_type_ids=types, **side)[0]
         return positions
 

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from pruning.grids import Grid
 from pruning.models.families.base import Family, Pixels
+from pruning.models.families.geometry import check_aspect
 from pruning.models.values import Rows
+from pruning.video import Clip
+
+STEP_TOKENS = 768  # of one step of a clip, as the video processors of these families have it
+CLIP_TOKENS = 4096  # of a clip: tokens are compared each with each
 
 
 class Packed(Family):
@@ -45,6 +50,39 @@ class Packed(Family):
         named = {"size": limits, "min_pixels": limits["shortest_edge"], "max_pixels": limits["longest_edge"]}
         patches: int = self.processing.image_processor.get_number_of_image_patches(size[1], size[0], named)
         return patches // self._vision.spatial_merge_size**2
+
+    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+        """Every two frames become one step: each takes its place in the patches that the image processor makes of it.
+
+        An odd last frame is repeated. A step has at most STEP_TOKENS, a clip at most CLIP_TOKENS.
+        """
+        if type(self) is Packed:
+            return super().film(clips, max_tokens)
+        processor, values, grids, texts = self.processing.image_processor, list[Tensor](), list[Tensor](), list[str]()
+        token = self.processing.tokenizer.convert_ids_to_tokens(self.config.video_token_id)
+        joined = processor.temporal_patch_size
+        for clip in clips:
+            check_aspect(*clip.size)
+            frames = [*clip.frames, *clip.frames[-1:] * (-len(clip.frames) % joined)]
+            most = min(max_tokens, STEP_TOKENS, CLIP_TOKENS * joined / len(frames))
+            made = processor(images=frames, return_tensors="pt", **self.options((), most))
+            _, gh, gw = made["image_grid_thw"][0].tolist()
+            shape = (len(frames) // joined, joined, gh * gw, 3, joined, -1)
+            patches = made["pixel_values"].reshape(shape)  # (steps, frame, patch, channel, frame again, pixels)
+            own = patches.diagonal(dim1=1, dim2=4).movedim(-1, 3)  # (steps, patch, channel, frame, pixels)
+            values.append(own.reshape(-1, made["pixel_values"].shape[1]))
+            grids.append(torch.tensor([[shape[0], gh, gw]]))
+            texts.append(self.written(clip, shape[0], gh * gw // self._vision.spatial_merge_size**2, token))
+        grid = torch.cat(grids)
+        seconds = torch.tensor([joined * clip.seconds_per_frame for clip in clips], dtype=torch.float64)
+        inputs = {"pixel_values": torch.cat(values), "image_grid_thw": grid}
+        side = {"video_grid_thw": grid, "second_per_grid_ts": seconds}
+        counts = tuple(text.count(token) for text in texts)
+        return Pixels(inputs, tuple(clip.size for clip in clips), tuple(texts), counts, side)
+
+    def written(self, clip: Clip, steps: int, tokens: int, token: str) -> str:
+        """What stands for a clip of so many steps, and tokens in each, in the prompt."""
+        return token * (steps * tokens)
 
     def patches(self, pixels: Pixels) -> int:
         return int(pixels.inputs["pixel_values"].shape[0])
@@ -88,10 +126,18 @@ class QwenVL(Packed):
 
 
 class Qwen3VL(Packed):
-    """No windows; DeepStack."""
+    """No windows; DeepStack. Every step of a clip has marks of its own, and the time before them."""
 
     model_types: ClassVar = ("qwen3_vl", "qwen3_vl_moe")
     title: ClassVar = "Qwen3-VL"
+
+    def written(self, clip: Clip, steps: int, tokens: int, token: str) -> str:
+        joined = self.processing.image_processor.temporal_patch_size
+        name = self.processing.tokenizer.convert_ids_to_tokens
+        start, end = name(self.config.vision_start_token_id), name(self.config.vision_end_token_id)
+        times = [*clip.times, *clip.times[-1:] * (steps * joined - len(clip.times))]
+        middles = [(times[i] + times[i + joined - 1]) / 2 for i in range(0, len(times), joined)]
+        return "".join(f"<{middle:.1f} seconds>{start}{token * tokens}{end}" for middle in middles)
 
     def encoder_output(self, rows: Rows) -> Any:
         output = super().encoder_output(rows)

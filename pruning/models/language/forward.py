@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Visual:
-    """What stands at the placeholders: the value for `mm_encoder_outputs["image"]`.
+    """What stands at the placeholders: the value of `mm_encoder_outputs`, by "image" or "video".
 
     mark: tells these rows from others, for a conversation cache; 0 where none asks.
     token_id: the placeholder's. marked: whether the language model must be told which tokens are visual.
@@ -41,7 +41,7 @@ def forward(
         input_ids=ids,
         position_ids=positions,
         attention_mask=mask,
-        mm_encoder_outputs=None if visual is None else {"image": visual.output},
+        mm_encoder_outputs=None if visual is None else visual.output,
         use_cache=True,
         logits_to_keep=keep,
         **more,

@@ -16,10 +16,10 @@ from pruning.text import check_text, checked_question
 def build(family: Family, encoded: Encoded, question: str, history: Sequence[Turn]) -> Prompt:
     """The chat template with one placeholder per visual row, on the CPU. Raises ValueError as `VLM.prompt`."""
     turns = [Turn(_clean(family, turn.question), _clean(family, turn.answer, empty=True)) for turn in history]
-    ids = family.processing.ids(_clean(family, question), turns, encoded.texts)
+    ids = family.processing.ids(_clean(family, question), turns, encoded.texts, moving=encoded.moving)
     input_ids = torch.tensor([ids])
     vocabulary.check_ids(family, input_ids[0])
-    placeholders = (input_ids[0] == family.config.image_token_id).nonzero()[:, 0]
+    placeholders = (input_ids[0] == family.placeholder(encoded.moving)).nonzero()[:, 0]
     rows = encoded.tokens.n + (0 if encoded.marks is None else len(encoded.marks))
     if len(placeholders) != rows:
         raise ModelError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pruning.models.values import ModelError, Turn
 
+Kind = Literal["image", "video"]
 QUESTION = "What is this?"  # what a template is tried with
 QUOTED = 160  # characters of a line that are shown: many templates are one long line
 REMEDY = (
@@ -30,7 +31,15 @@ def check(tokenizer: Any, template: Any, mark: str) -> None:
         raise ModelError(f"the chat template leaves out the question: {REMEDY}")
 
 
-def render(tokenizer: Any, template: str, question: str, history: Sequence[Turn], images: int, mark: str) -> str:
+def render(
+    tokenizer: Any,
+    template: str,
+    question: str,
+    history: Sequence[Turn],
+    images: int,
+    mark: str,
+    kind: Kind = "image",
+) -> str:
     """The conversation up to the answer to `question` as text; its images come before the first question, each as one
     `mark`. Raises ModelError, with the template's line where it is known.
     """
@@ -39,7 +48,7 @@ def render(tokenizer: Any, template: str, question: str, history: Sequence[Turn]
         messages.append({"role": "user", "content": [{"type": "text", "text": turn.question}]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
     messages.append({"role": "user", "content": [{"type": "text", "text": question}]})
-    messages[0]["content"] = [*({"type": "image"} for _ in range(images)), *messages[0]["content"]]
+    messages[0]["content"] = [*({"type": kind} for _ in range(images)), *messages[0]["content"]]
     try:
         rendered = tokenizer.apply_chat_template(
             messages, chat_template=template, add_generation_prompt=True, tokenize=False
@@ -54,7 +63,7 @@ def render(tokenizer: Any, template: str, question: str, history: Sequence[Turn]
         raise ModelError(f"the chat template gives {type(rendered).__name__} in place of text: {REMEDY}")
     if rendered.count(mark) != images:
         raise ModelError(
-            f"the chat template writes {rendered.count(mark)} image tokens {mark!r} for {images} pictures: {REMEDY}"
+            f"the chat template writes {rendered.count(mark)} {kind} tokens {mark!r} for {images} of them: {REMEDY}"
         )
     return rendered
 
