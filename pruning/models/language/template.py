@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pruning.models.values import ModelError, Turn
 
 Kind = Literal["image", "video"]
+NAMES = {"image": "pictures", "video": "clips"}
 QUESTION = "What is this?"  # what a template is tried with
 QUOTED = 160  # characters of a line that are shown: many templates are one long line
 REMEDY = (
@@ -63,7 +64,8 @@ def render(
         raise ModelError(f"the chat template gives {type(rendered).__name__} in place of text: {REMEDY}")
     if rendered.count(mark) != images:
         raise ModelError(
-            f"the chat template writes {rendered.count(mark)} {kind} tokens {mark!r} for {images} of them: {REMEDY}"
+            f"the chat template writes {rendered.count(mark)} {kind} tokens {mark!r} for {images} {NAMES[kind]}: "
+            f"{REMEDY}"
         )
     return rendered
 
