@@ -1,5 +1,6 @@
 // What runs once in the page, whatever its components do.
 
+import "./details.js";
 import "./menus.js";
 import "./sliders.js";
 import "./tips.js";

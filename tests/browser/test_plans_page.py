@@ -164,3 +164,24 @@ def test_a_choice_in_a_menu_is_told_once(shipped_page, chromium) -> None:
             tab.wait_for_selector("#report .fidelity")
             results = [name.split("_")[0] for name in asked]
             assert [results.count(name) for name in ("method", "draw", "report", "plane")] == [1, 1, 1, 1]
+
+
+def test_what_is_unfolded_stays_so_while_another_answer_comes(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + STAGED) as tab:
+        tab.click("#report .by-layer summary")
+        tab.wait_for_selector("#report .by-layer[open]")
+        for plan in ("2:fastv:32", "1:fastv:0.5"):
+            tab.fill("#plan-text textarea", plan)
+            tab.keyboard.press("Enter")
+            tab.locator("#report .plan", has_text=plan).wait_for()
+            tab.wait_for_selector("#report .by-layer[open]")
+        tab.click("#report .by-layer summary")
+        tab.fill("#plan-text textarea", "2:fastv:16")
+        tab.keyboard.press("Enter")
+        tab.locator("#report .plan", has_text="2:fastv:16").wait_for(state="attached")
+        assert tab.locator("#report .by-layer[open]").count() == 0
+        tab.click("#plan-measures input")
+        tab.locator("#plan-dominance [data-part=drawn]").wait_for()
+        tab.focus("#plan-dominance [role=slider]")
+        tab.keyboard.press("End")
+        assert "Layer 4: MDI" in tab.get_attribute("#plan-dominance [role=slider]", "aria-valuetext")
