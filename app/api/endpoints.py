@@ -25,6 +25,7 @@ from app.engine.engine import Engine
 from app.engine.resources import MAX_PICTURES, checked_pictures
 from app.model_pool.pool import Models
 from app.pays import run as pays_run
+from app.recipe.write import written
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Controls
@@ -167,6 +168,13 @@ class Api:
         with call.engine.resources.timing.turn():
             *_, last = pays_run.run(call.engine, call.session, call.setting, Task(), many)
         return last.result
+
+    @endpoint(api_results.Recipes)
+    def recipe(self, call: Call) -> api_results.Recipes:
+        """The setting written for other programs, ready to paste: this library, plain transformers, the command line,
+        lmms-eval, AngelSlim, OpenVINO GenAI, vLLM; of each what will differ there, or why it cannot be served.
+        """
+        return api_results.Recipes(list(written(call.engine, call.session, call.setting)))
 
     @endpoint(Card, "token")
     def inspect(self, call: Call, token: object) -> Card:

@@ -18,6 +18,7 @@ from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
 from pruning.evaluation.lives import Lives
 from pruning.evaluation.plane import PlanePoint, front
+from pruning.handover.wanted import Recipe
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ class Tradeoff:
         Field(description=f"measured fidelity by method and retention ratio; {WORDLESS}"),
     ]
     left_out: Annotated[list[str], Field(description="why methods or curves that were asked for are not among them")]
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """One setting, written for every program that is known."""
+
+    recipes: list[Recipe]
 
 
 def schema(kind: Any) -> dict[str, Any]:

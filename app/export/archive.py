@@ -18,6 +18,7 @@ from app.canvas.overlays import drawn_as, view
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.export.files import figure, lived, packed, readme, table, text
+from app.recipe.write import written
 from app.session import Session, Setting
 from app.share import link as share_link
 from app.tradeoff import measure as tradeoff_measure
@@ -30,6 +31,7 @@ from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
 from pruning.evaluation.verdict import NO_MEANING, is_empty
+from pruning.handover.recipes import document
 from pruning.plan import Plan
 from pruning.runnable import REGISTERED
 
@@ -85,6 +87,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     total = pieces + 4
     yield Step("settings and selection", 0, total)
     files["settings.json"] = text(_settings(engine, wanted))
+    files["recipe.md"] = document(written(engine, session, setting)).encode()
     chosen = api_results.selected(engine, session, setting)
     files["selection.json"] = text(asdict(chosen))
     if chosen.lives is not None:

@@ -15,6 +15,7 @@ from pruning.evaluation.lives import Lives
 ABOUT: Mapping[str, str] = {
     "settings.json": "method, knobs, retention ratio, or the plan in their place, images, model, and the versions of "
     "everything that took part",
+    "recipe.md": "the setting written for other programs, ready to paste, and what will differ there",
     "selection.json": "pick order, kept indices, merge map, grids; rectangles of all tokens in pixels",
     "lives.csv": "until which layer each visual token lives, and its rank and score at every cut that it came to",
     "answers.json": "both answers, agreement, fidelity, costs; seconds were measured, FLOPs and bytes are analytic",

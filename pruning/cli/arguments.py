@@ -14,6 +14,7 @@ from pruning.encoding import ENCODING
 from pruning.evaluation.plane import RETENTIONS
 from pruning.evaluation.why import Way
 from pruning.grids import SCOPES
+from pruning.handover.recipes import WRITERS
 from pruning.method import METHODS
 from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
@@ -23,7 +24,7 @@ from pruning.race.metrics import METRICS
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
-STAGING = ("answer", "sweep", "scenes", "race", "pays")  # commands that take methods of every registry
+STAGING = ("answer", "sweep", "scenes", "race", "pays", "recipe")  # commands that take methods of every registry
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
@@ -124,6 +125,16 @@ def build_parser() -> argparse.ArgumentParser:
     cause.add_argument("--most", type=int, default=4096, help="sets measured, at most; default: %(default)s")
     cause.add_argument("--overlay", type=Path, metavar="FILE", help="draw there what was found (.png or .jpg)")
     cause.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
+
+    code = _command(kinds, "recipe", "", "a setting written for other programs, ready to paste")
+    _add_model(code)
+    _add_setting(code)
+    _add_per(code)
+    _add_positions(code)
+    _add_weights(code)
+    _add_knobs(code, ELSEWHERE)
+    code.add_argument("--for", dest="only", metavar="PROGRAM", choices=[write.__name__ for write in WRITERS],
+                      help="only this one: %(choices)s")  # fmt: skip
 
     kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pruning.budget import check_retention
 from pruning.choosing import Asked
 from pruning.cli import console
 from pruning.cli import methods as cli_methods
@@ -20,11 +21,13 @@ from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.method_table import method_table
 from pruning.cli.pays import draw, measured, told
 from pruning.cli.race import race
+from pruning.cli.recipe import written
 from pruning.cli.scenes import scenes
 from pruning.cli.sweep import sweep
 from pruning.cli.why import told as told_why
 from pruning.cli.why import why
 from pruning.encoding import ENCODING
+from pruning.handover.recipes import document
 from pruning.importance import best_source
 from pruning.method import METHODS, make
 from pruning.models import VLM, hide_progress, limit_threads, load
@@ -204,6 +207,14 @@ def _why(options: argparse.Namespace) -> None:
     _print(console.as_json(result) if options.json else told_why(result))
 
 
+def _recipe(options: argparse.Namespace) -> None:
+    check_retention(options.retention)
+    knobs, vlm = _knobs(options), _model(options)
+    asked = _asked(options, vlm, knobs)
+    found = written(vlm, asked, options.retention, options.per, options.positions, options.only)
+    _print(console.as_json([asdict(each) for each in found]) if options.json else document(found))
+
+
 def _asked(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> Asked:
     """The method or plan that one command is about. ValueError for one that the model cannot run."""
     if options.plan is not None:
@@ -284,6 +295,7 @@ COMMANDS = {
     "race": _race,
     "pays": _pays,
     "why": _why,
+    "recipe": _recipe,
     "methods": _table_of_methods,
     "bench": _bench,
 }

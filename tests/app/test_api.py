@@ -35,6 +35,7 @@ RESULTS = {
     "/compare": api_results.Compared,
     "/inspect": Card,
     "/pays": Paying,
+    "/recipe": api_results.Recipes,
 }
 
 
@@ -336,6 +337,13 @@ def test_the_curl_example_runs(served):
     (result,) = json.loads(data.removeprefix("data: "))
     assert result["method"] == "idpruner"
     assert len(result["indices"]) == result["budget"] == round(result["n"] * 0.25)
+
+
+def test_recipes_are_told_over_http(call):
+    told = {each["name"]: each for each in call("/recipe", method="divprune", retention=0.1)["recipes"]}
+    assert "--method divprune --retention 0.1" in told["command_line"]["text"]
+    assert QUESTION in told["library"]["text"]
+    assert told["openvino"]["text"] == ""
 
 
 def test_whether_it_pays_is_told_over_http(call):

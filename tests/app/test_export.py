@@ -30,8 +30,8 @@ from pruning.images import open_image
 from pruning.method import make
 from tests.helpers.visits import keep, look, seconds_to_stop
 
-FIXED = {"README.txt", "settings.json", "selection.json", "answers.json", "plane.svg", "plane.png", "plane.csv",
-         "references.bib"}  # fmt: skip
+FIXED = {"README.txt", "recipe.md", "settings.json", "selection.json", "answers.json", "plane.svg", "plane.png",
+         "plane.csv", "references.bib"}  # fmt: skip
 CURVES = {"fidelity.svg", "fidelity.png", "fidelity.csv"}
 
 

@@ -1,0 +1,1 @@
+"""A setting, written for other programs."""

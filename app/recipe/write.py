@@ -1,0 +1,23 @@
+"""The recipes of what a page shows, or of what a program asks for."""
+
+from __future__ import annotations
+
+from app.engine.engine import Engine
+from app.session import Session, Setting
+from pruning.handover.recipes import recipes
+from pruning.handover.wanted import QUESTION, Recipe, Wanted, short_name
+
+
+def written(engine: Engine, session: Session, setting: Setting) -> tuple[Recipe, ...]:
+    """One for every program that is known; nothing is run for it, and no picture is named."""
+    return recipes(
+        Wanted(
+            setting.asked,
+            setting.retention,
+            short_name(engine.vlm.model_id),
+            engine.vlm.config.model_type,
+            setting.scope,
+            question=session.first or QUESTION,
+            forced=len(setting.forced.ins) + len(setting.forced.outs),
+        )
+    )

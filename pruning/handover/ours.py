@@ -1,0 +1,111 @@
+"""Recipes for what this project brings: the library, plain transformers with `Pruner`, the command line, lmms-eval."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from pruning.choosing import name_of
+from pruning.grids import SCOPES
+from pruning.handover.wanted import Recipe, Wanted, knobs_of, methods_in, python, refused
+from pruning.models.checkpoint import sources
+from pruning.models.values import POSITIONS
+from pruning.params import SOURCE
+from pruning.published import Published
+
+NEW_TOKENS = 64
+FORCED = "Tokens that were forced by hand belong to one picture and are left out."
+
+
+def library(wanted: Wanted) -> Recipe:
+    imports, method = python(wanted.asked)
+    imports = sorted([
+        *imports,
+        "from pruning.choosing import choose, needs_of",
+        "from pruning.images import open_image",
+        "from pruning.models import load",
+    ])  # fmt: skip
+    positions = "" if wanted.positions == POSITIONS[0] else f"positions={wanted.positions!r}, "
+    retention = None if wanted.fixed else wanted.retention
+    lines = [
+        *imports,
+        "",
+        f"vlm = load({wanted.model!r})",
+        f"method = {method}",
+        f"image, question = open_image({wanted.image!r}), {wanted.question!r}",
+        "encoded = vlm.encode([image], needs_of(method) - {'question'})",
+        "tokens = vlm.tokens(encoded, question, needs_of(method))",
+        f"kept = choose(method, tokens, vlm.layers, {retention!r}, {wanted.per!r}, "
+        "lambda asked: vlm.encode([image], asked=asked))",
+        f"print(vlm.answer(encoded, question, kept, {positions}max_new_tokens={NEW_TOKENS}).text)",
+    ]
+    return _said("library", "This library", "python", lines, "Nothing differs: it is what this program ran.", wanted)
+
+
+def transformers(wanted: Wanted) -> Recipe:
+    imports, method = python(wanted.asked)
+    more = "" if wanted.per == SCOPES[0] else f", per={wanted.per!r}"
+    more += "" if wanted.positions == POSITIONS[0] else f", positions={wanted.positions!r}"
+    retention = None if wanted.fixed else wanted.retention
+    shipped = wanted.model in sources.NAMED
+    generate = f"output = model.generate(**inputs, do_sample=False, max_new_tokens={NEW_TOKENS})"
+    lines = [
+        "from PIL import Image",
+        "from transformers import AutoModelForImageTextToText, AutoProcessor",
+        "",
+        *sorted(["from pruning import Pruner", *imports, *(["from pruning.models import SHIPPED"] if shipped else [])]),
+        "",
+        f"name = {'SHIPPED' if shipped else repr(wanted.model)}",
+        "model = AutoModelForImageTextToText.from_pretrained(name).eval()",
+        "processor = AutoProcessor.from_pretrained(name)",
+        f"pruner = Pruner(model, processor, {method}, {retention!r}{more})",
+        f"inputs = pruner(Image.open({wanted.image!r}), {wanted.question!r})",
+        *(["with pruner.stages(inputs):", f"    {generate}"] if wanted.staged else [generate]),
+        "print(processor.batch_decode(output[:, inputs.prompt_length :], skip_special_tokens=True)[0])",
+    ]
+    note = (
+        "The processor's own pixel limits hold, where this program scales pictures down to 4,096 tokens; the model is "
+        "in the checkpoint's dtype."
+    )
+    return _said("transformers", "Plain transformers", "python", lines, note, wanted)
+
+
+def command_line(wanted: Wanted) -> Recipe:
+    name, title = "command_line", "Command line"
+    told: dict[str, Any] = {}
+    for method in methods_in(wanted.asked):
+        for knob, value in knobs_of(method).items():
+            if told.setdefault(knob, value) != value:
+                reason = f"its methods have other values of {knob}, and one command has one"
+                return refused(name, title, "bash", reason)
+    what = "--plan" if wanted.fixed else "--method"
+    parts = ["idpruner", "answer", wanted.image, wanted.question, "--model", wanted.model, what, name_of(wanted.asked)]
+    parts += [] if wanted.fixed else ["--retention", f"{wanted.retention:g}"]
+    parts += [] if wanted.per == SCOPES[0] else ["--per", wanted.per]
+    parts += [] if wanted.positions == POSITIONS[0] else ["--positions", wanted.positions]
+    parts += [part for knob, value in told.items() for part in (f"--{knob.replace('_', '-')}", f"{value}")]
+    return _said(name, title, "bash", [shlex.join(parts)], "Nothing differs: it is what this program ran.", wanted)
+
+
+def lmms_eval(wanted: Wanted) -> Recipe:
+    name, title = "lmms_eval", "lmms-eval"
+    knobs = [knob for method in methods_in(wanted.asked) for knob in knobs_of(method) if knob != SOURCE]
+    if (wanted.fixed and not isinstance(wanted.asked, Published)) or knobs:
+        reason = "its arguments name a method and a retention, and this setting has a plan or knobs of its own"
+        return refused(name, title, "bash", reason)
+    if wanted.per != SCOPES[0] or wanted.positions != POSITIONS[0]:
+        return refused(name, title, "bash", "its arguments say neither what a budget is for nor other positions")
+    arguments = f"pretrained={wanted.model},method={name_of(wanted.asked)}"
+    arguments += "" if wanted.fixed else f",retention={wanted.retention:g}"
+    parts = ["python", "-m", "lmms_eval", "--model", "idpruner_lab", "--model_args", arguments]
+    lines = [shlex.join([*parts, "--tasks", "mme", "--batch_size", "1"])]
+    note = (
+        "Needs this project's plug-in for it; importance comes from the best source that the model has, and prompts "
+        "are the task's: compare with its own row of all tokens alone."
+    )
+    return _said(name, title, "bash", lines, note, wanted)
+
+
+def _said(name: str, title: str, language: str, lines: list[str], note: str, wanted: Wanted) -> Recipe:
+    note = f"{note} {FORCED}" if wanted.forced else note
+    return Recipe(name, title, language, "\n".join(lines) + "\n", note)

@@ -1,0 +1,136 @@
+"""Recipes: those for what is installed here are run, those for other engines parsed, and refusals give reasons."""
+
+import json
+import shlex
+
+import pytest
+
+from pruning.choosing import Asked
+from pruning.cli.main import main
+from pruning.encoding import make_encoding
+from pruning.handover.recipes import WRITERS, document, recipes
+from pruning.handover.wanted import Recipe, Wanted
+from pruning.method import make
+from pruning.models import VLM, load
+from pruning.plan import parse_plan
+from pruning.published import PUBLISHED
+from pruning.staged import make_staged
+from tests.checkpoints import tiny_llava
+
+yaml = pytest.importorskip("yaml")
+KNOBS = {"mmr_lambda": 0.7, "importance": "feature_norm"}
+PLAN = parse_plan("pre:idpruner:0.6,1:fastv:0.5", lambda name: make(name, **KNOBS))
+RUN = {
+    "knobs": make("idpruner", **KNOBS),
+    "question": make("cdpruner"),
+    "between layers": make_staged("fastv"),
+    "plan": PLAN,
+    "published": PUBLISHED["fastv-3-50"],
+}
+
+
+def by_name(asked: Asked, retention: float = 0.25, kind: str = "qwen2_5_vl", **more) -> dict[str, Recipe]:
+    return {each.name: each for each in recipes(Wanted(asked, retention, "owner/model", kind, **more))}
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory) -> tuple[str, VLM]:
+    """A model that both loaders can take here."""
+    folder = tiny_llava(tmp_path_factory.mktemp("models") / "model")
+    return str(folder), load(folder)
+
+
+@pytest.mark.parametrize("asked", RUN.values(), ids=RUN)
+def test_library_transformers_and_command_line_say_the_same(asked, llava, noise, tmp_path, monkeypatch, capsys) -> None:
+    folder, vlm = llava
+    noise(150, 90).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    retention = 0.6 if asked is RUN["between layers"] else 0.25
+    wanted = Wanted(asked, retention, folder, vlm.config.model_type, question="What color is the star?")
+    found = {each.name: each for each in recipes(wanted)}
+    said = []
+    for name in ("library", "transformers"):
+        capsys.readouterr()
+        exec(found[name].text, {})
+        said.append(capsys.readouterr().out.strip())
+    command = shlex.split(found["command_line"].text)
+    assert command[0] == "idpruner"
+    assert main([*command[1:], "--json"]) == 0
+    said.append(json.loads(capsys.readouterr().out)["kept"]["text"])
+    assert said[0]
+    assert said == [said[0]] * 3
+
+
+def test_angelslim_is_told_the_share_removed() -> None:
+    recipe = by_name(make("idpruner", mmr_lambda=0.3))["angelslim"]
+    told = yaml.safe_load(recipe.text)
+    strategy = told["compressor"]["strategies"]["global"]
+    assert strategy["strategy"] == "idpruner"
+    assert strategy["params"] == {"ratio": 0.75, "mmr_lambda": 0.3, "parallel_k": 1}
+    assert [each["name"] for each in told["model_mapping"]] == ["vl_model", "text_model"]
+    assert "share removed: 0.75 keeps 0.25" in recipe.note
+    assert yaml.safe_load(by_name(make("vision_selector"), 0.1)["angelslim"].text)["compressor"]["requirements"] == {
+        "inputs_embeds": True,
+        "vision_token_mask": True,
+    }
+
+
+def test_openvino_takes_a_whole_percentage_of_cdpruner_alone() -> None:
+    recipe = by_name(make("cdpruner"), 0.333)["openvino"]
+    assert "config.pruning_ratio = 67 " in recipe.text
+    assert "67 % removed" in recipe.note
+    compile(recipe.text, "recipe", "exec")
+
+
+def test_vllm_prunes_clips_alone() -> None:
+    recipe = by_name(make("divprune"))["vllm"]
+    assert shlex.split(recipe.text) == ["vllm", "serve", "owner/model", "--video-pruning-rate", "0.75"]
+    assert "Clips alone" in recipe.note
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked", "more", "reason"),
+    [
+        ("angelslim", make("divprune"), {}, "not DivPrune"),
+        ("angelslim", make("idpruner", importance="feature_norm"), {}, "trained selector"),
+        ("angelslim", make("idpruner"), {"kind": "llava"}, "not of llava"),
+        ("angelslim", make("idpruner"), {"per": "image"}, "one budget for all pictures"),
+        ("openvino", make("divprune"), {}, "CDPruner alone"),
+        ("openvino", make("cdpruner"), {"kind": "llava"}, "Qwen-VL models alone"),
+        ("openvino", make("cdpruner", variant="code"), {}, "one form of CDPruner"),
+        ("vllm", make("cdpruner"), {}, "cache of encoded pictures does not know it"),
+        ("vllm", make("visionzip"), {}, "attention maps"),
+        ("vllm", make_encoding("lower_resolution"), {}, "budget would not be exact"),
+        ("vllm", make("divprune"), {"retention": 1.0}, "nothing is pruned"),
+        ("lmms_eval", make("idpruner", mmr_lambda=0.7), {}, "knobs of its own"),
+        ("lmms_eval", PLAN, {}, "a plan or knobs"),
+        ("lmms_eval", make("divprune"), {"positions": "compact"}, "other positions"),
+        *((name, each, {}, "between the layers") for name in ("angelslim", "openvino", "vllm")
+          for each in (PLAN, make_staged("fastv"), PUBLISHED["fastv-3-50"])),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_says_why(engine, asked, more, reason) -> None:
+    recipe = by_name(asked, **more)[engine]
+    assert not recipe.text
+    assert recipe.note.startswith("Cannot be served there, because ")
+    assert reason in recipe.note
+
+
+def test_what_is_forced_by_hand_is_told() -> None:
+    found = by_name(make("divprune"), forced=2)
+    assert all(
+        "forced by hand" in found[name].note for name in ("library", "transformers", "command_line", "lmms_eval")
+    )
+
+
+def test_the_command_writes_them_all_or_one(tiny_folder, capsys) -> None:
+    model = ("--model", str(tiny_folder), "--method", "divprune", "--retention", "0.1")
+    assert main(["recipe", *model, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in found] == [write.__name__ for write in WRITERS]
+    assert main(["recipe", *model, "--for", "command_line"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n## ") == 1
+    assert "--method divprune --retention 0.1" in out
+    assert main(["recipe", "--model", str(tiny_folder), "--retention", "0"]) == 2
+    assert document([Recipe("a", "A", "bash", "", "Why.")]).count("```") == 0
