@@ -46,12 +46,18 @@ def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> 
     selection = engine.selection(session, setting)
     style = drawn_as(setting, style)
     scores = engine.heat(session, selection).float().cpu().numpy() if style == "heat" else None
+    depths = depths_of(engine, session, setting)
     kept = selection.mask.cpu().numpy()
     painted = []
     for view in views(engine, session, setting):
-        image = draw.overlay(view.image, view.rects, selection, style, scores)
+        image = draw.overlay(view.image, view.rects, selection, style, scores, depths)
         painted.append(Overlay(image, int(kept[view.own].sum()), int(view.own.sum())))
     return tuple(painted)
+
+
+def depths_of(engine: Engine, session: Session, setting: Setting) -> NDArray[np.float32] | None:
+    """(N,) the share of the layers that process each token; None where none leaves between layers."""
+    return engine.trace(session, setting).depths.cpu().numpy() if setting.staged else None
 
 
 def drawn_as(setting: Setting, style: str) -> str:

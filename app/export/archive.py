@@ -14,7 +14,7 @@ from typing import Any
 
 from app.answers.reports import reports
 from app.api import results as api_results
-from app.canvas.overlays import drawn_as, view
+from app.canvas.overlays import depths_of, drawn_as, view
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.export.files import figure, lived, packed, readme, table, text
@@ -107,6 +107,8 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
             notes.append(f"{last.verdict.why}.")
     else:
         notes.append("No question was asked, so there are no answers.")
+    if chosen.lives is not None and wanted.style == "dimmed":
+        notes.append(draw.depth_words([life or 0 for life in chosen.lives.lives], chosen.lives.layers))
     for place in range(pieces):
         yield Step(f"overlay {place + 1} of {pieces}", 2 + place, total)
         files |= _pictures(engine, wanted, place, notes, task)
@@ -139,7 +141,8 @@ def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task
     )
     style = drawn_as(wanted.setting, wanted.style)
     scores = engine.heat(session, selection).float().cpu().numpy() if style == "heat" else None
-    overlay = draw.overlay(image, shown.rects, selection, style, scores)
+    depths = depths_of(engine, session, wanted.setting)
+    overlay = draw.overlay(image, shown.rects, selection, style, scores, depths)
     if task.is_set():
         return {}
     notes.append(f"Image {place + 1} is drawn at {image.shape[1]} x {image.shape[0]} pixels.")

@@ -51,8 +51,8 @@ def stylesheet() -> str:
 
 
 def painting() -> dict[str, Any]:
-    """The colours of `pruning.drawing`, red, green, blue each: what the page's painter, canvas-paint.js, paints looks
-    the same.
+    """The colours of `pruning.drawing`, red, green, blue each, and how bright and how much to be seen pruned patches
+    are: what the page's painter, canvas-paint.js, paints looks the same.
     """
     return {
         "kept": paint.KEPT,
@@ -61,6 +61,8 @@ def painting() -> dict[str, Any]:
         "forcedIn": paint.FORCED_IN,
         "forcedOut": paint.FORCED_OUT,
         "groups": paint.GROUPS,
+        "veil": paint.VEIL,
+        "seen": paint.SEEN,
         "ramp": ramp(np.linspace(0, 1, 256)).tolist(),
     }
 

@@ -23,10 +23,10 @@ export function arrange(images) {
 }
 
 // How much is seen of a patch that this share of the layers processes: the later it is dropped, the more.
-export const depthAlpha = (share) => 0.2 + 0.5 * share;
+export const depthAlpha = ({ seen: [first, last] }, share) => first + (last - first) * share;
 
 // A grey, dark copy of a picture for what was pruned, and a light one for the grid style; made once per picture.
-export function variants(picture) {
+export function variants(picture, { veil }) {
   const copy = (filter) => {
     const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
     const context = canvas.getContext("2d");
@@ -36,7 +36,7 @@ export function variants(picture) {
   };
   return {
     plain: picture,
-    dark: copy("grayscale(1) brightness(0.38)"),
+    dark: copy(`grayscale(1) brightness(${veil})`),
     light: copy("opacity(0.55)"),
     grey: copy("grayscale(1)"),
   };
@@ -92,9 +92,13 @@ export class Painter {
     this.context.fillRect(...this.box(token));
   }
 
-  // A translucent colour over the picture alone, not over that of a patch below it: tiles lie on their thumbnail.
-  tint(token, variant, colour) {
+  // What is translucent lies over the picture alone, not over a patch below it: tiles lie on their thumbnail.
+  clear(token, variant) {
     if (this.data.grids.some((grid) => grid.role === "thumbnail")) this.cut(token, variant);
+  }
+
+  tint(token, variant, colour) {
+    this.clear(token, variant);
     this.fill(token, colour);
   }
 
@@ -128,14 +132,15 @@ export class Painter {
     this.frames(chosen.order, css(this.colours.kept), 1);
   }
 
-  // Until which layer every patch lives that does not stay.
+  // Until which layer every patch lives that does not stay. What leaves last lies on top.
   depth({ lives, alive }) {
-    for (let token = 0; token < this.data.n; token++) {
-      if (lives[token] === 0 || lives[token] === alive.length) continue;
-      this.context.globalAlpha = depthAlpha(lives[token] / alive.length);
+    const leaves = [...lives.keys()].filter((token) => lives[token] > 0 && lives[token] < alive.length);
+    for (const token of leaves.sort((a, b) => lives[a] - lives[b])) {
+      this.clear(token, "dark");
+      this.context.globalAlpha = depthAlpha(this.colours, lives[token] / alive.length);
       this.cut(token, "plain");
+      this.context.globalAlpha = 1;
     }
-    this.context.globalAlpha = 1;
   }
 
   grid(chosen) {

@@ -1,7 +1,8 @@
 // What the canvas shows: the pictures as far as they are zoomed, marks on patches, words below. Knows no tool, no replay.
 
-import { depthsOf, tokenAt } from "./canvas-model.js";
-import { arrange, css, depthAlpha, Painter } from "./canvas-paint.js";
+import { legend } from "./canvas-legend.js";
+import { tokenAt } from "./canvas-model.js";
+import { arrange, css, Painter } from "./canvas-paint.js";
 import { countWords, patchWords } from "./canvas-words.js";
 
 export class View {
@@ -51,7 +52,7 @@ export class View {
     new Painter(this.canvas.getContext("2d"), this.pictures, this.data, this.place, this.colours).plain();
     this.part("count").textContent = problem;
     this.label(`${this.data.method.title}: ${problem}`);
-    this.legend("", null);
+    legend(this.element, "", null, this.colours);
     this.element.dataset.exact = "false";
     this.element.dataset.kept = "";
   }
@@ -61,7 +62,7 @@ export class View {
     this.part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
     this.label(`${this.data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
     this.offer(setting.style);
-    this.legend(setting.style === "dimmed" && shown.lives ? "depth" : setting.style, chosen);
+    legend(this.element, setting.style, shown, this.colours);
     this.element.dataset.exact = String(chosen.exact);
     this.element.dataset.kept = [...chosen.order].join(" ");
     this.element.dataset.shown = String(shown.order.length);
@@ -75,19 +76,6 @@ export class View {
       input.closest("label").title = why;
     }
     if (this.data.off[style]) this.part("count").textContent += ` · ${this.data.off[style]}`;
-  }
-
-  legend(name, chosen) {
-    for (const legend of this.element.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== name;
-    const keys = this.part("depths"), depths = name === "depth" ? depthsOf(chosen) : [];
-    if (keys.dataset.shown === String(depths)) return;
-    keys.dataset.shown = String(depths);
-    keys.replaceChildren(...depths.flatMap(([layer, share]) => {
-      const key = document.createElement("i");
-      key.className = "key depth";
-      key.style.setProperty("--depth", depthAlpha(share));
-      return [key, String(layer)];
-    }));
   }
 
   label(text) {

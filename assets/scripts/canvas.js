@@ -52,7 +52,7 @@ export function start({ element, props, trigger, watch }) {
     const same = view.data && view.data.key === payload.key;
     const pictures = await Promise.all(payload.images.map((image) => new Promise((done, fail) => {
       const picture = new Image();
-      picture.onload = () => done(variants(picture));
+      picture.onload = () => done(variants(picture, props.colours));
       picture.onerror = () => fail(new Error("the picture could not be shown"));
       picture.src = image.src;
     })));

@@ -1,6 +1,7 @@
 // The presenter: a full-width view over the page that walks through the examples. It asks the server for one slide at a
 // time and paints the pictures itself, with the canvas's own model and painter. Events to the server: "turn" (a wish), "leave".
 
+import { legend } from "./canvas-legend.js";
 import { selectionAt, unpack, unpackExact } from "./canvas-model.js";
 import { arrange, css, Painter, variants } from "./canvas-paint.js";
 import { style as chosenStyle } from "./controls.js";
@@ -143,7 +144,7 @@ export function start({ element, props, trigger, watch }) {
       const picture = new Image();
       picture.src = image.src;
       await picture.decode();
-      return variants(picture);
+      return variants(picture, props.colours);
     }));
     view.held.set(payload.key, { data: unpack(payload), pictures: shown });
     redraw();
@@ -160,7 +161,7 @@ export function start({ element, props, trigger, watch }) {
     // Of the slide that is shown, any number of tokens is known here already.
     const fresh = view.told.turn === view.turn || (view.told.place === view.place && chosen.exact);
     const style = chosenStyle();
-    for (const legend of dialog.querySelectorAll("[data-legend]")) legend.hidden = legend.dataset.legend !== style;
+    legend(dialog, style, chosen, props.colours);
     for (const figure of dialog.querySelectorAll("figure")) {
       const painter = painterOf(figure.querySelector("canvas"), held);
       if (figure.dataset.side === "kept") {

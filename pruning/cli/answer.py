@@ -27,6 +27,7 @@ from pruning.images import open_image
 from pruning.importance import heat_scores
 from pruning.models import VLM, Answer, Encoded, Kept, in_world
 from pruning.models.checkpoint.sources import checked, known_name
+from pruning.models.language.trace import Trace
 from pruning.models.values import Positions, kept_indices, standing
 from pruning.plan import Plan
 from pruning.text import checked_question
@@ -51,7 +52,7 @@ def answer(
 
     method: of any registry, a published schedule or a plan. per: what a budget is for. positions: of kept tokens.
     Returns the values of an `Answered` by name, and beside them what only this command tells: per, indices
-    (K,) ascending, notes on the image, the overlay's path; of each answer whether it `finished`, total_s and
+    (K,) ascending, notes on the image and its overlay, whose path; of each answer whether it `finished`, total_s and
     ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer; with `attention`, of each answer
     the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
     `budget` and `indices` are what lives longest. Where the method asks for another encoding, `encoding` tells of
@@ -87,8 +88,11 @@ def answer(
     anew = reencoded(asked, encoded, seen, again) if asked else None
     if overlay is not None:
         drawn = replace(seen, tokens=seen.tokens if asked else tokens)
-        write_picture(overlay, _overlay(vlm, image, question, drawn, selection, style, asked))
+        write_picture(overlay, _overlay(vlm, image, question, drawn, selection, style, asked, trace))
     lived = lives(written(method, kept), trace) if trace and isinstance(kept, Plan) else None
+    shading = (
+        [draw.depth_words(trace.lives.tolist(), len(trace.alive))] if overlay and trace and style == "dimmed" else []
+    )
     name = known_name(checked(vlm.model_id))
     result = Answered(
         **used(name, method, retention, tokens.n, selection.k, vlm.layers, lived),
@@ -120,7 +124,7 @@ def answer(
     return values | {
         "per": per,
         "indices": None if anew else selection.indices.tolist(),
-        "notes": list(image.info["notes"]),
+        "notes": [*image.info["notes"], *shading],
         "overlay": str(overlay) if overlay else None,
     }
 
@@ -194,6 +198,7 @@ def _overlay(
     selection: Selection,
     style: str,
     asked: Encoding | None,
+    trace: Trace | None,
 ) -> draw.Image:
     """The picture at display size, (H, W, 3), with the selection painted on it; of another encoding, all of whose
     tokens are kept, its cells.
@@ -211,4 +216,5 @@ def _overlay(
     pixels = np.asarray(image)
     canvas, _ = draw.fit(pixels, draw.roomy(pixels, 1024))
     factors = np.array([canvas.shape[1] / image.width, canvas.shape[0] / image.height] * 2, np.float32)
-    return draw.overlay(canvas, encoded.rects * factors, selection, style, scores)
+    depths = trace.depths.numpy() if trace else None
+    return draw.overlay(canvas, encoded.rects * factors, selection, style, scores, depths)

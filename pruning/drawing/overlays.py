@@ -8,7 +8,7 @@ Knows pixels and rectangles only: no model, no method, no web. Every image is `(
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning.drawing.merged import merged
-from pruning.drawing.paint import KEPT, PRUNED, SEAM, Floats, cover, frames, outline, veiled, write
+from pruning.drawing.paint import KEPT, PRUNED, SEAM, Floats, cover, frames, outline, seen, veiled, write
 from pruning.drawing.paint import Image as Image
 
 if TYPE_CHECKING:
@@ -58,17 +58,22 @@ def overlay(
     selection: Selection,
     style: str = "dimmed",
     scores: Floats | None = None,
+    depths: Floats | None = None,
 ) -> Image:
     """Paint `selection` onto a copy of `image` (H, W, 3).
 
     `rects` (N, 4): where each visual token lies. `scores` (N,): what the heat map shows; defaults to
     `selection.scores`. "merged" shows which tokens went into which; a selection that merges nothing looks "dimmed".
-    Raises ValueError for an unknown style, rectangles that do not number N, and a heat map without scores.
+    `depths` (N,): the share of the language model's layers that process each token, where tokens leave between layers
+    (`Trace.depths`); "dimmed" shows the more of a pruned token the later it leaves. Raises ValueError for an unknown
+    style, rectangles or depths that do not number N, and a heat map without scores.
     """
     if style not in STYLES:
         raise ValueError(f"unknown overlay style {style!r}: choose one of {', '.join(STYLES)}")
     if rects.shape != (selection.n, 4):
         raise ValueError(f"rectangles have shape {rects.shape}, the selection needs ({selection.n}, 4): one per token")
+    if depths is not None and depths.shape != (selection.n,):
+        raise ValueError(f"depths have shape {depths.shape}, the selection needs ({selection.n},): one per token")
     boxes = np.rint(np.asarray(rects, dtype=np.float64)).astype(np.int32)
     order = selection.order.cpu().numpy()
     if style == "heat":
@@ -80,7 +85,15 @@ def overlay(
         return _order(image, boxes, order)
     if style == "merged" and selection.merge_into is not None:
         return merged(image, boxes, order, selection.merge_into.cpu().numpy())
-    return (_grid if style == "grid" else _dimmed)(image, boxes, order)
+    return _grid(image, boxes, order) if style == "grid" else _dimmed(image, boxes, order, depths)
+
+
+def depth_words(lives: Sequence[int], layers: int) -> str:
+    """What "dimmed" shows of tokens that leave between layers. lives: (N,) how many of the layers process each."""
+    stops = sorted({life for life in lives if 0 < life < max(lives)})
+    parts = [f"after layer {life}, {seen(life / layers):.0%}".replace("%", " %") for life in stops]
+    left = f" Of a patch that leaves {'; '.join(parts)} of the colours is seen." if parts else ""
+    return f"Outlined patches live longest.{left} A patch that no layer processes is grey and dark."
 
 
 def jpeg(image: Image, quality: int = 88) -> bytes:
@@ -118,10 +131,20 @@ def ramp(values: Floats) -> Image:
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[:, 0, ::-1], dtype=np.uint8)
 
 
-def _dimmed(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64]) -> Image:
+def _dimmed(image: Image, boxes: NDArray[np.int32], order: NDArray[np.int64], depths: Floats | None) -> Image:
     kept = cover(image.shape[:2], boxes, order)
-    out = np.where(kept[..., None] > 0, image, veiled(image))
+    out = np.where(kept[..., None] > 0, image, veiled(image) if depths is None else _deep(image, boxes, depths))
     outline(out, kept)
+    return out
+
+
+def _deep(image: Image, boxes: NDArray[np.int32], depths: Floats) -> Image:
+    """What was pruned, the more to be seen the later it leaves; of tokens on one pixel, the one that leaves last is."""
+    dark = veiled(image)
+    out = dark.copy()
+    for depth in np.unique(depths[depths > 0]).tolist():
+        shown = np.asarray(cv2.addWeighted(image, seen(depth), dark, 1 - seen(depth), 0), dtype=np.uint8)
+        cv2.copyTo(shown, cover(image.shape[:2], boxes, np.flatnonzero(depths == depth)), out)
     return out
 
 

@@ -29,6 +29,8 @@ GROUPS: tuple[Colour, ...] = (  # orange, sky blue, bluish green, reddish purple
     (213, 94, 0),
 )
 FORCED_IN, FORCED_OUT = GROUPS[1], GROUPS[5]
+VEIL = 0.38  # brightness of what the model does not get
+SEEN = 0.2, 0.7  # of the colours of a patch that leaves between layers: before the first layer, after the last one
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SMALLEST = 0.3  # a scale below it cannot be read
 
@@ -56,7 +58,13 @@ def outline(out: Image, mask: NDArray[np.uint8]) -> None:
 def veiled(image: Image) -> Image:
     """The image grey and dark: what the model does not get."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.cvtColor(cv2.convertScaleAbs(grey, alpha=0.28, beta=30), cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(cv2.convertScaleAbs(grey, alpha=VEIL), cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+
+
+def seen(depth: float) -> float:
+    """How much is seen of the colours of a patch, in [0, 1], that this share of the layers processes, in (0, 1]."""
+    first, last = SEEN
+    return first + (last - first) * depth
 
 
 def write(out: Image, box: tuple[int, int, int, int], text: str, colour: Colour, halo: Colour | None = None) -> None:

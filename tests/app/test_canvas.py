@@ -8,20 +8,25 @@ import json
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 from playwright.sync_api import Page
 
 from app.canvas import page as canvas_page
 from app.canvas import payload as canvas_payload
-from app.web import scripts
+from app.web import scripts, theme
 from pruning import Grid, make
 from pruning.allocation import select_within
 from pruning.budget import keep_count
 from pruning.drawing import overlays as draw
+from pruning.drawing import paint
 from pruning.drawing.overlays import STYLES
 from pruning.evaluation.inspection import nearest_kept
+from pruning.evaluation.lives import survivors
 from pruning.models import Encoded
 from pruning.models.families.geometry import token_rects
+from pruning.models.language.trace import Trace
 from pruning.overrides import with_overrides
+from pruning.staged import make_staged
 from pruning.weights import mmr_lambda
 from tests.helpers.samples import sample
 
@@ -44,6 +49,19 @@ def payload(method):
     selections = [m.select(TOKENS, TOKENS.n) for m in methods]
     orders = [selection.order for selection in selections]
     return canvas_payload.payload(PICTURES, ENCODED, method, orders, TOKENS.signal("scorer"), "two images", TOKENS.n)
+
+
+LIVES = torch.arange(TOKENS.n) * 7 % 5  # of 4 layers
+ALIVE = tuple(int((layer < LIVES).sum()) for layer in range(4))
+TRACE = Trace(ALIVE, ALIVE, LIVES, ALIVE[0], ())
+
+
+def leaving():
+    """A method that drops tokens between layers, and what it came to."""
+    rule, kept = make_staged("fastv"), survivors(TRACE)
+    told = canvas_payload.payload(PICTURES, ENCODED, rule, [], TOKENS.signal("scorer"), "two images", TOKENS.n)
+    near = nearest_kept(TOKENS, kept)
+    return told, canvas_payload.exact_selection(kept, near, rule, 0.25, "sample", "two images", TRACE)
 
 
 def exact(method, retention: float, scope: str = "sample"):
@@ -69,6 +87,9 @@ def address(uploads: None):
             return json.dumps(event._data)
 
         def changed(text: str):
+            if text == "leaving":
+                told, came_to = leaving()
+                return gr.HTML(told, exact=came_to)
             name, retention = text.split()
             method = make(name, **({"mmr_lambda": 0.523} if name == "idpruner" else {}))
             return gr.HTML(payload(method), exact=exact(method, float(retention)))
@@ -332,13 +353,13 @@ PIXELS = """(points) => {
 ASIDE = 0.25  # of a patch's side from its corner: inside its frame
 
 
-def drawn(selection, style: str, scores) -> list[list[int]]:
+def drawn(selection, style: str, scores, depths=None) -> list[list[int]]:
     """The colour of every patch on the picture that the library draws."""
     found = {}
     for image, picture in enumerate(PICTURES):
         here = np.array([g.image == image for g in GRIDS for _ in range(g.count)])
         rects = np.where(here[:, None], ENCODED.rects, 1000).astype(np.float32)
-        shown = draw.overlay(picture, rects, selection, style, scores)
+        shown = draw.overlay(picture, rects, selection, style, scores, depths)
         for token in np.flatnonzero(here).tolist():
             x0, y0, x1, y1 = rects[token]
             found[token] = shown[int(y0 + ASIDE * (y1 - y0)), int(x0 + ASIDE * (x1 - x0))].tolist()
@@ -375,6 +396,34 @@ def test_the_page_shows_a_patch_in_the_colour_of_the_picture(page: Page, style: 
         else:  # as it is, or dark
             assert np.ptp(other) <= 8, (token, one, other)
     assert len(colours) >= 5
+
+
+def test_page_picture_and_legend_show_until_which_layer_a_patch_lives(page: Page) -> None:
+    page.fill("#change textarea, #change input", "leaving")
+    page.press("#change textarea, #change input", "Enter")
+    page.wait_for_selector("#canvas [data-legend=depth]:not([hidden])")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    library, shown = drawn(survivors(TRACE), "dimmed", None, TRACE.depths.numpy()), painted(page)
+    first, last = theme.painting()["seen"]
+    veil = theme.painting()["veil"]
+    colours = set()
+    for token in range(GRIDS[1].start, TOKENS.n):  # the thumbnail lies below the tiles
+        (grid,) = (grid for grid in GRIDS if grid.start <= token < grid.stop)
+        deepest = int(LIVES[token])
+        if grid.role == "tile":  # the patch of the thumbnail there has twice its sides
+            row, column = divmod(token - grid.start, 5)
+            deepest = max(deepest, int(LIVES[row // 2 * 5 + (column + 5 * (grid is GRIDS[2])) // 2]))
+        share = 1.0 if deepest == 4 else (first + (last - first) * deepest / 4) * (deepest > 0)
+        plain = int(PICTURES[grid.image][0, 0, 0])
+        wanted = plain * (share + (1 - share) * veil)
+        assert np.abs(np.subtract(library[token], wanted)).max() <= 1.5, (token, library[token], wanted)
+        assert np.abs(np.subtract(shown[token], wanted)).max() <= 2.5, (token, shown[token], wanted)
+        colours.add((plain, deepest))
+    assert len(colours) >= 9
+    keys = page.locator("#canvas .key.depth")
+    assert page.locator("#canvas [data-part=depths]").inner_text().split() == ["1", "2", "3"]
+    alphas = keys.evaluate_all("(keys) => keys.map((key) => Number(key.style.getPropertyValue('--depth')))")
+    assert alphas == pytest.approx([paint.seen(depth) for depth in (0.25, 0.5, 0.75)])
 
 
 def test_no_request_while_sliders_move(page: Page) -> None:

@@ -19,6 +19,12 @@ def test_depths_of_patches_and_costs_of_layers_are_shown(shipped_page, chromium)
         assert sorted(map(int, tokens), reverse=True) == list(map(int, tokens))
         assert int(tokens[-1]) == len(tab.get_attribute("#canvas [data-kept]", "data-kept").split())
         tab.locator("#plane .chart-note", has_text=f"the {tokens[-1]} tokens alive after its last cut").wait_for()
+        shades = "(keys) => keys.map((key) => [key.style.getPropertyValue('--depth'), key.nextSibling.textContent])"
+        wanted = tab.locator("#canvas .key.depth").evaluate_all(shades)
+        tab.keyboard.press("p")
+        tab.wait_for_selector(".presenter [data-legend=depth]:not([hidden])")
+        assert tab.locator(".presenter .key.depth").evaluate_all(shades) == wanted
+        assert len({tuple(key) for key in wanted}) == 3
 
 
 def test_a_patch_says_at_which_cut_it_left(shipped_page, chromium) -> None:

@@ -46,6 +46,11 @@ class Trace:
         return tuple((cut.after, cut.scores) for cut in self.cuts if cut.scores is not None)
 
     @property
+    def depths(self) -> Tensor:
+        """(N,) float32, the share of the layers that processed each token."""
+        return self.lives.float() / len(self.alive)
+
+    @property
     def equivalent(self) -> float:
         """Mean over the layers of the share of the N tokens that is alive."""
         return sum(self.alive) / (len(self.alive) * len(self.lives))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -16,7 +17,7 @@ from pruning.budget import keep_count
 from pruning.choosing import chooser
 from pruning.cli.arguments import build_parser
 from pruning.cli.main import main
-from pruning.drawing.paint import KEPT
+from pruning.drawing.paint import KEPT, SEEN
 from pruning.encoding import ENCODING
 from pruning.method import METHODS, make
 from pruning.params import params
@@ -188,13 +189,28 @@ def test_a_family_of_one_size_leaves_other_encodings_out(picture: str, tmp_path:
 def test_a_plan_is_answered_and_drawn(run, picture: str, tmp_path: Path) -> None:
     overlay = tmp_path / "out.png"
     plan = "pre:feature_norm:0.5,1:random_inner:3"
-    code, out, _ = run("answer", picture, QUESTION, "--plan", plan, "--seed", "2", "--max-new-tokens", "2",
-                       "--overlay", str(overlay))  # fmt: skip
+    code, out, err = run("answer", picture, QUESTION, "--plan", plan, "--seed", "2", "--max-new-tokens", "2",
+                         "--overlay", str(overlay))  # fmt: skip
     assert code == 0
     assert f"plan {plan}: alive in each layer 12 3, 31.2% in the mean" in out
     assert "3 tokens kept:" in out
-    assert overlay.exists()
-    result = json.loads(run("answer", picture, QUESTION, "--plan", plan, "--json", "--max-new-tokens", "1")[1])
+    assert "leaves after layer 1, 45 % of the colours is seen" in err
+    told = run(
+        "answer", picture, QUESTION, "--plan", plan, "--json", "--max-new-tokens", "1", "--overlay", str(overlay)
+    )
+    result = json.loads(told[1])
+    with Image.open(picture) as given, Image.open(overlay) as drawn:
+        plain, shown = (
+            np.asarray(given.convert("RGB").resize(drawn.size)).astype(float),
+            np.asarray(drawn).astype(float),
+        )
+    side, colour = shown.shape[1] // 6, {}  # 4 x 6 tokens
+    for token, life in enumerate(result["lives"]["lives"]):
+        y, x = (part * side + 10 for part in divmod(token, 6))
+        inner = slice(y, y + side - 20), slice(x, x + side - 20)
+        colour.setdefault(life, []).append(np.ptp(shown[inner], axis=2).mean() / np.ptp(plain[inner], axis=2).mean())
+    seen = [np.mean(colour[life]) for life in (None, 1, 2)]
+    assert seen == pytest.approx([0, sum(SEEN) / 2, 1], abs=0.15), seen
     assert (result["method"], result["retention"], result["plan"]) == (None, None, plan)
     assert result["kept"]["alive"] == [12, 3]
     text = result["full"]["prefill_tokens"] - 24

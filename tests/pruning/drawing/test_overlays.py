@@ -39,6 +39,22 @@ def test_dimmed_leaves_kept_pixels_and_takes_colour_and_light_from_the_others():
             assert np.ptp(after, axis=2).max() == 0  # grey
 
 
+def test_the_later_a_token_leaves_the_more_of_it_is_seen():
+    depths = np.zeros(16, np.float32)
+    depths[KEPT], depths[[1, 2, 3]] = 1, (0.25, 0.5, 0.75)
+    plain, shown = draw.overlay(SCENE, RECTS, selection()), draw.overlay(SCENE, RECTS, selection(), depths=depths)
+    for token, depth in enumerate(depths.tolist()):
+        share = {0: 0, 1: 1}.get(depth, paint.SEEN[0] + depth * (paint.SEEN[1] - paint.SEEN[0]))
+        wanted = share * inside(SCENE, token) + (1 - share) * inside(plain, token)
+        assert np.abs(inside(shown, token) - wanted).max() < 0.51
+
+
+def test_the_shades_of_depth_are_told_in_words():
+    words = draw.depth_words([0, 1, 1, 2, 4], 4)
+    assert "leaves after layer 1, 32 %; after layer 2, 45 % of the colours is seen" in words
+    assert "leaves" not in draw.depth_words([0, 4], 4)
+
+
 def test_grid_outlines_every_kept_cell_and_keeps_its_inside():
     shown = draw.overlay(SCENE, RECTS, selection(), "grid")
     for token in KEPT:
@@ -202,6 +218,8 @@ def test_errors_name_the_value():
         draw.overlay(SCENE, RECTS, selection(), "heat")
     with pytest.raises(ValueError, match=r"\(3,\)"):
         draw.overlay(SCENE, RECTS, selection(), "heat", np.ones(3))
+    with pytest.raises(ValueError, match=r"depths have shape \(3,\).*\(16,\)"):
+        draw.overlay(SCENE, RECTS, selection(), depths=np.ones(3))
 
 
 def test_encodings_decode_to_the_image():
