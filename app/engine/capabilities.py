@@ -40,11 +40,13 @@ class Capabilities:
         self.refused = {name: reason for name in REGISTERED if (reason := self._reason(name))}
         self.methods = tuple(sorted((name for name in REGISTERED if name not in self.refused), key=_rank))
 
-    def menu(self) -> list[tuple[str, str]]:
-        """(line, key) of every method: IDPruner, group by group, and last what this model cannot run. What needs
-        several images says so.
+    def menu(self, images: int) -> list[tuple[str, str]]:
+        """(line, key) of every method: IDPruner, group by group, then what needs more than so many images, and last
+        what this model cannot run.
         """
-        lines = [(_line(name), name) for name in self.methods]
+        fits = [name for name in self.methods if _needed(name) <= images]
+        lines = [(_line(name), name) for name in fits]
+        lines += [(f"{REFUSED} {_line(name)}", name) for name in self.methods if name not in fits]
         refused = sorted(self.refused, key=_rank)
         return lines + [(f"{REFUSED} {REGISTERED[name].title} · not with this model", name) for name in refused]
 
@@ -124,9 +126,13 @@ def group(name: str) -> str:
 
 def _line(name: str) -> str:
     title, kind = REGISTERED[name].title, group(name)
-    needed = STAGED[name].images if name in STAGED else 1
+    needed = _needed(name)
     line = title if title.endswith(kind) else f"{title} · {kind}"
     return line if needed == 1 else f"{line} · {needed} images or more"
+
+
+def _needed(name: str) -> int:
+    return STAGED[name].images if name in STAGED else 1
 
 
 def _rank(name: str) -> tuple[bool, int, str]:

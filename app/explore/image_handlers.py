@@ -30,6 +30,7 @@ class ImageHandlers:
     def __init__(self, models: Models, page: Page) -> None:
         self.models, self.page, self.pictures = models, page, models.resources.pictures
         self.news = [page.session, page.note, page.strip, page.scope, page.follow_up, page.anew]
+        self.news += [page.method, page.curve_methods]
 
     @report_errors
     def upload(self, request: gr.Request, session: Session, path: str | None, question: str) -> Iterator[Updates]:
@@ -109,11 +110,20 @@ class ImageHandlers:
             raise DroppedError
 
     def _shown(self, request: gr.Request, session: Session, notes: Sequence[str]) -> Updates:
-        """Session, note, strip of images, scopes and conversation buttons, for new images that the model can take."""
-        with self.models.use(session.model_name, owner(request)) as (engine, _):
-            grids = engine.encoded(session).tokens.grids
+        """Session, note, strip of images, scopes, conversation buttons and menus of methods, for new images that the
+        model can take.
+        """
+        with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
+            grids, menu = engine.encoded(session).tokens.grids, capabilities.menu(len(session.pictures))
         strip = explore_views.strip([self.pictures.thumbnail(picture) for picture in session.pictures])
-        new = (session, html.notice(" ".join(notes)), strip, scopes(grids), *talk_buttons(session))
+        new = (
+            session,
+            html.notice(" ".join(notes)),
+            strip,
+            scopes(grids),
+            *talk_buttons(session),
+            *[gr.update(choices=menu)] * 2,
+        )
         return dict(zip(self.news, new, strict=True))
 
     def _suggested(self, questions: Sequence[str]) -> Updates:

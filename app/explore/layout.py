@@ -182,7 +182,9 @@ def _question(start: Start) -> dict[str, Any]:
 
 
 def _method(controls: Controls, start: Start) -> dict[str, Any]:
-    method = gr.Dropdown(start.capabilities.menu(), value=start.method, label="Method", elem_id="method")
+    method = gr.Dropdown(
+        start.capabilities.menu(len(start.session.pictures)), value=start.method, label="Method", elem_id="method"
+    )
     about = html(explore_views.about(start.capabilities.about(start.method)), "about-method")
     with gr.Row(elem_id="knobs"):
         knobs = controls.components(start.method, start.capabilities)
@@ -225,7 +227,7 @@ def _results(start: Start) -> dict[str, Any]:
                 with gr.Accordion("Methods", open=False):
                     ticked = [name for name in CURVES if name in start.capabilities.methods]
                     names = gr.CheckboxGroup(
-                        start.capabilities.menu(),
+                        start.capabilities.menu(len(start.session.pictures)),
                         value=ticked,
                         show_label=False,
                         container=False,

@@ -43,14 +43,17 @@ def listed(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(each for name in names for each in groups.get(name, [name])))
 
 
-def usable(vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any]) -> tuple[list[Asked], list[str]]:
+def usable(
+    vlm: VLM, names: Sequence[str], knobs: Mapping[str, Any], images: int | None = None
+) -> tuple[list[Asked], list[str]]:
     """The methods of these names that the model can serve, and for each other one why it is left out.
 
-    Raises ValueError when none is left, or as `asked_for` does.
+    images: how many a question is about; None = not known yet. Raises ValueError when none is left, or as `asked_for`
+    does.
     """
     methods = [asked_for(vlm.signals, name, own(name, knobs)) for name in listed(names)]
     offers = vlm.signals | vlm.encodings
-    reasons = {each: why_not(each, vlm.title, offers) for each in methods}
+    reasons = {each: why_not(each, vlm.title, offers, images) for each in methods}
     left_out = [f"{title_of(each)} is left out: {reason}" for each, reason in reasons.items() if reason]
     served = [each for each, reason in reasons.items() if not reason]
     if not served:

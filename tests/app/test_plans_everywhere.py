@@ -31,6 +31,7 @@ from app.tradeoff.measure import Measured
 from app.web import theme, wording
 from app.web.controls import Controls
 from pruning.choosing import out_of_reach
+from pruning.cli.methods import usable
 from pruning.encoding import ENCODING
 from pruning.method import make
 from pruning.plan import parse_plan
@@ -261,4 +262,10 @@ def test_what_needs_more_pictures_is_left_out_beforehand(tiny_vlm):
     assert left_out == ["CATP needs at least 2 images, not 1: earlier ones are its examples"]
     methods, left_out = tradeoff_measure.sweep_methods(capabilities, ["catp", "random"], setting, 2)
     assert ([method.name for method in methods], left_out) == (["catp", "random"], [])
-    assert "2 images or more" in {name: line for line, name in capabilities.menu()}["catp"]
+    line = "CATP · inside the LLM · 2 images or more"
+    assert (f"✕ {line}", "catp") in capabilities.menu(1)
+    assert (line, "catp") in capabilities.menu(2)
+    served, left_out = usable(tiny_vlm, ["catp", "random"], {}, 1)
+    assert [method.name for method in served] == ["random"]
+    assert left_out == ["CATP is left out: CATP needs at least 2 images, not 1: earlier ones are its examples"]
+    assert [method.name for method in usable(tiny_vlm, ["catp", "random"], {}, 2)[0]] == ["catp", "random"]

@@ -145,7 +145,7 @@ def test_the_menu_has_it_before_the_tower_or_says_why_not(tiny):
     able, unable = Capabilities(tiny("qwen2.5-vl")), Capabilities(tiny("llava"))
     for name in NAMES:
         assert group(name) == ANEW
-        assert (f"{ENCODING[name].title} · {ANEW}", name) in able.menu()
+        assert (f"{ENCODING[name].title} · {ANEW}", name) in able.menu(1)
         with pytest.raises(ValueError, match=r"needs an option .*Choose another method"):
             unable.check(name)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from app.examples import EXAMPLES
 from tests.helpers.visits import visit
 
 TOUCH = "() => document.querySelector('#canvas canvas').style.touchAction"
@@ -25,6 +28,28 @@ def test_depths_of_patches_and_costs_of_layers_are_shown(shipped_page, chromium)
         tab.wait_for_selector(".presenter [data-legend=depth]:not([hidden])")
         assert tab.locator(".presenter .key.depth").evaluate_all(shades) == wanted
         assert len({tuple(key) for key in wanted}) == 3
+
+
+@pytest.mark.slow
+def test_the_menu_says_anew_what_runs_on_so_many_images(shipped_page, chromium) -> None:
+    line = "CATP · inside the LLM · 2 images or more"
+
+    def offers(line: str) -> None:
+        tab.click("#method input")
+        tab.get_by_role("option", name=line, exact=True).wait_for(state="attached")
+        tab.keyboard.press("Escape")
+
+    with visit(chromium, shipped_page.url + "?method=divprune&") as tab:
+        offers(f"✕ {line}")
+        with tab.expect_file_chooser() as files:
+            tab.click("#add-image")
+        files.value.set_files(EXAMPLES[1].path)
+        tab.wait_for_selector("#strip li:nth-child(2)")
+        offers(line)
+        assert tab.input_value("#method input").startswith("DivPrune")
+        tab.locator("#strip button").last.click()
+        tab.wait_for_selector("#strip li", state="detached")
+        offers(f"✕ {line}")
 
 
 def test_a_patch_says_at_which_cut_it_left(shipped_page, chromium) -> None:

@@ -56,7 +56,7 @@ none = SimpleNamespace(title="No model", signals=frozenset(), notes={}, no_stage
 controls, can = Controls(), Capabilities(none)
 chosen = ["answer", "a.png", "why?", "--method", "outliers", "--neighbours", "3"]
 print(json.dumps({
-    "menu": can.menu(),
+    "menu": can.menu(1),
     "knobs": [[knob.param.name, sorted(knob.methods)] for knob in controls.knobs],
     "built": repr(controls.named(can, "outliers", 1.0, 1.0, {})),
     "options": vars(build_parser().parse_args(chosen))["neighbours"],
