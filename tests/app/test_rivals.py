@@ -1,5 +1,7 @@
 """Methods that ask for another encoding, everywhere the page and the API have methods."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,8 @@ from pruning.drawing.overlays import STYLES
 from pruning.drawing.palettes import PAGE
 from pruning.encoding import ENCODING, make_encoding
 from pruning.evaluation.plane import RETENTIONS
-from tests.helpers.visits import keep, look
+from pruning.models import Turn
+from tests.helpers.visits import QUESTION, keep, look
 
 NAMES = sorted(ENCODING)
 
@@ -154,6 +157,63 @@ def test_budgets_of_parts_are_refused(engine, saved, setting):
     session = look(engine, saved(), saved(1))
     with pytest.raises(ValueError, match="one budget for all pictures"):
         engine.runs(session, Setting(setting.method, 0.5, "image"))
+
+
+def by_hand(vlm, setting, pictures, questions):
+    """Answers of a conversation, by the library alone: what is shown is encoded anew, what all tokens said is told."""
+    whole = vlm.encode(pictures)
+    asked = setting.method.encoding(whole.tokens.n, keep_count(whole.tokens.n, setting.retention))
+    own, said, turns = vlm.encode(pictures, asked=asked), [], []
+    for question in questions:
+        said.append(vlm.answer(whole, question, own, history=turns).text)
+        turns.append(Turn(question, said[-1]))
+    return said
+
+
+@pytest.mark.parametrize("sizes", [[(4000, 20)], [(20, 4000)], [(28, 28)], [(448, 84), (56, 308), (224, 224)]], ids=str)
+def test_pictures_of_any_shape(engine, saved, setting, sizes):
+    session = look(engine, *(saved(seed, size) for seed, size in enumerate(sizes)))
+    report = finished(engine, session, setting)
+    n = engine.encoded(session).tokens.n
+    assert report.stage == "done"
+    assert report.budget <= max(keep_count(n, setting.retention), len(sizes)), "a token for each picture at least"
+    assert report.kept.text == by_hand(engine.vlm, setting, engine.images(session), [session.first])[0]
+    told = canvas_state.payload(engine, session, setting)
+    assert len(engine.shown(session, setting).rects) == told["n"] == report.budget
+
+
+@pytest.mark.parametrize("size", [(4000, 1), (1, 4000)])
+def test_what_no_model_takes_is_named_with_what_to_do(engine, saved, setting, size):
+    with pytest.raises(ValueError, match=rf"{size[0]}×{size[1]} pixels: .* at most 200\. Crop or pad it"):
+        finished(engine, look(engine, saved(0, size)), setting)
+
+
+def test_the_second_turn_is_asked_of_the_same_encoding(engine, saved, setting):
+    questions = ("what color is the star?", "and the circle?")
+    session = look(engine, saved(3), questions=questions)
+    report = finished(engine, session, setting)
+    assert report.kept.text == by_hand(engine.vlm, setting, engine.images(session), questions)[1]
+
+
+def test_two_visitors_at_once_each_have_their_own(engine, saved):
+    """One of either rival, and a third who measures whether it pays, in turn and all at the same time."""
+    settings = [Setting(make_encoding(name), retention) for name in NAMES for retention in (0.25, 0.5)]
+    wanted = [
+        by_hand(engine.vlm, setting, engine.images(look(engine, saved(seed))), [QUESTION])
+        for seed, setting in enumerate(settings, 20)
+    ]
+
+    def ask(seed: int) -> list[str]:
+        return [finished(engine, look(engine, saved(seed)), settings[seed - 20]).kept.text]
+
+    def measured() -> str:
+        *_, last = pays_run.run(engine, look(engine, saved(19)), keep("random", 0.5), Task(), (1,))
+        return last.stage
+
+    with ThreadPoolExecutor(len(settings) + 1) as visitors:
+        paying = visitors.submit(measured)
+        assert list(visitors.map(ask, range(20, 20 + len(settings)))) == wanted
+        assert paying.result() == "done"
 
 
 def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, session):

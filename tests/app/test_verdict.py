@@ -362,8 +362,9 @@ def test_outside_of_its_world_a_model_is_compared_with_nothing(tiny_vlm, outside
     session = look(engine, saved(), questions=("what color?",))
     (*_, swept) = tradeoff_measure.sweep(engine, session, [make("random")], Task())
     assert (swept.stage, swept.points) == ("outside", ())
-    with pytest.raises(ValueError, match=r"outside what this model knows.*circles"):
-        list(smallest_budget_search.find_budget(engine, session, SETTING, Task()))
+    for search in (smallest_budget_search.find_budget, smallest_budget_search.find_lambda):
+        with pytest.raises(ValueError, match=r"outside what this model knows.*circles"):
+            list(search(engine, session, SETTING, Task()))
 
 
 def test_a_batch_does_not_count_what_lies_outside(tiny_vlm, outside, saved):
