@@ -1,13 +1,12 @@
-"""The command line's options. Those of the methods come from the registry."""
+"""The options of each command. Those of the methods come from the registry."""
 
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import get_args
 
-from pruning.assets import version
-from pruning.cli import console, knobs
+from pruning.cli import knobs
 from pruning.cli.methods import ALL, INSIDE
 from pruning.drawing.overlays import STYLES
 from pruning.encoding import ENCODING
@@ -29,151 +28,131 @@ CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooli
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; the knobs of the methods come from the registry."""
-    parser = argparse.ArgumentParser(
-        console.program("idpruner", "python -m pruning"),
-        description="Visual token pruning without a browser.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"IDPruner Lab {version()}")
-    kinds = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-
-    one = _command(kinds, "answer", "IMAGE QUESTION",
-                   "answer a question on all and on the kept tokens; draw what is kept")  # fmt: skip
-    _add_image(one)
-    _add_setting(one)
-    _add_per(one)
-    _add_positions(one)
-    _add_weights(one)
-    _add_knobs(one, ELSEWHERE)
-    one.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
-    one.add_argument("--style", default="dimmed", choices=sorted(STYLES), help="of the overlay, default: %(default)s")
-    one.add_argument("--attention-shares", action="store_true",
-                     help="also measure, layer by layer, what the answer attends to: MDI and AEI of text and "
-                     "picture")  # fmt: skip
-    one.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
-
-    many = _command(kinds, "sweep", "IMAGE QUESTION", "measure the trade-off curves of one image and question")
-    _add_image(many)
-    _add_methods(many, CURVES, ELSEWHERE)
-    _add_plans(many)
-    many.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
-    _add_per(many)
-    many.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
-    many.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
-    many.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
-
-    bench = _command(kinds, "scenes", "", "accuracy on held-out pictures, per world and question family")
-    _add_model(bench)
-    bench.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
-                       help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
-    _add_methods(bench, CURVES, ELSEWHERE)
-    _add_plans(bench)
-    bench.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
-    _add_per(bench)
-    _add_positions(bench)
-    bench.add_argument("--scenes", type=int, default=240, help="pictures of a world to ask about, default: %(default)s")
-    bench.add_argument(
-        "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
-    )
-    bench.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
-
-    long = _command(kinds, "race", "--data DATA --out FOLDER",
-                    "methods, budgets and a data set side by side, resumable, with statistics")  # fmt: skip
-    _add_model(long)
-    long.add_argument("--data", required=True, help=f"a world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a "
-                      "folder of pictures with a text file each: question, then answers")  # fmt: skip
-    long.add_argument("--out", required=True, metavar="FOLDER", help="of the run; one that stopped goes on there")
-    _add_methods(long, CURVES, ELSEWHERE)
-    _add_plans(long)
-    long.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
-    _add_per(long)
-    _add_positions(long)
-    long.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
-    long.add_argument("--limit", type=int, metavar="N", help="rows at most")
-    long.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
-    long.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")
-    long.add_argument("--yes", action="store_true", help="start without asking")
-    long.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
-
-    worth = _command(kinds, "pays", "IMAGE QUESTION",
-                     "whether a setting pays here: times against all tokens and lower resolution")  # fmt: skip
-    _add_image(worth)
-    _add_setting(worth)
-    _add_per(worth)
-    _add_weights(worth)
-    _add_knobs(worth, ELSEWHERE)
-    worth.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], metavar="N",
-                       help="requests at once; what the memory does not hold is left out; default: 1 4 16")  # fmt: skip
-    worth.add_argument("--rounds", type=int, default=5, help="in which settings take turns, default: %(default)s")
-    worth.add_argument("--png", type=Path, metavar="FILE", help="draw there where the time goes")
-    worth.add_argument("--new-tokens", type=int, default=16, help="length of every answer, default: %(default)s")
-
-    cause = _command(kinds, "why", "IMAGE QUESTION",
-                     "which patches would bring the answer back, or cannot be done without")  # fmt: skip
-    _add_image(cause)
-    cause.add_argument("--method", default="idpruner", choices=sorted(METHODS), metavar="METHOD",
-                       help="one of those below, default: %(default)s")  # fmt: skip
-    cause.add_argument("--retention", type=float, default=0.25, help="share of tokens kept; default: %(default)s")
-    _add_per(cause)
-    _add_weights(cause)
-    _add_knobs(cause)
-    cause.add_argument("--way", choices=get_args(Way),
-                       help="return: dropped patches that bring the full-token answer back; need: kept ones without "
-                       "which the answer is lost; default: return where the answer changed, else need")  # fmt: skip
-    cause.add_argument("--most", type=int, default=4096, help="sets measured, at most; default: %(default)s")
-    cause.add_argument("--overlay", type=Path, metavar="FILE", help="draw there what was found (.png or .jpg)")
-    cause.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
-
-    code = _command(kinds, "recipe", "", "a setting written for other programs, ready to paste")
-    _add_model(code)
-    _add_setting(code)
-    _add_per(code)
-    _add_positions(code)
-    _add_weights(code)
-    _add_knobs(code, ELSEWHERE)
-    code.add_argument("--for", dest="only", metavar="PROGRAM", choices=[write.__name__ for write in WRITERS],
-                      help="only this one: %(choices)s")  # fmt: skip
-
-    kinds.add_parser("methods", allow_abbrev=False, help="the table of the methods, in Markdown")
-
-    speed = _command(kinds, "bench", "methods", "how long each method takes to select")
-    speed.add_argument("what", choices=["methods"], help="methods: selection times on random tokens, without a model")
-    speed.add_argument("--tokens", type=int, default=1296, help="visual tokens, default: %(default)s")
-    speed.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
-    speed.add_argument("--repeats", type=int, default=7, help="runs behind a median, default: %(default)s")
-    speed.add_argument("--threads", type=int, default=1, help="of PyTorch, default: %(default)s")
-    speed.add_argument("--json", action="store_true", help="print the result as JSON")
-    _add_methods(speed, ["all"])
-    return parser
-
-
-def _command(kinds: Any, name: str, given: str, about: str) -> argparse.ArgumentParser:
-    """The parser of a command that takes methods; `given`: what follows its options."""
-    parser: argparse.ArgumentParser = kinds.add_parser(
-        name,
-        allow_abbrev=False,
-        add_help=False,
-        help=about,
-        usage=f"%(prog)s [OPTIONS] [KNOBS] {given}".rstrip(),
-        description=f"{about[0].upper()}{about[1:]}.",
-        formatter_class=MethodsLast,
-    )
+def fill(parser: argparse.ArgumentParser, command: str) -> None:
+    """Give the command's parser its options. One that takes methods lists them last, and explains them on demand."""
+    add = OPTIONS.get(command)
+    if add is None:
+        parser.add_argument("-h", "--help", action="help", help="show this help message and exit")
+        return
     parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed(METHODS)}"
-    if name in STAGING:
+    if command in STAGING:
         parser.epilog += f"\n\nmethods inside the language model\n\n{knobs.listed(STAGED)}"
         parser.epilog += f"\n\nmethods before the tower\n\n{knobs.listed(ENCODING)}"
         parser.epilog += f"\n\npublished schedules, each a plan by name\n\n{knobs.schedules()}"
     parser.add_argument("-h", "--help", action=knobs.MethodHelp)
-    return parser
+    add(parser)
 
 
-class MethodsLast(argparse.HelpFormatter):
-    """Folds all text but what stands last, the list of the methods."""
+def _answer(parser: argparse.ArgumentParser) -> None:
+    _add_image(parser)
+    _add_setting(parser)
+    _add_per(parser)
+    _add_positions(parser)
+    _add_weights(parser)
+    _add_knobs(parser, ELSEWHERE)
+    parser.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
+    parser.add_argument("--style", default="dimmed", choices=sorted(STYLES),
+                        help="of the overlay, default: %(default)s")  # fmt: skip
+    parser.add_argument("--attention-shares", action="store_true",
+                     help="also measure, layer by layer, what the answer attends to: MDI and AEI of text and "
+                     "picture")  # fmt: skip
+    parser.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+def _sweep(parser: argparse.ArgumentParser) -> None:
+    _add_image(parser)
+    _add_methods(parser, CURVES, ELSEWHERE)
+    _add_plans(parser)
+    parser.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
+    _add_per(parser)
+    parser.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
+
+
+def _scenes(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--world", default=SCENES.name, choices=(*WORLDS, "all"),
+                       help="what pictures show; all: a block of the table for each; default: %(default)s")  # fmt: skip
+    _add_methods(parser, CURVES, ELSEWHERE)
+    _add_plans(parser)
+    parser.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
+    _add_per(parser)
+    _add_positions(parser)
+    parser.add_argument("--scenes", type=int, default=240,
+                        help="pictures of a world to ask about, default: %(default)s")  # fmt: skip
+    parser.add_argument(
+        "--per-family", type=int, default=1, help="questions of each family a picture, default: %(default)s"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+
+
+def _race(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--data", required=True, help=f"a world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a "
+                      "folder of pictures with a text file each: question, then answers")  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="of the run; one that stopped goes on there")
+    _add_methods(parser, CURVES, ELSEWHERE)
+    _add_plans(parser)
+    parser.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
+    _add_per(parser)
+    _add_positions(parser)
+    parser.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
+    parser.add_argument("--limit", type=int, metavar="N", help="rows at most")
+    parser.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
+    parser.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="start without asking")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+
+
+def _pays(parser: argparse.ArgumentParser) -> None:
+    _add_image(parser)
+    _add_setting(parser)
+    _add_per(parser)
+    _add_weights(parser)
+    _add_knobs(parser, ELSEWHERE)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], metavar="N",
+                       help="requests at once; what the memory does not hold is left out; default: 1 4 16")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="in which settings take turns, default: %(default)s")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw there where the time goes")
+    parser.add_argument("--new-tokens", type=int, default=16, help="length of every answer, default: %(default)s")
+
+
+def _why(parser: argparse.ArgumentParser) -> None:
+    _add_image(parser)
+    parser.add_argument("--method", default="idpruner", choices=sorted(METHODS), metavar="METHOD",
+                       help="one of those below, default: %(default)s")  # fmt: skip
+    parser.add_argument("--retention", type=float, default=0.25, help="share of tokens kept; default: %(default)s")
+    _add_per(parser)
+    _add_weights(parser)
+    _add_knobs(parser)
+    parser.add_argument("--way", choices=get_args(Way),
+                       help="return: dropped patches that bring the full-token answer back; need: kept ones without "
+                       "which the answer is lost; default: return where the answer changed, else need")  # fmt: skip
+    parser.add_argument("--most", type=int, default=4096, help="sets measured, at most; default: %(default)s")
+    parser.add_argument("--overlay", type=Path, metavar="FILE", help="draw there what was found (.png or .jpg)")
+    parser.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    _add_setting(parser)
+    _add_per(parser)
+    _add_positions(parser)
+    _add_weights(parser)
+    _add_knobs(parser, ELSEWHERE)
+    parser.add_argument("--for", dest="only", metavar="PROGRAM", choices=[write.__name__ for write in WRITERS],
+                        help="only this one: %(choices)s")  # fmt: skip
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["methods"], help="methods: selection times on random tokens, without a model")
+    parser.add_argument("--tokens", type=int, default=1296, help="visual tokens, default: %(default)s")
+    parser.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=7, help="runs behind a median, default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_methods(parser, ["all"])
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
@@ -265,3 +244,15 @@ def _add_knobs(parser: argparse.ArgumentParser, others: Mapping[str, type] = Map
         choices = sorted({choice for param in same for choice in param.choices}) or None
         parser.add_argument(knobs.option(same[0]), type=kind, choices=choices, help=argparse.SUPPRESS)
     parser.set_defaults(knobs=tuple(uses))
+
+
+OPTIONS = {
+    "answer": _answer,
+    "sweep": _sweep,
+    "scenes": _scenes,
+    "race": _race,
+    "pays": _pays,
+    "why": _why,
+    "recipe": _recipe,
+    "bench": _bench,
+}

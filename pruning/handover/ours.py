@@ -1,4 +1,4 @@
-"""Recipes for what this project brings: the library, plain transformers with `Pruner`, the command line, lmms-eval."""
+"""Recipes for what this project brings: the library, plain transformers with `Pruner`, the command line."""
 
 from __future__ import annotations
 
@@ -85,25 +85,6 @@ def command_line(wanted: Wanted) -> Recipe:
     parts += [] if wanted.positions == POSITIONS[0] else ["--positions", wanted.positions]
     parts += [part for knob, value in told.items() for part in (f"--{knob.replace('_', '-')}", f"{value}")]
     return _said(name, title, "bash", [shlex.join(parts)], "Nothing differs: it is what this program ran.", wanted)
-
-
-def lmms_eval(wanted: Wanted) -> Recipe:
-    name, title = "lmms_eval", "lmms-eval"
-    knobs = [knob for method in methods_in(wanted.asked) for knob in knobs_of(method) if knob != SOURCE]
-    if (wanted.fixed and not isinstance(wanted.asked, Published)) or knobs:
-        reason = "its arguments name a method and a retention, and this setting has a plan or knobs of its own"
-        return refused(name, title, "bash", reason)
-    if wanted.per != SCOPES[0] or wanted.positions != POSITIONS[0]:
-        return refused(name, title, "bash", "its arguments say neither what a budget is for nor other positions")
-    arguments = f"pretrained={wanted.model},method={name_of(wanted.asked)}"
-    arguments += "" if wanted.fixed else f",retention={wanted.retention:g}"
-    parts = ["python", "-m", "lmms_eval", "--model", "idpruner_lab", "--model_args", arguments]
-    lines = [shlex.join([*parts, "--tasks", "mme", "--batch_size", "1"])]
-    note = (
-        "Needs this project's plug-in for it; importance comes from the best source that the model has, and prompts "
-        "are the task's: compare with its own row of all tokens alone."
-    )
-    return _said(name, title, "bash", lines, note, wanted)
 
 
 def _said(name: str, title: str, language: str, lines: list[str], note: str, wanted: Wanted) -> Recipe:

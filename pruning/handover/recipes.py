@@ -11,7 +11,6 @@ WRITERS: tuple[Callable[[Wanted], Recipe], ...] = (
     ours.library,
     ours.transformers,
     ours.command_line,
-    ours.lmms_eval,
     engines.angelslim,
     engines.openvino,
     engines.vllm,

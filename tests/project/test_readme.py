@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pruning.cli import main as command_line
+from pruning.cli.parser import build_parser
 from pruning.encoding import ENCODING
 from pruning.method import METHODS
 from pruning.params import params
@@ -64,7 +65,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_the_commands_are_understood(line: str) -> None:
-    command_line.build_parser().parse_args(shlex.split(line)[3:])
+    build_parser().parse_args(shlex.split(line)[3:])
 
 
 @pytest.mark.parametrize("name", documents.names())

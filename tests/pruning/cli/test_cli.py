@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from pruning.budget import keep_count
 from pruning.choosing import chooser
-from pruning.cli.arguments import build_parser
 from pruning.cli.main import main
+from pruning.cli.parser import build_parser
 from pruning.drawing.paint import KEPT, SEEN
 from pruning.encoding import ENCODING
 from pruning.method import METHODS, make
@@ -697,3 +697,26 @@ def test_why_says_why_not(capsys: pytest.CaptureFixture[str], picture: str) -> N
     }.items():
         assert main([*given]) == 2
         assert said in capsys.readouterr().err
+
+
+HEAVY = ("torch", "transformers", "numba", "matplotlib", "cv2", "numpy")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["nonsense"]], ids=str)
+def test_what_names_no_command_waits_for_no_heavy_module(words: list[str]) -> None:
+    assert imported(words, HEAVY) == set()
+
+
+def test_a_command_needs_its_heavy_modules() -> None:
+    assert {"torch", "numba"} <= imported(["answer", "--help"], HEAVY), "or the test above could not fail"
+
+
+def imported(words: list[str], modules: tuple[str, ...]) -> set[str]:
+    """Those of the modules that the command line imports until it exits."""
+    code = (
+        "import sys\nfrom pruning.cli.main import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+        f"sys.stderr.write('\\nhas:' + ' '.join(name for name in {modules!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stderr.rpartition("has:")[2].split())

@@ -102,9 +102,6 @@ def test_vllm_prunes_clips_alone() -> None:
         ("vllm", make("visionzip"), {}, "attention maps"),
         ("vllm", make_encoding("lower_resolution"), {}, "budget would not be exact"),
         ("vllm", make("divprune"), {"retention": 1.0}, "nothing is pruned"),
-        ("lmms_eval", make("idpruner", mmr_lambda=0.7), {}, "knobs of its own"),
-        ("lmms_eval", PLAN, {}, "a plan or knobs"),
-        ("lmms_eval", make("divprune"), {"positions": "compact"}, "other positions"),
         *((name, each, {}, "between the layers") for name in ("angelslim", "openvino", "vllm")
           for each in (PLAN, make_staged("fastv"), PUBLISHED["fastv-3-50"])),
     ],
@@ -119,7 +116,7 @@ def test_what_cannot_be_served_says_why(engine, asked, more, reason) -> None:
 def test_what_is_forced_by_hand_is_told() -> None:
     found = by_name(make("divprune"), forced=2)
     assert all(
-        "forced by hand" in found[name].note for name in ("library", "transformers", "command_line", "lmms_eval")
+        "forced by hand" in found[name].note for name in ("library", "transformers", "command_line")
     )
 
 

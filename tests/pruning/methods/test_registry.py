@@ -49,7 +49,7 @@ import json
 from types import SimpleNamespace
 from app.engine.capabilities import Capabilities
 from app.web.controls import Controls
-from pruning.cli.arguments import build_parser
+from pruning.cli.parser import build_parser
 from pruning.cli.method_table import method_table
 
 none = SimpleNamespace(title="No model", signals=frozenset(), notes={}, no_stages="", encodings=frozenset())

@@ -673,7 +673,7 @@ def test_the_command_line_hands_its_options_on(tiny_folder: Path, tmp_path: Path
         given.update(options)
         raise ModelError("seen")
 
-    monkeypatch.setattr("pruning.cli.main.load", spy)
+    monkeypatch.setattr("pruning.cli.commands.load", spy)
     noise(60, 60).save(tmp_path / "picture.png")
     options = ["--quantization", "4bit", "--attention", "eager", "--device-map", "auto", "--scorer", "some/where"]
     assert main(["answer", str(tmp_path / "picture.png"), "what", "--model", str(tiny_folder), *options]) == 2

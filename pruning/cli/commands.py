@@ -1,0 +1,276 @@
+"""What each command does with its options. Results go to stdout, everything else to stderr."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pruning.budget import check_retention
+from pruning.choosing import Asked
+from pruning.cli import console
+from pruning.cli import methods as cli_methods
+from pruning.cli.answer import answer, text
+from pruning.cli.bench import bench, table
+from pruning.cli.files import PICTURES, check_path, write_table
+from pruning.cli.method_table import method_table
+from pruning.cli.race import race
+from pruning.cli.recipe import written
+from pruning.cli.scenes import scenes
+from pruning.cli.why import told as told_why
+from pruning.cli.why import why
+from pruning.encoding import ENCODING
+from pruning.handover.recipes import document
+from pruning.importance import best_source
+from pruning.method import METHODS, make
+from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.params import LAMBDA
+from pruning.runnable import asked_for, check_runs
+from pruning.scenes.worlds import WORLDS
+from pruning.weights import mmr_lambda
+
+
+def _knobs(options: argparse.Namespace) -> dict[str, Any]:
+    """Knobs that were given, λ from the weights included."""
+    given = {name: value for name in options.knobs if (value := getattr(options, name)) is not None}
+    weights = (options.importance_weight, options.diversity_weight)
+    if weights != (None, None):
+        if LAMBDA in given:
+            raise ValueError("--mmr-lambda and the two weights say the same thing: give one or the other")
+        given[LAMBDA] = mmr_lambda(*(1.0 if weight is None else weight for weight in weights))
+    return given
+
+
+def _model(options: argparse.Namespace) -> VLM:
+    hide_progress()
+    vlm = load(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        attention=options.attention,
+        device_map=options.device_map,
+        scorer=options.scorer,
+    )
+    limit_threads(vlm)
+    if "scorer" not in vlm.signals and options.importance is None:
+        _note(f"{vlm.title} has no trained scorer: importance comes from {best_source(vlm.signals)}")
+    return vlm
+
+
+def _answer(options: argparse.Namespace) -> None:
+    check_path(options.overlay, *PICTURES)
+    knobs = _knobs(options)
+    named = [options.method] if options.plan is None else cli_methods.plan_names(options.plan) or [options.plan]
+    if options.mmr_lambda is None and LAMBDA in knobs and LAMBDA not in cli_methods.own(named, knobs):
+        _note(f"{' and '.join(named)} has no λ: the two weights change nothing")
+        del knobs[LAMBDA]
+    vlm = _model(options)
+    result = answer(
+        vlm,
+        options.image,
+        options.question,
+        _asked(options, vlm, knobs),
+        options.retention,
+        per=options.per,
+        positions=options.positions,
+        max_new_tokens=options.max_new_tokens,
+        overlay=options.overlay,
+        style=options.style,
+        attention=options.attention_shares,
+    )
+    for note in result["notes"]:
+        _note(note)
+    _print(console.as_json(result) if options.json else text(result))
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from pruning.cli.sweep import sweep  # draws: `answer` need not wait for matplotlib
+
+    check_path(options.png, *PICTURES)
+    check_path(options.csv)
+    knobs, vlm = _knobs(options), _model(options)
+    points = sweep(
+        vlm,
+        options.image,
+        options.question,
+        _methods(options, vlm, knobs),
+        options.retention,
+        options.at,
+        options.per,
+        options.png,
+        _progress,
+        _note,
+    )
+    _rows(options, [asdict(point) for point in points])
+    if options.png is not None:
+        _note(f"written: {options.png}")
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    check_path(options.csv)
+    knobs, vlm = _knobs(options), _model(options)
+    methods = _methods(options, vlm, knobs)
+    worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
+    blocks = [
+        scenes(
+            vlm,
+            world,
+            methods,
+            options.retention,
+            options.scenes,
+            options.per_family,
+            options.per,
+            _progress,
+            options.positions,
+        )
+        for world in worlds
+    ]
+    for note in dict.fromkeys(note for _, left_out in blocks for note in left_out):
+        _note(note)
+    rows = [row for block, _ in blocks for row in block]
+    _rows(options, rows)
+
+
+def _race(options: argparse.Namespace) -> None:
+    check_path(options.csv)
+    knobs, vlm = _knobs(options), _model(options)
+    rows = race(vlm, _methods(options, vlm, knobs), options, _note, _progress)
+    if not rows:
+        raise ValueError(f"no question was answered: {options.out}/results.jsonl says why")
+    _rows(options, rows)
+
+
+def _pays(options: argparse.Namespace) -> None:
+    from pruning.cli.pays import draw, measured, told
+
+    check_path(options.png, *PICTURES)
+    knobs, vlm = _knobs(options), _model(options)
+    asked = _asked(options, vlm, knobs)
+    result = measured(
+        vlm,
+        options.image,
+        options.question,
+        asked,
+        options.retention,
+        options.per,
+        options.concurrency,
+        options.rounds,
+        options.new_tokens,
+        _left,
+    )
+    if options.png is not None:
+        draw(result, options.png)
+        _note(f"written: {options.png}")
+    _print(console.as_json(asdict(result)) if options.json else told(result))
+
+
+def _why(options: argparse.Namespace) -> None:
+    check_path(options.overlay, *PICTURES)
+    knobs, vlm = _knobs(options), _model(options)
+    check_runs(options.method, vlm.title, vlm.signals)
+    result = why(
+        vlm,
+        options.image,
+        options.question,
+        asked_for(vlm.signals, options.method, knobs),
+        options.retention,
+        way=options.way,
+        per=options.per,
+        most=options.most,
+        max_new_tokens=options.max_new_tokens,
+        overlay=options.overlay,
+        progress=_measured,
+    )
+    for note in result["notes"]:
+        _note(note)
+    _print(console.as_json(result) if options.json else told_why(result))
+
+
+def _recipe(options: argparse.Namespace) -> None:
+    check_retention(options.retention)
+    knobs, vlm = _knobs(options), _model(options)
+    asked = _asked(options, vlm, knobs)
+    found = written(vlm, asked, options.retention, options.per, options.positions, options.only)
+    _print(console.as_json([asdict(each) for each in found]) if options.json else document(found))
+
+
+def _asked(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> Asked:
+    """The method or plan that one command is about. ValueError for one that the model cannot run."""
+    if options.plan is not None:
+        return cli_methods.build_plan(vlm, options.plan, knobs)
+    if options.method in {**METHODS, **ENCODING}:
+        check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
+    return asked_for(vlm.signals, options.method, knobs)
+
+
+def _table_of_methods(_options: argparse.Namespace) -> None:
+    _print(method_table())
+
+
+def _bench(options: argparse.Namespace) -> None:
+    knobs = _knobs(options)
+    methods = [make(name, **cli_methods.own(name, knobs)) for name in cli_methods.listed(options.methods)]
+    result = bench(methods, options.tokens, options.retention, options.repeats, options.threads)
+    _print(console.as_json(result) if options.json else table(result))
+
+
+def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Asked]:
+    """The chosen methods and plans; a method that needs what the model lacks is left out with a note."""
+    methods, left_out = cli_methods.usable(vlm, options.methods, knobs)
+    for note in left_out:
+        _note(note)
+    texts = dict.fromkeys(options.plans)
+    return [
+        *methods,
+        *(cli_methods.build_plan(vlm, text, cli_methods.own(cli_methods.plan_names(text), knobs)) for text in texts),
+    ]
+
+
+def _rows(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """The table as a CSV file where one is named, as JSON where that is asked for, else as CSV on stdout."""
+    if options.csv is not None:
+        with options.csv.open("w", newline="", encoding="utf-8") as file:
+            write_table(file, rows)
+        _note(f"written: {options.csv}")
+    if options.json:
+        _print(console.as_json(rows))
+    elif options.csv is None:
+        write_table(sys.stdout, rows)
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
+
+
+def _measured(stage: str, done: int, left: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{stage}: {done} sets measured, {left} to come   " + ("\n" if stage == "done" else ""))
+
+
+def _left(done: float, total: float, seconds: float | None) -> None:
+    if sys.stderr.isatty():
+        left = "" if seconds is None else f", about {seconds:.0f} s left"
+        sys.stderr.write(f"\r{done / total:.0%} done{left}   " + ("\n" if done >= total else ""))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+COMMANDS = {
+    "answer": _answer,
+    "sweep": _sweep,
+    "scenes": _scenes,
+    "race": _race,
+    "pays": _pays,
+    "why": _why,
+    "recipe": _recipe,
+    "methods": _table_of_methods,
+    "bench": _bench,
+}
