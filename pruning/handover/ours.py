@@ -10,8 +10,6 @@ from pruning.grids import SCOPES
 from pruning.handover.wanted import Recipe, Wanted, knobs_of, methods_in, python, refused
 from pruning.models.checkpoint import sources
 from pruning.models.values import POSITIONS
-from pruning.params import SOURCE
-from pruning.published import Published
 
 NEW_TOKENS = 64
 FORCED = "Tokens that were forced by hand belong to one picture and are left out."

@@ -115,9 +115,7 @@ def test_what_cannot_be_served_says_why(engine, asked, more, reason) -> None:
 
 def test_what_is_forced_by_hand_is_told() -> None:
     found = by_name(make("divprune"), forced=2)
-    assert all(
-        "forced by hand" in found[name].note for name in ("library", "transformers", "command_line")
-    )
+    assert all("forced by hand" in found[name].note for name in ("library", "transformers", "command_line"))
 
 
 def test_the_command_writes_them_all_or_one(tiny_folder, capsys) -> None:
