@@ -34,6 +34,8 @@ from app.pays.page import place_pays, wire_pays
 from app.plan.page import TIPS as PLAN
 from app.plan.page import PlanEvents, wire_plan
 from app.presenter.page import place_presenter, wire_presenter
+from app.recipe.page import TIPS as RECIPE
+from app.recipe.page import place_recipe, wire_recipe
 from app.session import Session, Setting
 from app.settings import Settings
 from app.share.page import place_share, wire_share
@@ -47,7 +49,7 @@ from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, 
 from app.web.request_limits import RequestLimits
 from pruning.drawing.palettes import PAGE
 
-TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | SMALLEST_BUDGET | EXPORT
+TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | RECIPE | SMALLEST_BUDGET | EXPORT
 
 
 def build_demo(models: Models) -> gr.Blocks:
@@ -212,6 +214,7 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
     wire_compare(place_compare(page.views), handlers.models, handlers.setting, session, inputs)
     wire_batch(place_batch(page.views), handlers.models, handlers.setting, inputs)
     wire_pays(place_pays(page.views), handlers.models, handlers.setting, inputs)
+    wire_recipe(place_recipe(page.views), handlers.models, handlers.setting, inputs)
     moved = (page.retention, page.weights)
     wire_smallest_budget(
         place_smallest_budget(page.budget), handlers.models, handlers.setting, session, inputs, moved, follow

@@ -17,6 +17,7 @@ def written(engine: Engine, session: Session, setting: Setting) -> tuple[Recipe,
             short_name(engine.vlm.model_id),
             engine.vlm.config.model_type,
             setting.scope,
+            setting.positions,
             question=session.first or QUESTION,
             forced=len(setting.forced.ins) + len(setting.forced.outs),
         )

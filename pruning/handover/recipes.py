@@ -15,6 +15,15 @@ WRITERS: tuple[Callable[[Wanted], Recipe], ...] = (
     engines.openvino,
     engines.vllm,
 )
+PROGRAMS: tuple[tuple[str, str, str], ...] = (
+    ("library", "This library", "python"),
+    ("transformers", "Plain transformers", "python"),
+    ("command_line", "Command line", "bash"),
+    ("angelslim", "AngelSlim", "yaml"),
+    ("openvino", "OpenVINO GenAI", "python"),
+    ("vllm", "vLLM", "bash"),
+)
+"""Key, title and language of each, in the order of WRITERS."""
 
 
 def recipes(wanted: Wanted) -> tuple[Recipe, ...]:

@@ -34,6 +34,7 @@ from app.export import page as export_page
 from app.model_pool.load_job import Loading
 from app.pace import Pace
 from app.pays import views as pays_views
+from app.recipe import views as recipe_views
 from app.session import Session
 from app.smallest_budget import views as smallest_budget_views
 from app.smallest_budget.search import Search, Try
@@ -48,6 +49,7 @@ from pruning.evaluation.answered import Piece, Side
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.timing import Timing
 from pruning.evaluation.verdict import Verdict
+from pruning.handover.wanted import Recipe
 from tests.helpers.checkout import ROOT
 from tests.helpers.markup import NASTY
 from tests.helpers.visits import keep
@@ -126,6 +128,7 @@ VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (answers_views.report, lambda said: answers_views.report(None, problem=said)),
     (pays_views.progress, lambda said: pays_views.progress(None, problem=said)),
     (pays_views.result, paid),
+    (recipe_views.note, lambda said: recipe_views.note(Recipe("vllm", "vLLM", "bash", "", said))),
     (batch_views.about, lambda said: batch_views.about(Session("tiny", (), (said,)), SETTING)),
     (batch_views.progress, lambda said: batch_views.progress(None, problem=said)),
     (batch_views.progress, lambda said: batch_views.progress(Batch((item(said),), (), 1.0), [Skipped(said, said)])),
