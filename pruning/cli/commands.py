@@ -94,7 +94,7 @@ def _sweep(options: argparse.Namespace) -> None:
         vlm,
         options.image,
         options.question,
-        _methods(options, vlm, knobs),
+        _methods(options, vlm, knobs, 1),
         options.retention,
         options.at,
         options.per,
@@ -110,7 +110,7 @@ def _sweep(options: argparse.Namespace) -> None:
 def _scenes(options: argparse.Namespace) -> None:
     check_path(options.csv)
     knobs, vlm = _knobs(options), _model(options)
-    methods = _methods(options, vlm, knobs)
+    methods = _methods(options, vlm, knobs, 1)
     worlds = WORLDS.values() if options.world == "all" else [WORLDS[options.world]]
     blocks = [
         scenes(
@@ -215,9 +215,11 @@ def _bench(options: argparse.Namespace) -> None:
     _print(console.as_json(result) if options.json else table(result))
 
 
-def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> list[Asked]:
-    """The chosen methods and plans; a method that needs what the model lacks is left out with a note."""
-    methods, left_out = cli_methods.usable(vlm, options.methods, knobs)
+def _methods(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any], images: int | None = None) -> list[Asked]:
+    """The chosen methods and plans; a method that needs what the model lacks, or more than so many images, is left out
+    with a note.
+    """
+    methods, left_out = cli_methods.usable(vlm, options.methods, knobs, images)
     for note in left_out:
         _note(note)
     texts = dict.fromkeys(options.plans)
