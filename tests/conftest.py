@@ -1,7 +1,6 @@
 """Shared by all tests: one tiny random checkpoint per family, written once and loaded once."""
 
 import io
-import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -26,12 +25,6 @@ torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="folder for a picture of every view, in every look")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: one process more than there are cores, since a test in the browser waits half of its time."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
