@@ -321,5 +321,11 @@ def test_the_view_fits(shipped_page, chromium, fits):
         tab.click("#batch-run")
         tab.wait_for_selector("#batch-progress >> text=6 of 6 images in")
         names = [name.strip() for name in tab.locator("#views > .tab-wrapper [role=tab]").all_inner_texts()]
-        assert [name for name in names if name] == ["Explore", "Compare", "Many images", "Does it pay?"]
+        assert [name for name in names if name] == [
+            "Explore",
+            "Compare",
+            "Many images",
+            "Does it pay?",
+            "Use this setting",
+        ]
         fits(tab, "many-images")
