@@ -78,12 +78,14 @@ class Bench:
         """The event of a slider that rests."""
         knobs = self.handlers.controls.defaults(self.capabilities)
         name = self.setting.method.name
-        self.handlers.settle(None, self.session, name, STYLE, "sample", importance, DIVERSITY, retention, "", *knobs)
+        self.handlers.settle(
+            None, self.session, name, STYLE, "sample", importance, DIVERSITY, retention, "", "original", *knobs
+        )
 
     def card(self, token: int) -> None:
         """The event of a patch that is clicked."""
         knobs = self.handlers.controls.defaults(self.capabilities)
-        settings = (self.setting.method.name, STYLE, "sample", IMPORTANCE, DIVERSITY, RETENTION, "", *knobs)
+        settings = (self.setting.method.name, STYLE, "sample", IMPORTANCE, DIVERSITY, RETENTION, "", "original", *knobs)
         self.handlers.card(None, {"token": token}, self.session, *settings)
 
 
