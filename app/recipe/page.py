@@ -19,6 +19,8 @@ from pruning.handover.recipes import PROGRAMS
 TIPS = {
     "tab Use this setting": "The present setting, ready to paste: for this library, plain transformers, other engines",
     "#recipe-write": "Write what Explore shows now for every program",
+    **{f"tab {title}": f"The setting for {title[0].lower()}{title[1:]}" for _, title, _ in PROGRAMS[:3]},
+    **{f"tab {title}": f"The setting for {title}, or why it cannot be served there" for _, title, _ in PROGRAMS[3:]},
 }
 LANGUAGES = {"python": "python", "bash": "shell", "yaml": "yaml"}
 

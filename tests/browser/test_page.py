@@ -285,7 +285,7 @@ def test_method_menu_comes_from_the_registry(page, served):
 
     page.click("#method input")
     options = page.locator("#method [role=option], ul[role=listbox] li").all_inner_texts()
-    titles = [line.strip().lstrip("✓✕ ").split(" · ", 1)[0] for line in options]  # what needs more images is crossed
+    titles = [line.strip().lstrip("✓✕ \n").split(" · ", 1)[0] for line in options]  # what needs more images is crossed
     assert set(titles) == {m.title for m in REGISTERED.values()}
     assert titles[0] == "IDPruner"
     page.keyboard.type("baseline")  # found by what it goes by
