@@ -1,9 +1,8 @@
 """The race: methods x budgets x data sets. One row is one question: its picture is encoded once, all settings answer.
 
 `data` reads records, `metrics` scores, `settings` says what is compared, `loop` runs it, `folder` is a run on disk,
-`table` and
-`statistics` say which differences are real. `benchmark` is the table of `scenes`:
-the same settings on the shipped worlds by forced answers, without a folder.
+`table` and `statistics` say which differences are real. `benchmark` is the table of `scenes`: the same settings on the
+shipped worlds by forced answers, without a folder.
 
 A run is a folder:
 
@@ -21,6 +20,5 @@ attention kernel, pixel limit, every setting with its knobs, the picture's conte
 ask the rows whose key has no result yet. Times stand in progress.json alone, so the results of the same race are the
 same lines wherever it ran, in any order.
 
-Read a run: `folder.runs(parent)` lists them, `folder.Run(path)` has `.manifest`, `.state()`, `.results()`;
-`table.table(run)` says what came of it.
+Read a run: `folder.Run(path)` has `.manifest`, `.state()`, `.results()`; `table.table(run)` says what came of it.
 """

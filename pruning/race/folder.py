@@ -26,8 +26,7 @@ class Manifest:
     data: the name of the data set; source: how it was named. rows: records, faults: those of them that cannot be asked.
     model: its id; revision: fingerprint of its files or the hub's commit. settings: name -> {"method", "retention",
     "knobs"}, all tokens first. how: all else that answers depend on: dtype, attention, quantization, pixels, per,
-    positions, max_new_tokens. made_with: versions
-    and device, which are told and may differ.
+    positions, max_new_tokens. made_with: versions and device, which are told and may differ.
     """
 
     data: str
@@ -160,12 +159,6 @@ class Run:
                     yield Result.of(line)
                 except ValueError as error:
                     raise ValueError(f"{self.path / RESULTS}, line {number}: {error}: remove it and resume") from error
-
-
-def runs(parent: Path) -> list[Run]:
-    """The runs whose folders lie in `parent`, the newest first."""
-    found = [path for path in parent.glob(f"*/{MANIFEST}") if path.is_file()] if parent.is_dir() else []
-    return [Run(path.parent) for path in sorted(found, key=lambda path: (-path.stat().st_mtime, path))]
 
 
 class Writer:
