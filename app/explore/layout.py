@@ -214,7 +214,8 @@ def _stage(start: Start) -> dict[str, Any]:
 
 def _results(start: Start) -> dict[str, Any]:
     report = html(start.report, "report")
-    where = [(wording.POSITIONS[key], key) for key in POSITIONS]
+    where = [(f"{wording.POSITIONS[key]} positions" if key == POSITIONS[0] else wording.POSITIONS[key], key)
+             for key in POSITIONS]  # fmt: skip
     positions = gr.Radio(where, value=POSITIONS[0], label="Positions of kept tokens", elem_id="positions")
     stop = gr.Button("Stop", size="sm", elem_id="stop", min_width=0)
     with gr.Tabs(elem_id="tradeoff"):

@@ -19,13 +19,12 @@ from pruning.cli.recipe import written
 from pruning.cli.scenes import scenes
 from pruning.cli.why import told as told_why
 from pruning.cli.why import why
-from pruning.encoding import ENCODING
 from pruning.handover.recipes import document
 from pruning.importance import best_source
-from pruning.method import METHODS, make
+from pruning.method import make
 from pruning.models import VLM, hide_progress, limit_threads, load
 from pruning.params import LAMBDA
-from pruning.runnable import asked_for, check_runs
+from pruning.runnable import REGISTERED, asked_for, check_runs
 from pruning.scenes.worlds import WORLDS
 from pruning.weights import mmr_lambda
 
@@ -199,7 +198,7 @@ def _asked(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> A
     """The method or plan that one command is about. ValueError for one that the model cannot run."""
     if options.plan is not None:
         return cli_methods.build_plan(vlm, options.plan, knobs)
-    if options.method in {**METHODS, **ENCODING}:
+    if options.method in REGISTERED:
         check_runs(options.method, vlm.title, vlm.signals | vlm.encodings)
     return asked_for(vlm.signals, options.method, knobs)
 
