@@ -1,43 +1,17 @@
-"""The page's HTML, written by the macros of assets/templates/: every value is text, unless a macro wrote it."""
+"""The page's HTML: what the library's macros write, safe in the components that show it."""
 
 from __future__ import annotations
 
-import re
-from functools import cache
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from pruning import assets
+from pruning import templates
 
-BREAK = re.compile(r"(?<=[>}])\s*\n\s*(?=[<{])")  # between two tags of a template, where it lays out the source alone
 SIGNS = {sign: f"&#{ord(sign)};" for sign in "${}`"}  # of the component's own templates, `${…}` and `{{…}}`
 
 
 def render(name: str, /, **values: object) -> Markup:
-    """What a macro writes: "compare.head" is `head` of assets/templates/compare.html. values: its arguments by name.
-
-    Raises TypeError for a value that the macro does not take, jinja2.UndefinedError where it uses one that is not
-    given, AssetError where the file is missing.
-    """
-    file, _, macro = name.partition(".")
-    written = str(getattr(_environment().get_template(file).module, macro)(**values))
+    """As `pruning.templates.render`, without what a component of Gradio would take for its own."""
+    written = str(templates.render(name, **values))
     for sign, entity in SIGNS.items():
         written = written.replace(sign, entity)
     return Markup(written)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,  # what is installed does not change under a running page
-        loader=FunctionLoader(_source),
-    )
-
-
-def _source(file: str) -> str:
-    return BREAK.sub("", assets.text(f"templates/{file}.html"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from pruning import assets
 from pruning.drawing import paint
 from pruning.drawing.overlays import ramp
-from pruning.drawing.palettes import DARK, LIGHT, Palette
+from pruning.drawing.palettes import DARK, LIGHT, variables
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "Helvetica", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
@@ -47,7 +46,7 @@ EMPTY_CURVES = "Fidelity of the pruned model against tokens kept, measured on th
 def stylesheet() -> str:
     """The style sheets of assets/styles/ with the charts' colours of both themes before them."""
     sheets = [assets.text(f"styles/{name}.css") for name in ("style", "workbench", "presenter", "tools")]
-    return "\n".join([f":root {{{_variables(LIGHT)}}}", f".dark {{{_variables(DARK)}}}", *sheets])
+    return "\n".join([f":root {{{variables(LIGHT)}}}", f".dark {{{variables(DARK)}}}", *sheets])
 
 
 def painting() -> dict[str, Any]:
@@ -65,10 +64,3 @@ def painting() -> dict[str, Any]:
         "seen": paint.SEEN,
         "ramp": ramp(np.linspace(0, 1, 256)).tolist(),
     }
-
-
-def _variables(palette: Palette) -> str:
-    named = {f.name: getattr(palette, f.name) for f in fields(palette) if f.name not in ("series", "names", "css")}
-    named |= {f"series-{i}": colour for i, colour in enumerate(palette.series)}
-    named |= {f"name-{i}": colour for i, colour in enumerate(palette.names)}
-    return "".join(f"--chart-{name}:{colour};" for name, colour in named.items())

@@ -1,11 +1,11 @@
 """Files that commands write: where they may lie, pictures, tables."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from pruning.drawing import overlays as draw
+from pruning.race.reading import as_csv
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -26,6 +26,4 @@ def write_picture(path: Path, image: draw.Image) -> None:
 
 def write_table(file: TextIO, rows: Sequence[Mapping[str, Any]]) -> None:
     """The rows, at least one, as CSV; a column that a row lacks is empty in it."""
-    writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    file.write(as_csv(rows))

@@ -11,8 +11,8 @@ from pruning.models import VLM
 from pruning.race.data import open_data
 from pruning.race.folder import Run
 from pruning.race.loop import Estimate, Race
+from pruning.race.report import REPORT, write
 from pruning.race.settings import settings_of
-from pruning.race.table import table
 
 FAULTS = 5  # that are told one by one
 
@@ -24,15 +24,17 @@ def race(
     tell: Callable[[str], None],
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
-    """Run or resume the race in the folder `options.out`; its table. Raises as `Race.run`; ValueError where nobody
-    confirms.
+    """Run or resume the race in the folder `options.out`, and write its report there; its table. Raises as `Race.run`;
+    ValueError where nobody confirms.
     """
     data = open_data(options.data, metric=options.metric, limit=options.limit, scenes=options.scenes)
     settings = settings_of({name_of(method): method for method in methods}, options.retention)
     folder = Path(options.out)
     chosen = Race(vlm, options.model, data, settings, options.per, options.positions, options.max_new_tokens)
     chosen.run(folder, lambda estimate: _confirmed(estimate, vlm, options.yes, tell), progress)
-    return table(Run(folder))
+    rows = write(Run(folder))
+    tell(f"written: {folder / REPORT}")
+    return rows
 
 
 def _confirmed(estimate: Estimate, vlm: VLM, yes: bool, tell: Callable[[str], None]) -> bool:

@@ -117,7 +117,7 @@ def plane(
     strategies. `front`: the non-dominated ones among them, joined by a line. `here`: the present setting. `slots`:
     method → colour and marker.
     """
-    figure, axes = _frame(
+    figure, axes = frame(
         palette, "Hopkins statistic H(S) · ← more diverse", "Importance retention I(S) · more important →"
     )
     sweeps: dict[str, list[OnPlane]] = {}
@@ -151,7 +151,7 @@ def plane(
         middle = border[len(border) // 2]
         names.add(*_at(middle), "front", palette.muted)
     marks = tuple(
-        Mark(*_place(axes, *_at(p)), p.method, p.mmr_lambda, p.retention, _plane_label(p))
+        Mark(*place(axes, *_at(p)), p.method, p.mmr_lambda, p.retention, _plane_label(p))
         for p in (*(p for line in lines for p in line), *others)
     )
     best = f"{len(border)} of {len(points)} settings are not dominated." if points else "No points yet."
@@ -163,7 +163,7 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
 
     `n`: all visual tokens. `here`: tokens kept at the present setting.
     """
-    figure, axes = _frame(palette, f"Tokens kept, of {n} (logarithmic)", "Fidelity to the all-token answer, 0–1")
+    figure, axes = frame(palette, f"Tokens kept, of {n} (logarithmic)", "Fidelity to the all-token answer, 0–1")
     ticks = sorted({k for s in series for k, _, _ in s.points} | {n})
     axes.set_xscale("log", base=2)
     least = min([*ticks, max(1, n // 24)])
@@ -188,7 +188,7 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
     for s, line in lines:  # labels go where the methods part most: at the small budgets
         names.add(line[0][0], line[0][2], s.title, palette.name(s.slot), side=-1)
     marks = tuple(
-        Mark(*_place(axes, k, f), s.method, s.mmr_lambda, r, f"{s.title}: {k} of {n} tokens, fidelity {f:.3f}")
+        Mark(*place(axes, k, f), s.method, s.mmr_lambda, r, f"{s.title}: {k} of {n} tokens, fidelity {f:.3f}")
         for s, line in lines
         for k, r, f in line
     )
@@ -196,7 +196,8 @@ def fidelity(series: Sequence[Series], n: int, here: int | None, palette: Palett
     return Chart(figure, marks, f"Fidelity against tokens kept: {len(lines)} methods, {done} points.", palette)
 
 
-def _frame(palette: Palette, x: str, y: str) -> tuple[Figure, Axes]:
+def frame(palette: Palette, x: str, y: str) -> tuple[Figure, Axes]:
+    """An empty figure with these words at its axes."""
     figure = Figure(figsize=SIZE, dpi=100)
     axes = figure.add_axes((0.125, 0.14, 0.855, 0.83))
     axes.set_facecolor("none")
@@ -225,7 +226,8 @@ def _margins(axes: Axes, points: Sequence[OnPlane]) -> None:
         limits(low - room, high + room)
 
 
-def _place(axes: Axes, x: float, y: float) -> tuple[float, float]:
+def place(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    """Where a value lies on the figure, as fractions from its left and its top."""
     across, up = axes.transData.transform((x, y))
     width, height = axes.get_figure(root=True).bbox.size  # type: ignore[union-attr]
     return float(across / width), float(1 - up / height)

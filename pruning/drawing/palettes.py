@@ -4,7 +4,7 @@ is given instead, so that a page's theme decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 _MARKERS = "osD^vPXph"
 
@@ -42,3 +42,11 @@ _SLOTS = tuple(f"#0102{i:02x}" for i in range(1, 24))  # no drawing uses these: 
 _ROLES = ("ink", "muted", "grid", "paper", "here", *(f"{kind}-{i}" for kind in ("series", "name") for i in range(9)))
 _CSS = tuple((slot, f"var(--chart-{role})") for slot, role in zip(_SLOTS, _ROLES, strict=True))
 PAGE = Palette(_SLOTS[0], _SLOTS[1], _SLOTS[2], _SLOTS[3], _SLOTS[4], _SLOTS[5:14], _SLOTS[14:], _CSS)
+
+
+def variables(palette: Palette) -> str:
+    """The CSS variables that `PAGE` stands for, with the colours of a palette: "--chart-ink:#1b2430;…"."""
+    named = {f.name: getattr(palette, f.name) for f in fields(palette) if f.name not in ("series", "names", "css")}
+    named |= {f"series-{i}": colour for i, colour in enumerate(palette.series)}
+    named |= {f"name-{i}": colour for i, colour in enumerate(palette.names)}
+    return "".join(f"--chart-{name}:{colour};" for name, colour in named.items())

@@ -21,6 +21,7 @@ from pruning.models import VLM, Answer, Sample, in_world
 from pruning.models.batches import alike_batches
 from pruning.models.values import Positions
 from pruning.params import HasKnobs
+from pruning.plan import Plan
 from pruning.race.data import DataSet
 from pruning.race.folder import Cell, Manifest, Progress, Result, Writer, hashed
 from pruning.race.records import Fault, Record
@@ -208,5 +209,7 @@ def revision(source: str, vlm: VLM) -> str:
 
 def _told(setting: Setting) -> dict[str, Any]:
     asked = setting.asked
-    knobs = asdict(asked) if isinstance(asked, HasKnobs) else {}
+    knobs: dict[str, Any] = asdict(asked) if isinstance(asked, HasKnobs) else {}
+    if isinstance(asked, Plan):  # as it is written it says nothing of its methods' knobs
+        knobs = {method.name: asdict(method) for method in asked.methods}
     return {"method": setting.method, "retention": setting.retention, "knobs": knobs}

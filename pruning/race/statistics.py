@@ -1,8 +1,8 @@
-"""Which differences are real: intervals by the bootstrap, paired tests, and Holm's correction."""
+"""Which differences are real: intervals by the bootstrap, paired tests, Holm's correction, groups."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 from typing import Final
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 RESAMPLES: Final = 2_000
 LEVEL: Final = 0.95
+LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 def interval(scores: Sequence[float], groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
@@ -55,6 +56,33 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
         found[i] = highest
     return found
+
+
+def letters(names: Sequence[str], differ: Callable[[str, str], bool]) -> dict[str, str]:
+    """A name's letters: two names share one where they cannot be told apart. "a" has the first name.
+
+    names: best first. The compact letter display by insertion and absorption (Piepho 2004,
+    https://doi.org/10.1198/1061860043515). Beyond 26 groups the letters are doubled.
+    """
+    groups = [set(names)] if names else []
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if not differ(one, other):
+                continue
+            split = [part for group in groups for part in _apart(group, one, other)]
+            groups = [group for at, group in enumerate(split) if not _absorbed(group, at, split)]
+    ordered = sorted(groups, key=lambda group: sorted(map(names.index, group)))
+    signs = [LETTERS[at % 26] * (1 + at // 26) for at in range(len(ordered))]
+    return {name: "".join(sign for sign, group in zip(signs, ordered, strict=True) if name in group) for name in names}
+
+
+def _apart(group: set[str], one: str, other: str) -> list[set[str]]:
+    return [group - {one}, group - {other}] if {one, other} <= group else [group]
+
+
+def _absorbed(group: set[str], at: int, groups: Sequence[set[str]]) -> bool:
+    """Whether another group says the same; of equal ones the first stays."""
+    return any(group < other or (group == other and i < at) for i, other in enumerate(groups))
 
 
 def _resampled(values: Sequence[float], groups: Sequence[str], seed: int) -> NDArray[np.float64]:

@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import combinations
+from typing import Any, Final
 
-from pruning.encoding import ENCODING
 from pruning.race.folder import Result, Run
 from pruning.race.metrics import says_yes, yes_no_counts
 from pruning.race.settings import ALL
-from pruning.race.statistics import holm, interval, paired
+from pruning.race.statistics import LEVEL, holm, interval, letters, paired
+
+LOWER: Final = "lower_resolution"
+RIVALS: Final = ("random", LOWER)
 
 
 def table(run: Run) -> list[dict[str, Any]]:
     """A row per setting, in the manifest's order; none before the first result.
 
     Over the n questions that this setting and all tokens both answered: accuracy with its 95 % interval, `kept`, its
-    share of the all-token accuracy there. p: Holm's over the table, of the paired comparisons with all tokens, random
-    and lower resolution at the same retention, where they are in the race. difficult, simple: accuracy on questions
-    that lower resolution at this retention gets wrong, and on the others. precision, recall, f1, yes: of the yes/no
-    questions that this setting answered, as `yes_no_counts` has them; None where nothing is divided.
+    share of the all-token accuracy there. p: of the paired comparisons with all tokens, and with random, lower
+    resolution and the best at the same retention, where they are in the race; Holm's over every setting against all
+    tokens and every two at one retention, so that choosing the best from the same questions is paid for. best: whether
+    no other at its retention has a higher accuracy. groups: settings at one retention that share a letter cannot be
+    told apart at 5 %; "a" has the best. difficult, simple: accuracy on questions that lower resolution at this
+    retention gets wrong, and on the others. precision, recall, f1, yes: of the yes/no questions that this setting
+    answered, as `yes_no_counts` has them; None where nothing is divided.
     """
     settings = run.manifest.settings
     results = [result for result in run.results() if not result.error]
-    rows, tests = list[dict[str, Any]](), list[tuple[dict[str, Any], str, float]]()
-    for name, told in settings.items():
-        scored = _scores(results, name, ALL)
-        if not scored:
-            continue
-        mine, whole, pictures = (list(column) for column in zip(*scored, strict=True))
-        low, high = interval(mine, pictures)
-        accuracy, reference = sum(mine) / len(mine), sum(whole) / len(whole)
-        came = [r.cells[name].came_to for r in results if r.cells and name in r.cells and not r.cells[name].error]
-        row = {"setting": name, "method": told["method"], "retention": told["retention"],
-               "came_to": sum(came) / len(came), "n": len(mine), "accuracy": accuracy, "low": low, "high": high,
-               "kept": accuracy / reference if reference else None}  # fmt: skip
-        for what, rival in _rivals(settings, name, told).items():
-            pairs = _scores(results, name, rival)
-            if pairs:
-                tests.append((row, f"p_{what}", paired(*(list(column) for column in zip(*pairs, strict=True)))))
-                if what == "lower_resolution":
-                    row["difficult"] = _mean([a for a, b, _ in pairs if b < 1])
-                    row["simple"] = _mean([a for a, b, _ in pairs if b == 1])
-        row |= _yes_no(results, name)
-        rows.append(row)
-    for (row, column, _), p in zip(tests, holm([p for _, _, p in tests]), strict=True):
-        row[column] = p
-    return rows
+    rows = {name: row for name in settings if (row := _row(results, name, settings[name]))}
+    names = [name for name in rows if name != ALL]
+    levels = _levels(rows, names)
+    pairs = [(name, ALL) for name in names] + [pair for level in levels for pair in combinations(level, 2)]
+    scored = {pair: found for pair in pairs if (found := _scores(results, *pair))}
+    tested = [paired(*map(list, zip(*found, strict=True))) for found in scored.values()]  # type: ignore[arg-type]
+    p = dict(zip(scored, holm(tested), strict=True))
+    p |= {(b, a): value for (a, b), value in p.items()}
+    for name in names:
+        rows[name]["p_all_tokens"] = p[name, ALL]
+    for level in levels:
+        best, groups = level[0], letters(level, lambda a, b: p.get((a, b), 1.0) < 1 - LEVEL)
+        rivals = {"best": best} | {settings[n]["method"]: n for n in level if settings[n]["method"] in RIVALS}
+        for name in level:
+            row = rows[name]
+            row |= {"best": name == best, "groups": groups[name]}
+            row |= {f"p_{what}": p[name, rival] for what, rival in rivals.items() if (name, rival) in p}
+            if LOWER in rivals and name != rivals[LOWER]:
+                pairs_with = _scores(results, name, rivals[LOWER])
+                row["difficult"] = _mean([a for a, b, _ in pairs_with if b < 1])
+                row["simple"] = _mean([a for a, b, _ in pairs_with if b == 1])
+    return list(rows.values())
+
+
+def _row(results: list[Result], name: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a setting has by itself; nothing before its first answer."""
+    scored = _scores(results, name, ALL)
+    if not scored:
+        return {}
+    mine, whole, pictures = (list(column) for column in zip(*scored, strict=True))
+    low, high = interval(mine, pictures)
+    accuracy, reference = sum(mine) / len(mine), sum(whole) / len(whole)
+    came = [r.cells[name].came_to for r in results if r.cells and name in r.cells and not r.cells[name].error]
+    row = {"setting": name, "method": told["method"], "retention": told["retention"],
+           "came_to": sum(came) / len(came), "n": len(mine), "accuracy": accuracy, "low": low, "high": high,
+           "kept": accuracy / reference if reference else None}  # fmt: skip
+    return row | _yes_no(results, name)
+
+
+def _levels(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[list[str]]:
+    """Settings at one retention, the best first; those with a retention of their own are compared with none."""
+    levels: dict[float, list[str]] = {}
+    for name in names:
+        if rows[name]["retention"] is not None:
+            levels.setdefault(rows[name]["retention"], []).append(name)
+    return [sorted(level, key=lambda name: -rows[name]["accuracy"]) for level in levels.values()]
 
 
 def _scores(results: list[Result], name: str, other: str) -> list[tuple[float, float, str]]:
@@ -64,15 +92,6 @@ def _yes_no(results: list[Result], name: str) -> dict[str, float | None]:
     told = asdict(yes_no_counts(pairs)) if pairs else {}
     told.pop("accuracy", None)
     return {what: None if math.isnan(value) else value for what, value in told.items()}
-
-
-def _rivals(settings: Mapping[str, Mapping[str, Any]], name: str, told: Mapping[str, Any]) -> dict[str, str]:
-    """Column -> the setting that this one is compared with."""
-    found = {"all_tokens": ALL}
-    for other, its in settings.items():
-        if its["retention"] == told["retention"] and its["method"] in ("random", *ENCODING):
-            found[its["method"]] = other
-    return {what: other for what, other in found.items() if other != name}
 
 
 def _mean(scores: list[float]) -> float | None:

@@ -23,9 +23,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from app.examples import EXAMPLES
-from app.web import scripts, templates, theme
+from app.web import scripts, theme
 from benchmarks.server import PATIENCE, READY
-from pruning import METHODS, assets
+from pruning import METHODS, assets, templates
 from pruning.bibliography import bibtex
 from pruning.models import SHIPPED, load
 

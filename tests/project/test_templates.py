@@ -13,8 +13,11 @@ from jinja2 import Environment, nodes
 from tests.helpers.checkout import ROOT
 
 FILES = sorted((ROOT / "assets" / "templates").iterdir())
-SOURCES = sorted((ROOT / "app").rglob("*.py"))
-WRITERS = [path for path in SOURCES if "from app.web.templates import render\n" in path.read_text("utf-8")]
+WRITES = re.compile(r"^from (?:app\.web|pruning)\.templates import render$", re.MULTILINE)
+WRITERS = [
+    path for top in ("app", "pruning") for path in (ROOT / top).rglob("*.py") if WRITES.search(path.read_text("utf-8"))
+]
+SOURCES = sorted({*(ROOT / "app").rglob("*.py"), *WRITERS})
 TAG = re.compile(r"</?(?!(?:script|link)\b)[a-z][a-z0-9]*[\s/>]")  # scripts are loaded from Python
 
 

@@ -1,41 +1,13 @@
 """What the table says of results that are known."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from pruning.race.folder import MANIFEST, RESULTS, Cell, Manifest, Result, Run
-from pruning.race.metrics import yes_no
 from pruning.race.settings import ALL
 from pruning.race.statistics import holm, paired
 from pruning.race.table import table
-
-SETTINGS = {
-    ALL: {"method": "", "retention": 1.0},
-    "random@0.25": {"method": "random", "retention": 0.25},
-    "lower_resolution@0.25": {"method": "lower_resolution", "retention": 0.25},
-}
-TRUE = ["yes", "yes", "yes", "no", "no", "no"]
-SAID = {
-    ALL: TRUE,
-    "random@0.25": ["yes", "yes", "no", "yes", "no", "no"],
-    "lower_resolution@0.25": ["yes", "no", "no", "no", "no", "no"],
-}
-
-
-def run(folder: Path, said: dict[str, list[str]], metric: str = "yes_no") -> Run:
-    made = Manifest("mine", "mine.jsonl", len(TRUE), 0, "tiny", "Tiny", "0", SETTINGS, {}, {})
-    (folder / MANIFEST).write_text(json.dumps(asdict(made)))
-    lines = []
-    for i, true in enumerate(TRUE):
-        cells = {
-            name: Cell(words[i], yes_no(words[i], [true]), SETTINGS[name]["retention"]) for name, words in said.items()
-        }
-        lines.append(Result(f"{i}", i, f"{i}", digest=f"{i}", answers=(true,), metric=metric, n=64, cells=cells).line())
-    (folder / RESULTS).write_bytes(b"".join(lines))
-    return Run(folder)
+from tests.helpers.races import SAID, TRUE, run
 
 
 def test_shares_and_the_difficult_part(tmp_path: Path) -> None:
@@ -47,16 +19,29 @@ def test_shares_and_the_difficult_part(tmp_path: Path) -> None:
     assert "difficult" not in lower
 
 
-def test_comparisons_are_holm_s_over_the_table(tmp_path: Path) -> None:
+def test_comparisons_are_holm_s_over_all_at_a_retention_and_all_tokens(tmp_path: Path) -> None:
     _, random, lower = table(run(tmp_path, SAID))
     scores = {name: [float(a == b) for a, b in zip(said, TRUE, strict=True)] for name, said in SAID.items()}
     pictures = [f"{i}" for i in range(len(TRUE))]
-    asked = [(mine, rival) for mine in list(SAID)[1:] for rival in SAID if rival != mine]
-    wanted = dict(zip(asked, holm([paired(scores[a], scores[b], pictures) for a, b in asked]), strict=True))
-    names = {ALL: "p_all_tokens", "random@0.25": "p_random", "lower_resolution@0.25": "p_lower_resolution"}
-    rows = {"random@0.25": random, "lower_resolution@0.25": lower}
-    told = {(mine, rival): rows[mine][names[rival]] for mine, rival in asked}
+    _, a, b = SAID
+    asked = [(a, ALL), (b, ALL), (a, b)]
+    wanted = holm([paired(scores[one], scores[other], pictures) for one, other in asked])
+    told = [random["p_all_tokens"], lower["p_all_tokens"], random["p_lower_resolution"]]
     assert told == pytest.approx(wanted)
+    assert lower["p_random"] == random["p_lower_resolution"]
+
+
+def test_the_best_and_who_cannot_be_told_apart_from_it(tmp_path: Path) -> None:
+    many = {name: said * 20 for name, said in SAID.items()}
+    worse = {ALL: TRUE * 20, "random@0.25": TRUE * 20, "lower_resolution@0.25": ["no"] * len(TRUE) * 20}
+    for said, groups in ((many, ("a", "a")), (worse, ("a", "b"))):
+        folder = tmp_path / groups[1]
+        folder.mkdir()
+        whole, random, lower = table(run(folder, said, true=TRUE * 20))
+        assert (random["groups"], lower["groups"]) == groups
+        assert (random["best"], lower["best"]) == (True, False)
+        assert ("p_best" in random, lower["p_best"]) == (False, lower["p_random"])
+        assert "best" not in whole
 
 
 def test_yes_and_no_have_pope_s_figures(tmp_path: Path) -> None:
