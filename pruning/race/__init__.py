@@ -1,8 +1,8 @@
 """The race: methods x budgets x data sets. One row is one question: its picture is encoded once, all settings answer.
 
 `data` reads records, `metrics` scores, `settings` says what is compared, `loop` runs it, `folder` is a run on disk,
-`table` and `statistics` say which differences are real. `benchmark` is the table of `scenes`: the same settings on the
-shipped worlds by forced answers, without a folder.
+`table` and `statistics` say which differences are real; `reading`, `chart` and `report` show it. `benchmark` is the
+table of `scenes`: the same settings on the shipped worlds by forced answers, without a folder.
 
 A run is a folder:
 
@@ -12,7 +12,9 @@ A run is a folder:
                     "cells": {setting: {"said", "score", "came_to"} or {"error"}}}; of a row that cannot be asked
                     {"key", "row", "id", "error"}. No two lines have one key.
     progress.json   how far it is, replaced after each question (`folder.Progress`)
+    report.html     and table.csv, table.md, table.tex: what came of it, written at its end
     stale.jsonl     lines that no longer count: of records that changed, of errors that were asked again
+    stop            somebody wants it to end after the row under way
     lock            held by the process at work; the system frees it when that ends, however it ends
 
 `key` is the identity of a row: the SHA-256 of all that its answers depend on, that is the model's revision, dtype,

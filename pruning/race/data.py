@@ -32,17 +32,19 @@ SCENES: Final = 240
 
 @dataclass(frozen=True)
 class DataSet:
-    """name: for people; source: what names it on a command line. `rows()` reads it anew, from the first row on."""
+    """name: for people; source: what names it, from any folder; reading: with what else `open_data` opened it. `rows()`
+    reads it anew, from the first row on.
+    """
 
     name: str
     source: str
+    reading: Mapping[str, Any]
     read: Callable[[], Iterator[Record | Fault]]
-    limit: int | None = None
 
     def rows(self) -> Iterator[Record | Fault]:
-        """Every row in order, at most `limit`. One that is wrong is a Fault; so is one whose id another row has."""
+        """Every row in order, up to the limit. One that is wrong is a Fault; so is one whose id another row has."""
         seen: dict[str, int] = {}
-        for row in islice(self.read(), self.limit):
+        for row in islice(self.read(), self.reading["limit"]):
             first = seen.setdefault(row.id, row.row)
             if isinstance(row, Record) and first != row.row:
                 yield Fault(row.row, f"{row.id} (row {row.row})", f"its id {row.id!r} is that of row {first} already: "
@@ -61,12 +63,15 @@ def open_data(source: str, *, metric: str | None = None, limit: int | None = Non
     for what, value in (("rows", limit), ("pictures", scenes)):
         if value is not None and value < 1:
             raise ValueError(f"{value} {what} are nothing to race on: allow at least 1")
+    reading = {"metric": metric, "limit": limit, "scenes": scenes}
     if source in WORLDS:
-        return DataSet(source, source, partial(_world, WORLDS[source], scenes), limit)
+        return DataSet(source, source, reading, partial(_world, WORLDS[source], scenes))
     path = Path(source)
     known = f"name a world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a folder of pictures"
     if path.is_dir():
-        return DataSet(path.name, source, partial(_folder, _pictures(path), path, metric or "exact"), limit)
+        return DataSet(
+            path.name, str(path.resolve()), reading, partial(_folder, _pictures(path), path, metric or "exact")
+        )
     if not path.is_file():
         raise ValueError(f"the data set {source!r} is not there: {known}")
     readers = {".jsonl": _json_lines, ".parquet": _parquet}
@@ -74,7 +79,7 @@ def open_data(source: str, *, metric: str | None = None, limit: int | None = Non
         raise ValueError(f"the data set {source!r} is of no known kind: {known}")
     if path.suffix.lower() == ".parquet":
         _pyarrow()
-    return DataSet(path.stem, source, partial(readers[path.suffix.lower()], path, metric), limit)
+    return DataSet(path.stem, str(path.resolve()), reading, partial(readers[path.suffix.lower()], path, metric))
 
 
 def _world(world: World, scenes: int) -> Iterator[Record]:

@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
-MANIFEST, RESULTS, PROGRESS, STALE, LOCK = "manifest.json", "results.jsonl", "progress.json", "stale.jsonl", "lock"
+MANIFEST, RESULTS, PROGRESS, STALE = "manifest.json", "results.jsonl", "progress.json", "stale.jsonl"
+LOCK, STOP = "lock", "stop"
 NEW_RUN: Final = "give another folder with --out"
 T = TypeVar("T")
 State = Literal["new", "running", "stopped", "done"]
@@ -23,14 +24,15 @@ State = Literal["new", "running", "stopped", "done"]
 class Manifest:
     """What is raced on what.
 
-    data: the name of the data set; source: how it was named. rows: records, faults: those of them that cannot be asked.
-    model: its id; revision: fingerprint of its files or the hub's commit. settings: name -> {"method", "retention",
-    "knobs"}, all tokens first. how: all else that answers depend on: dtype, attention, quantization, pixels, per,
-    positions, max_new_tokens. made_with: versions and device, which are told and may differ.
+    data: the name of the data set; source, reading: with what `open_data` opens it. rows: records, faults: those of
+    them that cannot be asked. model: its id; revision: fingerprint of its files or the hub's commit. settings: name ->
+    {"method", "retention", "knobs"}, all tokens first. how: all else that answers depend on: dtype, attention, pixels,
+    per, positions, max_new_tokens. made_with: versions and device, which are told and may differ.
     """
 
     data: str
     source: str
+    reading: Mapping[str, Any]
     rows: int
     faults: int
     model: str
@@ -143,6 +145,10 @@ class Run:
             return "new"
         return "done" if progress.done >= self.manifest.rows else "stopped"
 
+    def ask_to_stop(self) -> None:
+        """Whatever process is at work ends after the row under way. Raises OSError where the folder cannot be used."""
+        (self.path / STOP).touch()
+
     def left_s(self) -> float | None:
         """Seconds that the rest will take at the pace so far; None before the first row."""
         progress = self.progress
@@ -174,6 +180,7 @@ class Writer:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / LOCK)
             self._lock.acquire(blocking=False)
+            (self.path / STOP).unlink(missing_ok=True)
         except Timeout as error:
             raise ValueError(f"another race is at work in {self.path}: wait for its end, or {NEW_RUN}") from error
         except OSError as error:
@@ -182,6 +189,10 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return (self.path / STOP).exists()
 
     def begin(self, manifest: Manifest) -> None:
         """Write the manifest. Raises ValueError where the folder holds another race, saying what differs."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
@@ -20,12 +20,10 @@ from pruning.grids import Scope
 from pruning.models import VLM, Answer, Sample, in_world
 from pruning.models.batches import alike_batches
 from pruning.models.values import Positions
-from pruning.params import HasKnobs
-from pruning.plan import Plan
 from pruning.race.data import DataSet
 from pruning.race.folder import Cell, Manifest, Progress, Result, Writer, hashed
 from pruning.race.records import Fault, Record
-from pruning.race.settings import ALL, Setting, Shown
+from pruning.race.settings import ALL, Setting, Shown, told
 
 TOGETHER: Final = 16  # prompts that go through the language model at once
 FIRST: Final = 2  # rows that the estimate is measured on
@@ -44,7 +42,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Race:
-    """What is raced. Raises ValueError as the folder and the data set do."""
+    """What is raced. Raises ValueError as the folder and the data set do.
+
+    alone: runs each row's work, for an owner of the device who has others waiting for it.
+    """
 
     model: VLM
     source: str
@@ -53,6 +54,7 @@ class Race:
     per: Scope = "sample"
     positions: Positions = "original"
     max_new_tokens: int = 32
+    alone: Callable[[Callable[[], Result]], Result] = lambda work: work()
 
     def manifest(self, rows: int, faults: int) -> Manifest:
         """source: the model's, as it was named."""
@@ -67,21 +69,20 @@ class Race:
         }
         made = {"idpruner-lab": version(), "torch": torch.__version__, "device": str(vlm.device),
                 "machine": platform.machine()}  # fmt: skip
-        told = {each.name: _told(each) for each in self.settings}
-        return Manifest(self.data.name, self.data.source, rows, faults, vlm.model_id, vlm.title,
-                        revision(self.source, vlm), told, how, made)  # fmt: skip
+        asked = {each.name: told(each) for each in self.settings}
+        return Manifest(self.data.name, self.data.source, self.data.reading, rows, faults, vlm.model_id, vlm.title,
+                        revision(self.source, vlm), asked, how, made)  # fmt: skip
 
     def run(
         self,
         folder: Path,
         confirm: Callable[[Estimate], bool],
         progress: Callable[[int, int], None] = lambda done, rows: None,
-        cancel: threading.Event | None = None,
     ) -> Progress:
         """Ask every row that has no result in the folder yet, after `confirm` has seen the estimate.
 
         A row that cannot be asked becomes a result with an error; a full disk ends the run with an OSError, what was
-        written before stays. Setting `cancel` ends it after the row under way. progress(done, rows).
+        written before stays. `Run.ask_to_stop` ends it after the row under way. progress(done, rows).
 
         Raises ValueError where another process is at work in the folder, or it holds another race, or no row can be
         asked.
@@ -110,10 +111,10 @@ class Race:
             for row in self.data.rows():
                 if row.row not in todo:
                     continue
-                if cancel is not None and cancel.is_set():
+                if writer.asked_to_stop:
                     break
                 start = time.perf_counter()
-                result = self._result(row, keys[row.row], state)
+                result = self.alone(partial(self._result, row, keys[row.row], state))
                 done, errors = done + 1, errors + bool(result.error)
                 state.seconds += time.perf_counter() - start
                 writer.add(result, state.progress(done, errors))
@@ -136,7 +137,7 @@ class Race:
         state, seconds = _State(Progress()), 0.0
         for record in islice(records, FIRST):
             start = time.perf_counter()
-            self._result(record, "", state)
+            self.alone(partial(self._result, record, "", state))
             seconds = time.perf_counter() - start
         return seconds
 
@@ -205,11 +206,3 @@ def revision(source: str, vlm: VLM) -> str:
             file.seek(max(0, size - EDGE))
             found.update(file.read(EDGE))
     return found.hexdigest()
-
-
-def _told(setting: Setting) -> dict[str, Any]:
-    asked = setting.asked
-    knobs: dict[str, Any] = asdict(asked) if isinstance(asked, HasKnobs) else {}
-    if isinstance(asked, Plan):  # as it is written it says nothing of its methods' knobs
-        knobs = {method.name: asdict(method) for method in asked.methods}
-    return {"method": setting.method, "retention": setting.retention, "knobs": knobs}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 from PIL import Image
@@ -11,8 +11,12 @@ from PIL import Image
 from pruning.choosing import Asked, Runs, chooser, needs_of
 from pruning.encoding import Encoding, EncodingMethod
 from pruning.grids import Scope
-from pruning.plan import Plan
-from pruning.published import Published
+from pruning.method import make
+from pruning.params import HasKnobs
+from pruning.plan import Plan, parse_plan
+from pruning.published import PUBLISHED, Published
+from pruning.runnable import REGISTERED, made
+from pruning.staged import make_staged
 from pruning.tokens import VisualTokens
 
 ALL: Final = "all tokens"
@@ -57,6 +61,30 @@ def settings_of(
     chosen = [*swept, *((label, None) for label in fixed)]
     found = [Setting(label, methods[label], at) for label, at in chosen if (label, at) not in skip]
     return [Setting(ALL, None, 1.0), *found]
+
+
+def told(setting: Setting) -> dict[str, Any]:
+    """As a manifest has it: {"method", "retention", "knobs"}; a plan's knobs by method, as its text has none."""
+    asked = setting.asked
+    knobs: dict[str, Any] = asdict(asked) if isinstance(asked, HasKnobs) else {}
+    if isinstance(asked, Plan):
+        knobs = {method.name: asdict(method) for method in asked.methods}
+    return {"method": setting.method, "retention": setting.retention, "knobs": knobs}
+
+
+def setting_of(told: Mapping[str, Any]) -> Setting:
+    """The setting that a manifest tells of. Raises ValueError for a method or knob that is not here any more."""
+    name, knobs = told["method"], told["knobs"]
+    if name == ALL:
+        asked: Asked | None = None
+    elif name in REGISTERED:
+        asked = made(name, knobs)
+    elif name in PUBLISHED:
+        asked = PUBLISHED[name]
+    else:
+        asked = parse_plan(name, lambda method: make(method, **knobs[method]),
+                           lambda method: make_staged(method, **knobs[method]))  # fmt: skip
+    return Setting(name, asked, told["retention"])
 
 
 def rival_of(settings: Sequence[Setting]) -> str | None:

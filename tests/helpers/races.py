@@ -22,7 +22,7 @@ SAID = {
 
 
 def run(folder: Path, said: dict[str, list[str]], metric: str = "yes_no", true: list[str] = TRUE) -> Run:
-    made = Manifest("mine", "mine.jsonl", len(true), 0, "tiny", "Tiny", "0", SETTINGS, {}, {})
+    made = Manifest("mine", "mine.jsonl", {}, len(true), 0, "tiny", "Tiny", "0", SETTINGS, {}, {})
     (folder / MANIFEST).write_text(json.dumps(asdict(made)))
     lines = []
     for i, answer in enumerate(true):

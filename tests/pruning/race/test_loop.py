@@ -18,7 +18,7 @@ from pruning.race import folder as folders
 from pruning.race.data import open_data
 from pruning.race.folder import Result, Run, Writer
 from pruning.race.loop import Estimate, Race
-from pruning.race.settings import settings_of
+from pruning.race.settings import setting_of, settings_of
 from pruning.race.table import table
 from tests.helpers.checkout import ROOT
 
@@ -94,6 +94,18 @@ def test_a_changed_picture_is_asked_anew_and_faults_are_told(race, tmp_path: Pat
     assert (good.error, fault.row, told[0].faults[0].row) == ("", 2, 2)
     assert good.digest in (tmp_path / "run" / "results.jsonl").read_text("utf-8")
     assert len((tmp_path / "run" / "stale.jsonl").read_text("utf-8").splitlines()) == 2
+
+
+def test_a_race_that_is_asked_to_stop_ends_after_its_row_and_goes_on_from_its_manifest(race, tmp_path: Path) -> None:
+    told = Run(tmp_path)
+    race().run(tmp_path, yes, lambda done, rows: told.ask_to_stop())
+    assert (told.state(), len(list(told.results()))) == ("stopped", 1)
+    manifest = told.manifest
+    data = open_data(manifest.source, **manifest.reading)
+    settings = [setting_of(each) for each in manifest.settings.values()]
+    Race(race().model, str(SHIPPED), data, settings, max_new_tokens=4).run(tmp_path, yes)
+    assert told.state() == "done"
+    assert told.manifest.rows == len(list(told.results()))
 
 
 def test_a_full_disk_ends_the_run_and_keeps_whole_lines(race, tmp_path: Path, monkeypatch) -> None:
