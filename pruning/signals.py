@@ -20,8 +20,10 @@ A token that stands for several patches gets their mean. L counts vision layers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pruning.ops.scaling import all_finite
@@ -47,6 +49,16 @@ def part_of_signal(name: str, value: Any, part: slice) -> Any:
     if kind == "projector":
         return lambda offset: value(offset)[part]
     return value[part, part] if kind == "vision_attention_map" else value[part]
+
+
+def joined_signal(name: str, parts: Sequence[Any]) -> Any:
+    """The signal of several samples, one behind the other, as that of one: the inverse of `part_of_signal`."""
+    kind = name.partition("@")[0]
+    if kind == "question" or len(parts) == 1:
+        return parts[0]
+    if kind == "projector":
+        return lambda offset: torch.cat([part(offset) for part in parts])
+    return torch.block_diag(*parts) if kind == "vision_attention_map" else torch.cat(list(parts))
 
 
 def check_signal(asked_by: str, name: str, value: Any, n: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""`answer`: one picture and question with all tokens and with the kept ones, and what that saves."""
+"""`answer`: one picture or clip and question with all tokens and with the kept ones, and what that saves."""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -6,13 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from PIL.Image import Image
 
 from pruning.budget import check_retention, keep_count
 from pruning.choosing import Asked, choose, needs_of, written
-from pruning.cli.files import write_picture
+from pruning.cli.media import Medium, opened, write_overlay
 from pruning.drawing import overlays as draw
 from pruning.encoding import Encoding, EncodingMethod
 from pruning.evaluation import metrics
@@ -23,7 +21,6 @@ from pruning.evaluation.reencoded import reencoded
 from pruning.evaluation.timing import MOST, first_token_seconds, selection_seconds
 from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
-from pruning.images import open_image
 from pruning.importance import heat_scores
 from pruning.models import VLM, Answer, Encoded, Kept, in_world
 from pruning.models.checkpoint.sources import checked, known_name
@@ -32,6 +29,7 @@ from pruning.models.values import Positions, kept_indices, standing
 from pruning.plan import Plan
 from pruning.text import checked_question
 from pruning.tokens import Selection, VisualTokens
+from pruning.video import notes_on
 
 
 def answer(
@@ -47,19 +45,23 @@ def answer(
     overlay: Path | None = None,
     style: str = "dimmed",
     attention: bool = False,
+    fps: float | None = None,
+    max_frames: int | None = None,
 ) -> dict[str, Any]:
     """Answer with all tokens and with the kept ones, and measure both. Writes the overlay where a path is given.
 
+    source: a picture or a clip, of which `opened` takes frames by fps and max_frames.
     method: of any registry, a published schedule or a plan. per: what a budget is for. positions: of kept tokens.
     Returns the values of an `Answered` by name, and beside them what only this command tells: per, indices
-    (K,) ascending, notes on the image and its overlay, whose path; of each answer whether it `finished`, total_s and
-    ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer; with `attention`, of each answer
-    the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method nor knobs.
-    `budget` and `indices` are what lives longest. Where the method asks for another encoding, `encoding` tells of
-    it (a `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens is kept.
+    (K,) ascending, notes on the image or clip and its overlay, whose path; of each answer whether it `finished`,
+    total_s and ttft_spread_s, in seconds, and how many visual tokens are `alive` in each layer; with `attention`, of
+    each answer the `dominance` of text in each layer. retention: of a method; a plan has its own, and neither method
+    nor knobs. `budget` and `indices` are what lives longest. Where the method asks for another encoding, `encoding`
+    tells of it (a `Reencoded`), `budget` is the number of its tokens, and there are no indices: none of the N tokens
+    is kept.
     """
     check_retention(retention)
-    image = open_image(source)
+    image = opened(source, vlm, fps, max_frames)
     vlm.warmup()
     needs = needs_of(method)
     encoded = vlm.encode([image], needs - {"question"})
@@ -88,7 +90,7 @@ def answer(
     anew = reencoded(asked, encoded, seen, again) if asked else None
     if overlay is not None:
         drawn = replace(seen, tokens=seen.tokens if asked else tokens)
-        write_picture(overlay, _overlay(vlm, image, question, drawn, selection, style, asked, trace))
+        _draw(overlay, vlm, image, question, drawn, selection, style, asked, trace)
     lived = lives(written(method, kept), trace) if trace and isinstance(kept, Plan) else None
     shading = (
         [draw.depth_words(trace.lives.tolist(), len(trace.alive))] if overlay and trace and style == "dimmed" else []
@@ -124,7 +126,7 @@ def answer(
     return values | {
         "per": per,
         "indices": None if anew else selection.indices.tolist(),
-        "notes": [*image.info["notes"], *shading],
+        "notes": [*notes_on(image), *shading],
         "overlay": str(overlay) if overlay else None,
     }
 
@@ -175,7 +177,7 @@ def _anew(made: dict[str, Any]) -> str:
     )
 
 
-def _encoded(vlm: VLM, image: Image, asked: Encoding | None = None) -> Encoded:
+def _encoded(vlm: VLM, image: Medium, asked: Encoding | None = None) -> Encoded:
     return vlm.encode([image], asked=asked)
 
 
@@ -190,18 +192,19 @@ def _words(said: str) -> str:
     return "(no words)" if is_empty(said) else said
 
 
-def _overlay(
+def _draw(
+    path: Path,
     vlm: VLM,
-    image: Image,
+    image: Medium,
     question: str,
     encoded: Encoded,
     selection: Selection,
     style: str,
     asked: Encoding | None,
     trace: Trace | None,
-) -> draw.Image:
-    """The picture at display size, (H, W, 3), with the selection painted on it; of another encoding, all of whose
-    tokens are kept, its cells.
+) -> None:
+    """Write the picture or clip with the selection painted on it; of another encoding, all of whose tokens are kept,
+    its cells.
     """
 
     def more(needs: frozenset[str]) -> VisualTokens:
@@ -213,8 +216,4 @@ def _overlay(
     style = "grid" if asked is not None and style == "dimmed" else style
 
     scores = heat_scores(selection, vlm.signals, more).float().numpy() if style == "heat" else None
-    pixels = np.asarray(image)
-    canvas, _ = draw.fit(pixels, draw.roomy(pixels, 1024))
-    factors = np.array([canvas.shape[1] / image.width, canvas.shape[0] / image.height] * 2, np.float32)
-    depths = trace.depths.numpy() if trace else None
-    return draw.overlay(canvas, encoded.rects * factors, selection, style, scores, depths)
+    write_overlay(path, image, encoded, selection, style, scores, trace.depths.numpy() if trace else None)

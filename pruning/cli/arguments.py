@@ -45,12 +45,14 @@ def fill(parser: argparse.ArgumentParser, command: str) -> None:
 
 def _answer(parser: argparse.ArgumentParser) -> None:
     _add_image(parser)
+    _add_clip(parser)
     _add_setting(parser)
     _add_per(parser)
     _add_positions(parser)
     _add_weights(parser)
     _add_knobs(parser, ELSEWHERE)
-    parser.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg)")
+    parser.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg; of a "
+                        "clip a sheet of its frames, or a film, .mp4 or .webm)")  # fmt: skip
     parser.add_argument("--style", default="dimmed", choices=sorted(STYLES),
                         help="of the overlay, default: %(default)s")  # fmt: skip
     parser.add_argument("--attention-shares", action="store_true",
@@ -61,6 +63,7 @@ def _answer(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(parser: argparse.ArgumentParser) -> None:
     _add_image(parser)
+    _add_clip(parser)
     _add_methods(parser, CURVES, ELSEWHERE)
     _add_plans(parser)
     parser.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
@@ -120,6 +123,7 @@ def _pays(parser: argparse.ArgumentParser) -> None:
 
 def _why(parser: argparse.ArgumentParser) -> None:
     _add_image(parser)
+    _add_clip(parser)
     parser.add_argument("--method", default="idpruner", choices=sorted(METHODS), metavar="METHOD",
                        help="one of those below, default: %(default)s")  # fmt: skip
     parser.add_argument("--retention", type=float, default=0.25, help="share of tokens kept; default: %(default)s")
@@ -130,7 +134,8 @@ def _why(parser: argparse.ArgumentParser) -> None:
                        help="return: dropped patches that bring the full-token answer back; need: kept ones without "
                        "which the answer is lost; default: return where the answer changed, else need")  # fmt: skip
     parser.add_argument("--most", type=int, default=4096, help="sets measured, at most; default: %(default)s")
-    parser.add_argument("--overlay", type=Path, metavar="FILE", help="draw there what was found (.png or .jpg)")
+    parser.add_argument("--overlay", type=Path, metavar="FILE", help="draw there what was found (.png or .jpg; of a "
+                        "clip also .mp4 or .webm)")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
 
@@ -156,9 +161,17 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE", help="an image file")
+    parser.add_argument("image", metavar="IMAGE", help="an image file; for `answer`, `sweep` and `why` also a clip")
     parser.add_argument("question", metavar="QUESTION")
     _add_model(parser)
+
+
+def _add_clip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fps", type=float, metavar="RATE",
+                        help="of a clip, frames taken of each second; default: the checkpoint's, else 2")  # fmt: skip
+    parser.add_argument("--max-frames", type=int, metavar="N",
+                        help="of a clip, frames taken at most, spread over all of it; default: as the checkpoint says, "
+                        "16 at most")  # fmt: skip
 
 
 def _add_setting(one: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from pruning.cli import methods as cli_methods
 from pruning.cli.answer import answer, text
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
+from pruning.cli.media import OVERLAYS
 from pruning.cli.method_table import method_table
 from pruning.cli.race import race
 from pruning.cli.recipe import written
@@ -58,7 +59,7 @@ def _model(options: argparse.Namespace) -> VLM:
 
 
 def _answer(options: argparse.Namespace) -> None:
-    check_path(options.overlay, *PICTURES)
+    check_path(options.overlay, *OVERLAYS)
     knobs = _knobs(options)
     named = [options.method] if options.plan is None else cli_methods.plan_names(options.plan) or [options.plan]
     if options.mmr_lambda is None and LAMBDA in knobs and LAMBDA not in cli_methods.own(named, knobs):
@@ -77,6 +78,8 @@ def _answer(options: argparse.Namespace) -> None:
         overlay=options.overlay,
         style=options.style,
         attention=options.attention_shares,
+        fps=options.fps,
+        max_frames=options.max_frames,
     )
     for note in result["notes"]:
         _note(note)
@@ -100,6 +103,8 @@ def _sweep(options: argparse.Namespace) -> None:
         options.png,
         _progress,
         _note,
+        options.fps,
+        options.max_frames,
     )
     _rows(options, [asdict(point) for point in points])
     if options.png is not None:
@@ -165,7 +170,7 @@ def _pays(options: argparse.Namespace) -> None:
 
 
 def _why(options: argparse.Namespace) -> None:
-    check_path(options.overlay, *PICTURES)
+    check_path(options.overlay, *OVERLAYS)
     knobs, vlm = _knobs(options), _model(options)
     check_runs(options.method, vlm.title, vlm.signals)
     result = why(
@@ -180,6 +185,8 @@ def _why(options: argparse.Namespace) -> None:
         max_new_tokens=options.max_new_tokens,
         overlay=options.overlay,
         progress=_measured,
+        fps=options.fps,
+        max_frames=options.max_frames,
     )
     for note in result["notes"]:
         _note(note)

@@ -9,12 +9,12 @@ from PIL import Image
 
 from pruning.choosing import Asked
 from pruning.cli.files import write_picture
+from pruning.cli.media import still
 from pruning.drawing.bars import Bar, bars
 from pruning.evaluation.paying import PHASES, Paying
 from pruning.evaluation.pays import pays
 from pruning.evaluation.timing import Timing, machine
 from pruning.grids import Scope
-from pruning.images import open_image
 from pruning.models import VLM
 
 
@@ -31,7 +31,7 @@ def measured(
     progress: Callable[[float, float, float | None], None],
 ) -> Paying:
     """The whole result. progress: called with (done, total, seconds to come) after every batch."""
-    image = open_image(source)
+    image = still(source, "what a setting pays is measured at other sizes and lower resolution of a picture")
     vlm.warmup()
     steps = pays(
         vlm,

@@ -1,4 +1,4 @@
-"""`sweep`: the trade-off curves of one picture and question, as a table and as charts."""
+"""`sweep`: the trade-off curves of one picture or clip and question, as a table and as charts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from torch import Tensor
 from pruning.budget import keep_count
 from pruning.choosing import Asked, Cell, cells, choose, name_of, needs_of
 from pruning.cli.files import write_picture
+from pruning.cli.media import opened
 from pruning.drawing import charts
 from pruning.drawing import overlays as draw
 from pruning.encoding import EncodingMethod
@@ -21,13 +22,13 @@ from pruning.evaluation.lives import survivors
 from pruning.evaluation.plane import PlanePoint, front, plane_methods, plane_sweep, slots, survivors_point
 from pruning.evaluation.verdict import check_meaning
 from pruning.grids import Scope
-from pruning.images import open_image
 from pruning.importance import best_source, raw_importance, signals_for
 from pruning.method import Method
 from pruning.models import VLM, Encoded, in_world
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.tokens import VisualTokens
+from pruning.video import notes_on
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def sweep(
     png: Path | None,
     progress: Callable[[int, int], None],
     tell: Callable[[str], None],
+    fps: float | None = None,
+    max_frames: int | None = None,
 ) -> list[Point]:
     """Both trade-offs of one image and question: the plane for every λ and reference strategy, and for the tokens that
     plans among `methods` leave alive after their last cut; fidelity for `methods`.
@@ -65,8 +68,8 @@ def sweep(
     plane. Raises ValueError as `choose` does, and where the answer with all tokens has no words, or none that can mean
     anything.
     """
-    image, judge = open_image(source), best_source(vlm.signals)
-    for note in image.info["notes"]:
+    image, judge = opened(source, vlm, fps, max_frames), best_source(vlm.signals)
+    for note in notes_on(image):
         tell(note)
     plane = plane_methods(judge)
     needs = frozenset().union(signals_for(judge), *map(needs_of, (*methods, *plane)))

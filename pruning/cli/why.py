@@ -5,21 +5,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pruning.choosing import Asked, choose, needs_of, one_shot
-from pruning.cli.files import write_picture
-from pruning.drawing import overlays as draw
+from pruning.cli.media import opened, write_overlay
 from pruning.evaluation.verdict import check_meaning, check_words, is_empty
 from pruning.evaluation.why import Way, needing, removal_losses, returning
 from pruning.grids import Scope
-from pruning.images import open_image
 from pruning.models import VLM, in_world
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.text import checked_question
 from pruning.tokens import Selection
+from pruning.video import notes_on
 
 SHOWN = 5
 """Patches that are named for each token of the answer."""
@@ -38,6 +36,8 @@ def why(
     max_new_tokens: int,
     overlay: Path | None,
     progress: Callable[[str, int, int], None],
+    fps: float | None = None,
+    max_frames: int | None = None,
 ) -> dict[str, Any]:
     """Look for the patches that the answer to one question hangs on. Writes the overlay where a path is given.
 
@@ -46,14 +46,16 @@ def why(
     stage, sets measured, and those that the stage still takes, after every batch.
 
     Returns the values of a `Found` by name, without its stage; beside them model, question, n, both answers, `rects`
-    of the patches in pixels of the picture, the `notes` on it, the overlay's path, and for each token of the answer
-    its text and the patches whose removal from the kept ones costs its probability most, with that cost; of the answer
-    with all tokens for "return", removed from all of them.
+    of the patches in pixels of the picture or frame, `frames`, the number of the tile or step of time that each lies
+    in, the `notes` on it, the overlay's path, and for each token of the answer its text and the patches whose removal
+    from the kept ones costs its probability most, with that cost; of the answer with all tokens for "return", removed
+    from all of them.
 
     Raises ValueError for a method inside the language model or before the tower, a picture or question outside the
     model's world, an answer without words, and as `returning` and `needing` do.
     """
-    image, rule = open_image(source), one_shot(method)
+    rule = one_shot(method)
+    image = opened(source, vlm, fps, max_frames)
     encoded = vlm.encode([image], needs_of(rule) - {"question"})
     check_meaning(in_world(vlm, encoded, question).reason)
     selection = choose(rule, vlm.tokens(encoded, question, needs_of(rule)), vlm.layers, retention, per)
@@ -69,11 +71,7 @@ def why(
         progress(found.stage, found.done, found.left)
     losses = removal_losses(vlm, encoded, question, answer, among, n)  # (K, T)
     if overlay is not None:
-        pixels = np.asarray(image)
-        canvas, _ = draw.fit(pixels, draw.roomy(pixels, 1024))
-        factors = np.array([canvas.shape[1] / image.width, canvas.shape[0] / image.height] * 2, np.float32)
-        shown = Selection(torch.tensor(found.patches or kept), n)
-        write_picture(overlay, draw.overlay(canvas, encoded.rects * factors, shown, "dimmed", None))
+        write_overlay(overlay, image, encoded, Selection(torch.tensor(found.patches or kept), n))
     values = asdict(found)
     del values["stage"]
     return values | {
@@ -84,12 +82,13 @@ def why(
         "full": full.text,
         "kept": pruned.text,
         "rects": [encoded.rects[i].tolist() for i in found.patches],
+        "frames": encoded.tokens.pictures[list(found.patches)].tolist(),
         "tokens": [
             {"text": piece, "patches": _costly(lost, among)}
             for piece, lost in zip(vlm.pieces(answer.ids), losses.T, strict=True)
             if piece
         ],
-        "notes": list(image.info["notes"]),
+        "notes": notes_on(image),
         "overlay": str(overlay) if overlay else None,
     }
 

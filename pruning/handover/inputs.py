@@ -39,6 +39,8 @@ class PrunedInputs(Mapping[str, Any]):
 
     def __init__(self, family: Family, ready: Sequence[Ready]) -> None:
         self._family, self._ready = family, tuple(ready)
+        if any(each.rows.video is not None for each in ready):
+            raise ModelError("clips are not handed over to model.generate: answer about them with pruning.models.load")
         self.indices: tuple[Tensor, ...] = tuple(each.indices for each in ready)
         self.counts: tuple[int, ...] = tuple(each.encoded.tokens.n for each in ready)
         self.plans: tuple[Plan | None, ...] = tuple(

@@ -1,15 +1,19 @@
-"""Prompts that are ready for the language model, and which of them go through it together."""
+"""What goes through a model together: the media of one question, and prompts that are ready for the language model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pruning.models.values import Encoded, Kept, Prompt, Rows
+from pruning.grids import Grid
+from pruning.models.values import Encoded, Kept, Kind, Prompt, Rows
 from pruning.plan import Plan
+from pruning.signals import joined_signal
+from pruning.tokens import VisualTokens
 
 PADDING = 1.25  # work of a batch over that of its prompts alone, at most
 
@@ -49,9 +53,44 @@ def alike_batches(alive: Sequence[tuple[int, ...]], size: int) -> list[list[int]
 
 
 def joined(rows: Sequence[Rows]) -> Rows:
-    """The rows of several prompts, one after the other. Raises ValueError for pictures beside clips."""
-    if len({r.moving for r in rows}) > 1:
-        raise ValueError("questions about pictures and about clips do not go through together: ask them one by one")
+    """The rows of several prompts, one after the other."""
     levels = zip(*(r.deepstack for r in rows), strict=True)
     features = torch.cat([r.features for r in rows])
-    return Rows(features, tuple(torch.cat(level) for level in levels), rows[0].stacked, rows[0].moving)
+    none = all(r.video is None for r in rows)
+    video = [torch.zeros(len(r.features), dtype=torch.bool) if r.video is None else r.video for r in rows]
+    stacked = frozenset[Kind]().union(*(r.stacked for r in rows))
+    return Rows(features, tuple(torch.cat(level) for level in levels), stacked, None if none else torch.cat(video))
+
+
+def together(parts: Sequence[Encoded]) -> Encoded:
+    """Media of one question that went through the tower apart, as one encoding: pictures, and clips behind them."""
+    if len(parts) == 1:
+        return parts[0]
+    grids, images, tokens = list[Grid](), 0, 0
+    places, rows = list[Tensor](), 0
+    for part in parts:
+        moved = [replace(grid, start=grid.start + tokens, image=grid.image + images) for grid in part.tokens.grids]
+        grids += moved
+        places.append(rows + (torch.arange(part.tokens.n) if part.places is None else part.places))
+        images, tokens, rows = images + len(part.sizes), tokens + part.tokens.n, rows + part.rows_count
+    names = parts[0].tokens.signals
+    signals = {name: joined_signal(name, [part.tokens.signals[name] for part in parts]) for name in names}
+    marks = [part.marks for part in parts if part.marks is not None]
+    levels = zip(*(part.deepstack for part in parts), strict=True)
+    video = [torch.zeros(part.rows_count, dtype=torch.bool) if part.video is None else part.video for part in parts]
+    return Encoded(
+        VisualTokens(torch.cat([part.tokens.features for part in parts]), tuple(grids), signals),
+        np.concatenate([part.rects for part in parts]),
+        tuple(size for part in parts for size in part.sizes),
+        sum(part.encode_s for part in parts),
+        tuple(text for part in parts for text in part.texts),
+        {name: value for part in parts for name, value in part.side.items()},
+        torch.cat(places) if marks else None,
+        torch.cat(marks) if marks else None,
+        tuple(torch.cat(level) for level in levels),
+        frozenset[Kind]().union(*(part.stacked for part in parts)),
+        sum(part.patches for part in parts),
+        max(part.strangeness for part in parts),
+        tuple(kind for part in parts for kind in part.kinds or ("image",) * len(part.sizes)),
+        torch.cat(video) if any(part.video is not None for part in parts) else None,
+    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pruning.models.language.trace import Trace
 
 Finish = Literal["stop", "length"]
+Kind = Literal["image", "video"]
 Positions = Literal["original", "compact"]
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 """Where kept tokens stand: where they stood among all tokens, or renumbered without gaps, as serving engines do."""
@@ -46,14 +47,25 @@ class Rows:
     """What the language model receives at the placeholders of a prompt, float32 on the CPU.
 
     features: (R, D). deepstack: further levels (R, D) that some families add inside the language model.
-    stacked: the model passes the rows of several pictures on as one tensor, instead of a list of tensors.
-    moving: of clips, not of pictures.
+    stacked: the kinds whose rows the model passes on as one tensor, instead of a list of tensors.
+    video: (R,) bool, the rows that it takes as those of clips; None: none of them.
     """
 
     features: Tensor
     deepstack: tuple[Tensor, ...] = ()
-    stacked: bool = False
-    moving: bool = False
+    stacked: frozenset[Kind] = frozenset()
+    video: Tensor | None = None
+
+    def by_kind(self) -> dict[Kind, Rows]:
+        """The rows of pictures and those of clips apart, in their order; a kind without rows is left out."""
+        if self.video is None:
+            return {"image": self}
+        parts: tuple[tuple[Kind, Tensor], ...] = (("image", ~self.video), ("video", self.video))
+        return {
+            kind: Rows(self.features[own], tuple(level[own] for level in self.deepstack), self.stacked)
+            for kind, own in parts
+            if bool(own.any())
+        }
 
 
 @dataclass(frozen=True)
@@ -67,10 +79,13 @@ class Encoded:
         encode_s: seconds that preprocessing and the vision tower took.
         texts: for every image, what stands for it in the prompt: one placeholder per row, and the family's own marks.
         side: small inputs of the tower that positions follow from, e.g. image_grid_thw; of clips, video_grid_thw.
+        kinds: of every given medium; (): pictures alone.
         places: (N,) int64, which of the R rows in the prompt each token is; None: token i is row i, and R = N. In some
             families the rows run across several tiles, while tokens are always told tile by tile.
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
         deepstack: (R, D) float32 per level, for families that have them. stacked: see Rows.
+        video: (R,) bool, the rows that the model takes as those of clips; None: none. Some families take the frames of
+            clips for pictures.
         patches: of the tower, padding among them: what its work grows with.
         strangeness: how far the strangest image lies outside the model's world, 1 = as far as is inside; 0 for a model
             that claims no world of its own.
@@ -85,14 +100,16 @@ class Encoded:
     places: Tensor | None = None
     marks: Tensor | None = None
     deepstack: tuple[Tensor, ...] = ()
-    stacked: bool = False
+    stacked: frozenset[Kind] = frozenset()
     patches: int = 0
     strangeness: float = 0.0
+    kinds: tuple[Kind, ...] = ()
+    video: Tensor | None = None
 
     @property
-    def moving(self) -> bool:
-        """Whether clips were encoded, not pictures."""
-        return "video_grid_thw" in self.side
+    def rows_count(self) -> int:
+        """R, rows that stand in the prompt."""
+        return self.tokens.n + (0 if self.marks is None else len(self.marks))
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +128,8 @@ class Encoded:
             )
         features = self.tokens.features[indices] if merged is None else merged.cpu()
         if self.places is None or self.marks is None:
-            return Rows(features, tuple(level[indices] for level in self.deepstack), self.stacked, self.moving)
+            video = None if self.video is None else self.video[indices]
+            return Rows(features, tuple(level[indices] for level in self.deepstack), self.stacked, video)
         stays = torch.ones(len(self.places) + len(self.marks), dtype=torch.bool)  # (R,)
         stays[self.places] = False
         mark = stays.clone()
@@ -119,7 +137,8 @@ class Encoded:
         target = stays.cumsum(0) - 1  # (R,) row before pruning -> row after it
         rows = features.new_empty(int(stays.sum()), features.shape[1])
         rows[target[mark]], rows[target[self.places[indices]]] = self.marks, features
-        return Rows(rows, tuple(level[stays] for level in self.deepstack), self.stacked)
+        video = None if self.video is None else self.video[stays]
+        return Rows(rows, tuple(level[stays] for level in self.deepstack), self.stacked, video)
 
 
 Kept = Entering | Plan | Made
@@ -187,8 +206,9 @@ class Prompt:
         positions, start = torch.empty_like(self.positions), 0
         for place in (image == -1).nonzero()[:, 0].tolist():
             image[place] = -2 - place  # every word by itself
-        for group in image.unique_consecutive():
-            here = image == group
+        runs = image.unique_consecutive(return_inverse=True)[1]  # a clip may have words between its steps
+        for run in range(int(runs.max()) + 1):
+            here = runs == run
             ranks = [axis[0, here].unique(return_inverse=True)[1] for axis in self.positions]
             positions[:, 0, here] = start + torch.stack(ranks)
             start = int(positions[:, 0, here].max()) + 1

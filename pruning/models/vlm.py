@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.encoding import RESOLUTION, Encoding
+from pruning.encoding import RESOLUTION, Encoding, OutOfReachError
 from pruning.models import resolution
-from pruning.models.batches import Ready, alike_batches, joined
+from pruning.models.batches import Ready, alike_batches, joined, together
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
 from pruning.models.language import finite, generation, modality, prompting, vocabulary
@@ -55,7 +55,7 @@ from pruning.plan import Plan
 from pruning.rgb import as_rgb
 from pruning.text import checked_question
 from pruning.tokens import VisualTokens
-from pruning.video import Clip
+from pruning.video import Clip, Sampling
 
 BATCH_ELEMENTS = 1 << 26  # logits formed at once by `logprobs`: 256 MB of float32
 
@@ -120,6 +120,20 @@ class VLM:
             return str(error)
         return ""
 
+    @cached_property
+    def no_clips(self) -> str:
+        """Why this model takes no clips; "" where it does."""
+        try:
+            self.family.check_clips()
+        except ModelError as error:
+            return f"{self.title}: {error}"
+        return ""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip are taken where nothing else is asked for, as the checkpoint says."""
+        return self.family.processing.clips.sampling
+
     @property
     def encodings(self) -> frozenset[str]:
         """What of other encodings the model offers, as `EncodingMethod.needs` names it."""
@@ -138,30 +152,56 @@ class VLM:
         images: of any kind, as Pillow opens them: the model sees `as_rgb` of each, and sizes and rectangles are those
         of that image. `needs` are the signals to capture (`scorer` and `question` can also be added later, by
         `tokens`). Larger images are scaled down to `max_visual_tokens` each, as the model's own settings demand.
-        asked: another encoding of them than this one, as a method asks for it. Clips come in place of pictures:
-        sizes and rectangles are those of a frame.
+        asked: another encoding of them than this one, as a method asks for it. Clips stand behind pictures, or by
+        themselves; sizes and rectangles are those of a frame, and each grid has the steps of time of its clip.
 
         Raises:
-            ValueError: no image, a damaged one, an unknown signal, an image that the family cannot take, or another
-            encoding that is out of its reach. ModelError: NaN or infinite numbers, or a family whose tokens cannot be
-            placed on the image.
+            ValueError: no image, a damaged one, an unknown signal, an image that the family cannot take, another
+            encoding that is out of its reach; of clips, one before a picture, of more frames than the checkpoint takes,
+            or a signal that clips have not. ModelError: NaN or infinite numbers, a family whose tokens cannot be placed
+            on the image, or a model that takes no clips.
         """
         if not images:
             raise ValueError("encode needs at least one image")
         available.check(needs, self.signals, self.family, self.title)
         clips = [image for image in images if isinstance(image, Clip)]
-        if clips and (len(clips) < len(images) or asked is not None or "patch_entropy" in needs):
-            raise ValueError(
-                "clips are encoded by themselves: without pictures beside them, patch entropy or lower resolution"
-            )
         stills = [as_rgb(image)[0] for image in images if isinstance(image, Image.Image)]
+        if clips:
+            self._check_clips(images, clips, needs, asked)
+        parts = [self._encoded(stills, [], needs, asked)] if stills else []
+        return together([*parts, self._encoded([], clips, needs)] if clips else parts)
+
+    def _check_clips(
+        self, media: Sequence[object], clips: Sequence[Clip], needs: frozenset[str], asked: Encoding | None
+    ) -> None:
+        if self.no_clips:
+            raise ModelError(self.no_clips)
+        if asked is not None:
+            raise OutOfReachError("lower resolution is for pictures alone: take fewer frames of a clip")
+        if "patch_entropy" in needs:
+            raise ValueError("the entropy of patches is known of pictures alone: choose another method for clips")
+        if any(isinstance(medium, Clip) for medium in media[: -len(clips)]):
+            raise ValueError("a clip stands before a picture: give the pictures first")
+        most = self.family.processing.clips.frames
+        longest = max(len(clip.frames) for clip in clips)
+        if most is not None and longest > most:
+            raise ValueError(f"the clip has {longest} frames, and {self.title} takes at most {most}: take fewer of it")
+
+    def _encoded(
+        self,
+        stills: Sequence[Image.Image],
+        clips: Sequence[Clip],
+        needs: frozenset[str],
+        asked: Encoding | None = None,
+    ) -> Encoded:
+        """Of RGB pictures, or of clips."""
         pictures = stills or [frame for clip in clips for frame in clip.frames]
         most = self.max_visual_tokens
         limit = most if asked is None else resolution.limit(self.family, self.title, pictures, most, asked)
         generation.synchronize(self.device)
         start = time.perf_counter()
         pixels = self.family.film(clips, limit) if clips else self.family.preprocess(pictures, limit)
-        grids, places = self.family.layout(pixels)
+        grids, places = self.family.film_layout(pixels) if clips else self.family.layout(pixels)
         with self._tower:
             rows, signals = tower_signals.run(self.family, pixels, needs, places)
         seconds = time.perf_counter() - start
@@ -189,6 +229,8 @@ class VLM:
             rows.stacked,
             self.family.patches(pixels),
             0.0 if self.world is None else self.world.strangeness(pictures),
+            ("video",) * len(clips),
+            rows.video,
         )
 
     def tokens(self, encoded: Encoded, question: str, needs: frozenset[str] = frozenset()) -> VisualTokens:
@@ -438,7 +480,7 @@ class VLM:
                 each.indices,
                 each.encoded.tokens,
                 self.layers,
-                self.family.placeholder(each.encoded.moving),
+                self.family.placeholders,
             )
             for each in ready
         ]
@@ -447,8 +489,8 @@ class VLM:
     def _visual(self, rows: Rows, memory: ConversationCache | None = None, kept: Kept = None) -> Visual:
         cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()
         mark = 0 if memory is None else hash((rows.features.numpy().tobytes(), cuts))
-        output = {"video" if rows.moving else "image": self.family.encoder_output(rows)}
-        return Visual(output, mark, self.family.placeholder(rows.moving), self.family.marks_images)
+        output = {kind: self.family.encoder_output(own, kind) for kind, own in rows.by_kind().items()}
+        return Visual(output, mark, self.family.placeholders, self.family.marks_images)
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)

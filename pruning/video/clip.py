@@ -12,6 +12,33 @@ class VideoError(ValueError):
     """Not a usable clip. The message names the cause and the remedy."""
 
 
+RATE = 2.0
+FRAMES = 16
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames are taken of a clip. rate: of each second. frames: the most in all.
+
+    Raises ValueError for a rate or number that is none.
+
+    >>> Sampling(frames=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: the most frames must be a whole number of at least 1, not 0
+    """
+
+    rate: float = RATE
+    frames: int = FRAMES
+
+    def __post_init__(self) -> None:
+        rate, frames = self.rate, self.frames
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1000:
+            raise ValueError(f"the rate must be a number of frames a second, above 0 and at most 1000, not {rate!r}")
+        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+            raise ValueError(f"the most frames must be a whole number of at least 1, not {frames!r}")
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """F frames of a clip, in order.

@@ -20,11 +20,9 @@ from PIL import Image
 
 from pruning.images import open_image, short
 from pruning.video import worker
-from pruning.video.clip import Clip, VideoError
-from pruning.video.container import CONTAINERS, READABLE, Container, codec, codec_title, container
+from pruning.video.clip import FRAMES, RATE, Clip, Sampling, VideoError
+from pruning.video.container import CONTAINERS, READABLE, Container, Kind, codec, codec_title, container
 
-RATE = 2.0  # frames a second
-FRAMES = 16
 WORKER = worker.__spec__.origin
 WATCH_S = 0.05
 NEARLY = 0.9  # of the frames that the header names: fewer, and the file is cut off
@@ -48,7 +46,7 @@ class Limits:
     memory: int = 2 * 2**30
 
 
-LIMITS = Limits()
+LIMITS, DEFAULT = Limits(), Sampling()
 
 
 def open_clip(
@@ -71,10 +69,7 @@ def open_clip(
         VideoError: empty, too large, too long, too many or too large frames, not a clip, damaged, without video, of a
         codec that is not read; too slow to decode; `cancel` was set. ValueError: a rate or number that is none.
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1000:
-        raise ValueError(f"the rate must be a number of frames a second, above 0 and at most 1000, not {rate!r}")
-    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
-        raise ValueError(f"the most frames must be a whole number of at least 1, not {frames!r}")
+    Sampling(rate, frames)
     path, kind = _known(source, limits)
     with _Worker(path, kind, limits, cancel) as running:
         header = running.header()
@@ -86,17 +81,33 @@ def open_clip(
         return _sampled(running, max(1 / rate, length / frames), frames, header["frames"], limits)
 
 
-def open_media(source: str | Path, *, rate: float = RATE, frames: int = FRAMES) -> Image.Image | Clip:
+def open_media(
+    source: str | Path, sampling: Sampling = DEFAULT, cancel: threading.Event | None = None
+) -> Image.Image | Clip:
     """A picture as `open_image` opens it, or a clip as `open_clip` does: the file's first bytes say which.
 
     Raises ImageError or VideoError, or ValueError, as they do.
     """
+    if kind_of(source) is None:
+        return open_image(source)
+    return open_clip(source, rate=sampling.rate, frames=sampling.frames, cancel=cancel)
+
+
+def kind_of(source: str | Path) -> Kind | None:
+    """A "film", or a "picture" that moves; None for still pictures, everything else, and what cannot be read."""
     path = Path(source)
     try:
-        moves = path.is_file() and container(path) is not None
-    except (OSError, ValueError):  # which opening it as a picture tells
-        moves = False
-    return open_clip(path, rate=rate, frames=frames) if moves else open_image(source)
+        found = container(path) if path.is_file() else None
+    except (OSError, ValueError):  # which opening it tells
+        return None
+    return found.kind if found else None
+
+
+def notes_on(medium: Image.Image | Clip) -> list[str]:
+    """Sentences on what a model sees of a medium: of a clip which frames were taken, and what was changed."""
+    if isinstance(medium, Clip):
+        return [f"{medium.summary}.", *medium.notes]
+    return list(medium.info.get("notes", ()))
 
 
 def _sampled(running: _Worker, step: float, most: int, told: float, limits: Limits) -> Clip:

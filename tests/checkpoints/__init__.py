@@ -9,7 +9,13 @@ from pathlib import Path
 from tests.checkpoints.gemma3 import tiny_gemma3
 from tests.checkpoints.idefics3 import tiny_idefics3, tiny_smolvlm
 from tests.checkpoints.internvl import tiny_internvl
-from tests.checkpoints.llava import tiny_llava, tiny_llava_next, tiny_llava_onevision, tiny_vipllava
+from tests.checkpoints.llava import (
+    tiny_llava,
+    tiny_llava_next,
+    tiny_llava_next_video,
+    tiny_llava_onevision,
+    tiny_vipllava,
+)
 from tests.checkpoints.qwen3_vl import tiny_qwen3_vl
 from tests.checkpoints.qwen_vl import tiny_qwen2_5_vl, tiny_qwen2_vl
 
@@ -20,6 +26,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "llava": tiny_llava,
     "vipllava": tiny_vipllava,
     "llava-next": tiny_llava_next,
+    "llava-next-video": tiny_llava_next_video,
     "llava-onevision": tiny_llava_onevision,
     "internvl": tiny_internvl,
     "idefics3": tiny_idefics3,

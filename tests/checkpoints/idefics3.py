@@ -91,11 +91,12 @@ def tiny_smolvlm(folder: Path, *, seed: int = 0) -> Path:
         pad_token_id=tokenizer.pad_token_id,
     )
     processor = {"processor_class": "SmolVLMProcessor", "image_seq_len": 16}
+    sampling = {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 100}}
     return save(
         folder,
         lambda: SmolVLMForConditionalGeneration(config),
         tokenizer,
         seed,
-        preprocessor_config=_images("SmolVLM", 100),
+        preprocessor_config={**_images("SmolVLM", 100), "video_sampling": sampling},
         processor_config=processor,
     )

@@ -1,6 +1,6 @@
-"""LLaVA-1.5, ViP-LLaVA, LLaVA-NeXT and LLaVA-OneVision as converted for the model library.
+"""LLaVA-1.5, ViP-LLaVA, LLaVA-NeXT, LLaVA-NeXT-Video and LLaVA-OneVision as converted for the model library.
 
-The first three have a CLIP tower with a CLS place, of which the second last layer is used; OneVision has SigLIP.
+All but the last have a CLIP tower with a CLS place, of which the second last layer is used; OneVision has SigLIP.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.261302
 PATCH = 8
 IMAGES_FIRST = (
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>\n' }}{% endfor %}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' ' }}"
     "{% endfor %}"
 )
@@ -27,15 +28,16 @@ MISTRAL = (
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}"
     "{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
-def _llama_tokenizer(template: str) -> Any:
-    specials = ("<unk>", "<s>", "</s>", "<image>", "<pad>")
-    return word_tokenizer(specials, template, eos="</s>", pad="<pad>", bos="<s>", image_token="<image>")
+def _llama_tokenizer(template: str, **more: str) -> Any:
+    specials = ("<unk>", "<s>", "</s>", "<image>", "<pad>", *more.values())
+    return word_tokenizer(specials, template, eos="</s>", pad="<pad>", bos="<s>", image_token="<image>", **more)
 
 
 def _tower(kind: str, side: int) -> dict[str, Any]:
@@ -151,6 +153,31 @@ def tiny_llava_next(folder: Path, *, seed: int = 0) -> Path:
         seed,
         preprocessor_config=images,
         processor_config=_clip_processor("LlavaNextProcessor"),
+    )
+
+
+def tiny_llava_next_video(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random LLaVA-NeXT-Video: pictures as LLaVA-NeXT, frames of 16 patches pooled to 4 tokens."""
+    from transformers import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+
+    tokenizer, side = _llama_tokenizer(VICUNA, video_token="<video>"), 4 * PATCH
+    grids = [[side * rows, side * columns] for rows, columns in ((1, 2), (2, 1), (2, 2))]
+    config = LlavaNextVideoConfig(
+        vision_config=_tower("clip_vision_model", side),
+        text_config={"model_type": "llama", **text_settings(tokenizer)},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=grids,
+    )
+    clips = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}, "num_frames": 8}
+    return save(
+        folder,
+        lambda: LlavaNextVideoForConditionalGeneration(config),
+        tokenizer,
+        seed,
+        preprocessor_config=_clip_images("LlavaNextImageProcessor", side, do_pad=True, image_grid_pinpoints=grids),
+        processor_config={**_clip_processor("LlavaNextVideoProcessor"), "video_token": "<video>"},
+        video_preprocessor_config=clips,
     )
 
 

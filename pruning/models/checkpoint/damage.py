@@ -21,6 +21,7 @@ TOKENIZER = (
     "vocab.txt", "merges.txt",
 )  # fmt: skip
 IMAGES = ("preprocessor_config.json", "processor_config.json")
+CLIPS = ("video_preprocessor_config.json", "processor_config.json", "preprocessor_config.json")
 PROCESSOR = ("processor_config.json", "chat_template.jinja", "chat_template.json")
 GENERATION = ("generation_config.json",)
 LIBRARIES = ("transformers", "tokenizers")

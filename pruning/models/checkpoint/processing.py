@@ -11,9 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from pruning.models.checkpoint.damage import IMAGES, PROCESSOR, TOKENIZER, reading
+from pruning.models.checkpoint.damage import CLIPS, IMAGES, PROCESSOR, TOKENIZER, reading
+from pruning.models.checkpoint.video import ClipLimits, clip_limits
 from pruning.models.language import template
-from pruning.models.values import Turn
+from pruning.models.values import Kind, Turn
 
 # SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package.
 SAME_FOR_IMAGES = {"smolvlm": "idefics3"}
@@ -22,12 +23,16 @@ SAME_FOR_IMAGES = {"smolvlm": "idefics3"}
 class Processing:
     """Pictures -> tower inputs and the text that stands for them; conversation -> token ids."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, clips: ClipLimits | None = None, clip_template: str = "") -> None:
         self.processor = processor
+        self.clips = clips or ClipLimits()
         self.tokenizer: Any = processor.tokenizer
         self.image_processor: Any = processor.image_processor
         self.placeholder: str = processor.image_token  # what the chat template writes for an image
+        named = getattr(processor, "video_token", None) or getattr(self.tokenizer, "video_token", None)
+        self.marks: dict[Kind, str] = {"image": self.placeholder, "video": named or "<video>"}
         self.template: Any = template.default(processor.chat_template or self.tokenizer.chat_template)
+        self.clip_template: Any = clip_template or self.template  # of conversations with clips
 
     def images(self, images: Sequence[Image.Image], options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Inputs of the model for RGB images (`pixel_values`, …), and for each image its text in the prompt.
@@ -60,17 +65,23 @@ class Processing:
         )
         return dict(inputs)
 
-    def ids(self, question: str, history: Sequence[Turn], texts: Sequence[str], *, moving: bool = False) -> list[int]:
-        """Token ids of the conversation up to the answer to `question`; the images, or clips, come before its first
-        question.
+    def ids(
+        self, question: str, history: Sequence[Turn], texts: Sequence[str], kinds: Sequence[Kind] = ()
+    ) -> list[int]:
+        """Token ids of the conversation up to the answer to `question`; images and clips come before its first
+        question, each with its text.
 
-        Raises ModelError where the chat template fails on it.
+        kinds: of each text's medium; (): images. Raises ModelError where the chat template fails on it.
         """
-        mark = self.processor.video_token if moving else self.placeholder
-        kind: template.Kind = "video" if moving else "image"
-        rendered = template.render(self.tokenizer, self.template, question, history, len(texts), mark, kind)
-        pieces = rendered.split(mark)
-        text = pieces[0] + "".join(image + piece for image, piece in zip(texts, pieces[1:], strict=True))
+        every: Sequence[Kind] = kinds or ("image",) * len(texts)
+        media = [(kind, self.marks[kind]) for kind in every]
+        written = self.clip_template if "video" in every else self.template
+        rendered = template.render(self.tokenizer, written, question, history, media)
+        text = ""
+        for (_, mark), medium in zip(media, texts, strict=True):
+            before, _, rendered = rendered.partition(mark)
+            text += before + medium
+        text += rendered
         begin = self.tokenizer.bos_token
         written = begin is not None and rendered.startswith(begin)  # by the template: the tokenizer must not repeat it
         ids: list[int] = self.tokenizer(text, add_special_tokens=not written).input_ids
@@ -106,4 +117,13 @@ def build(source: str, config: Any) -> Processing:
     parts = {"image_processor": images, "tokenizer": tokenizer}
     arguments = [parts.get(name) for name in base.get_attributes()]
     with reading(source, "its processor", (*PROCESSOR, *IMAGES[:1])):
-        return Processing(ImagesOnly.from_args_and_dict(arguments, settings))
+        made = ImagesOnly.from_args_and_dict(arguments, settings)
+    with reading(source, "what it says of clips", CLIPS):
+        return Processing(made, clip_limits(source), _smolvlm() if config.model_type == "smolvlm" else "")
+
+
+def _smolvlm() -> str:
+    """The template that the library takes for every conversation of SmolVLM with a clip: released ones know none."""
+    from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE
+
+    return str(DEFAULT_CHAT_TEMPLATE)

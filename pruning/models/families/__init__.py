@@ -7,14 +7,17 @@ from typing import Any
 
 from pruning.models.families.base import Family
 from pruning.models.families.gemma3 import Gemma3
-from pruning.models.families.idefics3 import Idefics3
+from pruning.models.families.idefics3 import Idefics3, SmolVLM
 from pruning.models.families.internvl import InternVL
 from pruning.models.families.llava import Llava
-from pruning.models.families.llava_next import LlavaNext, LlavaOneVision
+from pruning.models.families.llava_next import LlavaNext
+from pruning.models.families.llava_video import LlavaNextVideo, LlavaOneVision
 from pruning.models.families.qwen_vl import Packed, Qwen3VL, QwenVL
 from pruning.models.values import ModelError, unsupported
 
-FAMILIES: tuple[type[Family], ...] = (QwenVL, Qwen3VL, InternVL, Idefics3, Gemma3, Llava, LlavaNext, LlavaOneVision)
+FAMILIES: tuple[type[Family], ...] = (
+    QwenVL, Qwen3VL, InternVL, Idefics3, SmolVLM, Gemma3, Llava, LlavaNext, LlavaNextVideo, LlavaOneVision,
+)  # fmt: skip
 
 
 def family_of(config: Any) -> type[Family]:

@@ -30,7 +30,8 @@ from pruning.models.families.geometry import (
     square_box,
 )
 from pruning.models.families.tower import TowerAdapter
-from pruning.models.values import ModelError, Rows, unsupported
+from pruning.models.language import template
+from pruning.models.values import Kind, ModelError, Rows, unsupported
 from pruning.rgb import MOST_PIXELS
 from pruning.video import Clip
 
@@ -40,7 +41,8 @@ class Pixels:
     """Preprocessed images.
 
     inputs: what the tower takes, on the CPU. sizes: (width, height) of the given images. texts: each one's text in the
-    prompt. counts: rows of each image. side: what positions follow from.
+    prompt. counts: rows of each image. side: what positions follow from. kind: of the rows, as the model takes them.
+    steps: of time of each clip, () for pictures; box: what of a frame its tokens cover.
     """
 
     inputs: dict[str, Any]
@@ -48,6 +50,9 @@ class Pixels:
     texts: tuple[str, ...]
     counts: tuple[int, ...]
     side: dict[str, Tensor] = field(default_factory=dict)
+    kind: Kind = "image"
+    steps: tuple[int, ...] = ()
+    box: Box = WHOLE
 
 
 class Family(TowerAdapter):
@@ -56,6 +61,7 @@ class Family(TowerAdapter):
     model_types: ClassVar[tuple[str, ...]] = ()
     towers: ClassVar[tuple[str, ...]] = ()  # model types of their towers, where others go by the same name
     title: ClassVar[str] = "generic"
+    films: ClassVar[bool] = False  # whether `film` reads clips
 
     def __init__(self, model: Any, processing: Processing) -> None:
         self.model = model
@@ -89,9 +95,29 @@ class Family(TowerAdapter):
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
 
+    def check_clips(self) -> None:
+        """Raise ModelError, with the reason, unless the model can be asked about clips."""
+        if not self.films:
+            raise ModelError(
+                f"clips are not read for models of type {self.config.model_type}: ask about a picture, or choose a "
+                "model of Qwen-VL, LLaVA-OneVision, LLaVA-NeXT-Video, InternVL or SmolVLM2"
+            )
+        template.check_clips(self.processing.tokenizer, self.processing.clip_template, self.processing.marks["video"])
+
     def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
-        """Clips -> tower inputs. Raises ModelError where the family takes none here, ValueError for one it cannot."""
-        raise ModelError(f"{self.title}: clips are not read for this family yet: choose a Qwen-VL model, or a picture")
+        """Clips -> tower inputs, where `films`. Raises ValueError for one that the family cannot take.
+
+        max_tokens: of a step of a clip.
+        """
+        raise NotImplementedError(f"{self.title}: asked for a clip, though `films` is false")
+
+    def film_layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
+        """`layout` of clips: each is one grid of its steps, with as many rows as columns."""
+        grids = list[Grid]()
+        for clip, (steps, count) in enumerate(zip(pixels.steps, pixels.counts, strict=True)):
+            side = isqrt(count // steps)
+            grids.append(Grid(steps, side, side, grids[-1].stop if grids else 0, clip, box=pixels.box))
+        return tuple(grids), None
 
     def fitted(self, image: Image.Image, images: int, max_tokens: float) -> Image.Image:
         """An image of a question with so many, as the image processor gets it: scaled down where that would need too
@@ -168,24 +194,25 @@ class Family(TowerAdapter):
         inputs = {name: value for name, value in self.on_device(pixels.inputs).items() if name in taken}
         output = self.model.model.get_image_features(**inputs, return_dict=True)
         levels = getattr(output, "deepstack_features", None) or ()
-        stacked = isinstance(output.pooler_output, Tensor)
-        return Rows(flat(output.pooler_output), tuple(flat(level) for level in levels), stacked)
+        return told(output, "image", tuple(flat(level) for level in levels))
 
     def on_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The tensors among the inputs on the model's device, pixels in its dtype."""
         moved = {name: value.to(self.model.device) for name, value in inputs.items() if isinstance(value, Tensor)}
         return {name: value.to(self.model.dtype) if name == "pixel_values" else value for name, value in moved.items()}
 
-    def placeholder(self, moving: bool) -> int:
-        """Token id of what stands for a row of a clip, or of a picture."""
-        return int(self.config.video_token_id if moving else self.config.image_token_id)
+    @cached_property
+    def placeholders(self) -> tuple[int, ...]:
+        """Token ids of what stands for a row in a prompt: of pictures, and of clips where these have another."""
+        video = getattr(self.config, "video_token_id", None) if self.films else None
+        return (int(self.config.image_token_id), *(() if video is None else (int(video),)))
 
-    def encoder_output(self, rows: Rows) -> Any:
-        """Rows of a whole batch, one sample after the other, as the value of `mm_encoder_outputs` for them."""
+    def encoder_output(self, rows: Rows, kind: Kind = "image") -> Any:
+        """Rows of a whole batch, one sample after the other, as the value of `mm_encoder_outputs` for their kind."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         features = rows.features.to(self.model.device, self.model.dtype)
-        return BaseModelOutputWithPooling(pooler_output=features[None] if rows.stacked else [features])
+        return BaseModelOutputWithPooling(pooler_output=features[None] if kind in rows.stacked else [features])
 
     def positions(self, input_ids: Tensor, side: dict[str, Tensor]) -> Tensor:
         """Positions of an unpruned prompt (1, n): (3, 1, n) with M-RoPE, else (1, n)."""
@@ -204,6 +231,13 @@ class Family(TowerAdapter):
     def marks_images(self) -> bool:
         """Whether the language model is told which tokens are visual (to let those see each other both ways)."""
         return "token_type_ids" in inspect.signature(self.model.forward).parameters
+
+
+def told(output: Any, kind: Kind, levels: tuple[Tensor, ...] = ()) -> Rows:
+    """What a tower and projector gave, as rows of a kind. levels: DeepStack's."""
+    stacked = frozenset({kind}) if isinstance(output.pooler_output, Tensor) else frozenset[Kind]()
+    features = flat(output.pooler_output)
+    return Rows(features, levels, stacked, None if kind == "image" else torch.ones(len(features), dtype=torch.bool))
 
 
 def flat(value: Any) -> Tensor:

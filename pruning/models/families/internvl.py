@@ -10,12 +10,15 @@ from functools import cached_property
 from math import isqrt
 from typing import Any, ClassVar
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from pruning.grids import Grid
 from pruning.models.families.base import Family, Pixels
+from pruning.models.families.frames import frames_as_pixels, square
 from pruning.models.families.geometry import tiled_grids
+from pruning.video import Clip
 
 
 class InternVL(Family):
@@ -23,6 +26,7 @@ class InternVL(Family):
 
     model_types: ClassVar = ("internvl",)
     title: ClassVar = "InternVL3"
+    films: ClassVar = True
 
     def options(self, images: Sequence[Image.Image], max_tokens: float) -> dict[str, Any]:
         processor = self.processing.image_processor
@@ -38,6 +42,26 @@ class InternVL(Family):
         options = self.options((), max_tokens)
         tiles: int = self.processing.image_processor.get_number_of_image_patches(size[1], size[0], options)
         return tiles * self._per_tile
+
+    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+        """Every frame is a tile of its own, stretched to the square, without a thumbnail; the model takes it as a
+        picture.
+        """
+        processor, written = self.processing.processor, list[str]()
+        size = square(self.processing.clips.size, self.processing.image_processor.size)
+        pixels = torch.cat([frames_as_pixels(self.processing, clip.frames, [size]) for clip in clips])
+        frame = f"{processor.start_image_token}{processor.image_token * self._per_tile}{processor.end_image_token}"
+        for clip in clips:
+            written.append("\n".join(f"Frame{number}: {frame}" for number in range(1, len(clip.frames) + 1)))
+        steps = tuple(len(clip.frames) for clip in clips)
+        return Pixels(
+            {"pixel_values": pixels},
+            tuple(clip.size for clip in clips),
+            tuple(written),
+            tuple(count * self._per_tile for count in steps),
+            steps=steps,
+            box=self.seen(pixels.shape[-1]),
+        )
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         grids, seen = list[Grid](), self.seen(pixels.inputs["pixel_values"].shape[-1])

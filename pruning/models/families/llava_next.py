@@ -1,4 +1,4 @@
-"""LLaVA-NeXT and LLaVA-OneVision: a thumbnail stretched to a square, and tiles of the image itself.
+"""LLaVA-NeXT and its kin: a thumbnail stretched to a square, and tiles of the image itself.
 
 The tiles lie on a canvas, the image in its middle; patches of the margin are dropped again (un-padding). What is left
 enters the prompt row by row across all tiles, each row closed by a newline row that is never pruned. Tokens are told
@@ -151,22 +151,6 @@ class LlavaNext(Family):
             edges.append((int(start.min()) / inner, (int(start.max()) + self._patch) / inner))
         (x0, x1), (y0, y1) = edges
         return (x0, y0, x1, y1)
-
-
-class LlavaOneVision(LlavaNext):
-    """Several images of one question are padded to squares and not cut; many tiles are scaled down to fewer tokens."""
-
-    model_types: ClassVar = ("llava_onevision",)
-    title: ClassVar = "LLaVA-OneVision"
-
-    def cuts(self, images: int) -> bool:
-        return images == 1
-
-    def pack(
-        self, values: Sequence[Tensor], sizes: Sequence[Size], newline: Tensor, *, scaled: bool = True
-    ) -> list[Tensor]:
-        most = self.config.vision_aspect_ratio if scaled else f"anyres_max_{10**9}"
-        return self._packed(values, sizes, image_newline=newline, vision_aspect_ratio=most)
 
 
 def _sizes(pixels: Pixels) -> list[Size]:

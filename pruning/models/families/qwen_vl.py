@@ -7,6 +7,7 @@ rows from earlier layers (DeepStack), which enter the language model in step wit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from pruning.grids import Grid
 from pruning.models.families.base import Family, Pixels
 from pruning.models.families.geometry import check_aspect
-from pruning.models.values import Rows
+from pruning.models.values import Kind, Rows
 from pruning.video import Clip
 
 STEP_TOKENS = 768  # of one step of a clip, as the video processors of these families have it
@@ -29,6 +30,8 @@ class Packed(Family):
 
     Fits other families that tell the size of an image as `image_grid_thw`, too; loading proves it.
     """
+
+    shared: ClassVar[bool] = False  # whether a checkpoint's limit of pixels is for a clip, not for a frame
 
     @property
     def _vision(self) -> Any:
@@ -54,18 +57,16 @@ class Packed(Family):
     def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
         """Every two frames become one step: each takes its place in the patches that the image processor makes of it.
 
-        An odd last frame is repeated. A step has at most STEP_TOKENS, a clip at most CLIP_TOKENS.
+        An odd last frame is repeated. A step has at most what the checkpoint names, else STEP_TOKENS; a clip at most
+        CLIP_TOKENS.
         """
-        if type(self) is Packed:
-            return super().film(clips, max_tokens)
         processor, values, grids, texts = self.processing.image_processor, list[Tensor](), list[Tensor](), list[str]()
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.video_token_id)
         joined = processor.temporal_patch_size
         for clip in clips:
             check_aspect(*clip.size)
             frames = [*clip.frames, *clip.frames[-1:] * (-len(clip.frames) % joined)]
-            most = min(max_tokens, STEP_TOKENS, CLIP_TOKENS * joined / len(frames))
-            made = processor(images=frames, return_tensors="pt", **self.options((), most))
+            made = processor(images=frames, return_tensors="pt", **self._limits(len(frames) // joined, max_tokens))
             _, gh, gw = made["image_grid_thw"][0].tolist()
             shape = (len(frames) // joined, joined, gh * gw, 3, joined, -1)
             patches = made["pixel_values"].reshape(shape)  # (steps, frame, patch, channel, frame again, pixels)
@@ -78,7 +79,25 @@ class Packed(Family):
         inputs = {"pixel_values": torch.cat(values), "image_grid_thw": grid}
         side = {"video_grid_thw": grid, "second_per_grid_ts": seconds}
         counts = tuple(text.count(token) for text in texts)
-        return Pixels(inputs, tuple(clip.size for clip in clips), tuple(texts), counts, side)
+        return Pixels(inputs, tuple(clip.size for clip in clips), tuple(texts), counts, side, "video")
+
+    def _limits(self, steps: int, max_tokens: float) -> dict[str, Any]:
+        """Options of the image processor for the frames of a clip, at most `max_tokens` to a step."""
+        processor, named = self.processing.image_processor, self.processing.clips.size
+        cell = (processor.patch_size * self._vision.spatial_merge_size) ** 2
+        shares = steps * processor.temporal_patch_size if self.shared else 1
+        told = named["longest_edge"] / shares / cell if "longest_edge" in named else STEP_TOKENS
+        longest = max(1, int(min(max_tokens, told, CLIP_TOKENS / steps) * cell))
+        shortest = named.get("shortest_edge", processor.size["shortest_edge"] * shares) // shares
+        return {"size": {"shortest_edge": min(shortest, longest), "longest_edge": longest}}
+
+    def film_layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
+        return self.layout(pixels)
+
+    def features(self, pixels: Pixels) -> Rows:
+        rows = super().features(pixels)  # one tower for both: a picture is a clip of one step
+        video = torch.ones(len(rows.features), dtype=torch.bool) if pixels.kind == "video" else None
+        return replace(rows, video=video)
 
     def written(self, clip: Clip, steps: int, tokens: int, token: str) -> str:
         """What stands for a clip of so many steps, and tokens in each, in the prompt."""
@@ -123,6 +142,7 @@ class Packed(Family):
 class QwenVL(Packed):
     model_types: ClassVar = ("qwen2_vl", "qwen2_5_vl")
     title: ClassVar = "Qwen2-VL, Qwen2.5-VL"
+    films: ClassVar = True
 
 
 class Qwen3VL(Packed):
@@ -130,6 +150,8 @@ class Qwen3VL(Packed):
 
     model_types: ClassVar = ("qwen3_vl", "qwen3_vl_moe")
     title: ClassVar = "Qwen3-VL"
+    films: ClassVar = True
+    shared: ClassVar = True
 
     def written(self, clip: Clip, steps: int, tokens: int, token: str) -> str:
         joined = self.processing.image_processor.temporal_patch_size
@@ -139,7 +161,7 @@ class Qwen3VL(Packed):
         middles = [(times[i] + times[i + joined - 1]) / 2 for i in range(0, len(times), joined)]
         return "".join(f"<{middle:.1f} seconds>{start}{token * tokens}{end}" for middle in middles)
 
-    def encoder_output(self, rows: Rows) -> Any:
-        output = super().encoder_output(rows)
+    def encoder_output(self, rows: Rows, kind: Kind = "image") -> Any:
+        output = super().encoder_output(rows, kind)
         output.deepstack_features = [[level.to(self.model.device, self.model.dtype)] for level in rows.deepstack]
         return output

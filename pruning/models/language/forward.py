@@ -13,15 +13,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Visual:
-    """What stands at the placeholders: the value of `mm_encoder_outputs`, by "image" or "video".
+    """What stands at the placeholders: the value of `mm_encoder_outputs`, by kind.
 
     mark: tells these rows from others, for a conversation cache; 0 where none asks.
-    token_id: the placeholder's. marked: whether the language model must be told which tokens are visual.
+    token_ids: the placeholders'. marked: whether the language model must be told which tokens are visual.
     """
 
     output: Any
     mark: int
-    token_id: int
+    token_ids: tuple[int, ...]
     marked: bool
 
 
@@ -36,7 +36,7 @@ def forward(
     """
     more: dict[str, Any] = {cache_name(type(model).forward): cache}
     if visual is not None and visual.marked:
-        more["token_type_ids"] = (ids == visual.token_id).long()
+        more["token_type_ids"] = torch.isin(ids, torch.tensor(visual.token_ids, device=ids.device)).long()
     output = model(
         input_ids=ids,
         position_ids=positions,

@@ -16,11 +16,11 @@ from pruning.text import check_text, checked_question
 def build(family: Family, encoded: Encoded, question: str, history: Sequence[Turn]) -> Prompt:
     """The chat template with one placeholder per visual row, on the CPU. Raises ValueError as `VLM.prompt`."""
     turns = [Turn(_clean(family, turn.question), _clean(family, turn.answer, empty=True)) for turn in history]
-    ids = family.processing.ids(_clean(family, question), turns, encoded.texts, moving=encoded.moving)
+    ids = family.processing.ids(_clean(family, question), turns, encoded.texts, encoded.kinds)
     input_ids = torch.tensor([ids])
     vocabulary.check_ids(family, input_ids[0])
-    placeholders = (input_ids[0] == family.placeholder(encoded.moving)).nonzero()[:, 0]
-    rows = encoded.tokens.n + (0 if encoded.marks is None else len(encoded.marks))
+    placeholders = torch.isin(input_ids[0], torch.tensor(family.placeholders)).nonzero()[:, 0]
+    rows = encoded.rows_count
     if len(placeholders) != rows:
         raise ModelError(
             f"The tokenizer made {len(placeholders)} image tokens of {rows}: it does not belong to this model. Put the "
@@ -46,6 +46,7 @@ def _clean(family: Family, text: str, *, empty: bool = False) -> str:
     text = check_text("The conversation", text).strip() if empty else checked_question(text)
     added = family.processing.tokenizer.added_tokens_decoder.values()
     marks = [str(token) for token in added if token.special] + [family.processing.placeholder]
+    marks += [family.processing.marks["video"]] * family.films
     control = [mark for mark in marks if mark in text]
     if control:
         raise ValueError(f"The question contains {control[0]!r}, a control token of the model: remove it")

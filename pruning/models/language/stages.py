@@ -31,7 +31,15 @@ class Course:
     Raises ValueError as `Plan.counts`, or for fewer images than a rule needs.
     """
 
-    def __init__(self, plan: Plan, prompt: Prompt, tokens: Tensor, sample: VisualTokens, layers: int, placeholder: int):
+    def __init__(
+        self,
+        plan: Plan,
+        prompt: Prompt,
+        tokens: Tensor,
+        sample: VisualTokens,
+        layers: int,
+        placeholders: Sequence[int],
+    ) -> None:
         """prompt: with only the tokens that enter; tokens: (K,) which of the sample these are."""
         self.prompt, self.tokens, self.n, self.layers = prompt, tokens, sample.n, layers
         self.images = sample.images  # (N,)
@@ -44,7 +52,7 @@ class Course:
         self.cuts = {cut.after: cut for cut in plan.cuts}
         self.evict_early = plan.evict_early
         after = torch.arange(prompt.n) > int(prompt.visual.max())
-        self.text = (after & (prompt.input_ids[0] != placeholder)).nonzero()[:, 0]
+        self.text = (after & ~torch.isin(prompt.input_ids[0], torch.tensor(placeholders))).nonzero()[:, 0]
         self.made: list[CutTrace] = []
         self.choices: dict[int, Choice] = {}  # of each cut made, for other rows of the same prompt (beams)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pruning.models.values import ModelError, Turn
+from pruning.models.values import Kind, ModelError, Turn
 
-Kind = Literal["image", "video"]
 NAMES = {"image": "pictures", "video": "clips"}
 QUESTION = "What is this?"  # what a template is tried with
 QUOTED = 160  # characters of a line that are shown: many templates are one long line
+FILMS = "choose a model that was made for clips, such as a Qwen2.5-VL, or ask about a picture"
 REMEDY = (
     "put the chat template of the original checkpoint in its place (chat_template.jinja), or choose another model; "
     "those for text alone do not fit"
@@ -28,8 +29,13 @@ def check(tokenizer: Any, template: Any, mark: str) -> None:
     if not isinstance(template, str):
         found = f"templates by the names {', '.join(map(repr, template))}" if isinstance(template, dict) else template
         raise ModelError(f"the chat template must be one text or named 'default', not {found!s:.200}: {REMEDY}")
-    if QUESTION not in render(tokenizer, template, QUESTION, (), 1, mark):
+    if QUESTION not in render(tokenizer, template, QUESTION, (), [("image", mark)]):
         raise ModelError(f"the chat template leaves out the question: {REMEDY}")
+
+
+def check_clips(tokenizer: Any, template: str, mark: str) -> None:
+    """Raise ModelError unless the template writes a clip, as one `mark`."""
+    render(tokenizer, template, QUESTION, (), [("video", mark)])
 
 
 def render(
@@ -37,19 +43,19 @@ def render(
     template: str,
     question: str,
     history: Sequence[Turn],
-    images: int,
-    mark: str,
-    kind: Kind = "image",
+    media: Sequence[tuple[Kind, str]],
 ) -> str:
-    """The conversation up to the answer to `question` as text; its images come before the first question, each as one
-    `mark`. Raises ModelError, with the template's line where it is known.
+    """The conversation up to the answer to `question` as text; its media come before the first question, each as its
+    mark, in their order.
+
+    media: kind and mark of each. Raises ModelError, with the template's line where it is known.
     """
     messages: list[dict[str, Any]] = []
     for turn in history:
         messages.append({"role": "user", "content": [{"type": "text", "text": turn.question}]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
     messages.append({"role": "user", "content": [{"type": "text", "text": question}]})
-    messages[0]["content"] = [*({"type": kind} for _ in range(images)), *messages[0]["content"]]
+    messages[0]["content"] = [*({"type": kind} for kind, _ in media), *messages[0]["content"]]
     try:
         rendered = tokenizer.apply_chat_template(
             messages, chat_template=template, add_generation_prompt=True, tokenize=False
@@ -62,11 +68,16 @@ def render(
         ) from error
     if not isinstance(rendered, str):
         raise ModelError(f"the chat template gives {type(rendered).__name__} in place of text: {REMEDY}")
-    if rendered.count(mark) != images:
-        raise ModelError(
-            f"the chat template writes {rendered.count(mark)} {kind} tokens {mark!r} for {images} {NAMES[kind]}: "
-            f"{REMEDY}"
-        )
+    for kind, mark in dict.fromkeys(media):
+        given = media.count((kind, mark))
+        if rendered.count(mark) != given:
+            raise ModelError(
+                f"the chat template writes {rendered.count(mark)} {kind} tokens {mark!r} for {given} {NAMES[kind]}: "
+                f"{FILMS if kind == 'video' else REMEDY}"
+            )
+    marks = [mark for _, mark in media]
+    if marks != re.findall("|".join(map(re.escape, dict.fromkeys(marks))), rendered)[: len(marks)]:
+        raise ModelError("the chat template writes clips before pictures: ask about them one by one")
     return rendered
 
 

@@ -42,7 +42,8 @@ def run(family: Family, pixels: Pixels, needs: frozenset[str], places: Tensor | 
         found["pre_projector"] = place.tokens(family.shrink_input(_batched(seen[PROJECTOR].hidden).float())).cpu()
     if "projector" in needs:
         found["projector"] = place.projection(seen[PROJECTOR])
-    cpu = Rows(rows.features.float().cpu(), tuple(level.float().cpu() for level in rows.deepstack), rows.stacked)
+    levels = tuple(level.float().cpu() for level in rows.deepstack)
+    cpu = Rows(rows.features.float().cpu(), levels, rows.stacked, rows.video)
     return cpu, found
 
 

@@ -1,0 +1,82 @@
+"""Overlays of clips: every step with what is kept of it, side by side on a sheet, or one after the other in a film.
+
+Knows pixels and rectangles only, as `overlays`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pruning.drawing.overlays import fit, overlay
+from pruning.drawing.paint import Floats, Image
+from pruning.tokens import Selection
+
+FILMS = {".mp4": "mp4v", ".webm": "VP80"}
+"""Endings of films that can be written, with the codec of each."""
+SHEET = 1920  # pixels along the longer side of a sheet, about
+LEAST = 96  # of a frame on it, so that its patches can be told apart
+GAP, LINE = 6, 22  # pixels between frames; height of a caption
+PAPER, INK = (246, 247, 249), (36, 41, 51)
+FAR = -9  # where rectangles of other steps lie: outside of the picture
+
+
+def strip(
+    frames: Sequence[Image],
+    rects: Floats,
+    steps: NDArray[np.int64],
+    selection: Selection,
+    style: str = "dimmed",
+    scores: Floats | None = None,
+    depths: Floats | None = None,
+) -> list[Image]:
+    """`overlay` of every frame with the tokens of its step alone, as large as the frame.
+
+    frames: F of one size, as many of each step, the last step's perhaps fewer. rects: (N, 4) in pixels of a frame.
+    steps: (N,) from 0, the step of time of each token; its frames are the next ceil(F / steps). Raises as `overlay`.
+    """
+    joined = ceil(len(frames) / (int(steps.max()) + 1))
+    drawn = []
+    for at, frame in enumerate(frames):
+        own = np.where((steps == at // joined)[:, None], rects, FAR).astype(np.float32)
+        drawn.append(overlay(frame, own, selection, style, scores, depths))
+    return drawn
+
+
+def sheet(frames: Sequence[Image], captions: Sequence[str]) -> Image:
+    """Frames of one size in rows, each with its caption below it; about as wide as high."""
+    height, width = frames[0].shape[:2]
+    columns = max(1, min(len(frames), round((len(frames) * (height + LINE) / width) ** 0.5)))
+    rows = ceil(len(frames) / columns)
+    side = max(LEAST, SHEET / max(columns, rows * height / width) * max(1.0, height / width))
+    small = [fit(frame, int(min(side, max(height, width))))[0] for frame in frames]
+    high, wide = small[0].shape[0], small[0].shape[1]
+    out = np.full((GAP + rows * (high + LINE + GAP), GAP + columns * (wide + GAP), 3), PAPER, np.uint8)
+    for at, (frame, caption) in enumerate(zip(small, captions, strict=True)):
+        y, x = GAP + at // columns * (high + LINE + GAP), GAP + at % columns * (wide + GAP)
+        out[y : y + high, x : x + wide] = frame
+        scale = min(0.45, 0.45 * wide / max(1, cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]))
+        cv2.putText(out, caption, (x, y + high + LINE - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
+    return out
+
+
+def write_film(path: Path, frames: Sequence[Image], seconds: float) -> None:
+    """Frames of one size as a film, each shown for so many seconds; the ending of the path says which kind.
+
+    Films have an even number of pixels on either side: a last odd row or column is left out. Raises OSError where the
+    file cannot be written.
+    """
+    height, width = (max(2, side // 2 * 2) for side in frames[0].shape[:2])
+    code = cv2.VideoWriter.fourcc(*FILMS[path.suffix.lower()])
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, 1 / seconds, (width, height))
+    if not writer.isOpened():
+        raise OSError(f"{path} cannot be written: check that there is room, and that the folder may be written to")
+    for frame in frames:
+        fitted = frame[:height, :width] if min(frame.shape[:2]) > 1 else cv2.resize(frame, (width, height))
+        writer.write(cv2.cvtColor(np.ascontiguousarray(fitted), cv2.COLOR_RGB2BGR))
+    writer.release()

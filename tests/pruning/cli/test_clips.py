@@ -1,0 +1,110 @@
+"""Commands about clips: what they print and draw, and where they say that they cannot."""
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+from PIL import Image
+
+from pruning.cli.main import main
+from pruning.drawing.paint import KEPT
+from tests.checkpoints import FAMILIES
+from tests.helpers.clips import animation, film
+
+QUESTION = "What color is the star?"
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    return str(film(tmp_path / "clip.mp4", frames=30, fps=10, size=(168, 112)))
+
+
+@pytest.fixture
+def run(tiny_folder: Path, capsys: pytest.CaptureFixture[str]):
+    """run(*arguments) -> (exit code, stdout, stderr) on the tiny model."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--model", str(tiny_folder)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_a_clip_is_answered_and_its_frames_are_drawn_on_a_sheet(run, clip: str, tmp_path: Path) -> None:
+    sheet = tmp_path / "out.png"
+    code, out, err = run("answer", clip, QUESTION, "--max-new-tokens", "2", "--overlay", str(sheet), "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["n"] == 3 * 24
+    assert result["budget"] == 18
+    assert "6 of 30 frames, 2 a second." in result["notes"]
+    assert "6 of 30 frames, 2 a second." in err
+    with Image.open(sheet) as drawn:
+        colours = dict((colour, count) for count, colour in drawn.convert("RGB").getcolors(1 << 24))
+    assert colours[KEPT] > 50
+    assert colours[246, 247, 249] > 1000  # between the frames
+
+
+def test_frames_are_taken_as_asked_and_drawn_as_a_film(run, clip: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.webm"
+    code, out, _ = run("answer", clip, QUESTION, "--max-new-tokens", "2", "--fps", "5", "--max-frames", "4",
+                       "--overlay", str(path), "--json")  # fmt: skip
+    assert code == 0
+    assert "4 of 30 frames, 1.33 a second." in json.loads(out)["notes"]
+    film = cv2.VideoCapture(str(path))
+    assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(4 / 3, rel=0.01)
+    frames = []
+    while (read := film.read())[0]:
+        frames.append(read[1])
+    assert len(frames) == 4
+    assert frames[0].shape[1] == 1024
+
+
+def test_the_curves_of_a_clip_leave_lower_resolution_out(run, clip: str) -> None:
+    given = ("--methods", "uniform", "idpruner", "lower_resolution", "--retention", "0.25", "--max-frames", "4")
+    code, out, err = run("sweep", clip, QUESTION, *given)
+    assert code == 0
+    assert "lower_resolution at 0.25 is left out: lower resolution is for pictures alone: take fewer frames" in err
+    assert "4 of 30 frames" in err
+    assert any(line.startswith("uniform,") for line in out.splitlines())
+
+
+def test_the_patches_of_a_clip_that_an_answer_hangs_on_have_their_frame(run, clip: str) -> None:
+    code, out, _ = run("why", clip, QUESTION, "--max-frames", "2", "--most", "20", "--max-new-tokens", "1", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert len(found["frames"]) == len(found["patches"]) == len(found["rects"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["answer", "CLIP", QUESTION, "--fps", "0"], "the rate must be a number of frames a second"),
+        (["answer", "CLIP", QUESTION, "--max-frames", "0"], "the most frames must be a whole number of at least 1"),
+        (["answer", "CLIP", QUESTION, "--method", "lower_resolution"], "lower resolution is for pictures alone"),
+        (["pays", "CLIP", QUESTION], "other sizes and lower resolution of a picture: name a picture"),
+        (["answer", "STILL", QUESTION, "--overlay", "OUT"], "a picture does not move: end it in .png"),
+        (["answer", "TEXT", QUESTION], "not an image"),
+        (["answer", "LIST", QUESTION], "not an image"),
+    ],
+)
+def test_what_cannot_be_is_told(run, clip: str, tmp_path: Path, arguments: list[str], reason: str) -> None:
+    Image.new("RGB", (56, 56)).save(tmp_path / "still.png")
+    (tmp_path / "text.mp4").write_text("What a day\n" * 9)
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip}\n")
+    names = {"CLIP": clip, "STILL": str(tmp_path / "still.png"), "OUT": str(tmp_path / "out.mp4"),
+             "TEXT": str(tmp_path / "text.mp4"), "LIST": str(tmp_path / "list.mp4")}  # fmt: skip
+    code, _, err = run(*(names.get(word, word) for word in arguments))
+    assert code == 2
+    assert reason in err
+
+
+def test_a_model_without_clips_refuses_films_and_sees_the_first_frame_of_animations(clip, tmp_path, capsys) -> None:
+    folder = str(FAMILIES["llava"](tmp_path / "llava"))
+    assert main(["answer", clip, QUESTION, "--model", folder]) == 2
+    assert "llava: clips are not read for models of type llava: ask about a picture" in capsys.readouterr().err
+    moving = str(animation(tmp_path / "a.gif", [100, 100], (60, 60)))
+    assert main(["answer", moving, QUESTION, "--model", folder, "--max-new-tokens", "1", "--method", "uniform"]) == 0
+    assert "first frame" in capsys.readouterr().err
