@@ -52,7 +52,7 @@ def _answer(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
     _add_knobs(parser, ELSEWHERE)
     parser.add_argument("--overlay", type=Path, metavar="FILE", help="write the overlay there (.png or .jpg; of a "
-                        "clip a sheet of its frames, or a film, .mp4 or .webm)")  # fmt: skip
+                        "clip a sheet of its frames, or a film, .mp4)")  # fmt: skip
     parser.add_argument("--style", default="dimmed", choices=sorted(STYLES),
                         help="of the overlay, default: %(default)s")  # fmt: skip
     parser.add_argument("--attention-shares", action="store_true",
@@ -135,7 +135,7 @@ def _why(parser: argparse.ArgumentParser) -> None:
                        "which the answer is lost; default: return where the answer changed, else need")  # fmt: skip
     parser.add_argument("--most", type=int, default=4096, help="sets measured, at most; default: %(default)s")
     parser.add_argument("--overlay", type=Path, metavar="FILE", help="draw there what was found (.png or .jpg; of a "
-                        "clip also .mp4 or .webm)")  # fmt: skip
+                        "clip also .mp4)")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,26 +57,31 @@ def write_overlay(
 
     scores, depths: as `overlay` takes them. Raises ValueError for a film of a picture, and as `overlay`.
     """
-    size = medium.size
+    moves = path.suffix.lower() in strips.FILMS
+    if isinstance(medium, Image.Image) and moves:
+        raise ValueError(f"{path} is a film, and a picture does not move: end it in {' or '.join(PICTURES)}")
     if isinstance(medium, Image.Image):
-        if path.suffix.lower() in strips.FILMS:
-            raise ValueError(f"{path} is a film, and a picture does not move: end it in {' or '.join(PICTURES)}")
-        pixels = [np.asarray(medium)]
-    else:
-        pixels = [np.asarray(frame) for frame in medium.frames]
-    canvases = [draw.fit(each, draw.roomy(each, LONGEST))[0] for each in pixels]
-    factors = np.array([canvases[0].shape[1] / size[0], canvases[0].shape[0] / size[1]] * 2, np.float32)
-    rects = encoded.rects * factors
-    if isinstance(medium, Image.Image):
-        write_picture(path, draw.overlay(canvases[0], rects, selection, style, scores, depths))
+        (canvas,), rects = _fitted([medium], encoded.rects, draw.roomy(np.asarray(medium), LONGEST))
+        write_picture(path, draw.overlay(canvas, rects, selection, style, scores, depths))
         return
     steps = encoded.tokens.pictures.numpy()
+    joined = -(-len(medium.frames) // (int(steps.max()) + 1))
+    frames = medium.frames[:: 1 if moves else joined]
+    canvases, rects = _fitted(frames, encoded.rects, LONGEST if moves else strips.side(len(frames), medium.size))
     drawn = strips.strip(canvases, rects, steps, selection, style, scores, depths)
-    if path.suffix.lower() in strips.FILMS:
+    if moves:
         strips.write_film(path, drawn, medium.seconds_per_frame)
         return
-    kept, each = np.bincount(steps[selection.indices.numpy()], minlength=steps.max() + 1), np.bincount(steps)
-    joined = -(-len(drawn) // len(each))
-    first = range(0, len(drawn), joined)
-    captions = [f"{medium.times[at]:.1f} s: {kept[step]} of {each[step]}" for step, at in enumerate(first)]
-    write_picture(path, strips.sheet([drawn[at] for at in first], captions))
+    kept, each = np.bincount(steps[selection.indices.numpy()], minlength=len(drawn)), np.bincount(steps)
+    at = medium.times[::joined]
+    write_picture(
+        path, strips.sheet(drawn, [f"{at[step]:.1f} s: {kept[step]} of {each[step]}" for step in range(len(drawn))])
+    )
+
+
+def _fitted(frames: Sequence[Image.Image], rects: np.ndarray, longest: int) -> tuple[list[draw.Image], np.ndarray]:
+    """Frames of one size with so many pixels along the longer side, and the rectangles (N, 4) on them."""
+    canvases = [draw.fit(np.asarray(frame), longest)[0] for frame in frames]
+    height, width = canvases[0].shape[:2]
+    factors = np.array([width / frames[0].width, height / frames[0].height] * 2, np.float32)
+    return canvases, rects * factors

@@ -13,15 +13,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.drawing.overlays import fit, overlay
+from pruning.drawing.overlays import overlay
 from pruning.drawing.paint import Floats, Image
 from pruning.tokens import Selection
 
-FILMS = {".mp4": "mp4v", ".webm": "VP80"}
+FILMS = {".mp4": "mp4v"}
 """Endings of films that can be written, with the codec of each."""
 SHEET = 1920  # pixels along the longer side of a sheet, about
 LEAST = 96  # of a frame on it, so that its patches can be told apart
 GAP, LINE = 6, 22  # pixels between frames; height of a caption
+LETTERS = 0.45  # size of a caption, as OpenCV counts it
 PAPER, INK = (246, 247, 249), (36, 41, 51)
 FAR = -9  # where rectangles of other steps lie: outside of the picture
 
@@ -48,19 +49,30 @@ def strip(
     return drawn
 
 
+def columns(count: int, size: tuple[int, int]) -> int:
+    """Of a sheet of so many frames of (width, height), so that it is about as wide as high."""
+    width, height = size
+    return max(1, min(count, round((count * (height + LINE) / width) ** 0.5)))
+
+
+def side(count: int, size: tuple[int, int]) -> int:
+    """Pixels along the longer side of each frame of (width, height) on a sheet of so many."""
+    across = columns(count, size)
+    wide = SHEET / max(across, ceil(count / across) * size[1] / size[0])  # of a frame
+    return int(max(LEAST, wide * max(1.0, size[1] / size[0])))
+
+
 def sheet(frames: Sequence[Image], captions: Sequence[str]) -> Image:
-    """Frames of one size in rows, each with its caption below it; about as wide as high."""
-    height, width = frames[0].shape[:2]
-    columns = max(1, min(len(frames), round((len(frames) * (height + LINE) / width) ** 0.5)))
-    rows = ceil(len(frames) / columns)
-    side = max(LEAST, SHEET / max(columns, rows * height / width) * max(1.0, height / width))
-    small = [fit(frame, int(min(side, max(height, width))))[0] for frame in frames]
-    high, wide = small[0].shape[0], small[0].shape[1]
-    out = np.full((GAP + rows * (high + LINE + GAP), GAP + columns * (wide + GAP), 3), PAPER, np.uint8)
-    for at, (frame, caption) in enumerate(zip(small, captions, strict=True)):
-        y, x = GAP + at // columns * (high + LINE + GAP), GAP + at % columns * (wide + GAP)
+    """Frames of one size in rows, each with its caption below it."""
+    high, wide = frames[0].shape[:2]
+    across = columns(len(frames), (wide, high))
+    rows = ceil(len(frames) / across)
+    out = np.full((GAP + rows * (high + LINE + GAP), GAP + across * (wide + GAP), 3), PAPER, np.uint8)
+    for at, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
+        y, x = GAP + at // across * (high + LINE + GAP), GAP + at % across * (wide + GAP)
         out[y : y + high, x : x + wide] = frame
-        scale = min(0.45, 0.45 * wide / max(1, cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]))
+        (length, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, LETTERS, 1)
+        scale = LETTERS * min(1.0, wide / length)
         cv2.putText(out, caption, (x, y + high + LINE - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
     return out
 

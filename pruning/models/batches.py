@@ -15,6 +15,7 @@ from pruning.plan import Plan
 from pruning.signals import joined_signal
 from pruning.tokens import VisualTokens
 
+IMAGE: tuple[Kind, ...] = ("image",)
 PADDING = 1.25  # work of a batch over that of its prompts alone, at most
 
 
@@ -91,6 +92,6 @@ def together(parts: Sequence[Encoded]) -> Encoded:
         frozenset[Kind]().union(*(part.stacked for part in parts)),
         sum(part.patches for part in parts),
         max(part.strangeness for part in parts),
-        tuple(kind for part in parts for kind in part.kinds or ("image",) * len(part.sizes)),
+        tuple(kind for part in parts for kind in part.kinds or IMAGE * len(part.sizes)),
         torch.cat(video) if any(part.video is not None for part in parts) else None,
     )

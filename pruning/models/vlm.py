@@ -229,7 +229,7 @@ class VLM:
             rows.stacked,
             self.family.patches(pixels),
             0.0 if self.world is None else self.world.strangeness(pictures),
-            ("video",) * len(clips),
+            tuple("video" for _ in clips),
             rows.video,
         )
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pruning.images import MAX_BYTES, open_image
 from pruning.rgb import ImageError
 from pruning.scenes.worlds import WORLDS
+from pruning.video import kind_of
 
 CHUNK = 1 << 20
 
@@ -47,6 +48,8 @@ class FilePicture:
         return found.hexdigest()
 
     def open(self) -> Image.Image:
+        if kind_of(self.path) == "film":
+            raise ImageError(f"{self.name!r} is a clip, and a race is about pictures: leave it out, or name a picture")
         return open_image(self.path)
 
 

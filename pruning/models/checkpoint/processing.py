@@ -73,7 +73,8 @@ class Processing:
 
         kinds: of each text's medium; (): images. Raises ModelError where the chat template fails on it.
         """
-        every: Sequence[Kind] = kinds or ("image",) * len(texts)
+        image: Kind = "image"
+        every = kinds or [image] * len(texts)
         media = [(kind, self.marks[kind]) for kind in every]
         written = self.clip_template if "video" in every else self.template
         rendered = template.render(self.tokenizer, written, question, history, media)

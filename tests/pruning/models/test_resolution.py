@@ -98,6 +98,7 @@ def test_reaches_the_most_tokens_up_to_what_is_asked(any_vlm, noise, sizes) -> N
 def test_every_family_says_whether_it_scales(any_vlm) -> None:
     assert any_vlm.family.scales == (any_vlm.config.model_type.replace("_", "-") in {
         "qwen2-5-vl", "qwen2-vl", "qwen3-vl", "qwen3-vl-moe", "internvl", "idefics3", "smolvlm", "llava-next",
+        "llava-next-video",
         "llava-onevision",
     })  # fmt: skip
 

@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from pruning.race.data import open_data
+from pruning.race.pictures import named_picture
 from pruning.race.records import Fault, Record
+from pruning.rgb import ImageError
+from tests.helpers.clips import film
 
 
 def png(colour: str = "red") -> bytes:
@@ -154,3 +157,9 @@ def test_parquet(folder: Path) -> None:
     parquet.write_table(table, folder / "set.parquet")
     (row,) = open_data(str(folder / "set.parquet")).rows()
     assert row.picture.open().size == (40, 30)
+
+
+def test_a_clip_is_no_picture(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4", 3)
+    with pytest.raises(ImageError, match=r"'a\.mp4' is a clip, and a race is about pictures"):
+        named_picture("a.mp4", tmp_path).open()
