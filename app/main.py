@@ -42,6 +42,7 @@ def serve(settings: Settings) -> None:
     from app.engine.resources import Resources
     from app.model_pool.loader import Loader, listed
     from app.model_pool.pool import Models
+    from app.race.runs import Races
     from app.ui import build_demo, launch_options
     from pruning import ops
     from pruning.models import hide_progress
@@ -60,8 +61,10 @@ def serve(settings: Settings) -> None:
     models = Models(allowed, first, loader, resources)
     if remote.is_remote():
         models.open_all()
+    runs, starts = settings.runs_folder, settings.own_machine and not remote.is_remote()
+    races = None if runs is None else Races(runs, starts)
     try:
-        demo = build_demo(models)
+        demo = build_demo(models, races)
     except AssetError:
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "8bit", "4bit")
 ATTENTIONS = ("auto", "sdpa", "eager", "flash_attention_2")
 AUTO = "auto"
+RUNS = "runs"  # where the command line's examples put them
 DEVICE_MAPS = ("", "auto", "balanced", "balanced_low_0", "sequential")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -49,6 +51,7 @@ class Settings:
     auth: str = ""  # "user:password", several separated by commas
     upload_limit: float = 20.0  # megabytes
     cache: float = 1024.0  # megabytes
+    runs: str = AUTO  # folder with runs of the race; "auto": RUNS on one person's own machine, elsewhere none
 
     def __post_init__(self) -> None:
         kind = self.device.split(":")[0]
@@ -85,6 +88,13 @@ class Settings:
         return [self.model, *(part for part in named if part != AUTO or self.own_machine)]
 
     @property
+    def runs_folder(self) -> Path | None:
+        """The folder with the runs that the page shows; None where it shows none."""
+        if self.runs == AUTO:
+            return Path(RUNS) if self.own_machine else None
+        return Path(self.runs).expanduser() if self.runs.strip() else None
+
+    @property
     def own_machine(self) -> bool:
         """Whether it is one person's own: nobody comes from elsewhere, by a proxy's path or a link, or logs in."""
         return address.is_loopback(self.host) and not (self.share or self.root_path or self.auth.strip())
@@ -118,6 +128,8 @@ _HELP: Mapping[str, str] = {
     "auth": "user:password that visitors must give; several with commas between",
     "upload_limit": "largest image file a visitor may send, in megabytes",
     "cache": "memory for encoded images and results, in megabytes",
+    "runs": "folder with runs of the race, which all visitors see; auto is none, but on one person's own machine "
+    f"{RUNS}, where they are started on the page too",
 }
 
 

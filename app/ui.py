@@ -34,6 +34,9 @@ from app.pays.page import place_pays, wire_pays
 from app.plan.page import TIPS as PLAN
 from app.plan.page import PlanEvents, wire_plan
 from app.presenter.page import place_presenter, wire_presenter
+from app.race.page import TIPS as RACE
+from app.race.page import place_race, wire_race
+from app.race.runs import Races
 from app.recipe.page import TIPS as RECIPE
 from app.recipe.page import place_recipe, wire_recipe
 from app.session import Session, Setting
@@ -49,11 +52,14 @@ from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, 
 from app.web.request_limits import RequestLimits
 from pruning.drawing.palettes import PAGE
 
-TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | RECIPE | SMALLEST_BUDGET | EXPORT
+TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | RECIPE | RACE | SMALLEST_BUDGET | EXPORT
 
 
-def build_demo(models: Models) -> gr.Blocks:
-    """The page with an example whose result is already computed. Computing it also warms the model up."""
+def build_demo(models: Models, races: Races | None = None) -> gr.Blocks:
+    """The page with an example whose result is already computed. Computing it also warms the model up.
+
+    races: what the view "Race" shows; there is none without.
+    """
     gradio_patches.apply()
     gr.set_static_paths([FOLDER])
     controls = Controls()
@@ -62,7 +68,7 @@ def build_demo(models: Models) -> gr.Blocks:
         with gr.Blocks(title="IDPruner Lab", analytics_enabled=False, fill_width=True) as demo:
             page = layout(controls, start)
             handlers, images = Handlers(models, controls, page), ImageHandlers(models, page)
-            _wire(demo, page, handlers, images, Menus(models, controls, page))
+            _wire(demo, page, handlers, images, Menus(models, controls, page), races, capabilities)
             endpoints(Api(models, controls), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
     demo.queue(default_concurrency_limit=4, max_size=256)
     return demo
@@ -127,7 +133,15 @@ def opening(models: Models, engine: Engine, capabilities: Capabilities, controls
     return Start(*common, *shown, answers_views.report(report), plane)
 
 
-def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers, menus: Menus) -> None:
+def _wire(
+    demo: gr.Blocks,
+    page: Page,
+    handlers: Handlers,
+    images: ImageHandlers,
+    menus: Menus,
+    races: Races | None,
+    capabilities: Capabilities,
+) -> None:
     session, inputs = page.session, [page.session, *page.settings]
     sliders = [*page.weights, page.retention, *(knob for knob in page.knobs if isinstance(knob, gr.Slider))]
     lists = [page.scope, page.positions, *(knob for knob in page.knobs if not isinstance(knob, gr.Slider))]
@@ -206,15 +220,21 @@ def _wire(demo: gr.Blocks, page: Page, handlers: Handlers, images: ImageHandlers
 
     measuring, curves = [session, page.curve_methods, *page.settings], [page.curves, page.progress, page.measured]
     gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **STREAMED, **QUIET)
-    settings = [page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
-    for chart in (page.plane, page.curves):
-        clicked, point = told(chart.select)
-        follow(clicked.then(menus.point, [point, session, page.method], settings, **LIGHT_WORK, **QUIET))
     page.stop.click(handlers.stop, None, None, **AT_ONCE, **QUIET)
     wire_compare(place_compare(page.views), handlers.models, handlers.setting, session, inputs)
     wire_batch(place_batch(page.views), handlers.models, handlers.setting, inputs)
     wire_pays(place_pays(page.views), handlers.models, handlers.setting, inputs)
     wire_recipe(place_recipe(page.views), handlers.models, handlers.setting, inputs)
+    charts = [page.plane, page.curves]
+    if races is not None:
+        race = place_race(page.views, races, capabilities)
+        wire_race(race, races, handlers.models, session)
+        race.chart.select(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
+        charts.append(race.chart)
+    settings = [page.views, page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
+    for chart in charts:
+        clicked, point = told(chart.select)
+        follow(clicked.then(menus.point, [point, session, page.method], settings, **LIGHT_WORK, **QUIET))
     moved = (page.retention, page.weights)
     wire_smallest_budget(
         place_smallest_budget(page.budget), handlers.models, handlers.setting, session, inputs, moved, follow

@@ -148,11 +148,15 @@ def served(tiny_vlm: VLM, uploads: None):
 
 
 @pytest.fixture(scope="session")
-def shipped_page(uploads: None):
-    """The running app as `python app.py` opens it: with the shipped model."""
+def shipped_page(uploads: None, tmp_path_factory: pytest.TempPathFactory):
+    """The running app as `python app.py` opens it: with the shipped model, and a race that was run."""
+    from app.race.runs import Races
+    from tests.helpers.races import scenes_run
     from tests.helpers.serving import serve
 
-    with serve(load()) as running:
+    vlm, runs = load(), tmp_path_factory.mktemp("runs")
+    scenes_run(runs / "scenes-1", vlm.model_id)
+    with serve(vlm, races=Races(runs, True)) as running:
         yield running
 
 

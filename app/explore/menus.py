@@ -20,7 +20,7 @@ from app.session import Session
 from app.web import html
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, owner, report_errors
-from app.web.updates import Updates, scopes
+from app.web.updates import Updates, retention, scopes
 from pruning.runnable import Started
 from pruning.staged import StagedMethod
 
@@ -61,20 +61,30 @@ class Menus:
 
     @report_errors
     def point(self, request: gr.Request, clicked: Any, session: Session, name: str) -> Updates:
-        """A point of a chart was clicked: its setting goes into the controls. name: of the present method."""
+        """A point of a chart was clicked: its setting goes into the controls, which then are to be seen. name: of the
+        present method. Raises ValueError for a plan or a knob that this model or method cannot have.
+        """
         page, setting = self.page, clicked or {}
         with self.models.use(session.model_name, owner(request)) as (_, capabilities):
-            wanted = setting.get("method")
+            wanted, plan = setting.get("method"), setting.get("plan") or ""
             name = wanted if wanted in capabilities.methods else name
             about = explore_views.about(capabilities.about(name))
+            if plan:
+                capabilities.plan(plan)
         changed = self._active(name) | self._knobs(self.controls.visibility(name))
-        changed |= {page.method: name, page.about_method: about, page.plan.value: ""}
+        changed |= {page.views: gr.update(selected="explore")}
+        changed |= {page.method: name, page.about_method: about, page.plan.value: plan}
         value, kept = setting.get("mmr_lambda"), setting.get("retention")
         if isinstance(value, (int, float)) and 0 <= value <= 1:
             for slider, weight in zip(page.weights, (value, 1 - value), strict=True):
                 changed[slider] = {**changed[slider], "value": round(weight, 2)}
         if isinstance(kept, (int, float)) and 0 < kept <= 1:
-            changed[page.retention] = kept
+            changed[page.retention] = retention(kept)
+        knobs = setting.get("knobs") or {}
+        for component, knob in zip(page.knobs, self.controls.knobs, strict=True):
+            if name in knob.methods and knob.param.name in knobs:
+                value = knob.param.check(knobs[knob.param.name])
+                changed[component] = {**changed[component], "value": value}
         return changed
 
     def load(self, request: gr.Request, name: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pruning.race.statistics import LEVEL
 from pruning.runnable import REGISTERED
 
 BESIDE = 0.03  # how far points at one retention stand apart, as a share of it
+APART = 1.5  # times that two ticks lie apart, at least
 NOTE = (
     "Bars: 95 % intervals. Ringed: the best at its retention; filled: cannot be told apart from it; hollow: worse at "
     "5 %, corrected by Holm. Broken line: all tokens."
@@ -26,19 +27,20 @@ NOTE = (
 def pareto(rows: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> Chart:
     """Accuracy (0 to 1) against the share of the visual tokens that is alive in the mean of the layers (logarithmic).
 
-    rows: of `table.table`, at least the one of all tokens. Raises ValueError without it.
+    rows: of `table.table`. A mark's method is its setting's name. Raises ValueError without the row of all tokens.
     """
     whole = next((row for row in rows if row["setting"] == ALL), None)
     if whole is None:
         raise ValueError("there is nothing to draw: the table has no row of all tokens yet")
     figure, axes = frame(palette, "Visual tokens kept (logarithmic)", "Accuracy, %")
     lines: dict[str, list[Mapping[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["came_to"]):
+    for row in rows:
         if row is not whole:
             lines.setdefault(row["method"], []).append(row)
-    shares = sorted({round(row["came_to"], 3) for row in rows})
+    lines = {method: sorted(mine, key=lambda row: row["came_to"]) for method, mine in lines.items()}
+    shares = _ticks([row["came_to"] for row in rows])
     axes.set_xscale("log", base=2)
-    axes.set_xlim(min(shares) / 2, 1.08)
+    axes.set_xlim(min(row["came_to"] for row in rows) / 2, 1.08)
     axes.set_xticks(shares, [f"{100 * share:.3g} %" for share in shares])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -68,7 +70,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> Chart
         where = at[first["setting"]], 100 * first["accuracy"]
         names.add(*where, title(method), palette.name(slot), reach=6 if first.get("best") else 0, side=-1)
     marks = tuple(
-        Mark(*place(axes, at[row["setting"]], 100 * row["accuracy"]), row["method"], None, row["retention"] or 1.0,
+        Mark(*place(axes, at[row["setting"]], 100 * row["accuracy"]), row["setting"], None, row["retention"] or 1.0,
              said(row))
         for mine in lines.values()
         for row in mine
@@ -80,11 +82,22 @@ def pareto(rows: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> Chart
     return Chart(figure, marks, summary, palette)
 
 
+def _ticks(shares: Sequence[float]) -> list[float]:
+    """The largest, and of the others those that leave room for their words."""
+    found: list[float] = []
+    for share in sorted({round(share, 3) for share in shares}, reverse=True):
+        if not found or share * APART <= found[-1]:
+            found.append(share)
+    return found
+
+
 def title(method: str) -> str:
-    """What a reader calls a method by its label; "All tokens" for none."""
+    """What a reader calls a method by its label; a plan as it is written."""
     if method in REGISTERED:
         return REGISTERED[method].title
-    return title_of(PUBLISHED[method]) if method in PUBLISHED else f"{method[:1].upper()}{method[1:]}"
+    if method in PUBLISHED:
+        return title_of(PUBLISHED[method])
+    return "All tokens" if method == ALL else method
 
 
 def as_good(row: Mapping[str, Any]) -> bool:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pruning.debris import is_debris
-from pruning.race.pictures import DrawnPicture
+from pruning.race.folder import Result
+from pruning.race.pictures import DrawnPicture, Picture
 from pruning.race.records import Fault, Record, record_of
-from pruning.scenes.held_out import held_out
+from pruning.scenes.held_out import drawn, held_out
 from pruning.scenes.worlds import WORLDS, World
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
@@ -51,6 +52,18 @@ class DataSet:
                             "give each row an id of its own, or none")  # fmt: skip
             else:
                 yield row
+
+
+def picture_of(data: DataSet, result: Result) -> Picture:
+    """The picture that a result is about. Raises ValueError where it is not there any more, or has changed."""
+    if data.source in WORLDS:
+        picture: Picture | None = _world_picture(WORLDS[data.source], result)
+    else:
+        found = (row.picture for row in data.rows() if isinstance(row, Record) and row.id == result.id)
+        picture = next(found, None)
+    if picture is None or picture.digest() != result.digest:
+        raise ValueError(f"the picture of row {result.row} is not there any more, or has changed: race anew to see it")
+    return picture
 
 
 def open_data(source: str, *, metric: str | None = None, limit: int | None = None, scenes: int = SCENES) -> DataSet:
@@ -85,13 +98,21 @@ def open_data(source: str, *, metric: str | None = None, limit: int | None = Non
 def _world(world: World, scenes: int) -> Iterator[Record]:
     row = 0
     for picture, questions in held_out(world, scenes):
-        height, width = picture.image.shape[:2]
-        pixels = hashlib.sha256(picture.image.tobytes()).hexdigest()
-        drawn = DrawnPicture(world.name, picture.seed, height, width, pixels)
+        shown = _drawn(world, picture)
         for question in questions:
             row += 1
-            name = f"{drawn.name}-{question.family}"
-            yield Record(row, name, drawn, question.text, (question.answer,), "exact", (), question.family)
+            name = f"{shown.name}-{question.family}"
+            yield Record(row, name, shown, question.text, (question.answer,), "exact", (), question.family)
+
+
+def _drawn(world: World, picture: Any) -> DrawnPicture:
+    height, width = picture.image.shape[:2]
+    pixels = hashlib.sha256(picture.image.tobytes()).hexdigest()
+    return DrawnPicture(world.name, picture.seed, height, width, pixels)
+
+
+def _world_picture(world: World, result: Result) -> DrawnPicture:
+    return _drawn(world, drawn(world, int(result.picture.rpartition("-")[2])))
 
 
 def _json_lines(path: Path, metric: str | None) -> Iterator[Record | Fault]:

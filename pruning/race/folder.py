@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -81,15 +81,15 @@ class Result:
     choices: tuple[str, ...] = ()
     metric: str = ""
     n: int = 0
-    cells: Mapping[str, Cell] | None = None
+    cells: Mapping[str, Cell] = field(default_factory=dict)
 
     def line(self) -> bytes:
         """As it stands in the file."""
         if self.error:
             told: dict[str, Any] = {"key": self.key, "row": self.row, "id": self.id, "error": self.error}
         else:
-            told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
-            told["cells"] = {name: _told(cell) for name, cell in (self.cells or {}).items()}
+            told = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "error"}
+            told["cells"] = {name: _told(cell) for name, cell in self.cells.items()}
         return json.dumps(told, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
@@ -149,12 +149,6 @@ class Run:
         """Whatever process is at work ends after the row under way. Raises OSError where the folder cannot be used."""
         (self.path / STOP).touch()
 
-    def left_s(self) -> float | None:
-        """Seconds that the rest will take at the pace so far; None before the first row."""
-        progress = self.progress
-        rest = self.manifest.rows - progress.done
-        return rest * progress.seconds / progress.done if progress.done else None
-
     def results(self) -> Iterator[Result]:
         """Every result so far, in the file's order; a last line that is being written is left out."""
         with suppress(FileNotFoundError), (self.path / RESULTS).open("rb") as file:
@@ -179,7 +173,7 @@ class Writer:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / LOCK)
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(timeout=1)  # whoever asks for the state holds it for a moment
             (self.path / STOP).unlink(missing_ok=True)
         except Timeout as error:
             raise ValueError(f"another race is at work in {self.path}: wait for its end, or {NEW_RUN}") from error

@@ -40,10 +40,7 @@ class Record:
 
     @property
     def asked(self) -> str:
-        if not self.choices:
-            return self.question
-        options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, self.choices, strict=False)]
-        return "\n".join([self.question, *options, OPTION])
+        return asked(self.question, self.choices)
 
     def score(self, said: str) -> float:
         """0 to 1."""
@@ -57,6 +54,14 @@ class Fault:
     row: int
     id: str
     reason: str
+
+
+def asked(question: str, choices: Sequence[str]) -> str:
+    """The question as a model is asked it: with the choices of a multiple choice, each behind its letter."""
+    if not choices:
+        return question
+    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    return "\n".join([question, *options, OPTION])
 
 
 def record_of(fields: Mapping[str, Any], row: int, folder: Path, metric: str | None = None) -> Record:

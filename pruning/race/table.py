@@ -63,7 +63,7 @@ def _row(results: list[Result], name: str, told: Mapping[str, Any]) -> dict[str,
     mine, whole, pictures = (list(column) for column in zip(*scored, strict=True))
     low, high = interval(mine, pictures)
     accuracy, reference = sum(mine) / len(mine), sum(whole) / len(whole)
-    came = [r.cells[name].came_to for r in results if r.cells and name in r.cells and not r.cells[name].error]
+    came = [r.cells[name].came_to for r in results if name in r.cells and not r.cells[name].error]
     row = {"setting": name, "method": told["method"], "retention": told["retention"],
            "came_to": sum(came) / len(came), "n": len(mine), "accuracy": accuracy, "low": low, "high": high,
            "kept": accuracy / reference if reference else None}  # fmt: skip
@@ -81,13 +81,13 @@ def _levels(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list
 
 def _scores(results: list[Result], name: str, other: str) -> list[tuple[float, float, str]]:
     """(its score, the other's, picture) of each question that both answered."""
-    pairs = [(r.cells.get(name), r.cells.get(other), r.digest) for r in results if r.cells]
+    pairs = [(r.cells.get(name), r.cells.get(other), r.digest) for r in results]
     return [(a.score, b.score, digest) for a, b, digest in pairs if a and b and not a.error and not b.error]
 
 
 def _yes_no(results: list[Result], name: str) -> dict[str, float | None]:
     """POPE's figures beside the accuracy; none where no question is answered by yes or no."""
-    asked = [(r.cells[name], r.answers[0]) for r in results if r.metric == "yes_no" and r.cells and name in r.cells]
+    asked = [(r.cells[name], r.answers[0]) for r in results if r.metric == "yes_no" and name in r.cells]
     pairs = [(says_yes(cell.said), says_yes(true)) for cell, true in asked if not cell.error]
     told = asdict(yes_no_counts(pairs)) if pairs else {}
     told.pop("accuracy", None)

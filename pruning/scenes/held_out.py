@@ -23,5 +23,10 @@ def held_out(
     if scenes < 1 or per_family < 1:
         raise ValueError(f"{scenes} scenes with {per_family} questions a family: both must be at least 1.")
     for i in range(scenes):
-        picture = world.draw(first + i, *SIZES[i % len(SIZES)])
+        picture = drawn(world, first + i, first)
         yield picture, list(world.questions(picture, 0, per_family))
+
+
+def drawn(world: World, seed: int, first: int = HELD_OUT) -> Any:
+    """The picture of this seed among those that begin with `first`."""
+    return world.draw(seed, *SIZES[(seed - first) % len(SIZES)])

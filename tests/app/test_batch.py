@@ -327,5 +327,6 @@ def test_the_view_fits(shipped_page, chromium, fits):
             "Many images",
             "Does it pay?",
             "Use this setting",
+            "Race",
         ]
         fits(tab, "many-images")

@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 
 from app.engine.capabilities import Capabilities
+from app.race.runs import Races
 from app.ui import build_demo
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, report_errors
@@ -88,15 +89,20 @@ def test_expected_errors_keep_their_words():
     assert "at most 1" in str(message_for(ValueError("must be at most 1")))
 
 
-def test_what_a_visitor_does_last_is_never_dropped(tiny_vlm, uploads):
+def test_what_a_visitor_does_last_is_never_dropped(tiny_vlm, uploads, tmp_path):
     """By Gradio's own rule an event is dropped while the same one is being answered; and one that waits comes with the
     present inputs, but with the data of the event before it.
     """
-    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})))
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
     events = [event for event in demo.fns.values() if event.api_visibility == "private" and event.fn is not None]
     assert len(events) > 60
     once = [event.fn for event in events if event.trigger_mode not in ("always_last", "multiple")]
-    assert [fn.__name__ for fn in once] == ["follow_up", "gone"]  # what a second press would do twice; a closed tab
+    assert [fn.__name__ for fn in once] == [
+        "follow_up",
+        "start",
+        "resume",
+        "gone",
+    ]  # what a second press would do twice; a closed tab
     for event in events:
         wants_data = any(kind is gr.EventData for kind in get_type_hints(event.fn).values())
         assert not wants_data or event.trigger_mode == "multiple", event.fn.__qualname__

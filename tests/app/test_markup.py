@@ -34,6 +34,9 @@ from app.export import page as export_page
 from app.model_pool.load_job import Loading
 from app.pace import Pace
 from app.pays import views as pays_views
+from app.race import views as race_views
+from app.race.pair import Pair
+from app.race.runs import Listed
 from app.recipe import views as recipe_views
 from app.session import Session
 from app.smallest_budget import views as smallest_budget_views
@@ -50,6 +53,8 @@ from pruning.evaluation.inspection import Card
 from pruning.evaluation.timing import Timing
 from pruning.evaluation.verdict import Verdict
 from pruning.handover.wanted import Recipe
+from pruning.race.folder import Cell, Manifest, Result
+from pruning.race.settings import ALL
 from tests.helpers.checkout import ROOT
 from tests.helpers.markup import NASTY
 from tests.helpers.visits import keep
@@ -115,6 +120,26 @@ def paid(said: str) -> Markup:
         return pays_views.result(paying(said))
 
 
+def raced(said: str) -> list[dict]:
+    """A table of all tokens and of a method of this name."""
+    plain = {"came_to": 1.0, "n": 4, "accuracy": 0.5, "low": 0.4, "high": 0.6, "kept": 1.0, "retention": 1.0}
+    return [{"setting": ALL, "method": ALL, **plain}, {"setting": said, "method": said, **plain}]
+
+
+def race_chart(said: str) -> Markup:
+    """With the figure's own names the same each time."""
+    settings = {each["setting"]: {**each, "knobs": {}} for each in raced(said)}
+    manifest = Manifest(said, said, {}, 4, 0, said, said, said, settings, {}, {})
+    with matplotlib.rc_context({"svg.hashsalt": "test"}):
+        return race_views.chart(raced(said), manifest)
+
+
+def pair(said: str, **changes) -> Pair:
+    cells = {"a": Cell(said, 1.0), "b": Cell(said, 0.5)}
+    result = Result("", 1, said, "", said, said, said, said, (said,), (said, said), "exact", 64, cells)
+    return replace(Pair(result, 0, 2, ("a", "b"), (said, said), (1, 1), Cell(said)), **changes)
+
+
 # The view that writes it, and what it writes of a text from outside
 VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (html.notice, html.notice),
@@ -128,6 +153,13 @@ VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (answers_views.report, lambda said: answers_views.report(None, problem=said)),
     (pays_views.progress, lambda said: pays_views.progress(None, problem=said)),
     (pays_views.result, paid),
+    (race_views.status, lambda said: race_views.status(Listed("a", "stopped", problem=said), True)),
+    (race_views.status, lambda said: race_views.status(Listed("a", "done", said, said, 3, 4, 4, problem=said), True)),
+    (race_views.chart, race_chart),
+    (race_views.table, lambda said: race_views.table(raced(said))),
+    (race_views.difference, lambda said: race_views.difference(pair(said, why=said))),
+    (race_views.difference, lambda said: race_views.difference(pair(said, painted=(PAINTED, PAINTED)))),
+    (race_views.difference, lambda said: race_views.difference(None, said)),
     (recipe_views.note, lambda said: recipe_views.note(Recipe("vllm", "vLLM", "bash", "", said))),
     (batch_views.about, lambda said: batch_views.about(Session("tiny", (), (said,)), SETTING)),
     (batch_views.progress, lambda said: batch_views.progress(None, problem=said)),

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -228,3 +229,13 @@ def test_help_names_every_option_and_variable(capsys):
     for name in Settings.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in shown
         assert f"IDPRUNER_{name.upper()}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [([], "runs"), (["--host", "0.0.0.0"], None), (["--share"], None), (["--root-path", "/lab"], None),
+     (["--host", "0.0.0.0", "--runs", "/data/runs"], "/data/runs"), (["--runs", ""], None)],
+)  # fmt: skip
+def test_runs_are_shown_on_one_s_own_machine_or_where_they_are_named(arguments, folder):
+    found = parse(arguments, {}).runs_folder
+    assert found == (None if folder is None else Path(folder))

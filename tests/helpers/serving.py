@@ -18,6 +18,7 @@ from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.model_pool.loader import Listed
 from app.model_pool.pool import Models
+from app.race.runs import Races
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def models_of(shelf: Shelf, resources: Resources | None = None) -> Models:
 
 
 @contextmanager
-def serve(*vlms: Any, shelf: Shelf | None = None, models: Models | None = None, **settings: Any) -> Iterator[Served]:
+def serve(
+    *vlms: Any, shelf: Shelf | None = None, models: Models | None = None, races: Races | None = None, **settings: Any
+) -> Iterator[Served]:
     """The page on a free port, of `models` or of those on a shelf; `settings` beside what a test run needs."""
     from app.api import mcp
     from app.ui import build_demo, launch_options
@@ -106,7 +109,7 @@ def serve(*vlms: Any, shelf: Shelf | None = None, models: Models | None = None, 
     if models is None:
         shelf = shelf or Shelf({vlm.model_id: vlm for vlm in vlms})
         models = models_of(shelf, Resources(256 << 20, int(UPLOAD_MB * 2**20)))
-    demo = build_demo(models)
+    demo = build_demo(models, races)
     chosen = Settings(port=0, upload_limit=UPLOAD_MB, **settings)
     _, url, _ = demo.launch(**launch_options(chosen), prevent_thread_lock=True)
     if chosen.mcp:

@@ -71,7 +71,7 @@ def test_the_files_have_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("write", "shown"),
-    [(markdown, r"A\|b\_c\\d e, 25 %"), (latex, r"A|b\_c\textbackslash{}d e, 25 \%")],
+    [(markdown, r"a\|b\_c\\d e, 25 %"), (latex, r"a|b\_c\textbackslash{}d e, 25 \%")],
 )
 def test_signs_of_the_language_are_text(tmp_path: Path, write, shown: str) -> None:
     _, row, _ = table(run(tmp_path, SAID))
@@ -82,7 +82,7 @@ def test_the_chart_draws_groups_and_names_every_point(tmp_path: Path) -> None:
     clear = {ALL: ["yes", "no"] * 30, "random@0.25": ["yes", "no"] * 30, "lower_resolution@0.25": ["no", "yes"] * 30}
     rows = table(run(tmp_path, clear, true=["yes", "no"] * 30))
     chart = pareto(rows)
-    assert [mark.method for mark in chart.marks] == ["random", "lower_resolution"]
+    assert [mark.method for mark in chart.marks] == ["random@0.25", "lower_resolution@0.25"]
     assert "Best at each retention: Random, 25 %: accuracy 100.0 %" in chart.summary
     assert [as_good(row) for row in rows] == [True, True, False]
     (axes,) = chart.figure.axes

@@ -1,0 +1,77 @@
+"""Two settings of a run at one question: what each said, and what each kept of the picture."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.canvas import overlays
+from app.canvas.overlays import Overlay
+from app.engine.engine import Engine
+from app.session import Session, Setting
+from app.web.uploads import VARIABLE
+from pruning.drawing import overlays as draw
+from pruning.plan import Plan
+from pruning.published import Published
+from pruning.race.data import open_data, picture_of
+from pruning.race.folder import Cell, Manifest, Result
+from pruning.race.records import asked
+from pruning.race.settings import setting_of
+from pruning.runnable import made
+
+FIRST = "idpruner"  # stands where no method runs: of all tokens it keeps all
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The question at `place`, from 0, of `count` where two settings have another score.
+
+    names, titles: of the two, as the run and as a reader calls them. better: at how many of these each has the higher
+    score. whole: what all tokens said. painted: an overlay each, or none with `why` not.
+    """
+
+    result: Result
+    place: int
+    count: int
+    names: tuple[str, str]
+    titles: tuple[str, str]
+    better: tuple[int, int]
+    whole: Cell | None
+    painted: tuple[Overlay, ...] = ()
+    why: str = ""
+
+
+def painted(engine: Engine, manifest: Manifest, result: Result, names: tuple[str, str]) -> tuple[Overlay, ...]:
+    """What each setting keeps of the picture. Raises ValueError where the picture is gone or has changed, the engine's
+    model is another one, or a setting cannot run any more.
+    """
+    if engine.vlm.model_id != manifest.model:
+        raise ValueError(f"What each kept is drawn with {manifest.title}: choose that model on the view Explore")
+    path = Path(os.environ[VARIABLE]) / f"race-{result.digest}.png"
+    if not path.exists():
+        picture_of(open_data(manifest.source, **manifest.reading), result).open().save(path)
+    picture, _ = engine.resources.pictures.open(str(path))
+    session = Session(engine.name, (picture,), (asked(result.question, result.choices),))
+    return tuple(
+        overlay
+        for name in names
+        for overlay in overlays.overlays(engine, session, page_setting(manifest, name), "dimmed")
+    )
+
+
+def page_setting(manifest: Manifest, name: str) -> Setting:
+    """A setting of a run as the page has them. Raises ValueError as `setting_of`."""
+    setting, how = setting_of(manifest.settings[name]), manifest.how
+    where = {"scope": how["per"], "positions": how["positions"]}
+    if setting.asked is None:
+        return Setting(made(FIRST, {}), 1.0, **where)
+    if isinstance(setting.asked, Plan | Published):
+        return Setting(made(FIRST, {}), 1.0, plan=setting.asked, **where)
+    return Setting(setting.asked, setting.retention or 1.0, **where)
+
+
+def url(overlay: Overlay) -> tuple[int, int, str]:
+    """Width, height and address of a painted image."""
+    height, width = overlay.image.shape[:2]
+    return width, height, draw.data_url(overlay.image)
