@@ -19,11 +19,13 @@ from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.models.values import POSITIONS
 from pruning.params import Param, params
+from pruning.race.ledger import SETS
 from pruning.race.metrics import METRICS
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
 STAGING = ("answer", "sweep", "scenes", "race", "pays", "recipe")  # commands that take methods of every registry
+RACED = (0.25, 0.1)  # retentions
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
@@ -97,7 +99,7 @@ def _race(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER", help="of the run; one that stopped goes on there")
     _add_methods(parser, CURVES, ELSEWHERE)
     _add_plans(parser)
-    parser.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.1], help="default: %(default)s")
+    parser.add_argument("--retention", type=float, nargs="+", default=list(RACED), help="default: %(default)s")
     _add_per(parser)
     _add_positions(parser)
     parser.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
@@ -106,6 +108,10 @@ def _race(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="start without asking")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--reproduce", metavar="ROW",
+                        help="a published row, such as idpruner@0.25: its model, method and retention, and beside it "
+                        "random tokens and lower resolution; then published, here and the difference")  # fmt: skip
+    parser.add_argument("--set", choices=sorted(SETS), help="with --reproduce: which of the row's data sets it is")
 
 
 def _pays(parser: argparse.ArgumentParser) -> None:

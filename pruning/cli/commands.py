@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pruning.budget import check_retention
@@ -11,20 +12,24 @@ from pruning.choosing import Asked
 from pruning.cli import console
 from pruning.cli import methods as cli_methods
 from pruning.cli.answer import answer, text
+from pruning.cli.arguments import CURVES, RACED
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.media import OVERLAYS
 from pruning.cli.method_table import method_table
 from pruning.cli.race import race
 from pruning.cli.recipe import written
+from pruning.cli.reproduce import settle
+from pruning.cli.reproduce import told as told_row
 from pruning.cli.scenes import scenes
 from pruning.cli.why import told as told_why
 from pruning.cli.why import why
 from pruning.handover.recipes import document
 from pruning.importance import best_source
 from pruning.method import make
-from pruning.models import VLM, hide_progress, limit_threads, load
+from pruning.models import SHIPPED, VLM, hide_progress, limit_threads, load
 from pruning.params import LAMBDA
+from pruning.race.folder import Run
 from pruning.runnable import REGISTERED, asked_for, check_runs
 from pruning.scenes.worlds import WORLDS
 from pruning.weights import mmr_lambda
@@ -138,11 +143,16 @@ def _scenes(options: argparse.Namespace) -> None:
 
 def _race(options: argparse.Namespace) -> None:
     check_path(options.csv)
+    if options.reproduce is not None:
+        settle(options, {"methods": CURVES, "retention": RACED, "model": str(SHIPPED)})
     knobs, vlm = _knobs(options), _model(options)
     rows = race(vlm, _methods(options, vlm, knobs), options, _note, _progress)
     if not rows:
         raise ValueError(f"no question was answered: {options.out}/results.jsonl says why")
-    _rows(options, rows)
+    if options.reproduce is not None:
+        _print(told_row(options.reproduce, options.set, Run(Path(options.out)), rows))
+    else:
+        _rows(options, rows)
 
 
 def _pays(options: argparse.Namespace) -> None:
