@@ -158,10 +158,12 @@ def pays(
     asked: Asked,
     retention: float,
     per: Scope,
+    positions: Positions,
     concurrency: Sequence[int],
 ) -> Iterator[Report]:
     """What is known of whether a setting pays, after every batch. Close the iterator to stop."""
-    with closing(_stream(_pays, key, (list(images), question, asked, retention, per, concurrency))) as outcomes:  # type: ignore[type-var]
+    values = (list(images), question, asked, retention, per, positions, concurrency)
+    with closing(_stream(_pays, key, values)) as outcomes:  # type: ignore[type-var]
         for outcome in outcomes:
             yield outcome.get()
 
@@ -235,9 +237,10 @@ def _pays(
     asked: Asked,
     retention: float,
     per: Scope,
+    positions: Positions,
     concurrency: Sequence[int],
 ) -> Iterator[Report]:
-    return measure.pays(vlm, images, question, asked, retention, per=per, concurrency=concurrency)
+    return measure.pays(vlm, images, question, asked, retention, per=per, positions=positions, concurrency=concurrency)
 
 
 def _portable(error: Exception) -> Exception:

@@ -37,7 +37,8 @@ def run(
     question = session.checked_questions()[0]
     if any(type(many) is int and many > MOST for many in concurrency):
         raise ValueError(f"concurrency {max(concurrency)} is not allowed: at most {MOST} requests at once")
-    values = (engine.images(session), question, setting.asked, setting.retention, setting.scope, tuple(concurrency))
+    values = (engine.images(session), question, setting.asked, setting.retention, setting.scope,
+              setting.positions, tuple(concurrency))  # fmt: skip
     step: Step | None = None
     with closing(remote.pays(engine.handle, *values)) as reports:  # type: ignore[type-var]
         while not task.is_set() and (report := engine.on_device(lambda: next(reports, None))) is not None:

@@ -91,12 +91,10 @@ class Measured:
 
 
 class OnDevice:
-    """The model as a sweep asks it, kept tokens at `positions`: each call takes its turn on the device, which is free
-    in between.
-    """
+    """The model as a sweep asks it: each call takes its turn on the device, which is free in between."""
 
-    def __init__(self, engine: Engine, positions: Positions) -> None:
-        self._engine, self._positions = engine, positions
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     @property
     def layers(self) -> int:
@@ -106,9 +104,15 @@ class OnDevice:
         return self._engine.on_device(lambda: remote.tokens(self._engine.handle, encoded, question, needs))
 
     def logprobs(
-        self, encoded: Encoded, question: str, answer_ids: Sequence[int], selections: Sequence[Kept]
+        self,
+        encoded: Encoded,
+        question: str,
+        answer_ids: Sequence[int],
+        selections: Sequence[Kept],
+        *,
+        positions: Positions,
     ) -> list[Tensor]:
-        values = (encoded, question, answer_ids, selections, (), self._positions)
+        values = (encoded, question, answer_ids, selections, (), positions)
         return self._engine.on_device(lambda: remote.logprobs(self._engine.handle, *values))
 
 
@@ -250,8 +254,9 @@ def sweep(
         return
     encoded = engine.encoded(session, frozenset().union(*map(choosing.needs_of, methods)))
     start = time.perf_counter()
-    model: Any = OnDevice(engine, positions)  # it is never asked for the answer, which is given
-    steps = fidelity_sweep(model, encoded, question, methods, retentions, answer=full, again=again, cancel=task)
+    model: Any = OnDevice(engine)  # it is never asked for the answer, which is given
+    asked: dict[str, Any] = {"answer": full, "again": again, "cancel": task, "positions": positions}
+    steps = fidelity_sweep(model, encoded, question, methods, retentions, **asked)
     points: list[FidelityPoint] = []
     for point in steps:
         points.append(point)

@@ -70,6 +70,7 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
     _add_plans(parser)
     parser.add_argument("--retention", type=float, nargs="+", default=list(RETENTIONS), help="default: %(default)s")
     _add_per(parser)
+    _add_positions(parser)
     parser.add_argument("--at", type=float, default=0.25, help="retention of the drawn plane, default: %(default)s")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all points there")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw both charts there")
@@ -118,6 +119,7 @@ def _pays(parser: argparse.ArgumentParser) -> None:
     _add_image(parser)
     _add_setting(parser)
     _add_per(parser)
+    _add_positions(parser)
     _add_weights(parser)
     _add_knobs(parser, ELSEWHERE)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], metavar="N",
@@ -134,6 +136,7 @@ def _why(parser: argparse.ArgumentParser) -> None:
                        help="one of those below, default: %(default)s")  # fmt: skip
     parser.add_argument("--retention", type=float, default=0.25, help="share of tokens kept; default: %(default)s")
     _add_per(parser)
+    _add_positions(parser)
     _add_weights(parser)
     _add_knobs(parser)
     parser.add_argument("--way", choices=get_args(Way),

@@ -16,6 +16,7 @@ from pruning.evaluation.pays import pays
 from pruning.evaluation.timing import Timing, machine
 from pruning.grids import Scope
 from pruning.models import VLM
+from pruning.models.values import Positions
 
 
 def measured(
@@ -25,6 +26,7 @@ def measured(
     asked: Asked,
     retention: float,
     per: Scope,
+    positions: Positions,
     concurrency: Sequence[int],
     rounds: int,
     new_tokens: int,
@@ -40,6 +42,7 @@ def measured(
         asked,
         retention,
         per=per,
+        positions=positions,
         concurrency=concurrency,
         rounds=rounds,
         new_tokens=new_tokens,

@@ -25,6 +25,7 @@ from pruning.grids import Scope
 from pruning.importance import best_source, raw_importance, signals_for
 from pruning.method import Method
 from pruning.models import VLM, Encoded, in_world
+from pruning.models.values import Positions
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.tokens import VisualTokens
@@ -53,6 +54,7 @@ def sweep(
     retentions: Sequence[float],
     at: float,
     per: Scope,
+    positions: Positions,
     png: Path | None,
     progress: Callable[[int, int], None],
     tell: Callable[[str], None],
@@ -62,7 +64,8 @@ def sweep(
     """Both trade-offs of one image and question: the plane for every λ and reference strategy, and for the tokens that
     plans among `methods` leave alive after their last cut; fidelity for `methods`.
 
-    `at` is the retention at which the plane is drawn, `per` what a budget is for. `progress` is called with (points
+    `at` is the retention at which the plane is drawn, `per` what a budget is for, `positions` those of kept tokens.
+    `progress` is called with (points
     done, points in all), `tell` with a sentence on each thing that was changed in the image and each point that is left
     out. What merges tokens or asks for another encoding keeps no set of them: it has a curve, and no place on the
     plane. Raises ValueError as `choose` does, and where the answer with all tokens has no words, or none that can mean
@@ -84,12 +87,12 @@ def sweep(
     for reason in left_out:
         tell(reason)
     curves = list[FidelityPoint]()
-    for point in fidelity_sweep(vlm, encoded, question, methods, retentions, per=per, again=again):
+    for point in fidelity_sweep(vlm, encoded, question, methods, retentions, per=per, positions=positions, again=again):
         curves.append(point)
         progress(len(curves), len(measured))
     plans = [method for method in methods if not isinstance(method, Method | EncodingMethod)]
     inside, _ = cells(plans, wanted, tokens.n, vlm.layers, per)
-    alive = [_survivors(vlm, encoded, question, cell, tokens, importance) for cell in inside]
+    alive = [_survivors(vlm, encoded, question, positions, cell, tokens, importance) for cell in inside]
     if png is not None:
         fixed = {name_of(cell.asked) for cell in inside if isinstance(cell.asked, Published | Plan)}
         shown = [p for p in (*swept, *alive) if (p.retention == at or p.method in fixed) and p.hopkins == p.hopkins]
@@ -102,12 +105,18 @@ def sweep(
 
 
 def _survivors(
-    vlm: VLM, encoded: Encoded, question: str, cell: Cell, tokens: VisualTokens, importance: Tensor
+    vlm: VLM,
+    encoded: Encoded,
+    question: str,
+    positions: Positions,
+    cell: Cell,
+    tokens: VisualTokens,
+    importance: Tensor,
 ) -> PlanePoint:
     """Where the tokens alive after the last cut lie."""
     runs = choose(cell.asked, tokens, vlm.layers, cell.retention)
     assert isinstance(runs, Plan), "what selects once has its place on the plane without the model"
-    trace = vlm.trace(encoded, question, runs)
+    trace = vlm.trace(encoded, question, runs, positions=positions)
     budget = round(trace.equivalent * tokens.n)
     return survivors_point(cell.asked, cell.retention, budget, survivors(trace).order, tokens, importance)
 

@@ -15,6 +15,7 @@ from pruning.evaluation.why import Way, needing, removal_losses, returning
 from pruning.grids import Scope
 from pruning.models import VLM, in_world
 from pruning.models.checkpoint.sources import checked, known_name
+from pruning.models.values import Positions
 from pruning.text import checked_question
 from pruning.tokens import Selection
 from pruning.video import notes_on
@@ -32,6 +33,7 @@ def why(
     *,
     way: Way | None,
     per: Scope,
+    positions: Positions,
     most: int,
     max_new_tokens: int,
     overlay: Path | None,
@@ -42,8 +44,8 @@ def why(
     """Look for the patches that the answer to one question hangs on. Writes the overlay where a path is given.
 
     method: one that selects before the language model; merges are left out: tokens are kept as they are. way: None:
-    "return" where the kept tokens change the answer, else "need". most: sets measured, at most. progress: called with
-    stage, sets measured, and those that the stage still takes, after every batch.
+    "return" where the kept tokens change the answer, else "need". positions: of kept tokens. most: sets measured, at
+    most. progress: called with stage, sets measured, and those that the stage still takes, after every batch.
 
     Returns the values of a `Found` by name, without its stage; beside them model, question, n, both answers, `rects`
     of the patches in pixels of the picture or frame, `frames`, the number of the tile or step of time that each lies
@@ -62,14 +64,15 @@ def why(
     assert isinstance(selection, Selection)
     n, kept = encoded.tokens.n, selection.indices.tolist()
     full, pruned = (
-        vlm.answer(encoded, question, each, max_new_tokens=max_new_tokens) for each in (None, selection.indices)
+        vlm.answer(encoded, question, each, positions=positions, max_new_tokens=max_new_tokens)
+        for each in (None, selection.indices)
     )
     check_words(full)
     way = way or ("need" if list(full.ids) == list(pruned.ids) else "return")
     look, answer, among = (returning, full, list(range(n))) if way == "return" else (needing, pruned, kept)
-    for found in look(vlm, encoded, question, answer, kept, n, most=most):
+    for found in look(vlm, encoded, question, answer, kept, n, positions=positions, most=most):
         progress(found.stage, found.done, found.left)
-    losses = removal_losses(vlm, encoded, question, answer, among, n)  # (K, T)
+    losses = removal_losses(vlm, encoded, question, answer, among, n, positions=positions)  # (K, T)
     if overlay is not None:
         write_overlay(overlay, image, encoded, Selection(torch.tensor(found.patches or kept), n))
     values = asdict(found)
@@ -77,6 +80,7 @@ def why(
     return values | {
         "model": known_name(checked(vlm.model_id)),
         "question": checked_question(question),
+        "positions": positions,
         "n": n,
         "budget": len(kept),
         "full": full.text,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -40,7 +40,13 @@ class LanguageModel(Protocol):
         """The greedy answer; `kept` None = all visual tokens."""
 
     def logprobs(
-        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Runs | None]
+        self,
+        encoded: Any,
+        question: str,
+        answer_ids: Sequence[int],
+        selections: Sequence[Runs | None],
+        *,
+        positions: Literal["original", "compact"],
     ) -> list[Tensor]:
         """One (T, V) float32 for each of what runs: log-probabilities at the T answer tokens, teacher-forced."""
 
@@ -69,6 +75,7 @@ def fidelity_sweep(
     retentions: Sequence[float] = RETENTIONS,
     *,
     per: Scope = "sample",
+    positions: Literal["original", "compact"] = "original",
     answer: Reply | None = None,
     again: Again | None = None,
     cancel: threading.Event | None = None,
@@ -78,10 +85,10 @@ def fidelity_sweep(
 
     methods: of any registry, published schedules and plans; what `cells` leaves out has no point. What runs at one
     retention goes through the model together, at most `max_batch` at once, and equal ones run once. All tokens kept,
-    none merged, is the reference itself. per: what a budget is for. answer: the full-token greedy answer, where it is
-    known; else it is generated. again: encodes the same pictures anew, for methods before the tower. A set `cancel`
-    ends the sweep before the next batch. Raises ValueError as `choose` does, and where the answer has no words: there
-    is nothing to be faithful to.
+    none merged, is the reference itself. per: what a budget is for. positions: of kept tokens. answer: the full-token
+    greedy answer, where it is known; else it is generated. again: encodes the same pictures anew, for methods before
+    the tower. A set `cancel` ends the sweep before the next batch. Raises ValueError as `choose` does, and where the
+    answer has no words: there is nothing to be faithful to.
     """
     again = again and cache(again)
     needs = frozenset().union(*map(needs_of, methods))
@@ -95,7 +102,7 @@ def fidelity_sweep(
     if _stopped(cancel):
         return
     check_words(answer)
-    full = vlm.logprobs(encoded, question, answer.ids, [None])[0]
+    full = vlm.logprobs(encoded, question, answer.ids, [None], positions=positions)[0]
     select = _choosers(wanted, tokens, layers, per, again)
     measured: dict[Hashable, float] = {tuple(range(tokens.n)): fidelity(full, full)}
     for _, group in groupby(wanted, lambda cell: cell.retention):
@@ -109,7 +116,8 @@ def fidelity_sweep(
             fresh = {key: kept for key, kept in zip(keys[done:], runs[done:], strict=True) if key not in measured}
             batch = list(fresh)[:max_batch]
             if batch:
-                logprobs = vlm.logprobs(encoded, question, answer.ids, [fresh[key] for key in batch])
+                runs_now = [fresh[key] for key in batch]
+                logprobs = vlm.logprobs(encoded, question, answer.ids, runs_now, positions=positions)
                 measured.update((key, fidelity(full, pruned)) for key, pruned in zip(batch, logprobs, strict=True))
             while done < len(row) and keys[done] in measured:
                 budget = round(came_to(runs[done], layers, tokens.n) * tokens.n)

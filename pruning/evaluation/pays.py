@@ -26,7 +26,7 @@ from pruning.grids import Scope
 from pruning.models.checkpoint.footprint import Shape, readable
 from pruning.models.checkpoint.memory import free_bytes
 from pruning.models.language.generation import synchronize
-from pruning.models.values import Sample
+from pruning.models.values import Positions, Sample
 
 if TYPE_CHECKING:
     from pruning.models import VLM, Encoded, Kept
@@ -60,6 +60,7 @@ class Job:
     question: str
     retention: float
     per: Scope
+    positions: Positions
     new_tokens: int
     n: int
 
@@ -82,7 +83,7 @@ class Job:
         """One batch of so many requests; None where `cancel` was set."""
         told = peak.begin(self.vlm.device)
         encoded, kept, encode, select = self.prepared(asked)
-        samples = [Sample(encoded, self.question, kept)] * concurrency
+        samples = [Sample(encoded, self.question, kept, positions=self.positions)] * concurrency
         seconds = self.vlm.rehearse(samples, self.new_tokens, cancel)
         if len(seconds) < self.new_tokens:
             return None
@@ -102,6 +103,7 @@ def pays(
     retention: float,
     *,
     per: Scope = "sample",
+    positions: Positions = "original",
     concurrency: Sequence[int] = (1, 4, 16),
     rounds: int = 5,
     new_tokens: int = 16,
@@ -112,8 +114,8 @@ def pays(
 
     Yields what is known, at first nothing, after every batch; the last report is the result. Numbers of requests that
     the memory does not hold are left out, with their reason. Then one request about the picture at other sizes tells
-    from how many visual tokens on it pays. scales: of the picture's area, for these sizes. A set `cancel` ends it
-    with what is known. Times are of a whole batch of requests.
+    from how many visual tokens on it pays. positions: of kept tokens. scales: of the picture's area, for these sizes. A
+    set `cancel` ends it with what is known. Times are of a whole batch of requests.
 
     Raises ValueError for a retention outside (0, 1], fewer than one request or round, or two tokens of answer, and what
     `choose` and `encode` raise.
@@ -128,7 +130,7 @@ def pays(
         if bad or not values:
             raise ValueError(f"{name} {bad[0] if bad else 'of none'} is not allowed: name whole numbers from {least}")
     began = time.perf_counter()
-    job = Job(vlm, images, question, retention, per, new_tokens, vlm.encode(images).tokens.n)
+    job = Job(vlm, images, question, retention, per, positions, new_tokens, vlm.encode(images).tokens.n)
     rivals, left_out = _rivals(job, asked)
     settings: dict[str, Asked | None] = {ALL: None, title_of(asked): asked, **rivals}
     result = Paying(title_of(asked), retention, new_tokens, rounds, _saves(settings), left_out=tuple(left_out))
@@ -230,7 +232,7 @@ def _lengths(job: Job, asked: Asked | None) -> tuple[int, int, int]:
     """Visual tokens that enter, length of the prompt, bytes of keys and values at the answer's end, of one request."""
     vlm = job.vlm
     encoded, kept, *_ = job.prepared(asked)
-    answer = vlm.answer(encoded, job.question, kept, max_new_tokens=1)
+    answer = vlm.answer(encoded, job.question, kept, positions=job.positions, max_new_tokens=1)
     whole = vlm.prompt(encoded, job.question).n - encoded.tokens.n
     held: int | list[int] = answer.prefill_tokens + job.new_tokens
     if answer.trace is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from pruning.evaluation.metrics import fidelity, token_probabilities
 from pruning.evaluation.smallest_set import Outcome, Stage, Step, smallest_set
 from pruning.evaluation.verdict import Reply, check_words
 
+if TYPE_CHECKING:
+    from pruning.models.values import Positions
+
 Way = Literal["return", "need"]
 
 
@@ -24,7 +27,13 @@ class Forced(Protocol):
     """The part of a vision-language model that is asked; `pruning.models` provides it."""
 
     def logprobs(
-        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Tensor | None]
+        self,
+        encoded: Any,
+        question: str,
+        answer_ids: Sequence[int],
+        selections: Sequence[Tensor | None],
+        *,
+        positions: Positions,
     ) -> list[Tensor]:
         """One (T, V) float32 for each kept set (K,) int64, None = all: log-probabilities at the answer's tokens."""
 
@@ -59,14 +68,16 @@ def returning(
     kept: Sequence[int],
     n: int,
     *,
+    positions: Positions = "original",
     batch: int = 64,
     most: int = 4096,
     cancel: threading.Event | None = None,
 ) -> Iterator[Found]:
     """Look for the fewest of the dropped patches whose return to the `kept` ones restores an answer, token for token.
 
-    answer: greedy, with all n visual tokens. kept: indices below n, each once. Yields after every batch, as
-    `smallest_set`. Where the kept ones give that answer already, no patch is needed and the first set is the last.
+    answer: greedy, with all n visual tokens. kept: indices below n, each once. positions: of kept tokens. Yields after
+    every batch, as `smallest_set`. Where the kept ones give that answer already, no patch is needed and the first set
+    is the last.
 
     Raises:
         ValueError: an answer without words; nothing that was dropped, or kept.
@@ -76,10 +87,11 @@ def returning(
     dropped = [i for i in range(n) if i not in stays]
     if not dropped:
         raise ValueError(f"all {n} tokens are kept, so no patch can be returned: keep fewer")
-    full = model.logprobs(encoded, question, answer.ids, [None])[0]
+    full = model.logprobs(encoded, question, answer.ids, [None], positions=positions)[0]
 
     def measure(sets: Sequence[tuple[int, ...]]) -> list[Outcome]:
-        forced = model.logprobs(encoded, question, answer.ids, [_indices(stays.union(members)) for members in sets])
+        more = [_indices(stays.union(members)) for members in sets]
+        forced = model.logprobs(encoded, question, answer.ids, more, positions=positions)
         return [Outcome(fidelity(full, logp), says(logp, answer)) for logp in forced]
 
     for step in smallest_set(measure, dropped, batch=batch, most=most, cancel=cancel):
@@ -94,6 +106,7 @@ def needing(
     kept: Sequence[int],
     n: int,
     *,
+    positions: Positions = "original",
     batch: int = 64,
     most: int = 4096,
     cancel: threading.Event | None = None,
@@ -110,10 +123,11 @@ def needing(
     stays = _checked(kept, n)
     if len(stays) < 2:
         raise ValueError("one token is kept, and none can be taken away from it: keep more")
-    before = model.logprobs(encoded, question, answer.ids, [_indices(stays)])[0]
+    before = model.logprobs(encoded, question, answer.ids, [_indices(stays)], positions=positions)[0]
 
     def measure(sets: Sequence[tuple[int, ...]]) -> list[Outcome]:
-        forced = model.logprobs(encoded, question, answer.ids, [_indices(stays.difference(gone)) for gone in sets])
+        fewer = [_indices(stays.difference(gone)) for gone in sets]
+        forced = model.logprobs(encoded, question, answer.ids, fewer, positions=positions)
         return [Outcome(1 - fidelity(before, logp), not says(logp, answer)) for logp in forced]
 
     candidates = sorted(stays)
@@ -123,7 +137,15 @@ def needing(
 
 
 def removal_losses(
-    model: Forced, encoded: Any, question: str, answer: Reply, kept: Sequence[int], n: int, *, batch: int = 64
+    model: Forced,
+    encoded: Any,
+    question: str,
+    answer: Reply,
+    kept: Sequence[int],
+    n: int,
+    *,
+    positions: Positions = "original",
+    batch: int = 64,
 ) -> Tensor:
     """(K, T) float32: how much of its probability each of the T answer tokens loses where one of the K `kept` patches,
     in their order, is taken away; below 0 where the model is then surer of it. One pass for each patch.
@@ -138,7 +160,7 @@ def removal_losses(
     sure = [
         token_probabilities(logp, answer.ids)
         for start in range(0, len(sets), batch)
-        for logp in model.logprobs(encoded, question, answer.ids, sets[start : start + batch])
+        for logp in model.logprobs(encoded, question, answer.ids, sets[start : start + batch], positions=positions)
     ]
     return sure[0] - torch.stack(sure[1:])
 

@@ -11,6 +11,7 @@ from app.api.results import answered
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.pays import run as pays_run
 from app.session import Setting
 from app.smallest_budget.search import find_budget
 from app.tradeoff import measure
@@ -108,6 +109,18 @@ def test_curves_are_measured_with_their_positions(engine, session):
     measured = measure.Measured(session, tuple(methods), swept["compact"], 2, "compact")
     assert measured.is_about(session, "compact")
     assert not measured.is_about(session, "original")
+
+
+def test_whether_it_pays_is_measured_with_them(engine, session, monkeypatch):
+    asked, plain = [], type(engine.vlm).rehearse
+    monkeypatch.setattr(
+        type(engine.vlm), "rehearse", lambda vlm, samples, *rest: asked.extend(samples) or plain(vlm, samples, *rest)
+    )
+    next(pays_run.run(engine, session, keep("random"), Task(), (1,)))
+    steps = pays_run.run(engine, session, replace(keep("random"), positions="compact"), Task(), (1,))
+    next(steps), next(steps)
+    steps.close()
+    assert {sample.positions for sample in asked} == {"compact"}
 
 
 def test_results_say_which_they_are(engine, session):

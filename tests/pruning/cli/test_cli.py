@@ -20,6 +20,7 @@ from pruning.cli.parser import build_parser
 from pruning.drawing.paint import KEPT, SEEN
 from pruning.encoding import ENCODING
 from pruning.method import METHODS, make
+from pruning.models.values import POSITIONS
 from pruning.params import params
 from pruning.race import settings
 from pruning.scenes.worlds import WORLDS
@@ -413,6 +414,33 @@ def test_what_a_budget_is_for_is_one_of_three(command: list[str], capsys: pytest
     with pytest.raises(SystemExit, match="0"):
         parser.parse_args([command[0], "--help"])
     assert "--per {sample,image,tile}" in capsys.readouterr().out
+
+
+LINES = {"answer": ["a.png", "why?"], "sweep": ["a.png", "why?"], "pays": ["a.png", "why?"], "why": ["a.png", "why?"],
+         "scenes": [], "race": ["--data", "scenes", "--out", "run"], "recipe": []}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LINES)
+def test_whatever_asks_a_model_takes_positions(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = build_parser()
+    assert parser.parse_args([command, *LINES[command]]).positions == "original"
+    assert parser.parse_args([command, *LINES[command], "--positions", "compact"]).positions == "compact"
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([command, *LINES[command], "--positions", "dense"])
+    assert "'original', 'compact'" in capsys.readouterr().err
+
+
+def test_a_sweep_is_measured_at_its_positions(run, picture: str) -> None:
+    given = ("sweep", picture, QUESTION, "--methods", "random", "fastv", "--retention", "0.75", "1", "--json")
+    swept = [json.loads(run(*given, "--positions", positions)[1]) for positions in POSITIONS]
+    original, compact = (
+        {(p["method"], p["retention"]): p["fidelity"] for p in points if p["fidelity"] is not None} for points in swept
+    )
+    assert original.keys() == compact.keys()
+    assert all(
+        (original[key] == pytest.approx(compact[key], abs=1e-6)) == (key[1] == 1 or key[0] == "fastv")
+        for key in original
+    )
 
 
 def test_sweep_writes_table_and_charts(run, picture: str, tmp_path: Path) -> None:

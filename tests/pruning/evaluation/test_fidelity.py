@@ -43,8 +43,9 @@ class FakeModel:
         self.answers += 1
         return ANSWER
 
-    def logprobs(self, encoded, question, answer_ids, selections):
+    def logprobs(self, encoded, question, answer_ids, selections, *, positions="original"):
         assert list(answer_ids) == [3, 1]
+        self.positions = positions
         budgets = [self.sample.n if chosen is None else chosen.k for chosen in selections]
         assert len(set(budgets)) == 1, "one batch, one budget"
         self.batches.append(budgets)
@@ -89,9 +90,9 @@ def test_fidelity_sweep_gives_every_tile_its_own_budget():
     model, kept = FakeModel(), []
     model.sample = sample(40, grids=tiles(40))
 
-    def logprobs(encoded, question, answer_ids, selections):
+    def logprobs(encoded, question, answer_ids, selections, **where):
         kept.extend(chosen for chosen in selections if chosen is not None)
-        return FakeModel.logprobs(model, encoded, question, answer_ids, selections)
+        return FakeModel.logprobs(model, encoded, question, answer_ids, selections, **where)
 
     model.logprobs = logprobs
     methods = (make("idpruner"), make("divprune"))

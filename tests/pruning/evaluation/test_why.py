@@ -28,9 +28,19 @@ class Said:
 class Rules:
     """Says 1, 2 where at least two of the patches 3, 8 and 15 are there, else 0, 2; patch 8 makes it surer."""
 
+    def __init__(self) -> None:
+        self.positions = set[str]()
+
     def logprobs(
-        self, encoded: Any, question: str, answer_ids: Sequence[int], selections: Sequence[Tensor | None]
+        self,
+        encoded: Any,
+        question: str,
+        answer_ids: Sequence[int],
+        selections: Sequence[Tensor | None],
+        *,
+        positions: str,
     ) -> list[Tensor]:
+        self.positions.add(positions)
         return [self.forced(set(range(N)) if kept is None else set(kept.tolist())) for kept in selections]
 
     def forced(self, kept: set[int]) -> Tensor:
@@ -40,6 +50,16 @@ class Rules:
 
 
 FULL = Said("yes", (1, 2))
+
+
+def test_every_set_is_measured_at_the_positions_that_are_asked_for() -> None:
+    for look in (returning, needing):
+        model = Rules()
+        list(look(model, None, "?", FULL, [0, 3, 8], N, positions="compact"))
+        assert model.positions == {"compact"}
+    model = Rules()
+    removal_losses(model, None, "?", FULL, [0, 3, 8], N, positions="compact")
+    assert model.positions == {"compact"}
 
 
 def test_the_smallest_set_is_returned() -> None:
