@@ -16,7 +16,7 @@ def test_bars_are_as_long_as_their_times() -> None:
     first, second = chart.figure.axes
     assert [patch.get_width() for patch in first.patches] == [10, 30, 10, 5]
     assert [patch.get_x() for patch in first.patches] == [0, 10, 0, 10]
-    assert [label.get_text() for label in first.get_yticklabels()] == ["All tokens", "IDPruner"]
+    assert [text.get_text() for text in first.texts] == ["All tokens", "IDPruner"]
     assert [axes.get_title("left") for axes in (first, second)] == ["1 at once", "4 at once"]
     assert [text.get_text() for text in chart.figure.legends[0].get_texts()] == ["encode", "prefill"]
     assert "1 at once, IDPruner: 15 ms" in chart.summary
