@@ -162,7 +162,7 @@ def _pays(options: argparse.Namespace) -> None:
     check_path(options.png, *PICTURES)
     knobs, vlm = _knobs(options), _model(options)
     asked = _asked(options, vlm, knobs)
-    result = measured(
+    result, whole = measured(
         vlm,
         options.image,
         options.question,
@@ -179,6 +179,9 @@ def _pays(options: argparse.Namespace) -> None:
         draw(result, options.png)
         _note(f"written: {options.png}")
     _print(console.as_json(asdict(result)) if options.json else told(result))
+    if not whole:
+        _note("stopped: what was measured by then is told")
+        raise KeyboardInterrupt
 
 
 def _why(options: argparse.Namespace) -> None:

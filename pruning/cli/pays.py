@@ -31,8 +31,12 @@ def measured(
     rounds: int,
     new_tokens: int,
     progress: Callable[[float, float, float | None], None],
-) -> Paying:
-    """The whole result. progress: called with (done, total, seconds to come) after every batch."""
+) -> tuple[Paying, bool]:
+    """The result, and whether it is the whole one: an interruption ends it with what is known by then.
+
+    progress: called with (done, total, seconds to come) after every batch. Raises as `pays` does, and KeyboardInterrupt
+    where nothing is known yet.
+    """
     image = still(source, "what a setting pays is measured at other sizes and lower resolution of a picture")
     vlm.warmup()
     steps = pays(
@@ -47,10 +51,17 @@ def measured(
         rounds=rounds,
         new_tokens=new_tokens,
     )
-    for report in steps:
-        progress(report.done, report.total, report.remaining_s)
-        result = report.result
-    return result
+    result: Paying | None = None
+    try:
+        for report in steps:
+            result = report.result
+            progress(report.done, report.total, report.remaining_s)
+    except KeyboardInterrupt:
+        if result is None or not result.rows:
+            raise
+        return result, False
+    assert result is not None, "the first report comes before anything is measured"
+    return result, True
 
 
 def draw(result: Paying, path: Path) -> None:

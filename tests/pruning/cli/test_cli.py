@@ -683,6 +683,27 @@ def test_pays_tells_its_verdict_and_the_same_as_json(run, picture: str, tmp_path
     assert "concurrency 0 is not allowed" in error
 
 
+def test_pays_that_is_interrupted_tells_what_it_knows(run, picture: str, monkeypatch) -> None:
+    given = ("pays", picture, QUESTION, "--concurrency", "1", "2", "--rounds", "1", "--new-tokens", "2", "--json")
+    seen = []
+
+    def stop(done: float, total: float, left: float | None) -> None:
+        seen.append(done)
+        if len(seen) > after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pruning.cli.commands._left", stop)
+    after = 7  # nothing, then two rounds of three settings: all of one request
+    code, out, error = run(*given)
+    assert (code, error) == (130, "stopped: what was measured by then is told\nerror: interrupted\n")
+    found = json.loads(out)
+    assert {row["concurrency"] for row in found["rows"]} == {1}
+    assert found["verdict"]
+    assert found["sizes"] == []
+    after, seen = 0, []
+    assert run(*given) == (130, "", "error: interrupted\n")
+
+
 CROSSES = ("why", str(ROOT / "assets/examples/crowd.png"), "how many crosses are there?")
 
 
