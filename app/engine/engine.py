@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LATER = frozenset({"scorer", "question"})  # signals that follow from the encoded tokens, without the vision tower
+EARLIER = "which an earlier question of this conversation holds: begin a new one"
 
 
 class Engine:
@@ -227,9 +228,16 @@ class Engine:
         return unknown_words(self.vlm, question)
 
     def in_world(self, session: Session, question: str | None = None) -> InWorld:
-        """Whether the answer to a question about the visitor's images, their last one for None, can mean anything."""
-        asked = question if question is not None else (session.questions or ("",))[-1]
-        return in_world(self.vlm, self.encoded(session), asked)
+        """Whether the answer to a question about the visitor's images can mean anything; for None to their last one,
+        which follows from all that was said before it.
+        """
+        *earlier, last = (session.questions or ("",)) if question is None else (question,)
+        encoded = self.encoded(session)
+        found = in_world(self.vlm, encoded, last)
+        for before in earlier if found.inside else ():
+            if not (told := in_world(self.vlm, encoded, before)).inside:
+                return replace(told, reason=f"{told.reason}, {EARLIER}")
+        return found
 
     # What other modules computed about these images, under their own parts of the key
 

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -365,6 +366,24 @@ def test_outside_of_its_world_a_model_is_compared_with_nothing(tiny_vlm, outside
     for search in (smallest_budget_search.find_budget, smallest_budget_search.find_lambda):
         with pytest.raises(ValueError, match=r"outside what this model knows.*circles"):
             list(search(engine, session, SETTING, Task()))
+
+
+def test_what_was_asked_before_counts_for_the_last_answer(tiny_vlm, saved, monkeypatch):
+    """A conversation with unknown words in it lies outside, whatever is asked in the end; its pictures do not."""
+    from pruning.models import world
+
+    monkeypatch.setattr(tiny_vlm, "world", SimpleNamespace(name="circles", strangeness=lambda pictures: 0.0))
+    monkeypatch.setattr(world, "unknown_words", lambda vlm, question: ("gnu",) if "gnu" in question else ())
+    engine = Engine(tiny_vlm, Resources(64 << 20), "tiny")
+    said = ("what color?", "where is the gnu?", "how many?")
+    *_, last = reports(engine, look(engine, saved(), questions=said), SETTING, Task())
+    assert (last.verdict, last.fidelity, last.in_world) == (Verdict.OUTSIDE, None, False)
+    assert last.outside.startswith("the model does not know the words gnu, which an earlier question")
+    assert last.outside.endswith("begin a new one")
+    assert engine.in_world(look(engine, saved(), questions=said[:1])).inside
+    assert engine.in_world(look(engine, saved(), questions=said[:2])).reason == "the model does not know the words gnu"
+    # Curves, fewest tokens and exports are about the first question alone.
+    assert engine.in_world(look(engine, saved(), questions=said), said[0]).inside
 
 
 def test_a_batch_does_not_count_what_lies_outside(tiny_vlm, outside, saved):
