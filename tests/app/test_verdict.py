@@ -432,6 +432,33 @@ def test_programs_are_given_null(shipped_page, photograph, tmp_path):
     assert told["plane"]
 
 
+def strange(photograph):
+    """Pictures and questions that mean nothing to the shipped model, and what is said of each."""
+    scene, question = Image.open(EXAMPLES[0].path).convert("RGB"), EXAMPLES[0].questions[0]
+    half = scene.copy()
+    half.paste(Image.open(photograph).resize((scene.width // 2, scene.height)))
+    paper = np.random.default_rng(0).normal(246, 2, (300, 210, 1)).repeat(3, 2).clip(0, 255).astype(np.uint8)
+    pictures = {"half": half, "empty": Image.new("RGB", (64, 48), "white"), "scan": Image.fromarray(paper)}
+    told = [(picture, question, "this picture is none of them") for picture in pictures.values()]
+    return [
+        *told,
+        (scene, "星は何色ですか？", "does not know the words 星は何色ですか"),
+        (scene, "цвет?", "the words цвет"),
+    ]
+
+
+def test_half_a_picture_none_a_bare_page_and_another_script_are_outside(shipped_page, photograph, tmp_path, capsys):
+    client = Client(shipped_page.url, verbose=False, download_files=str(tmp_path))
+    for picture, question, said in strange(photograph):
+        picture.save(tmp_path / "picture.png")
+        given = {"image": handle_file(tmp_path / "picture.png"), "question": question}
+        told = client.predict(**given, api_name="/answer")
+        assert (told["verdict"], told["in_world"], told["agree"]) == ("outside", False, None)
+        assert said in told["outside"]
+    assert main(["answer", str(tmp_path / "picture.png"), question, "--json", "--max-new-tokens", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["outside"] == told["outside"]
+
+
 def test_the_command_line_says_it(photograph, capsys):
     assert main(["answer", photograph, UNKNOWN, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -90,7 +90,8 @@ class _Answers(BaseHTTPRequestHandler):
         model_id, rest = "/".join(parts[:2]), parts[2:]
         folder = hub.repository(model_id)
         if not folder.is_dir():
-            return self._refuse(401, "RepoNotFound", "Repository not found")
+            known = self.headers.get("Authorization") == f"Bearer {hub.token}"  # others are not told what is private
+            return self._refuse(404 if known else 401, "RepoNotFound", "Repository not found")
         if model_id in hub.disabled:
             return self._refuse(403, "", "Access to this resource is disabled.")
         if (given := self.headers.get("Authorization")) and given != f"Bearer {hub.token}":

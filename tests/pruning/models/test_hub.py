@@ -235,7 +235,10 @@ def test_a_hub_in_trouble_is_asked_again(hub: Hub) -> None:
 # Refusals
 
 
-def test_absent(hub: Hub) -> None:
+@pytest.mark.parametrize("known", [False, True], ids=["401", "404"])
+def test_absent(known: bool, hub: Hub, monkeypatch) -> None:
+    if known:
+        monkeypatch.setenv("HF_TOKEN", hub.token)
     with pytest.raises(ModelError, match=r"the hub has no model maker/other, or it is private: .*`hf auth login`"):
         load("maker/other")
 
@@ -261,6 +264,13 @@ def test_a_token_that_is_none(hub: Hub, monkeypatch) -> None:
 def test_disabled(hub: Hub) -> None:
     hub.disabled.add(HUB_ID)
     with pytest.raises(ModelError, match=f"{HUB_ID} was disabled on the hub: choose another model"):
+        load(HUB_ID)
+
+
+def test_a_shard_that_is_not_there_is_named(hub: Hub) -> None:
+    names = sharded(hub)
+    (hub.repository(HUB_ID) / names[1]).unlink()
+    with pytest.raises(ModelError, match=names[1]):
         load(HUB_ID)
 
 
