@@ -37,11 +37,12 @@ UNSAID = Side()
 
 @dataclass(frozen=True)
 class Exchange:
-    """An earlier turn: what was asked, and both answers."""
+    """An earlier turn: what was asked, both answers, and whether these can mean anything."""
 
     question: str
     full: str
     kept: str
+    in_world: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     given: dict[str, Answer] = {}
     for question in questions:
         if given:  # the turn before this one is over
-            exchange = Exchange(full.question, given["full"].text, given["kept"].text)
+            asked_so_far = replace(session, questions=questions[: len(report.earlier) + 1])
+            inside = engine.in_world(asked_so_far).inside
+            exchange = Exchange(full.question, given["full"].text, given["kept"].text, inside)
             report = replace(report, earlier=(*report.earlier, exchange), full=UNSAID, kept=UNSAID)
         full, kept = full.then(question, given.get("full")), kept.then(question, given.get("kept"))
         for side, asked in (("full", full), ("kept", kept)):

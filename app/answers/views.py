@@ -26,7 +26,7 @@ def report(r: Report | None, place: int = 0, problem: str = "") -> Markup:
     r = r or Report(0, 0, "", "idle")
     return render(
         "answers.report",
-        turns=[(turn.question, answer(turn.full), answer(turn.kept)) for turn in r.earlier],
+        turns=[(turn.question, answer(turn.full), answer(turn.kept), turn.in_world) for turn in r.earlier],
         question=r.question,
         sides=[
             _answer("All tokens", r.n, r.full, r.stage == "all", _pieces(r)),

@@ -68,8 +68,8 @@ CARD = Card(3, 0, 1, 2, "tile", 2, 16, 0.5, 0.25, 40.0, 7, 1, 0.9, 0.1, None, ""
 def report(said: str, **changes) -> Report:
     full, kept = Side(said, True, 90, 900, 90, 0.03), Side(said, True, 40, 400, 40, 0.02)
     pieces = (Piece(said, 0.9, 0.4), Piece("", 0.5, -0.2))
-    told = Report(64, 16, "idpruner", "done", said, (Exchange(said, said, said),), full, kept, Verdict.DIFFERENT, 0.5,
-                  pieces, 0.001, 0.2)  # fmt: skip
+    turns = (Exchange(said, said, said), Exchange(said, said, said, False))
+    told = Report(64, 16, "idpruner", "done", said, turns, full, kept, Verdict.DIFFERENT, 0.5, pieces, 0.001, 0.2)
     return replace(told, **changes)
 
 

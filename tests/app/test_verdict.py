@@ -380,6 +380,10 @@ def test_what_was_asked_before_counts_for_the_last_answer(tiny_vlm, saved, monke
     assert (last.verdict, last.fidelity, last.in_world) == (Verdict.OUTSIDE, None, False)
     assert last.outside.startswith("the model does not know the words gnu, which an earlier question")
     assert last.outside.endswith("begin a new one")
+    assert [turn.in_world for turn in last.earlier] == [True, False]
+    shown = answers_views.report(last)
+    assert shown.index("where is the gnu?") < shown.index("Outside what the model knows. Show it anyway")
+    assert shown.count("<details>") == 2, "of the turn before it, and of this one"
     assert engine.in_world(look(engine, saved(), questions=said[:1])).inside
     assert engine.in_world(look(engine, saved(), questions=said[:2])).reason == "the model does not know the words gnu"
     # Curves, fewest tokens and exports are about the first question alone.
