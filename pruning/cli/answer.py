@@ -23,6 +23,10 @@ from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
 from pruning.importance import heat_scores
 from pruning.models import VLM, Answer, Encoded, Kept, in_world
+from pruning.models.checkpoint import transfer
+from pruning.models.checkpoint.footprint import readable
+from pruning.models.checkpoint.memory import free_bytes
+from pruning.models.checkpoint.presets import best_that_fits
 from pruning.models.checkpoint.sources import checked, known_name
 from pruning.models.language.trace import Trace
 from pruning.models.values import Positions, kept_indices, standing
@@ -164,6 +168,20 @@ def text(result: dict[str, Any]) -> str:
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
     return "\n".join(lines)
+
+
+def elsewhere(vlm: VLM) -> str:
+    """Which model to name for what lies outside this one's world: the best for photographs that fits on its device and
+    on the disk, and answers soon; "" where there is none.
+    """
+    kind, free, room = vlm.device.type, free_bytes(vlm.device), transfer.room()
+    found = best_that_fits(lambda each: each.need(device=kind).total <= free and each.download <= room, kind)
+    if found is None:
+        return ""
+    return (
+        f"{found.title} reads photographs: --model {found.model_id} ({readable(found.download)} to download, "
+        f"{found.licence})"
+    )
 
 
 def _anew(made: dict[str, Any]) -> str:

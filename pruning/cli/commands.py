@@ -11,7 +11,7 @@ from pruning.budget import check_retention
 from pruning.choosing import Asked
 from pruning.cli import console
 from pruning.cli import methods as cli_methods
-from pruning.cli.answer import answer, text
+from pruning.cli.answer import answer, elsewhere, text
 from pruning.cli.arguments import CURVES, RACED
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
@@ -89,6 +89,8 @@ def _answer(options: argparse.Namespace) -> None:
     for note in result["notes"]:
         _note(note)
     _print(console.as_json(result) if options.json else text(result))
+    if not result["in_world"] and (other := elsewhere(vlm)):
+        _note(other)
 
 
 def _sweep(options: argparse.Namespace) -> None:

@@ -463,15 +463,20 @@ def test_half_a_picture_none_a_bare_page_and_another_script_are_outside(shipped_
     assert json.loads(capsys.readouterr().out)["outside"] == told["outside"]
 
 
-def test_the_command_line_says_it(photograph, capsys):
+def test_the_command_line_says_it(photograph, capsys, monkeypatch):
     assert main(["answer", photograph, UNKNOWN, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["verdict"], told["agree"], told["fidelity"]) == ("outside", None, None)
     assert told["in_world"] is False
     assert main(["answer", photograph, UNKNOWN]) == 0
-    lines = capsys.readouterr().out
+    lines, told = capsys.readouterr()
     assert f"{NO_MEANING} (the model knows drawn scenes alone, and" in lines
     assert "agreement" not in lines
+    assert (
+        "SmolVLM2-256M-Video-Instruct reads photographs: --model HuggingFaceTB/SmolVLM2-256M-Video-Instruct (" in told
+    )
+    monkeypatch.setattr(command, "free_bytes", lambda device: 1000)
+    assert command.elsewhere(SimpleNamespace(device=torch.device("cpu"))) == ""
     assert main(["sweep", photograph, UNKNOWN, "--methods", "random", "--retention", "0.5"]) != 0
     assert NO_MEANING in capsys.readouterr().err
 
