@@ -431,16 +431,14 @@ def test_whatever_asks_a_model_takes_positions(command: str, capsys: pytest.Capt
 
 
 def test_a_sweep_is_measured_at_its_positions(run, picture: str) -> None:
-    given = ("sweep", picture, QUESTION, "--methods", "random", "fastv", "--retention", "0.75", "1", "--json")
+    given = ("sweep", picture, QUESTION, "--methods", "random", "fastv", "--retention", "0.1", "0.75", "1", "--json")
     swept = [json.loads(run(*given, "--positions", positions)[1]) for positions in POSITIONS]
     original, compact = (
         {(p["method"], p["retention"]): p["fidelity"] for p in points if p["fidelity"] is not None} for points in swept
     )
     assert original.keys() == compact.keys()
-    assert all(
-        (original[key] == pytest.approx(compact[key], abs=1e-6)) == (key[1] == 1 or key[0] == "fastv")
-        for key in original
-    )
+    same = {key for key, value in original.items() if value == pytest.approx(compact[key], abs=1e-9)}
+    assert same == original.keys() - {("random", 0.1)}, "with few tokens left whole rows and columns are gone"
 
 
 def test_sweep_writes_table_and_charts(run, picture: str, tmp_path: Path) -> None:

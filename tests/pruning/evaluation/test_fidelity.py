@@ -215,7 +215,7 @@ def test_methods_between_layers_stand_beside_the_others(tiny_vlm: VLM, noise) ->
 
 def test_plans_that_are_the_same_run_once(tiny_vlm: VLM, noise, monkeypatch) -> None:
     encoded, asked, run = tiny_vlm.encode([noise(224, 168)]), list[int](), tiny_vlm.logprobs
-    monkeypatch.setattr(tiny_vlm, "logprobs", lambda *given: asked.append(len(given[3])) or run(*given))
+    monkeypatch.setattr(tiny_vlm, "logprobs", lambda *v, **where: asked.append(len(v[3])) or run(*v, **where))
     methods = [make_staged("fastv"), PUBLISHED["fastv-published"]]
     points = list(fidelity_sweep(tiny_vlm, encoded, "why?", methods, (0.75, 1.0), answer=ANSWER))
     assert [p.method for p in points] == ["fastv", "fastv-published", "fastv"]
