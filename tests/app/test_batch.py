@@ -330,3 +330,7 @@ def test_the_view_fits(shipped_page, chromium, fits):
             "Race",
         ]
         fits(tab, "many-images")
+        tab.set_viewport_size({"width": 390, "height": 844})
+        for name in filter(None, names):  # none hides in a menu
+            tab.locator("#views > .tab-wrapper").get_by_role("tab", name=name).click()
+            assert not tab.is_visible("#views > .tab-wrapper > .overflow-menu")
