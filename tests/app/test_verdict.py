@@ -154,7 +154,7 @@ def test_the_command_draws_no_curves_of_nothing(tiny_vlm, saved, mute, tmp_path)
     mute(shown=" ")
     picture = tmp_path / "curves.png"
     with pytest.raises(ValueError, match="ask another question"):
-        sweep_command(tiny_vlm, saved(), "what?", [make("random")], [0.5], 0.5, "sample", picture, print, print)
+        sweep_command(tiny_vlm, saved(), "what?", [make("random")], [0.5], 0.5, "sample", "original", picture, print, print)
     assert not picture.exists()
 
 
