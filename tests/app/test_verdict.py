@@ -153,8 +153,9 @@ def test_the_command_measures_what_pruning_silenced(tiny_vlm, saved, mute):
 def test_the_command_draws_no_curves_of_nothing(tiny_vlm, saved, mute, tmp_path):
     mute(shown=" ")
     picture = tmp_path / "curves.png"
+    given = (tiny_vlm, saved(), "what?", [make("random")], [0.5], 0.5, "sample", "original", picture)
     with pytest.raises(ValueError, match="ask another question"):
-        sweep_command(tiny_vlm, saved(), "what?", [make("random")], [0.5], 0.5, "sample", "original", picture, print, print)
+        sweep_command(*given, print, print)
     assert not picture.exists()
 
 
