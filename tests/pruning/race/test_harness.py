@@ -1,0 +1,162 @@
+"""The plug-in for lmms-eval answers as this library does. With the real package where it is installed; else with a
+stand-in of what the plug-in uses of version 0.7: its classes and the shape of a request.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pruning.choosing import choose
+from pruning.method import make
+from pruning.models import VLM, Sample, load
+from pruning.race.data import open_data
+from tests.helpers import documents
+
+
+@dataclass
+class TokenCounts:
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass
+class GenerationResult:
+    text: str
+    token_counts: TokenCounts | None = None
+
+
+@dataclass
+class ModelManifest:
+    model_id: str
+    simple_class_path: str | None = None
+    chat_class_path: str | None = None
+
+
+class Lmms:
+    def __init__(self) -> None:
+        self.task_dict: dict[str, Any] = {}
+
+
+class ChatMessages:
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        parts = [SimpleNamespace(**{"text": "", "url": None, **part}) for each in messages for part in each["content"]]
+        self.messages = [SimpleNamespace(role=each["role"], content=parts) for each in messages[:1]]
+
+    def extract_media(self) -> tuple[list[Any], list[Any], list[Any]]:
+        found = self.messages[0].content
+        images, videos, audios = ([p.url for p in found if p.type == kind] for kind in ("image", "video", "audio"))
+        return images, videos, audios
+
+
+STAND_IN = {
+    "lmms_eval.api.instance": {"TokenCounts": TokenCounts, "GenerationResult": GenerationResult},
+    "lmms_eval.api.model": {"lmms": Lmms},
+    "lmms_eval.models.registry_v2": {"ModelManifest": ModelManifest},
+    "lmms_eval.protocol": {"ChatMessages": ChatMessages},
+}
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("lmms_eval") is None:
+            for name, values in STAND_IN.items():
+                module = ModuleType(name)
+                vars(module).update(values)
+                patch.setitem(sys.modules, name, module)
+            for name in ("lmms_eval", "lmms_eval.api", "lmms_eval.models"):
+                patch.setitem(sys.modules, name, ModuleType(name))
+        patch.delitem(sys.modules, "pruning.race.harness", raising=False)
+        yield importlib.import_module("pruning.race.harness")
+        sys.modules.pop("pruning.race.harness", None)
+
+
+@pytest.fixture(scope="module")
+def vlm() -> VLM:
+    return load()
+
+
+def request(model: Any, image: Any, question: str, **given: Any) -> SimpleNamespace:
+    """A request of a chat task, as lmms-eval makes it."""
+    docs = model.task_dict.setdefault("mine", {"test": []})["test"]
+    docs.append({"image": image, "question": question})
+
+    def to_messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        content = [{"type": "image", "url": doc["image"]}, {"type": "text", "text": doc["question"]}]
+        return [{"role": "user", "content": content}]
+
+    return SimpleNamespace(args=("", to_messages, given, len(docs) - 1, "mine", "test"))
+
+
+def test_the_manifest_leads_to_the_class(harness) -> None:
+    told = harness.manifest()
+    module, _, name = told.chat_class_path.rpartition(".")
+    assert (told.model_id, module, hasattr(harness, name)) == ("idpruner_lab", "pruning.race.harness", True)
+    assert harness.PrunedModel.is_simple is False
+    assert 'idpruner_lab = "pruning.race.harness:manifest"' in documents.text("pyproject.toml")
+
+
+def test_answers_are_those_of_the_library_with_every_knob_and_every_token_counted(harness, vlm) -> None:
+    rows = [row for row in open_data("scenes", scenes=2).rows()][:6]
+    model = harness.PrunedModel("scenes", retention=0.1, knobs='{"mmr_lambda": 0.9}', batch_size=4)
+    asked = [request(model, row.picture.open(), row.question, max_new_tokens=3 + i % 2) for i, row in enumerate(rows)]
+    found = model.generate_until(asked)
+    for row, answer in zip(rows, found, strict=True):
+        encoded = vlm.encode([row.picture.open()], frozenset({"scorer"}))
+        method = make("idpruner", mmr_lambda=0.9)
+        tokens = vlm.tokens(encoded, row.question, method.needs)
+        kept = choose(method, tokens, vlm.layers, 0.1)
+        wanted = vlm.answer_batch([Sample(encoded, row.question, kept)], max_new_tokens=3)[0]
+        assert answer.text == wanted.text
+        counts = answer.token_counts
+        assert (counts.input_tokens, counts.output_tokens) == (wanted.prefill_tokens, len(wanted.ids))
+
+
+def test_a_picture_with_several_questions_is_encoded_once_and_answers_end_where_a_task_says(harness) -> None:
+    row = next(iter(open_data("scenes", scenes=1).rows()))
+    model = harness.PrunedModel("scenes", method="", batch_size=2)
+    calls = []
+    encode = model._vlm.encode
+    model._vlm.encode = lambda *values, **named: calls.append(1) or encode(*values, **named)
+    asked = [request(model, row.picture.open(), row.question, until=[" ", row.answers[0][-1]]) for _ in range(3)]
+    assert [each.text for each in model.generate_until(asked)] == [row.answers[0][:-1]] * 3
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"method": "nobody"}, "unknown method"),
+        ({"retention": 2}, "retention"),
+        ({"knobs": "mmr_lambda=1"}, "is no JSON object"),
+        ({"knobs": {"other": 1}}, "other"),
+        ({"batch_size": "auto"}, "whole number from 1"),
+        ({"positions": "new"}, "positions 'new' are not known"),
+    ],
+)
+def test_what_cannot_run_says_why_before_a_task_begins(harness, given, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        harness.PrunedModel("scenes", **given)
+
+
+def test_what_is_no_question_about_images_is_refused(harness, monkeypatch) -> None:
+    model = harness.PrunedModel("scenes")
+    asked = request(model, Image.new("RGB", (56, 56)), "what?")
+    video = ("", lambda doc: [{"role": "user", "content": [{"type": "video", "url": "a.mp4"}]}], *asked.args[2:])
+    with pytest.raises(ValueError, match="asks about video"):
+        model.generate_until([SimpleNamespace(args=video)])
+    for refuse in (model.loglikelihood, model.generate_until_multi_round):
+        with pytest.raises(NotImplementedError, match="output_type is generate_until"):
+            refuse([asked])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="one process"):
+        harness.PrunedModel("scenes")
