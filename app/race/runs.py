@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.engine.device import Task, working
+from app.engine.engine import Engine
 from app.model_pool.pool import Models
 from pruning.choosing import Asked
-from pruning.grids import Scope
-from pruning.models.values import Positions
-from pruning.race.data import DataSet, open_data
+from pruning.race.data import open_data
 from pruning.race.folder import MANIFEST, RESULTS, Result, Run, State
 from pruning.race.loop import Race
 from pruning.race.report import write
-from pruning.race.settings import Setting, setting_of, settings_of
+from pruning.race.settings import setting_of, settings_of
 from pruning.race.table import table
 
 T = TypeVar("T")
@@ -142,12 +141,18 @@ class Races:
             raise ValueError("no method is chosen: choose at least one")
         data = open_data(wanted.source.strip(), metric=wanted.metric, limit=wanted.limit)
         settings = settings_of(wanted.methods, wanted.retentions)
+        source = models.allowed[model_name].model_id
         with self._lock:
             self.folder.mkdir(parents=True, exist_ok=True)
             number = next(i for i in range(1, 1_000_000) if not (self.folder / f"{data.name}-{i}").exists())
             name = f"{data.name}-{number}"
             (self.folder / name).mkdir()
-            self._begin(models, model_name, name, data, settings, "sample", "original", TOKENS)
+            self._begin(
+                models,
+                model_name,
+                name,
+                lambda engine: Race(engine.vlm, source, data, settings, max_new_tokens=TOKENS, alone=engine.on_device),
+            )
         return name
 
     def resume(self, models: Models, model_name: str, name: str) -> None:
@@ -164,10 +169,26 @@ class Races:
                 raise ValueError(f"{name} asks {manifest.title}: choose that model on the view Explore, then resume")
         data, how = open_data(manifest.source, **manifest.reading), manifest.how
         settings = [setting_of(told) for told in manifest.settings.values()]
+        source = models.allowed[model_name].model_id
         with self._lock:
             if self._begun(name):
                 raise ValueError(f"{name} is at work already")
-            self._begin(models, model_name, name, data, settings, how["per"], how["positions"], how["max_new_tokens"])
+            self._begin(
+                models,
+                model_name,
+                name,
+                lambda engine: Race(
+                    engine.vlm,
+                    source,
+                    data,
+                    settings,
+                    how["per"],
+                    how["positions"],
+                    how["max_new_tokens"],
+                    how["until_told_apart"],
+                    engine.on_device,
+                ),
+            )
 
     def stop(self, name: str) -> None:
         """End it after the row under way; what is there stays."""
@@ -182,17 +203,13 @@ class Races:
         """Whether this process is at work on it."""
         return (thread := self._at_work.get(name)) is not None and thread.is_alive()
 
-    def _begin(
-        self, models: Models, model_name: str, name: str, data: DataSet, settings: Sequence[Setting], per: Scope,
-        positions: Positions, max_new_tokens: int,
-    ) -> None:  # fmt: skip
-        folder, source = self.folder / name, models.allowed[model_name].model_id
+    def _begin(self, models: Models, model_name: str, name: str, make: Callable[[Engine], Race]) -> None:
+        folder = self.folder / name
 
         def work() -> None:
             try:
                 with working(Task()), models.use(model_name, OWNER) as (engine, _):
-                    race = Race(engine.vlm, source, data, settings, per, positions, max_new_tokens, engine.on_device)
-                    race.run(folder, lambda estimate: True)
+                    make(engine).run(folder, lambda estimate: True)
                 write(Run(folder))
             except Exception as error:
                 expected = isinstance(error, ValueError | OSError | RuntimeError)

@@ -108,6 +108,9 @@ def _race(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="start without asking")
+    parser.add_argument("--until-told-apart", action="store_true",
+                        help="ask no more of a setting that can no longer win at its retention, by a bound that holds "
+                        "at any time; end when one is left; the order of the data has to say nothing")  # fmt: skip
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument("--reproduce", metavar="ROW",
                         help="a published row, such as idpruner@0.25: its model, method and retention, and beside it "

@@ -11,9 +11,10 @@ from pruning.models import VLM
 from pruning.race.data import open_data
 from pruning.race.folder import Run
 from pruning.race.loop import Estimate, Race
-from pruning.race.report import REPORT, write
+from pruning.race.report import REPORT, stopped, write
 from pruning.race.settings import settings_of
 
+LEVEL = 0.05  # of dropping a setting wrongly, at each retention
 FAULTS = 5  # that are told one by one
 
 
@@ -30,9 +31,20 @@ def race(
     data = open_data(options.data, metric=options.metric, limit=options.limit, scenes=options.scenes)
     settings = settings_of({name_of(method): method for method in methods}, options.retention)
     folder = Path(options.out)
-    chosen = Race(vlm, options.model, data, settings, options.per, options.positions, options.max_new_tokens)
+    chosen = Race(
+        vlm,
+        options.model,
+        data,
+        settings,
+        options.per,
+        options.positions,
+        options.max_new_tokens,
+        LEVEL if options.until_told_apart else None,
+    )
     chosen.run(folder, lambda estimate: _confirmed(estimate, vlm, options.yes, tell), progress)
     rows = write(Run(folder))
+    for why in stopped(Run(folder)):
+        tell(why)
     tell(f"written: {folder / REPORT}")
     return rows
 

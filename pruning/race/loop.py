@@ -6,6 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,6 +22,7 @@ from pruning.models import VLM, Answer, Sample, in_world
 from pruning.models.batches import alike_batches
 from pruning.models.values import Positions
 from pruning.race.data import DataSet
+from pruning.race.early import Elimination, replay
 from pruning.race.folder import Cell, Manifest, Progress, Result, Writer, hashed
 from pruning.race.records import Fault, Record
 from pruning.race.settings import ALL, Setting, Shown, told
@@ -44,7 +46,8 @@ class Estimate:
 class Race:
     """What is raced. Raises ValueError as the folder and the data set do.
 
-    alone: runs each row's work, for an owner of the device who has others waiting for it.
+    until_told_apart: a level, at which settings that can no longer win are asked no more (`early`); None: all are
+    asked to the end. alone: runs each row's work, for an owner of the device who has others waiting for it.
     """
 
     model: VLM
@@ -54,6 +57,7 @@ class Race:
     per: Scope = "sample"
     positions: Positions = "original"
     max_new_tokens: int = 32
+    until_told_apart: float | None = None
     alone: Callable[[Callable[[], Result]], Result] = lambda work: work()
 
     def manifest(self, rows: int, faults: int) -> Manifest:
@@ -66,6 +70,7 @@ class Race:
             "per": self.per,
             "positions": self.positions,
             "max_new_tokens": self.max_new_tokens,
+            "until_told_apart": self.until_told_apart,
         }
         made = {"idpruner-lab": version(), "torch": torch.__version__, "device": str(vlm.device),
                 "machine": platform.machine()}  # fmt: skip
@@ -100,28 +105,39 @@ class Race:
             writer.begin(self.manifest(len(keys), len(faults)))
             known, _ = writer.keep(set(keys.values()))
             before = writer.run.progress
-            done, state = len(known), _State(before)
+            done, state = len(known), _State(before, self.settings)
             left = [row for row, key in keys.items() if key not in known]
             todo = set(left)
             seconds = self._paced(todo) if todo else None
             rest = None if seconds is None else seconds * len(left)
             if not confirm(Estimate(len(left), tuple(faults), len(left) * len(self.settings), rest)):
                 return before
-            errors = 0
+            errors, early = 0, self._early(writer)
             for row in self.data.rows():
                 if row.row not in todo:
                     continue
-                if writer.asked_to_stop:
+                if early is not None and isinstance(row, Record):
+                    with suppress(ValueError):  # what cannot be read says so when it is asked
+                        early.at(row.picture.digest())
+                    state.asked = [each for each in self.settings if each.name in early.alive]
+                if writer.asked_to_stop or (early is not None and early.decided):
                     break
                 start = time.perf_counter()
                 result = self.alone(partial(self._result, row, keys[row.row], state))
                 done, errors = done + 1, errors + bool(result.error)
                 state.seconds += time.perf_counter() - start
                 writer.add(result, state.progress(done, errors))
+                if early is not None:
+                    early.see(result)
                 progress(done, len(keys))
             final = state.progress(done, errors)
             writer.note(final)
             return final
+
+    def _early(self, writer: Writer) -> Elimination | None:
+        if self.until_told_apart is None:
+            return None
+        return replay(writer.run.manifest.settings, self.until_told_apart, writer.run.results())
 
     def _key(self, plan: Manifest, row: Record | Fault) -> tuple[str, Fault | None]:
         if isinstance(row, Record):
@@ -134,7 +150,7 @@ class Race:
     def _paced(self, todo: set[int]) -> float:
         """Seconds a row, the first one apart, which warms up."""
         records = (row for row in self.data.rows() if row.row in todo and isinstance(row, Record))
-        state, seconds = _State(Progress()), 0.0
+        state, seconds = _State(Progress(), self.settings), 0.0
         for record in islice(records, FIRST):
             start = time.perf_counter()
             self.alone(partial(self._result, record, "", state))
@@ -156,10 +172,8 @@ class Race:
         picture = None if state.digest == digest else record.picture.open()
         start = time.perf_counter()
         if picture is not None or state.shown is None:
-            state.shown, state.digest = (
-                Shown(self.model, [picture or record.picture.open()], self.settings, self.per),
-                digest,
-            )
+            images = [picture or record.picture.open()]
+            state.shown, state.digest = Shown(self.model, images, state.asked, self.per), digest
             state.encoded += 1
         shown = state.shown
         if reason := in_world(self.model, shown.encoded, record.asked).reason:
@@ -176,13 +190,14 @@ class Race:
         state.answers += len(said)
         cells = {name: Cell(said[name].text, record.score(said[name].text), came[name]) for name in names}
         failed = {name: Cell(error=str(why)) for name, why in chosen.items() if isinstance(why, ValueError)}
-        return n, {each.name: (cells | failed)[each.name] for each in self.settings}
+        return n, {each.name: (cells | failed)[each.name] for each in state.asked}
 
 
 class _State:
-    """What goes from row to row: the sample that was encoded last, and sums."""
+    """What goes from row to row: the settings that are asked, the sample that was encoded last, and sums."""
 
-    def __init__(self, before: Progress) -> None:
+    def __init__(self, before: Progress, asked: Sequence[Setting]) -> None:
+        self.asked = asked
         self.answers, self.encoded = before.answers, before.encoded
         self.seconds, self.model_seconds = before.seconds, before.model_seconds
         self.shown: Shown | None = None

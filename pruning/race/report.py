@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from pruning.drawing.palettes import DARK, LIGHT, PAGE, variables
 from pruning.race.chart import NOTE, pareto
+from pruning.race.early import replay
 from pruning.race.folder import Run, replace_file
-from pruning.race.reading import as_csv, latex, markdown, read
+from pruning.race.reading import as_csv, latex, markdown, read, setting
 from pruning.race.table import table
 from pruning.templates import render
 
@@ -28,6 +29,22 @@ def write(run: Run) -> list[dict[str, Any]]:
     for name, text in files.items():
         replace_file(run.path / name, text.encode())
     return rows
+
+
+def stopped(run: Run) -> list[str]:
+    """What was dropped before the end and when, a sentence each; nothing where everything is asked to the end."""
+    manifest = run.manifest
+    if (level := manifest.how.get("until_told_apart")) is None:
+        return []
+    found = replay(manifest.settings, level, run.results())
+    found.at("")  # the last picture is over
+    names = {name: setting({"setting": name, **told}) for name, told in manifest.settings.items()}
+    said = [
+        f"{names[each.name]} was dropped after {each.pictures:,} pictures, {each.rows:,} questions: "
+        f"{names[each.better]} is better"
+        for each in found.dropped
+    ]
+    return [*said, "Nothing is left to tell apart: the race is over"] if found.decided else said
 
 
 def html(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -57,6 +74,7 @@ def html(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
             columns=found.columns,
             lines=found.lines,
             tests=TESTS,
+            stopped=stopped(run),
             left_out=list(islice(errors, FAULTS)),
             more=max(0, len(errors) - FAULTS),
             made=f"IDPruner Lab {manifest.made_with.get('idpruner-lab', '')}",

@@ -44,7 +44,7 @@ def run(folder: Path, said: dict[str, list[str]], metric: str = "yes_no", true: 
 
 METHODS: dict[str, Asked] = {name: make(name) for name in ("idpruner", "random")}
 METHODS |= {"lower_resolution": make_encoding("lower_resolution")}
-HOW = {"dtype": "float32", "per": "sample", "positions": "original", "max_new_tokens": 8}
+HOW = {"dtype": "float32", "per": "sample", "positions": "original", "max_new_tokens": 8, "until_told_apart": None}
 
 
 def scenes_run(folder: Path, model_id: str, scenes: int = 2) -> Run:
