@@ -185,7 +185,8 @@ def _wire(
     gr.on(pictures, handlers.anew, None, None, **AT_ONCE, **QUIET)
     asking = [page.ask.click, page.question.submit, page.follow_up.click, page.anew.click]
     suggested, points = [b.click for b in page.suggestions], [page.plane.select, page.curves.select]
-    gr.on([*asking, *suggested, chosen(page.method), *points], handlers.interrupt, None, None, **AT_ONCE, **QUIET)
+    method_chosen = chosen(page.method)
+    gr.on([*asking, *suggested, method_chosen, *points], handlers.interrupt, None, None, **AT_ONCE, **QUIET)
 
     asked = [session, page.question]
     uploaded = [session, page.image, page.question]
@@ -207,7 +208,7 @@ def _wire(
         follow(typed.then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
 
     about = [page.about_method, page.retention, page.plan.value, *page.weights, *page.knobs]
-    follow(chosen(page.method)(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
+    follow(method_chosen(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
     heads = [page.model, page.photographs, page.header, page.about_model, page.method, page.about_method, page.scope]
     switched = [session, *heads, page.plan.value, *page.weights, *page.knobs]
     best = page.photographs.click(menus.choose_best, None, page.model, **LIGHT_WORK, **QUIET)

@@ -34,11 +34,16 @@ def told(trigger: Callable[..., Any]) -> tuple[Any, gr.State]:
 
 
 def chosen(control: Any) -> Callable[..., Any]:
-    """The event of a visitor's choice, once for each. Gradio tells of a click in a menu with `input` twice: at the
-    click, and as the menu is left, which every choice does.
+    """The event of a visitor's choice, once for each; asked for once for a control.
+
+    Of a menu Gradio tells twice that a line was clicked, and as often that it was left with no choice: menus.js, which
+    sees what a visitor does, presses a button that nobody sees.
     """
-    event: Callable[..., Any] = control.blur if isinstance(control, gr.Dropdown) else control.input
-    return event
+    if not isinstance(control, gr.Dropdown):
+        event: Callable[..., Any] = control.input
+        return event
+    pressed: Callable[..., Any] = gr.Button("", visible="hidden", elem_id=f"{control.elem_id}-chosen").click
+    return pressed
 
 
 def _data(event: gr.EventData) -> Any:

@@ -197,6 +197,35 @@ def test_a_choice_in_a_menu_is_told_once(shipped_page, chromium) -> None:
             assert [results.count(name) for name in ("method", "draw", "report", "plane")] == [1, 1, 1, 1]
 
 
+def test_a_menu_that_is_left_without_a_choice_changes_nothing(shipped_page, chromium) -> None:
+    with visit(chromium, shipped_page.url + STAGED) as tab:
+        tab.fill("#plan-text textarea", "2:fastv:32")
+        tab.keyboard.press("Enter")
+        tab.locator("#readout", has_text="32 of 256 tokens alive at the end").wait_for()
+        tab.wait_for_selector("#report .fidelity")
+        told = "fetch('config').then((r) => r.json()).then((c) => c.dependencies.map((d) => [d.id, d.api_name]))"
+        names, asked = dict(tab.evaluate(told)), list[str]()
+
+        def note(request) -> None:
+            if "/queue/join" in request.url:
+                asked.append(names[request.post_data_json["fn_index"]].split("_")[0])
+
+        tab.on("request", note)
+        for leave in ("Escape", "Tab"):
+            tab.click("#method input")
+            tab.get_by_role("option", name="DivPrune").wait_for()
+            tab.keyboard.press("ArrowDown")
+            tab.keyboard.press(leave)
+            tab.evaluate("document.activeElement.blur()")
+        tab.wait_for_timeout(500)
+        assert not {"method", "draw", "report"} & set(asked), asked
+        assert tab.input_value("#plan-text textarea") == "2:fastv:32"
+        tab.click("#method input")
+        tab.get_by_role("option", name="PyramidDrop").click()  # the line that stands there: the slider again
+        tab.wait_for_function("() => document.querySelector('#plan-text textarea').value === ''")
+        tab.locator("#readout", has_text="50 % in the mean of the layers").wait_for()
+
+
 def test_what_is_unfolded_stays_so_while_another_answer_comes(shipped_page, chromium) -> None:
     with visit(chromium, shipped_page.url + STAGED) as tab:
         tab.click("#report .by-layer summary")
