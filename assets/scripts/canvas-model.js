@@ -109,6 +109,9 @@ export function depthsOf({ lives, alive }) {
   return [...new Set(lives)].filter((count) => count > 0 && count < layers).sort((a, b) => a - b).map((count) => [count, count / layers]);
 }
 
+// The overlay style that is painted where this one is wished: those that show nothing of the method are off.
+export const styleOf = ({ off }, wished) => (off[wished] ? "grid" : wished);
+
 // Index of the token under a point of a shown image, the smallest where several lie there; -1 for none.
 export function tokenAt(data, image, x, y) {
   let found = -1;

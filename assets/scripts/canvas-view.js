@@ -1,7 +1,7 @@
 // What the canvas shows: the pictures as far as they are zoomed, marks on patches, words below. Knows no tool, no replay.
 
 import { legend } from "./canvas-legend.js";
-import { tokenAt } from "./canvas-model.js";
+import { styleOf, tokenAt } from "./canvas-model.js";
 import { arrange, css, Painter } from "./canvas-paint.js";
 import { countWords, patchWords } from "./canvas-words.js";
 
@@ -38,8 +38,7 @@ export class View {
   paint(setting, chosen, shown, forced) {
     const { data, canvas, colours } = this;
     const painter = new Painter(canvas.getContext("2d"), this.pictures, data, this.place, colours);
-    const style = data.off[setting.style] ? "grid" : setting.style; // see offer
-    painter.paint(style, shown, forced);
+    painter.paint(styleOf(data, setting.style), shown, forced);
     const marks = [[this.chosen, "white", 2], [this.hover, "white", 1], [this.cursor, css(colours.forcedIn), 3]];
     for (const [token, colour, width] of marks) {
       if (token >= 0 && token < data.n) painter.frames([token], colour, width);
@@ -62,7 +61,7 @@ export class View {
     this.part("count").textContent = chosen.exact ? text : `${text} · preview until the slider rests`;
     this.label(`${this.data.method.title}: ${text}. Arrow keys move over the patches, Enter explains one.`);
     this.offer(setting.style);
-    legend(this.element, setting.style, shown, this.colours);
+    legend(this.element, styleOf(this.data, setting.style), shown, this.colours);
     this.element.dataset.exact = String(chosen.exact);
     this.element.dataset.kept = [...chosen.order].join(" ");
     this.element.dataset.shown = String(shown.order.length);

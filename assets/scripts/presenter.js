@@ -2,7 +2,7 @@
 // time and paints the pictures itself, with the canvas's own model and painter. Events to the server: "turn" (a wish), "leave".
 
 import { legend } from "./canvas-legend.js";
-import { selectionAt, unpack, unpackExact } from "./canvas-model.js";
+import { selectionAt, styleOf, unpack, unpackExact } from "./canvas-model.js";
 import { arrange, css, Painter, variants } from "./canvas-paint.js";
 import { style as chosenStyle } from "./controls.js";
 import { onceAFrame } from "./frames.js";
@@ -160,7 +160,7 @@ export function start({ element, props, trigger, watch }) {
     const chosen = selectionAt(data, setting, view.exact);
     // Of the slide that is shown, any number of tokens is known here already.
     const fresh = view.told.turn === view.turn || (view.told.place === view.place && chosen.exact);
-    const style = chosenStyle();
+    const style = styleOf(data, chosenStyle());
     legend(dialog, style, chosen, props.colours);
     for (const figure of dialog.querySelectorAll("figure")) {
       const painter = painterOf(figure.querySelector("canvas"), held);

@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { test } from "node:test";
 
 import {
-  decode, depthsOf, keepCount, lambdaOf, neighbour, placeOf, rowOf, seenBy, selectionAt, tokenAt, unpack, unpackExact, withOverrides,
+  decode, depthsOf, keepCount, lambdaOf, neighbour, placeOf, rowOf, seenBy, selectionAt, styleOf, tokenAt, unpack, unpackExact, withOverrides,
 } from "../../assets/scripts/canvas-model.js";
 
 const packed = (array) => Buffer.from(array.buffer).toString("base64");
@@ -123,4 +123,11 @@ test("where tokens leave between layers, it is known until which layer each live
   assert.deepEqual(depthsOf(chosen), [[1, 0.25], [2, 0.5]]);
   const preview = selectionAt({ ...DATA, nested: false }, { retention: 0.4, lambda: 0.5, scope: "sample" }, STAGED);
   assert.deepEqual([preview.lives, preview.alive, preview.exact], [null, null, false]);
+});
+
+test("a style that shows nothing of the method is painted as another, the rest as wished", () => {
+  const off = { heat: "there are no scores" };
+  assert.equal(styleOf({ off }, "heat"), "grid");
+  assert.equal(styleOf({ off }, "order"), "order");
+  assert.equal(styleOf({ off: {} }, "heat"), "heat");
 });
