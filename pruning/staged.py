@@ -61,6 +61,12 @@ class StagedMethod(Described):
         with torch.no_grad():
             return self.pick(seen, k)
 
+    def renumbers(self, axes: int) -> bool:
+        """Whether what stays after its cut is numbered anew, without gaps, in the layers that follow, as some releases
+        do; axes: 1, or 3 of a model with M-RoPE.
+        """
+        return False
+
     @final
     def too_few(self, images: int) -> str:
         """Why its rule cannot work on so many images; "" where it can."""

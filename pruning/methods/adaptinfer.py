@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
+from pruning.params import Choice
 from pruning.schedules import at_depth
 from pruning.seen import Seen
 from pruning.staged import StagedScore, register_staged
@@ -24,6 +25,8 @@ class AdaptInfer(StagedScore):
     s_j = sum_h sum_i u_i^h · A^h[i, j];  after 2, 11 and 21 of 32 layers the largest s stay.
 
     https://arxiv.org/abs/2508.06084
+    variant "code": what stays is numbered anew at every cut, without gaps, as in the release for LLaVA; that for
+    Qwen2-VL, and "paper", keep original positions, so with M-RoPE both forms are the same.
     """
 
     name: ClassVar[str] = "adaptinfer"
@@ -32,12 +35,21 @@ class AdaptInfer(StagedScore):
     venue: ClassVar[str] = "arXiv 2025"
     adaptation: ClassVar[str] = (
         "The published shares (290, 72, 18 of 576 after layers 2, 11, 21 of 32) keep their proportions: one factor "
-        "fits them to the retention, layers scale with the depth. Tokens keep their original positions."
+        "fits them to the retention, layers scale with the depth. Tokens keep their positions; numbered anew, as in "
+        "the release for LLaVA, with the form 'code', where positions have one axis."
     )
+
+    variant: Annotated[
+        Literal["paper", "code"],
+        Choice(label="Form", help="paper: tokens keep their positions · code: numbered anew, but with M-RoPE"),
+    ] = "paper"
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"text_attention"})
+
+    def renumbers(self, axes: int) -> bool:
+        return self.variant == "code" and axes == 1
 
     def score(self, seen: Seen) -> Tensor:
         rows: Tensor = seen.signals["text_attention"]  # (H, T, R)

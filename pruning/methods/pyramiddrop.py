@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
+from pruning.params import Choice
 from pruning.schedules import QUARTERS, at_depth, pyramid
 from pruning.seen import Seen
 from pruning.staged import StagedScore, register_staged
@@ -21,7 +22,8 @@ class PyramidDrop(StagedScore):
     after L/4, L/2, 3L/4 layers the N·λ^s largest stay, λ = 0.5 as published.
 
     https://arxiv.org/abs/2410.17247
-    Differs from the release: tokens keep their original positions, where the release numbers them anew.
+    variant "code": what stays is numbered anew at every cut, without gaps, as released; "paper", which says nothing of
+    it: tokens keep their original positions.
     """
 
     name: ClassVar[str] = "pyramiddrop"
@@ -29,13 +31,21 @@ class PyramidDrop(StagedScore):
     paper: ClassVar[str] = "https://arxiv.org/abs/2410.17247"
     venue: ClassVar[str] = "CVPR 2025"
     adaptation: ClassVar[str] = (
-        "Tokens keep their original positions, where the release numbers them anew at every cut; λ follows from the "
-        "retention."
+        "λ follows from the retention. Tokens keep their original positions; numbered anew at every cut as in the "
+        "release with the form 'code', which with M-RoPE counts rows and columns of an image by themselves."
     )
+
+    variant: Annotated[
+        Literal["paper", "code"],
+        Choice(label="Form", help="paper: tokens keep their positions · code: numbered anew at every cut, as released"),
+    ] = "paper"
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"next_last_attention"})
+
+    def renumbers(self, axes: int) -> bool:
+        return self.variant == "code"
 
     def score(self, seen: Seen) -> Tensor:
         rows: Tensor = seen.signals["next_last_attention"]

@@ -27,7 +27,8 @@ class TransPrune(StagedScore):
     attention.  s = α · TTV / sum TTV + (1 - α) · IGA / sum IGA over the visual tokens alive.
 
     https://arxiv.org/abs/2507.20630
-    variant "code": softmax(1 - c), as released; "paper": softmax(1 - |c|).
+    variant "code": softmax(1 - c), and what stays is numbered anew at every cut, without gaps, as released; "paper":
+    softmax(1 - |c|), and tokens keep their original positions.
     """
 
     name: ClassVar[str] = "transprune"
@@ -36,17 +37,22 @@ class TransPrune(StagedScore):
     venue: ClassVar[str] = "CVPR 2026"
     adaptation: ClassVar[str] = (
         "The published shares (7/8, 5/8, 1/8 after layers 7, 9, 12 of 32) keep their proportions: one factor fits "
-        "them to the retention, layers scale with the depth. Tokens keep their original positions."
+        "them to the retention, layers scale with the depth. Tokens keep their original positions; numbered anew as in "
+        "the release with the form 'code', which with M-RoPE counts rows and columns of an image by themselves."
     )
 
     alpha: Annotated[float, Range(0, 1, 0.05, label="α", help="1 ranks by transitions alone, 0 by attention")] = 0.5
     variant: Annotated[
-        Literal["paper", "code"], Choice(label="Form", help="paper: softmax(1 - |c|) · code: softmax(1 - c)")
+        Literal["paper", "code"],
+        Choice(label="Form", help="paper: softmax(1 - |c|) · code: softmax(1 - c), positions numbered anew"),
     ] = "paper"
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"transitions", "next_text_attention"})
+
+    def renumbers(self, axes: int) -> bool:
+        return self.variant == "code"
 
     def score(self, seen: Seen) -> Tensor:
         alive = seen.rows[seen.visual]

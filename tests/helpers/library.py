@@ -50,6 +50,35 @@ def positions(vlm: VLM, given: Mapping[str, Any]) -> Tensor:
     )[0][:, 0]
 
 
+def renumbered(vlm: VLM, given: Mapping[str, Any], stays: Tensor) -> Tensor:
+    """(axes, n) positions of what is left, without gaps, by counting word after word, row after row."""
+    where, ids = positions(vlm, given), given["input_ids"][0].tolist()
+    if len(where) == 1:
+        return torch.arange(int(stays.sum()) + sum(i != vlm.config.image_token_id for i in ids))[None]
+    rest, image, columns, following = stays.tolist(), [], [], 0
+
+    def close() -> None:
+        nonlocal following
+        for axis in zip(*image, strict=True) if image else ():
+            known = sorted(set(axis))
+            columns.append([following + known.index(value) for value in axis])
+        if image:
+            following = max(max(axis) for axis in columns[-3:]) + 1
+            found.extend(zip(*columns[-3:], strict=True))
+        image.clear()
+
+    found: list[tuple[int, ...]] = []
+    for place, token in enumerate(ids):
+        if token == vlm.config.image_token_id:
+            if rest.pop(0):
+                image.append(tuple(where[:, place].tolist()))
+            continue
+        close()
+        found.append((following,) * 3)
+        following += 1
+    return torch.tensor(found).T
+
+
 def image_rows(vlm: VLM, given: Mapping[str, Any]) -> tuple[Tensor, list[Tensor]]:
     """All rows that the library puts at the placeholders (R, D), and the further levels of families that have them."""
     words = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
@@ -138,11 +167,19 @@ def stays(places: Tensor | None, n: int, total: int, kept: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def staged(vlm: VLM, given: Mapping[str, Any], lives: Tensor, answer: Sequence[int], evicted: bool = False) -> Tensor:
+def staged(
+    vlm: VLM,
+    given: Mapping[str, Any],
+    lives: Tensor,
+    answer: Sequence[int],
+    evicted: bool = False,
+    renumbered: Sequence[Tensor] | None = None,
+) -> Tensor:
     """`cache_free` where image row r (R,) is seen by the first lives[r] layers alone, and by none of the others.
 
     Nothing leaves: whoever is gone is masked, layer by layer, in a loop by hand over the layers. evicted: new tokens
-    see in every layer what the last one sees.
+    see in every layer what the last one sees. renumbered: of each layer, (axes, n) positions of the prompt; of what is
+    gone, any.
     """
     ids, at = given["input_ids"][0], positions(vlm, given)
     library_rows, levels = image_rows(vlm, given)
@@ -152,21 +189,23 @@ def staged(vlm: VLM, given: Mapping[str, Any], lives: Tensor, answer: Sequence[i
     embeddings[visual] = library_rows
     until = torch.full((len(ids),), len(language.layers)).masked_scatter(visual, lives)
     kinds = getattr(language.config, "layer_types", None) if vlm.config.model_type == "gemma3" else None
-    following, steps = at.max() + 1, []
+    places, steps = renumbered or [at] * len(language.layers), []
     for i, token in enumerate(answer):
         hidden, sees = embeddings[None], masks(vlm, visual)
-        where = at[:, None] if len(at) > 1 else at
-        turns = {kind: language.rotary_emb(hidden, where, *([kind] if kinds else [])) for kind in set(kinds or [""])}
         for depth, layer in enumerate(language.layers):
             kind = kinds[depth] if kinds else ""
+            at = places[depth]
+            following = torch.arange(i).expand(len(at), -1) + at[:, len(ids) - 1 :] + 1
+            where = torch.cat([at, following], dim=1)
+            where = where[:, None] if len(at) > 1 else where
+            turn = language.rotary_emb(hidden, where, *([kind] if kinds else []))
             seen = (sees[kind] if kinds else sees).masked_fill(until <= depth, -torch.inf)
             if evicted:
                 seen[..., len(ids) :, until < len(language.layers)] = -torch.inf
-            hidden = layer(hidden, attention_mask=seen, position_embeddings=turns[kind])
+            hidden = layer(hidden, attention_mask=seen, position_embeddings=turn)
             if depth < len(levels):
                 hidden[0, visual] += levels[depth]
         steps.append(vlm.model.lm_head(language.norm(hidden)[0, -1]).log_softmax(-1))
         embeddings = torch.cat([embeddings, vlm.model.get_input_embeddings()(torch.tensor([token]))])
-        at = torch.cat([at, (following + i).expand(len(at), 1)], dim=1)
         visual, until = torch.cat([visual, visual.new_zeros(1)]), torch.cat([until, until.new_tensor([99])])
     return torch.stack(steps)

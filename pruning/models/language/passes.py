@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pruning.models.language.cutting import Cutting
 from pruning.models.language.layout import Layout
+from pruning.models.language.rotation import Rotation
 
 if TYPE_CHECKING:
     from pruning.models.language.stages import Stages
@@ -34,7 +36,11 @@ class First:
         self.layout = self.whole  # what the layer at work processes
         self.carried = self.whole  # what the states between two layers hold
         self.rows = [Cutting(each, stages.model, partial(self._present, at)) for at, each in enumerate(stages.courses)]
-        stages.held = []
+        self.rotation = Rotation(stages.model) if stages.renumbers else None
+        # (1, n) or (3, 1, n) of each prompt: its positions in the layer at work; of what has left, any.
+        self.numbers = [course.prompt.positions.to(device) for course in stages.courses]
+        self.anew = False  # whether they are others than those of the prompt
+        stages.held, stages.behind = [], []
 
     def _present(self, at: int) -> Tensor:
         return self.layout.rows[at]
@@ -50,6 +56,7 @@ class First:
             cutting = any(i in course.cuts for course in self.stages.courses)
             if not cutting and self.layout is self.whole:
                 self.stages.held.append(self.layout)
+                self.stages.behind.append(None)
                 return None
             if self.carried is not self.layout:
                 hidden = self.layout.gather(hidden, self.whole)
@@ -57,6 +64,7 @@ class First:
                 hidden = self._cut(i, hidden, self._shortened(layer, named))
             assert len(self.stages.held) == i, "a layer ran twice"
             self.stages.held.append(self.layout)
+            self.stages.behind.append(self._behind() if self.anew else None)
             if i >= self.stages.levels:
                 self.carried = self.layout
             if i == self.stages.depth - 1 and any(course.evict_early for course in self.stages.courses):
@@ -69,6 +77,8 @@ class First:
     def others(self) -> Iterator[tuple[Any, Callable[..., Any]]]:
         for at, row in enumerate(self.rows):
             yield from ((module, self._own(at, hook)) for module, hook in row.sight.hooks())
+        if self.rotation is not None:
+            yield from self.rotation.hooks()
         if any(course.cuts for course in self.stages.courses):
             yield from ((layer, self._restore) for layer in self.stages.layers[: self.stages.levels])
 
@@ -114,10 +124,28 @@ class First:
             cut, present = self.stages.courses[at].cuts.get(i), self.layout.rows[at]
             if cut is not None:
                 own, present = row.cut(cut, own, present, {name: self._alone(at, x) for name, x in named.items()})
+                if self.stages.courses[at].renumbers(cut):
+                    positions = self.stages.courses[at].numbered(row.tokens).to(present.device)
+                    self.numbers[at], self.anew = self.numbers[at].index_copy(-1, present, positions), True
             states.append(own)
             rows.append(present)
         self.layout = Layout(rows)
         return self.layout.join(states)
+
+    def _at(self) -> Tensor:
+        """(B, m) or (3, B, m): where what is left stands in the layer at work; of padding, 0."""
+        return torch.cat([
+            pad(numbers[..., rows], (self.layout.width - len(rows), 0))
+            for numbers, rows in zip(self.numbers, self.layout.rows, strict=True)
+        ], dim=-2)  # fmt: skip
+
+    def _behind(self) -> Tensor:
+        """(B, 1) or (3, B, 1): by how much what follows the prompts comes earlier in the layer at work."""
+        last = [
+            course.prompt.positions[..., -1:].to(numbers.device) - numbers[..., -1:]
+            for course, numbers in zip(self.stages.courses, self.numbers, strict=True)
+        ]
+        return torch.cat(last, dim=-2)
 
     def _evict(self, cache: Any) -> None:
         """Before the last layer: those below it, which are done, keep what it will hold, and no more."""
@@ -133,9 +161,16 @@ class First:
     def _shortened(self, layer: Any, named: dict[str, Any]) -> dict[str, Any]:
         """A layer's named arguments for the present layout."""
         found = dict(named)
-        found["position_embeddings"] = tuple(self.layout.gather(x, self.whole) for x in named["position_embeddings"])
+        pair = named["position_embeddings"]
         if isinstance(positions := named.get("position_ids"), Tensor):
             found["position_ids"] = self.layout.gather(positions, self.whole, dim=-1)
+        if self.anew and self.rotation is not None:
+            at = self._at()
+            found["position_embeddings"] = self.rotation.call(pair).at(at, pair[0].device)
+            if isinstance(positions, Tensor) and positions.ndim == at.ndim:
+                found["position_ids"] = at.to(positions.device)
+        else:
+            found["position_embeddings"] = tuple(self.layout.gather(x, self.whole) for x in pair)
         kernel = self.stages.model.config._attn_implementation or ""
         flat = "flash" in kernel or not hasattr(layer, "self_attn")  # who take no mask of pairs
         found["attention_mask"] = self.layout.mask(named.get("attention_mask"), self.whole, flat)
@@ -147,11 +182,31 @@ class Later:
 
     def __init__(self, stages: Stages, past: int):
         self.stages, self.said = stages, past - stages.longest
+        self.rotation = Rotation(stages.model) if stages.renumbers else None
 
     def others(self) -> Iterator[tuple[Any, Callable[..., Any]]]:
-        return iter(())
+        return iter(()) if self.rotation is None else self.rotation.hooks()
 
     def before(self, i: int) -> Callable[..., Any]:
+        mask = self._mask(i)
+
+        def renumber(layer: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            behind = self.stages.behind[i]
+            if behind is None or self.rotation is None:
+                return mask(layer, args, named)
+            pair = named["position_embeddings"]
+            call = self.rotation.call(pair)
+            at = call.positions - behind.to(call.positions.device)
+            named = {**named, "position_embeddings": call.at(at, pair[0].device)}
+            if isinstance(given := named.get("position_ids"), Tensor) and given.ndim == at.ndim:
+                named["position_ids"] = at.to(given.device)
+            return mask(layer, args, named) or (args, named)
+
+        return renumber
+
+    def _mask(self, i: int) -> Callable[..., Any]:
+        """A hook before layer i: it sees what it holds. Returns None where nothing of it changes."""
+
         def mask(layer: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
             hidden = args[0] if args else named["hidden_states"]
             attention = getattr(layer, "self_attn", None)
@@ -178,7 +233,7 @@ class Later:
         for course, row in zip(self.stages.courses, self.stages.held[i].rows, strict=True):
             following = torch.arange(course.prompt.n, course.prompt.n + self.said + steps, device=row.device)
             rows.append(torch.cat([row, following]).to(device))
-        places = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=-1) for row in rows])
+        places = torch.stack([pad(row, (longest - len(row), 0), value=-1) for row in rows])
         places, at = places[:, None, -kv:], places[:, -steps:, None]
         allowed = (places >= 0) & (places <= at)
         return allowed & (at - places < held.sliding_window) if held.is_sliding else allowed

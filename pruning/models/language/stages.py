@@ -19,7 +19,7 @@ from pruning.models.language.layout import Layout
 from pruning.models.language.passes import First, Later
 from pruning.models.language.trace import CutTrace, Trace
 from pruning.models.values import ModelError, Prompt
-from pruning.plan import Plan, lifetimes
+from pruning.plan import Cut, Plan, lifetimes
 from pruning.seen import Choice
 from pruning.staged import alive_of
 from pruning.tokens import VisualTokens
@@ -56,6 +56,17 @@ class Course:
         self.made: list[CutTrace] = []
         self.choices: dict[int, Choice] = {}  # of each cut made, for other rows of the same prompt (beams)
 
+    def renumbers(self, cut: Cut) -> bool:
+        """Whether what stays after this cut is numbered anew."""
+        return cut.rule.renumbers(len(self.prompt.positions))
+
+    def numbered(self, tokens: Tensor) -> Tensor:
+        """(1, R), or (3, 1, R) with M-RoPE: positions without gaps of what is left of the prompt; tokens: (A,) which of
+        the sample are, ascending.
+        """
+        alive = torch.searchsorted(self.tokens, tokens.cpu())
+        return self.prompt.keep(alive).compact(self.images[tokens.cpu()]).positions
+
     def trace(self) -> Trace:
         """What was alive where; known once the prompt has gone through."""
         cuts = [(cut.after, len(cut.order)) for cut in self.made]
@@ -81,7 +92,10 @@ class Stages:
         self.layers = list(model.get_decoder().layers)
         self.longest = max(width, *(course.prompt.n for course in courses))
         self.held: list[Layout] = []  # of every layer: which places of each prompt it holds
-        check_layers(model, self.layers, any(course.evict_early for course in courses))
+        # Of every layer, where its prompt is numbered anew: how far its positions lag behind, (B, 1) or (3, B, 1).
+        self.behind: list[Tensor | None] = []
+        self.renumbers = any(course.renumbers(cut) for course in courses for cut in course.cuts.values())
+        check_layers(model, self.layers, any(course.evict_early for course in courses), self.renumbers)
 
     @property
     def depth(self) -> int:
@@ -112,8 +126,10 @@ class Stages:
                 handle.remove()
 
 
-def check_layers(model: Any, layers: list[Any], evict_early: bool = False) -> None:
-    """Raise ModelError where tokens cannot leave between the layers of a family, or leave early layers afterwards."""
+def check_layers(model: Any, layers: list[Any], evict_early: bool = False, renumbers: bool = False) -> None:
+    """Raise ModelError where tokens cannot leave between the layers of a family, or leave early layers afterwards, or
+    be numbered anew between them.
+    """
     text = model.config.get_text_config()
     shared = getattr(text, "num_kv_shared_layers", 0) or getattr(text, "hidden_size_per_layer_input", 0)
     if shared or any(hasattr(layer, "cross_attn") for layer in layers):
@@ -123,6 +139,11 @@ def check_layers(model: Any, layers: list[Any], evict_early: bool = False) -> No
         raise ModelError(
             f"models of type {model.config.model_type} have layers that keep a window or a state, from which tokens "
             "cannot be taken afterwards: leave out 'evict'"
+        )
+    if renumbers and not hasattr(model.get_decoder(), "rotary_emb"):
+        raise ModelError(
+            f"models of type {model.config.model_type} have no one place that turns positions into rotations, so what "
+            "is left cannot be numbered anew between layers: choose the form 'paper', which keeps positions"
         )
     kernel = model.config._attn_implementation or ""
     if windows and kernel not in ("sdpa", "eager"):

@@ -12,35 +12,6 @@ QUESTION = "What color is the star?"
 SIZES = [[(300, 90)], [(70, 100), (64, 140)]]
 
 
-def renumbered(vlm: VLM, given, stays: torch.Tensor) -> torch.Tensor:
-    """(axes, n) by counting word after word, row after row; what the tokens of an image have is told by eye."""
-    where, ids = library.positions(vlm, given), given["input_ids"][0].tolist()
-    if len(where) == 1:
-        return torch.arange(int(stays.sum()) + sum(i != vlm.config.image_token_id for i in ids))[None]
-    rest, image, columns, following = stays.tolist(), [], [], 0
-
-    def close() -> None:
-        nonlocal following
-        for axis in zip(*image, strict=True) if image else ():
-            known = sorted(set(axis))
-            columns.append([following + known.index(value) for value in axis])
-        if image:
-            following = max(max(axis) for axis in columns[-3:]) + 1
-            found.extend(zip(*columns[-3:], strict=True))
-        image.clear()
-
-    found: list[tuple[int, ...]] = []
-    for place, token in enumerate(ids):
-        if token == vlm.config.image_token_id:
-            if rest.pop(0):
-                image.append(tuple(where[:, place].tolist()))
-            continue
-        close()
-        found.append((following,) * 3)
-        following += 1
-    return torch.tensor(found).T
-
-
 @pytest.mark.parametrize("share", [0.3, 0.05, 1.0])
 @pytest.mark.parametrize("sizes", SIZES, ids=["one", "two"])
 @pytest.mark.parametrize("positions", ["original", "compact"])
@@ -53,7 +24,7 @@ def test_positions_are_those_of_a_cache_free_loop(any_vlm: VLM, noise, monkeypat
     given = library.inputs(any_vlm, images, QUESTION)
     total = int((given["input_ids"] == any_vlm.config.image_token_id).sum())
     left = library.stays(encoded.places, n, total, kept)
-    new = renumbered(any_vlm, given, left) if positions == "compact" else None
+    new = library.renumbered(any_vlm, given, left) if positions == "compact" else None
     answer = any_vlm.answer(encoded, QUESTION, kept, positions=positions, max_new_tokens=4)
     expected = library.cache_free(any_vlm, given, left, answer.ids, renumbered=new)
     (found,) = any_vlm.logprobs(encoded, QUESTION, answer.ids, [kept], positions=positions)

@@ -39,13 +39,19 @@ def everything(encoded: Encoded) -> Selection:
 
 
 def by_hand(
-    vlm: VLM, images, encoded: Encoded, lives: torch.Tensor, answer, question=QUESTION, history=(), evicted=False
-):
+    vlm: VLM, images, encoded: Encoded, lives: torch.Tensor, answer, question=QUESTION, history=(), evicted=False,
+    renumbered=False,
+):  # fmt: skip
     given = library.inputs(vlm, images, question, history)
-    total = int((given["input_ids"] == vlm.config.image_token_id).sum())
-    rows = torch.full((total,), depth(vlm))  # what is no token stays in every layer
+    image = given["input_ids"][0] == vlm.config.image_token_id
+    rows = torch.full((int(image.sum()),), depth(vlm))  # what is no token stays in every layer
     rows[torch.arange(encoded.tokens.n) if encoded.places is None else encoded.places] = lives
-    return library.staged(vlm, given, rows, answer, evicted)
+    numbers = []
+    for i in range(depth(vlm)):
+        left = (~image).masked_scatter(image, rows > i)
+        numbers.append(torch.zeros_like(library.positions(vlm, given)))
+        numbers[i][:, left] = library.renumbered(vlm, given, rows > i)
+    return library.staged(vlm, given, rows, answer, evicted, numbers if renumbered else None)
 
 
 def hooks(vlm: VLM) -> list[tuple[int, int]]:
@@ -96,6 +102,24 @@ def test_a_plan_equals_a_loop_that_masks_what_left(vlm: VLM, pictures, rule: str
     torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
     (whole,) = vlm.logprobs(encoded, QUESTION, answer.ids, [None])
     assert float((whole - forced).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("rule", ["pyramiddrop", "transprune", "adaptinfer"])
+def test_what_stays_is_numbered_anew_where_a_release_does_so(vlm: VLM, pictures, rule: str) -> None:
+    images, memory = pictures(TWO), ConversationCache()
+    encoded, plan = vlm.encode(images), everywhere(vlm, rule, 0.4, variant="code")
+    answer = vlm.answer(encoded, QUESTION, plan, memory=memory, max_new_tokens=4)
+    anew = rule != "adaptinfer" or not hasattr(vlm.model.model, "get_rope_index")
+    expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids, renumbered=anew)
+    (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
+    torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
+    assert expected.argmax(-1).tolist() == list(answer.ids)
+    kept = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids)
+    assert (float((kept - forced).abs().max()) > 1e-4) == anew
+    history = [Turn(QUESTION, answer.text)]
+    second = vlm.answer(encoded, OTHER, plan, history=history, memory=memory, max_new_tokens=4)
+    expected = by_hand(vlm, images, encoded, second.trace.lives, second.ids, OTHER, history, renumbered=anew)
+    assert expected.argmax(-1).tolist() == list(second.ids)
 
 
 def test_a_plan_goes_on_from_what_a_method_let_in(vlm: VLM, pictures) -> None:
@@ -279,6 +303,7 @@ def many_plans(vlm: VLM) -> list[Plan]:
         Plan(),
         everywhere(vlm, "sparsevlm", 0.5),
         everywhere(vlm, "dart", 0.5),
+        everywhere(vlm, "pyramiddrop", 0.6, variant="code"),
     ]
 
 
