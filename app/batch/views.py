@@ -98,6 +98,7 @@ def card(item: Item | None, painted: Overlay | None, over: bool = False) -> Mark
         "batch.card",
         name=item.name,
         picture=picture,
+        depths=painted.depths if painted else (),
         full=(item.n, _words(item.full)),
         kept=(item.budget, _words(item.kept)),
         verdict=idle("not measured" if over else "…") if item.verdict is None else badge(item.verdict, short=True),

@@ -12,9 +12,11 @@ from app.canvas.payload import OFF
 from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.drawing import overlays as draw
+from pruning.drawing.paint import seen
 
 if TYPE_CHECKING:
     from pruning.models import Encoded
+    from pruning.models.language.trace import Trace
 
 ALONE, AMONG_OTHERS = 768, 512  # longest side, pixels
 OUTSIDE = 8  # pixels beyond the frame
@@ -34,11 +36,16 @@ class View:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A painted image (H, W, 3) uint8 RGB, and how many of its n tokens are kept."""
+    """A painted image (H, W, 3) uint8 RGB, and how many of its n tokens are kept.
+
+    depths: (layers that have run, how much is seen of the colours of patches that leave then, 0 to 1) of every cut that
+    it shows; none in a style that shows no depth.
+    """
 
     image: NDArray[np.uint8]
     kept: int
     n: int
+    depths: tuple[tuple[int, float], ...] = ()
 
 
 def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> tuple[Overlay, ...]:
@@ -47,17 +54,24 @@ def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> 
     style = drawn_as(setting, style)
     scores = engine.heat(session, selection).float().cpu().numpy() if style == "heat" else None
     depths = depths_of(engine, session, setting)
+    cuts = shades(engine.trace(session, setting)) if setting.staged and style == "dimmed" else ()
     kept = selection.mask.cpu().numpy()
     painted = []
     for view in views(engine, session, setting):
         image = draw.overlay(view.image, view.rects, selection, style, scores, depths)
-        painted.append(Overlay(image, int(kept[view.own].sum()), int(view.own.sum())))
+        painted.append(Overlay(image, int(kept[view.own].sum()), int(view.own.sum()), cuts))
     return tuple(painted)
 
 
 def depths_of(engine: Engine, session: Session, setting: Setting) -> NDArray[np.float32] | None:
     """(N,) the share of the layers that process each token; None where none leaves between layers."""
     return engine.trace(session, setting).depths.cpu().numpy() if setting.staged else None
+
+
+def shades(trace: Trace) -> tuple[tuple[int, float], ...]:
+    """`Overlay.depths` of what came of a plan."""
+    layers = len(trace.alive)
+    return tuple((life, seen(life / layers)) for life in trace.lives.unique().tolist() if 0 < life < layers)
 
 
 def drawn_as(setting: Setting, style: str) -> str:

@@ -51,7 +51,14 @@ def head(place: int, row: Row | None, painted: Sequence[Overlay]) -> Markup:
         for part in painted
     ]
     setting = row.setting
-    return render("compare.head", letter=letter, title=title(setting), details=details(setting), pictures=pictures)
+    return render(
+        "compare.head",
+        letter=letter,
+        title=title(setting),
+        details=details(setting),
+        pictures=pictures,
+        depths=painted[0].depths if painted else (),
+    )
 
 
 def body(row: Row | None) -> Markup:

@@ -130,6 +130,10 @@ export function start({ element, props, trigger, watch }) {
     drag = { at: Number(step.dataset.step), before: plan };
     svg().setPointerCapture(event.pointerId);
   });
+  // A finger on a step drags it; elsewhere on the drawing it scrolls the page. Inside a drawing, touch-action says nothing.
+  element.addEventListener("touchstart", (event) => {
+    if (event.target.closest("[data-step]")) event.preventDefault();
+  }, { passive: false });
   element.addEventListener("pointermove", (event) => {
     if (!drag || !event.isPrimary) return;
     plan = moved(plan, drag.at, point(event));

@@ -253,3 +253,42 @@ def test_a_slider_under_a_finger_that_scrolls_agrees_with_the_answer(page):
     hand(page, "up")
     page.wait_for_timeout(800)
     page.wait_for_function(SETTLED)
+
+
+def test_a_step_of_the_plan_is_dragged(served, page) -> None:
+    page.goto(served.url + "?__theme=light&method=fastv&retention=0.75")
+    knob = page.locator("#plan-chart [data-step='0']")
+    knob.wait_for()
+    page.locator("#report .by-layer").wait_for(state="attached")
+    knob.scroll_into_view_if_needed()
+    if page.touch:
+        edges = page.evaluate(
+            "[...document.querySelectorAll('#plan-chart :is(text, circle, path)')]"
+            ".map((e) => e.getBoundingClientRect()).flatMap((box) => [box.left, box.right])"
+        )
+        assert 0 <= min(edges) < max(edges) <= 390
+    before, scrolled = knob.get_attribute("aria-valuenow"), page.evaluate("scrollY")
+    box = knob.locator(".reach").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def drag(end: str) -> str:
+        hand(page, "down", (x, y))
+        for step in range(1, 6):
+            hand(page, "move", (x, y + 6 * step))
+        page.wait_for_function(
+            "now => document.querySelector('#plan-chart [data-step]').ariaValueNow !== now", arg=before
+        )
+        lower = knob.get_attribute("aria-valuenow")
+        hand(page, end, *([] if page.touch else [(x, y + 30)]))
+        return lower
+
+    if page.touch:
+        drag("cancel")
+        assert knob.get_attribute("aria-valuenow") == before
+        assert page.input_value("#plan-text textarea") == ""
+    lower = drag("up")
+    assert int(lower) < int(before)
+    page.wait_for_function(
+        "text => document.querySelector('#plan-text textarea').value === text", arg=f"1:fastv:{lower}"
+    )
+    assert page.evaluate("scrollY") == scrolled, "the page scrolls with a finger that drags"
