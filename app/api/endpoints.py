@@ -25,6 +25,8 @@ from app.engine.engine import Engine
 from app.engine.resources import MAX_PICTURES, checked_pictures
 from app.model_pool.pool import Models
 from app.pays import run as pays_run
+from app.plan import dominance as plan_dominance
+from app.plan.dominance import Dominances
 from app.recipe.write import written
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
@@ -57,7 +59,8 @@ ABOUT: Mapping[str, str] = {
     "plan": "what runs in the place of method and retention: cuts such as pre:idpruner:0.4,3:fastv:0.5 (where, method, "
     "how many stay), or the name of a published schedule such as fastv-published",
     "positions": "where the language model sees kept tokens: original, where they stood among all of them, or compact, "
-    "numbered anew without gaps as serving engines do; tokens that leave between layers are not numbered anew",
+    "numbered anew without gaps as serving engines do; what leaves between layers changes no position, but in the form "
+    "code of methods whose release numbers anew",
 }
 
 
@@ -175,6 +178,17 @@ class Api:
         AngelSlim, OpenVINO GenAI, vLLM; of each what will differ there, or why it cannot be served.
         """
         return api_results.Recipes(list(written(call.engine, call.session, call.setting)))
+
+    @endpoint(Dominances)
+    def dominance(self, call: Call) -> Dominances:
+        """Whether text or picture dominates in each layer while the model answers: attention that both receive, MDI and
+        AEI of "When Language Overrules", for the answer with all N and with the K kept visual tokens.
+        """
+        for _ in reports.reports(call.engine, call.session, call.setting, Task()):
+            pass
+        found = plan_dominance.measured(call.engine, call.session, call.setting)
+        assert found is not None, "both answers stand"
+        return found
 
     @endpoint(Card, "token")
     def inspect(self, call: Call, token: object) -> Card:

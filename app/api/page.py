@@ -64,7 +64,16 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             _typed(component, component.api_info() | {"additional_description": ABOUT[name]})
             if name in EXAMPLES:
                 component.example_payload = functools.partial(EXAMPLES.get, name)
-        for endpoint in (api.select, api.answer, api.pareto, api.compare, api.inspect, api.pays, api.recipe):
+        for endpoint in (
+            api.select,
+            api.answer,
+            api.pareto,
+            api.compare,
+            api.dominance,
+            api.inspect,
+            api.pays,
+            api.recipe,
+        ):
             result = _typed(gr.JSON(label="result"), api_results.schema(endpoint.result))
             about = {"api_name": endpoint.__name__, "api_description": endpoint.about}
             gr.Button().click(endpoint, [inputs[name] for name in endpoint.names], result, **about, **PROGRAMS)

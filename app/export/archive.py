@@ -17,7 +17,8 @@ from app.api import results as api_results
 from app.canvas.overlays import depths_of, drawn_as, view
 from app.engine.device import Task
 from app.engine.engine import Engine
-from app.export.files import figure, lived, packed, readme, table, text
+from app.export.files import dominated, figure, lived, packed, readme, table, text
+from app.plan import dominance as plan_dominance
 from app.recipe.write import written
 from app.session import Session, Setting
 from app.share import link as share_link
@@ -107,6 +108,13 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
             notes.append(f"{last.verdict.why}.")
     else:
         notes.append("No question was asked, so there are no answers.")
+    if (measured := plan_dominance.recalled(engine, session, setting)) is not None:
+        files["dominance.csv"] = table(dominated(measured))
+    elif setting.staged and session.questions:
+        notes.append(
+            "Which of text and picture dominates in each layer was not measured, so it is left out: tick it below the "
+            "plan on the page, and export again."
+        )
     if chosen.lives is not None and wanted.style == "dimmed":
         notes.append(draw.depth_words([life or 0 for life in chosen.lives.lives], chosen.lives.layers))
     for place in range(pieces):

@@ -7,8 +7,10 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from app.plan.dominance import Dominances
 from pruning.drawing.charts import Chart
 from pruning.evaluation.lives import Lives
 
@@ -18,6 +20,7 @@ ABOUT: Mapping[str, str] = {
     "recipe.md": "the setting written for other programs, ready to paste, and what will differ there",
     "selection.json": "pick order, kept indices, merge map, grids; rectangles of all tokens in pixels",
     "lives.csv": "until which layer each visual token lives, and its rank and score at every cut that it came to",
+    "dominance.csv": "of both answers, the attention that text and picture get in each layer, and MDI and AEI of it",
     "answers.json": "both answers, agreement, fidelity, costs; seconds were measured, FLOPs and bytes are analytic",
     "plane": "importance retention I(S) against the Hopkins statistic H(S) at this budget: figure and numbers",
     "fidelity": "fidelity against tokens kept: figure and numbers, as far as they were measured",
@@ -58,6 +61,12 @@ def lived(lives: Lives) -> list[dict[str, Any]]:
         for row, rank, score in zip(rows, cut.ranks, cut.scores, strict=True):
             row |= {f"rank_after_{cut.after}": rank, f"score_after_{cut.after}": score}
     return rows
+
+
+def dominated(found: Dominances) -> list[dict[str, Any]]:
+    """A row for each layer of the answer with all tokens, then of that with the kept ones."""
+    sides = (("all", found.full), ("kept", found.kept))
+    return [{"tokens": tokens, **asdict(layer)} for tokens, layers in sides for layer in layers]
 
 
 def text(value: Any) -> bytes:

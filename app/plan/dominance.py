@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from app.answers.answering import Asked, answered
 from app.engine import remote
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dominances:
-    """For each layer that has attention, of `layers`: with all tokens, and with those that the setting keeps."""
+    """Whether text or picture dominates in each layer that has attention."""
 
-    layers: int
-    full: tuple[Dominance, ...]
-    kept: tuple[Dominance, ...]
+    layers: Annotated[int, Field(description="layers of the language model")]
+    full: Annotated[tuple[Dominance, ...], Field(description="of the answer with all N visual tokens")]
+    kept: Annotated[tuple[Dominance, ...], Field(description="of the answer with those that the setting keeps")]
 
 
 def measured(engine: Engine, session: Session, setting: Setting) -> Dominances | None:

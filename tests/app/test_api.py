@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from app.api import results as api_results
 from app.api.endpoints import ABOUT, COMMON, LATE, Api
+from app.plan.dominance import Dominances
 from app.session import Session
 from pruning.choosing import out_of_reach
 from pruning.evaluation.inspection import Card
@@ -36,6 +37,7 @@ RESULTS = {
     "/inspect": Card,
     "/pays": Paying,
     "/recipe": api_results.Recipes,
+    "/dominance": Dominances,
 }
 
 
@@ -344,6 +346,15 @@ def test_recipes_are_told_over_http(call):
     assert "--method divprune --retention 0.1" in told["command_line"]["text"]
     assert QUESTION in told["library"]["text"]
     assert told["openvino"]["text"] == ""
+
+
+def test_what_dominates_in_each_layer_is_told_over_http(call):
+    result, answered = call("/dominance", plan="1:fastv:0.25"), call("/answer", plan="1:fastv:0.25")
+    assert [layer["layer"] for layer in result["kept"]] == list(range(result["layers"]))
+    assert [layer["visual_tokens"] for layer in result["kept"]] == answered["alive"]
+    assert {layer["visual_tokens"] for layer in result["full"]} == {answered["n"]}
+    for layer in (*result["full"], *result["kept"]):
+        assert layer["mdi"] == pytest.approx(layer["aei_text"] / layer["aei_visual"])
 
 
 def test_whether_it_pays_is_told_over_http(call):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zipfile
 from dataclasses import replace
 
@@ -11,15 +12,18 @@ import pytest
 from PIL import Image
 
 from app.answers.answering import Asked, answers
+from app.answers.reports import reports
 from app.batch import run as batch_run
 from app.batch import views as batch_views
+from app.canvas.overlays import overlays
 from app.compare import views as compare_views
-from app.compare.run import Results, compare, rows
+from app.compare.run import Results, Row, compare, rows
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.export.archive import Wanted, export
+from app.plan import dominance
 from app.presenter import slides as presenter_slides
 from app.presenter.slides import Slide, Wish
 from app.session import Setting
@@ -152,6 +156,7 @@ def test_an_export_holds_plan_lives_and_citations(engine, saved, setting):
     ranked = sorted(int(line["rank_after_1"]) for line in lines if line["rank_after_1"])
     assert ranked in ([], list(range(1, chosen["alive"][0] + 1)))
     assert "lives.csv" in readme
+    assert "in each layer was not measured" in readme
     assert "Outlined patches live longest. Of a patch that leaves after layer 1, 45 % of the colours is seen." in readme
     assert_seen(np.asarray(engine.images(session)[0]), overlay, engine.encoded(session).rects, lived)
     if setting.plan is None:
@@ -163,6 +168,38 @@ def test_an_export_holds_plan_lives_and_citations(engine, saved, setting):
         assert told["plan"] == str(PLAN)
         assert told["plan_knobs"]["idpruner"]["importance"] == "feature_norm"
         assert "plan=pre%3Aidpruner%3A0.5%2C1%3Arandom_inner%3A0.25" in told["link"]
+
+
+def test_an_export_holds_what_dominates_where_the_page_measured_it(engine, saved):
+    session, setting = look(engine, saved()), staged()
+    for _ in reports(engine, session, setting, Task()):
+        pass
+    found = dominance.measured(engine, session, setting)
+    *_, archive = export(engine, Wanted(session, setting, (0.5, 0.5), "dimmed"), Task())
+    with zipfile.ZipFile(io.BytesIO(archive.data)) as packed:
+        lines = list(csv.DictReader(io.StringIO(packed.read("dominance.csv").decode())))
+        readme = packed.read("README.txt").decode()
+    assert [line["tokens"] for line in lines] == ["all"] * len(found.full) + ["kept"] * len(found.kept)
+    assert [float(line["mdi"]) for line in lines] == [layer.mdi for layer in (*found.full, *found.kept)]
+    assert "dominance.csv" in readme
+    assert "in each layer was not measured" not in readme
+
+
+def test_painted_pictures_have_a_legend_of_depths(engine, saved):
+    session, setting = look(engine, saved()), planned()
+    (painted,) = overlays(engine, session, setting, "dimmed")
+    first, last = theme.painting()["seen"]
+    assert painted.depths == ((1, pytest.approx((first + last) / 2)),)
+    assert overlays(engine, session, setting, "order")[0].depths == ()
+    assert overlays(engine, session, staged(retention=1.0), "dimmed")[0].depths == ()
+    assert overlays(engine, session, keep("idpruner"), "dimmed")[0].depths == ()
+    item, row = batch_run.Item("a.png", session, n=48, budget=12), Row(setting)
+    for told in (batch_views.card(item, painted), compare_views.head(0, row, (painted,))):
+        assert re.search(
+            r"dropped after layer<span[^>]*><i class=\"key depth\" style=\"--depth:[\d.]+\"></i>1</span>", told
+        )
+    (plain,) = overlays(engine, session, keep("idpruner"), "dimmed")
+    assert "dropped after layer" not in batch_views.card(item, plain) + compare_views.head(0, row, (plain,))
 
 
 @pytest.mark.parametrize("setting", [staged(), planned()], ids=["method", "plan"])
