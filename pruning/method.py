@@ -51,6 +51,13 @@ class Described(HasKnobs, ABC):
     def needs(self) -> frozenset[str]:
         return frozenset()
 
+    @property
+    def source(self) -> str:
+        """Its paper and where that was published: "arXiv 2403.06764, ECCV 2024"; "" for a plain baseline."""
+        number = self.paper.rpartition("/")[2]
+        parts = [f"arXiv {number}"] * bool(number) + [self.venue] * (not self.venue.startswith("arXiv "))
+        return ", ".join(part for part in parts if part)
+
 
 @dataclass(frozen=True)
 class Method(Described):

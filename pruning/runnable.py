@@ -25,6 +25,7 @@ WORDS = {
     "patch_entropy": "the picture's entropy",
     "question": "the question",
     "projector": "the model's projector",
+    "tower": "a vision tower between whose layers tokens can leave, one without windows, tiles and merged patches,",
     RESOLUTION: "an option that makes fewer visual tokens of a picture",
 }
 REMEDY = "Choose another method, or another model"

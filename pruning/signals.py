@@ -10,6 +10,7 @@
     pre_projector           (N, C)     features before the projector / merger
     patch_entropy           (N,)       grey-level entropy of the pixels under the token, in bits (256 levels)
     question                (M, D)     embeddings of the question's content words
+    tower                   a function, `Tower`: the features of a picture once tokens have left between vision layers
     projector               a function, offset (C,) float32 -> (N, D) float32: the features as they would be with
                             `offset` added to every patch before the projector; offset 0 gives the features
 
@@ -20,7 +21,9 @@ A token that stands for several patches gets their mean. L counts vision layers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -39,6 +42,48 @@ SHAPES: dict[str, str] = {
     "question": "(M, D)",
 }
 COMPARED = frozenset({"pre_projector", "vision_keys"})
+FUNCTIONS = frozenset({"projector", "tower"})
+"""Those that are functions of the model: they stay in the process that holds it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """What a vision layer did with the n tokens of a picture that are alive, float32.
+
+    left: further layers after which tokens may leave. attention: (n,) from CLS, or received as `vision_attention`.
+    values: (n, H, d). cls: (H, d), the value of the CLS token; None where the tower has none.
+    """
+
+    left: int
+    attention: Tensor
+    values: Tensor
+    cls: Tensor | None
+
+
+Rule = Callable[[Flow], Tensor]  # (k,) int64 ascending: which of the n stay, at least one
+
+
+@dataclass(frozen=True, eq=False)
+class Tower:
+    """The vision tower run once more over pictures, tokens leaving between its layers.
+
+    run: (picture, rule) -> (k, D) float32, what the language model would receive of the tokens that the rule leaves, in
+    their order. The rule is asked after every layer but those that make the features of what is left. counts: tokens of
+    each picture, in the order of all N. first: the number that `run` has for the first of them.
+    """
+
+    run: Callable[[int, Rule], Tensor]
+    counts: tuple[int, ...]
+    first: int = 0
+
+    def __call__(self, picture: int, rule: Rule) -> Tensor:
+        return self.run(self.first + picture, rule)
+
+    def part(self, tokens: slice) -> Tower:
+        """For whole pictures alone."""
+        starts = list(accumulate(self.counts, initial=0))[:-1]
+        mine = [i for i, start in enumerate(starts) if tokens.start <= start < tokens.stop]
+        return replace(self, counts=tuple(self.counts[i] for i in mine), first=self.first + mine[0])
 
 
 def part_of_signal(name: str, value: Any, part: slice) -> Any:
@@ -46,6 +91,8 @@ def part_of_signal(name: str, value: Any, part: slice) -> Any:
     kind = name.partition("@")[0]
     if kind == "question":
         return value
+    if kind == "tower":
+        return value.part(part)
     if kind == "projector":
         return lambda offset: value(offset)[part]
     return value[part, part] if kind == "vision_attention_map" else value[part]
@@ -71,8 +118,12 @@ def check_signal(asked_by: str, name: str, value: Any, n: int, width: int) -> No
         if not callable(value):
             raise ValueError(f"{asked_by}: signal {name!r} must be a function, not {type(value).__name__}")
         return
+    if kind == "tower":
+        if not isinstance(value, Tower) or sum(value.counts) != n:
+            raise ValueError(f"{asked_by}: signal {name!r} must be a Tower of {n} tokens, not {type(value).__name__}")
+        return
     if kind not in SHAPES:
-        raise ValueError(f"{asked_by}: unknown signal {name!r}; known signals: {', '.join([*SHAPES, 'projector'])}")
+        raise ValueError(f"{asked_by}: unknown signal {name!r}; known: {', '.join([*SHAPES, *sorted(FUNCTIONS)])}")
     sizes = SHAPES[kind].strip("(),").split(", ")
     wanted = [{"N": n, "D": width}.get(size) for size in sizes]
     shape = tuple(value.shape) if isinstance(value, Tensor) else ()

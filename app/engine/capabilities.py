@@ -19,6 +19,7 @@ from pruning.method import Method
 from pruning.params import SOURCE
 from pruning.plan import FORM
 from pruning.runnable import REGISTERED, Started
+from pruning.signals import FUNCTIONS
 from pruning.staged import STAGED, StagedMethod
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Capabilities:
         return plan
 
     def about(self, name: str) -> str:
-        """What a reader should know of the method here: venue, what is adapted, what stands in for a signal."""
+        """What a reader should know of the method here: paper, what is adapted, what stands in for a signal."""
         if name in self.refused:
             return self.refused[name] + "."
         method = self.default(name)
@@ -89,7 +90,7 @@ class Capabilities:
         if method.has(SOURCE) and self.source != BEST:
             stand_ins.insert(0, f"{self.title} has no trained scorer: {self.source.replace('_', ' ')} in its place")
         saves = f"Saves: {', '.join(SAVES[method.stage])}"
-        return " · ".join(part.rstrip(".") for part in (method.venue, method.adaptation, *stand_ins, saves) if part)
+        return " · ".join(part.rstrip(".") for part in (method.source, method.adaptation, *stand_ins, saves) if part)
 
     def default(self, name: str) -> Started:
         """The method as the menu starts it: its own defaults, and the best importance source there is."""
@@ -102,7 +103,7 @@ class Capabilities:
         if reason := self.why_not(method):
             return reason
         needs = frozenset() if isinstance(method, EncodingMethod) else needs_of(method)
-        return f"{method.title} {remote.REFUSAL}" if remote.is_remote() and needs & remote.FUNCTIONS else ""
+        return f"{method.title} {remote.REFUSAL}" if remote.is_remote() and needs & FUNCTIONS else ""
 
 
 def group(name: str) -> str:
@@ -113,6 +114,8 @@ def group(name: str) -> str:
     if issubclass(cls, EncodingMethod):
         return ANEW
     needs = {need.partition("@")[0] for need in cls().needs}
+    if "tower" in needs:
+        return "attention"
     if cls.merges:
         return "merging"
     if cls.has(SOURCE) or "scorer" in needs:

@@ -23,6 +23,7 @@ from pruning.evaluation import timing
 from pruning.evaluation.lives import Lives, lives, survivors
 from pruning.evaluation.reencoded import Reencoded, reencoded
 from pruning.importance import best_source, heat_scores
+from pruning.method import Method
 from pruning.models.world import InWorld, in_world, unknown_words
 from pruning.overrides import with_overrides
 from pruning.plan import Plan
@@ -182,13 +183,16 @@ class Engine:
 
         def make(whole: Setting) -> Selection:
             key = self.key("selection", session, question, whole)
-            return self.cache.get(
-                key, lambda: select_within(method, tokens, whole.retention, whole.scope), _selection_weight
-            )
+            return self.cache.get(key, lambda: self._select(method, tokens, whole), _selection_weight)
 
         if method.nested and setting.scope == "sample":
             return make(replace(setting.choice, retention=1.0)).prefix(keep_count(tokens.n, setting.retention))
         return make(setting.choice)
+
+    def _select(self, method: Method, tokens: VisualTokens, setting: Setting) -> Selection:
+        """What the method keeps; one that runs the tower again has the device to itself."""
+        select = partial(select_within, method, tokens, setting.retention, setting.scope)
+        return self.on_device(select) if "tower" in method.needs else select()
 
     def lives(self, session: Session, setting: Setting) -> Lives | None:
         """Until which layer every token lives under the setting, at the conversation's first question; None where all

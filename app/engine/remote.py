@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FUNCTIONS = frozenset({"projector"})  # signals that are functions of the model
-REFUSAL = "needs the model's projector as a function, which cannot leave the process that holds a ZeroGPU"
+REFUSAL = "needs a part of the model as a function, which cannot leave the process that holds a ZeroGPU"
 SECONDS = 60  # of GPU that one call may take
 
 _held: dict[str, VLM] = {}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pruning.grids import Grid
-from pruning.signals import SHAPES
+from pruning.signals import SHAPES, Flow, Rule, Tower
 from pruning.tokens import VisualTokens
 
 
@@ -34,8 +34,10 @@ def tokens(
     return VisualTokens(rows, grids, {name: signal(name, rows, grids, seed, sizes or Sizes()) for name in needs})
 
 
-def signal(name: str, rows: Tensor, grids: tuple[Grid, ...], seed: int, sizes: Sizes) -> Tensor | Projector:
+def signal(name: str, rows: Tensor, grids: tuple[Grid, ...], seed: int, sizes: Sizes) -> Tensor | Projector | Tower:
     """The signal of that name, see `pruning.signals`, for the features `rows` (N, D)."""
+    if name == "tower":
+        return tower(rows, _tensor("pre_projector", rows, grids, seed, sizes), grids, sizes, _generator(name, seed))
     if name == "projector":
         return Projector.random(rows, _tensor("pre_projector", rows, grids, seed, sizes), _generator(name, seed))
     return _tensor(name, rows, grids, seed, sizes)
@@ -80,3 +82,28 @@ class Projector:
 
     def _network(self, x: Tensor) -> Tensor:
         return torch.nn.functional.gelu(x @ self.inner) @ self.outer
+
+
+def tower(rows: Tensor, pre: Tensor, grids: tuple[Grid, ...], sizes: Sizes, generator: torch.Generator) -> Tower:
+    """A tower of five layers, with a CLS place, in which patches `pre` (N, C) meet the mean of those alive: what is
+    left ends as `rows` (N, D) moved by what the mean has lost.
+    """
+    counts = tuple(grid.gh * grid.gw for grid in grids for _ in range(grid.t))
+    layers, width, heads = 5, pre.shape[1], (sizes.heads, sizes.head_width)
+    looks = torch.randn(layers, width, generator=generator)
+    makes = torch.randn(layers, width, heads[0] * heads[1], generator=generator) / width**0.5
+    ends = torch.randn(width, rows.shape[1], generator=generator) / width**0.5
+
+    def run(picture: int, rule: Rule) -> Tensor:
+        start = sum(counts[:picture])
+        own = pre[start : start + counts[picture]]
+        alive, told = torch.arange(len(own)), torch.zeros(width)
+        for layer in range(layers):
+            seen = own[alive]
+            values = (seen @ makes[layer]).view(-1, *heads)
+            cls = (seen.mean(dim=0) @ makes[layer]).view(heads)
+            alive = alive[rule(Flow(layers - 1 - layer, (seen @ looks[layer]).softmax(dim=0), values, cls))]
+            told = told + (own[alive].mean(dim=0) - own.mean(dim=0)).tanh()
+        return rows[start + alive] + told @ ends
+
+    return Tower(run, counts)

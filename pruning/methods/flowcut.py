@@ -62,21 +62,31 @@ class FlowCut(Method):
             flow = self._flow(attention, tokens.signal(f"vision_values@{-1 - left}").float()[alive])
             scores[alive] = flow if left == self.layers - 1 else (scores[alive] + flow) / 2
             if left % 2 == 0:
-                count = self._survivors(attention, budget, left)
+                count = survivors(attention, budget, left)
                 alive = alive[ops.topk(scores[alive], count)].sort().values
         return Selection(alive[ops.topk(scores[alive], budget)], tokens.n, scores)
 
     def _flow(self, attention: Tensor, values: Tensor) -> Tensor:
         """attention (n,) summing to 1, values (n, H, d) -> (n,) S."""
         if self.variant == "paper":
-            meaning = (values * values.mean(dim=0)).sum(dim=2).softmax(dim=0).mean(dim=1)
-            attention = attention + meaning
-        return attention * values.mean(dim=1).abs().sum(dim=1)
+            attention = attention + meaning(values, values.mean(dim=0))
+        return attention * strength(values)
 
-    def _survivors(self, attention: Tensor, budget: int, left: int) -> int:
-        """How many of the n alive stay, `budget` at least, with `left` layers still to come."""
-        n = len(attention)
-        if left == 0 or n == budget:
-            return budget
-        focus = 1 - (float(torch.special.entr(attention).sum()) / math.log(n)) ** 2
-        return max(budget, n - round((n - budget) / math.sqrt(left) * focus))
+
+def meaning(values: Tensor, cls: Tensor) -> Tensor:
+    """values (n, H, d), of CLS (H, d) -> (n,) I, which sums to 1."""
+    return (values * cls).sum(dim=2).softmax(dim=0).mean(dim=1)
+
+
+def strength(values: Tensor) -> Tensor:
+    """values (n, H, d) -> (n,) ||v||_1 of the mean over heads."""
+    return values.mean(dim=1).abs().sum(dim=1)
+
+
+def survivors(attention: Tensor, budget: int, left: int) -> int:
+    """How many of the n alive stay, `budget` at least, with `left` layers still to come. attention: (n,), sum 1."""
+    n = len(attention)
+    if left == 0 or n == budget:
+        return budget
+    focus = 1 - (float(torch.special.entr(attention).sum()) / math.log(n)) ** 2
+    return max(budget, n - round((n - budget) / math.sqrt(left) * focus))

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 
 import numpy as np
+import torch
 
 
 def numbers(tokens, name):
@@ -67,6 +68,43 @@ def flowcut(method, tokens, k):
         for i in sorted(alive, key=lambda i: flow[i])[:leaving]:
             alive.remove(i)
     return best(flow, k, alive)
+
+
+def flowcut_tower(method, tokens, k):
+    tower, order, start = tokens.signal("tower"), {}, 0
+    n, shares = sum(tower.counts), [count * k / sum(tower.counts) for count in tower.counts]
+    quotas = [math.floor(share + 1e-9) for share in shares]
+    for picture in sorted(range(len(quotas)), key=lambda p: -shares[p])[: k - sum(quotas)]:
+        quotas[picture] += 1
+    assert sum(quotas) == k <= n
+    for picture, count in enumerate(tower.counts):
+        alive, flow = list(range(count)), {}
+
+        def rule(seen, quota=quotas[picture], alive=alive, flow=flow):
+            received, values, cls = seen.attention.numpy(), seen.values.numpy(), seen.cls.numpy()
+            p = [x / sum(received) for x in received]
+            heads = [[math.exp(v[h] @ cls[h]) for v in values] for h in range(len(cls))]
+            for place, token in enumerate(alive):
+                looks = np.mean([head[place] / sum(head) for head in heads])
+                s = (p[place] + looks) * sum(abs(x) for x in values[place].mean(axis=0))
+                flow[token] = 0.5 * flow[token] + 0.5 * s if token in flow else s
+            size, leaving = len(alive), 0
+            if seen.left == 0:
+                leaving = size - quota
+            elif seen.left % 2 == 0 and size > quota:
+                entropy = -sum(x * math.log(x) for x in p)
+                focus = 1 - (entropy / math.log(size)) ** 2
+                leaving = min(size - quota, round((size - quota) / seen.left**0.5 * focus))
+            gone = sorted(alive, key=lambda token: flow[token])[:leaving]
+            stays = torch.tensor([place for place, token in enumerate(alive) if token not in gone])
+            alive[:] = [token for token in alive if token not in gone]
+            return stays
+
+        if quotas[picture]:
+            tower(picture, rule)
+            order |= {start + token: flow[token] for token in alive}
+        start += count
+    return sorted(order, key=lambda token: -order[token])
 
 
 def hiprune(method, tokens, k):

@@ -19,14 +19,14 @@ from torch import Tensor
 from pruning.evaluation import synthetic
 from pruning.grids import Grid
 from pruning.ops.scaling import cosine_similarity
-from pruning.signals import SHAPES
+from pruning.signals import FUNCTIONS, SHAPES, Flow, Tower
 from pruning.tokens import VisualTokens
 
 SIZES = synthetic.Sizes(heads=2, head_width=5, pre_width=9, words=3)  # no two dimensions are equal by chance
 LAYERED = ("vision_attention", "vision_attention_map", "vision_keys", "vision_values")
 EVERY = tuple(
     name
-    for kind in (*SHAPES, "projector")
+    for kind in (*SHAPES, *sorted(FUNCTIONS))
     for name in ([f"{kind}@{layer}" for layer in (-1, -2, -3, -4)] if kind in LAYERED else [kind])
 )
 
@@ -77,6 +77,8 @@ def moved(tokens: VisualTokens, places: Tensor) -> VisualTokens:
         kind = name.partition("@")[0]
         if kind == "question":
             found[name] = value
+        elif kind == "tower":
+            found[name] = _moved_tower(value, places)
         elif kind == "projector":
             found[name] = dataclasses.replace(value, rows=value.rows[places], pre=value.pre[places])
         elif kind == "vision_attention_map":
@@ -90,3 +92,24 @@ def _grid(count: int, start: int, **more: Any) -> Grid:
     """`count` tokens as nearly square as they go."""
     height = max(h for h in range(1, int(count**0.5) + 1) if count % h == 0)
     return Grid(1, height, count // height, start, **more)
+
+
+def _moved_tower(tower: Tower, places: Tensor) -> Tower:
+    """The tower of one picture whose tokens lie elsewhere: its rule sees them in their new order."""
+    assert len(tower.counts) == 1
+
+    def run(picture: int, rule: Any) -> Tensor:
+        now = torch.arange(len(places))  # of each token alive, where it was
+        order = places.argsort()  # the new place of each old one
+
+        def old(flow: Flow) -> Tensor:
+            nonlocal now
+            turn = order[now].argsort()
+            stays = turn[rule(dataclasses.replace(flow, attention=flow.attention[turn], values=flow.values[turn]))]
+            now = now[stays.sort().values]
+            return stays.sort().values
+
+        rows = tower(picture, old)
+        return rows[order[now].argsort()]
+
+    return Tower(run, tower.counts)

@@ -66,6 +66,11 @@ def test_a_part_has_the_signals_of_its_tokens() -> None:
         whole, own = tokens.signal(name), part.signal(name)
         if name == "question":
             assert own is whole
+        elif name == "tower":
+            stay_all = torch.ones_like(whole.run(1, lambda flow: torch.arange(len(flow.attention))))
+            assert own.counts == (12, 12)
+            assert torch.equal(own(0, lambda flow: torch.arange(1)), whole(1, lambda flow: torch.arange(1)))
+            assert len(stay_all) == 12
         elif name == "projector":
             torch.testing.assert_close(own(torch.zeros(9)), part.features)
         elif name.startswith("vision_attention_map"):

@@ -22,13 +22,25 @@ class TowerAdapter:
         return next((getattr(self.model.model, name) for name in names if hasattr(self.model.model, name)), nn.Module())
 
     @cached_property
+    def vision_layers(self) -> nn.ModuleList:
+        """The layers of the tower, in order."""
+        lists = [module for module in self.tower.modules() if isinstance(module, nn.ModuleList)]
+        return max(lists, key=len, default=nn.ModuleList())
+
+    @cached_property
     def attentions(self) -> list[nn.Module]:
         """The attention module of every layer of the tower, in order; empty where they are not understood."""
-        lists = [module for module in self.tower.modules() if isinstance(module, nn.ModuleList)]
-        layers = max(lists, key=len, default=nn.ModuleList())
+        layers = self.vision_layers
         found = [next((m for m in layer.children() if "Attention" in type(m).__name__), None) for layer in layers]
         known = [m for m in found if m is not None and (hasattr(m, "qkv") or hasattr(m, "q_proj"))]
         return known if len(known) == len(layers) else []
+
+    @cached_property
+    def shortenings(self) -> int:
+        """Vision layers, from the first, after which tokens may leave: those before the one whose output is projected,
+        patch by patch. 0 where that is not how the features come about, or a picture is more than one sequence.
+        """
+        return 0
 
     @cached_property
     def cls(self) -> int:

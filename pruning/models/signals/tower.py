@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from pruning.models.families.base import Family, Pixels
+from pruning.models.signals import shortened
 from pruning.models.signals.attention import Call, LayerAttention, capture
 from pruning.models.values import Rows
 
 LAYER = re.compile(r"(vision_(?:attention|attention_map|keys|values))@(-?\d+)")
 MAP_PATCHES = 20_000  # an attention map of more is refused: it would take gigabytes
-PROJECTOR = "projector"
+PROJECTOR, TOWER = "projector", "tower"
 
 
 def names(family: Family) -> frozenset[str]:
@@ -24,7 +25,8 @@ def names(family: Family) -> frozenset[str]:
     depth = len(family.attentions)
     kinds = ("vision_attention", "vision_attention_map", "vision_keys", "vision_values")
     layers = {f"{kind}@{layer}" for kind in kinds for layer in range(-depth, depth)}
-    return frozenset(layers | ({"pre_projector", "projector"} if family.projector is not None else set()))
+    around = {"pre_projector", "projector"} if family.projector is not None else set[str]()
+    return frozenset(layers | around | ({TOWER} if family.shortenings else set()))
 
 
 def run(family: Family, pixels: Pixels, needs: frozenset[str], places: Tensor | None) -> tuple[Rows, dict[str, Any]]:
@@ -42,6 +44,8 @@ def run(family: Family, pixels: Pixels, needs: frozenset[str], places: Tensor | 
         found["pre_projector"] = place.tokens(family.shrink_input(_batched(seen[PROJECTOR].hidden).float())).cpu()
     if "projector" in needs:
         found["projector"] = place.projection(seen[PROJECTOR])
+    if TOWER in needs:
+        found[TOWER] = shortened.tower(family, pixels)
     levels = tuple(level.float().cpu() for level in rows.deepstack)
     cpu = Rows(rows.features.float().cpu(), levels, rows.stacked, rows.video)
     return cpu, found

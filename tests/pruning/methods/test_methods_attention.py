@@ -8,6 +8,7 @@ import torch
 from pruning import METHODS, Grid, VisualTokens, make
 from pruning.methods.agile_pruner import _effective_rank
 from pruning.params import params
+from pruning.signals import FUNCTIONS
 from tests.helpers import oracles_attention as oracles
 from tests.helpers.samples import features, sample, tiles
 
@@ -16,6 +17,7 @@ ORACLES = {
     "language_overrules": oracles.language_overrules,
     "vtc_cls": oracles.vtc_cls,
     "flowcut": oracles.flowcut,
+    "flowcut_tower": oracles.flowcut_tower,
     "hiprune": oracles.hiprune,
     "todre": oracles.todre,
     "agile_pruner": oracles.agile_pruner,
@@ -113,7 +115,9 @@ def test_golden_pick_orders(method, order):
 @pytest.mark.parametrize("name", sorted(ORACLES))
 def test_half_precision_signals_are_read_in_float32(name):
     tokens = sample(30, needs=make(name).needs)
-    half = {signal: value.to(torch.bfloat16) for signal, value in tokens.signals.items()}
+    half = {
+        signal: value if signal in FUNCTIONS else value.to(torch.bfloat16) for signal, value in tokens.signals.items()
+    }
     selection = make(name).select(tokens.with_signals(half), 7)
     assert selection.k == 7
     assert selection.scores is None or selection.scores.dtype == torch.float32

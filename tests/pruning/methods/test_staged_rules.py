@@ -421,6 +421,47 @@ def test_exactly_k_stay_and_the_same_ones_again(method: StagedMethod) -> None:
             assert kept(method, cut, k) == kept(method, seen(alive), k)
 
 
+PLACED = {
+    "random_inner": "draws places",
+    "uniform_inner": "spreads places over what is alive",
+    "attention_debiasing": "weighs places",
+    "catp": "takes all that stands before the last image for its examples",
+}
+
+
+def moved(cut: Seen, places: Tensor) -> Seen:
+    """The same tokens at other places: new place i holds old token places[i]."""
+    of = torch.arange(len(cut.rows)).index_copy(0, cut.visual, cut.visual[places])
+    found, every = dict(cut.signals), cut.signals["attention"]
+    for name in ("text_attention", "next_text_attention", "last_attention", "next_last_attention", "gravity"):
+        found[name] = found[name][..., of]
+    found |= {name: found[name][of] for name in ("keys", "hidden", "normed")}
+    found["attention"] = lambda asked: every(of[asked])[..., of]
+    found["embeddings"] = (found["embeddings"][0][places], found["embeddings"][1])
+    steps = found["transitions"]
+    found["transitions"] = tuple(replace(s, ratio=s.ratio[:, of], cosine=s.cosine[:, of]) for s in steps)
+    for name in ("received", "received_from_last"):
+        found[name] = tuple(replace(each, values=each.values[of]) for each in found[name])
+    found["entry_scores"] = found["entry_scores"][places]
+    return replace(cut, images=cut.images[places], signals=found)
+
+
+def test_what_stays_follows_the_tokens_when_they_change_places(method: StagedMethod) -> None:
+    cut, places = seen(24), torch.randperm(24, generator=torch.Generator().manual_seed(5))
+    before, after = kept(method, cut, 9), kept(method, moved(cut, places), 9)
+    follows = {int(places[i]) for i in after} == before
+    assert follows != (method.name in PLACED), "or the name is no exception any more"
+
+
+def test_a_model_of_one_layer_has_no_cut_inside(method: StagedMethod) -> None:
+    assert method.schedule(8, 1, 1.0) == ()
+    if not method.earliest:  # it reads nothing of layers, and cuts before the first one
+        assert method.schedule(8, 1, 0.5) == ((0, 4),)
+        return
+    with pytest.raises(ValueError, match=r"cannot come to an equivalent retention of 0\.5"):
+        method.schedule(8, 1, 0.5)
+
+
 def test_constant_values_are_no_fault(method: StagedMethod) -> None:
     for k in (1, 5, 12):
         kept(method, seen(12, constant=True), k)

@@ -107,7 +107,9 @@ def test_all_layers_are_offered(any_vlm: VLM) -> None:
     vision = any_vlm.config.vision_config
     depth = getattr(vision, "depth", None) or vision.num_hidden_layers
     wanted = {f"{kind}@{layer}" for kind in KINDS for layer in range(-depth, depth)}
-    assert any_vlm.signals - {"scorer"} == wanted | {"question", "patch_entropy", "pre_projector", "projector"}
+    around = {"question", "patch_entropy", "pre_projector", "projector"}
+    tower = {"tower"} if any_vlm.config.model_type == "llava" else set()
+    assert any_vlm.signals - {"scorer"} == wanted | around | tower
 
 
 def test_attention_maps_keys_and_values_are_those_of_an_eager_pass(any_vlm: VLM, noise, eager: Eager) -> None:
