@@ -103,6 +103,10 @@ def joined_signal(name: str, parts: Sequence[Any]) -> Any:
     kind = name.partition("@")[0]
     if kind == "question" or len(parts) == 1:
         return parts[0]
+    if kind == "tower":
+        pictures = [(part, i) for part in parts for i in range(len(part.counts))]
+        counts = tuple(count for part in parts for count in part.counts)
+        return Tower(lambda picture, rule: pictures[picture][0](pictures[picture][1], rule), counts)
     if kind == "projector":
         return lambda offset: torch.cat([part(offset) for part in parts])
     return torch.block_diag(*parts) if kind == "vision_attention_map" else torch.cat(list(parts))

@@ -9,11 +9,10 @@ document.addEventListener("click", (event) => {
 });
 
 const isMenu = (target) => Boolean(target.matches?.("[role=combobox]"));
-let chose = false; // by what is pressed right now: a choice closes the menu before it is released
+let chose = false; // whether the last press of a button or key takes a line, which closes the menu a moment later
 
 document.addEventListener("mousedown", (event) => { chose = Boolean(event.target.closest?.("[role=option]")); }, true);
 document.addEventListener("keydown", (event) => { chose = isMenu(event.target) && event.key === "Enter"; }, true);
-for (const released of ["mouseup", "keyup"]) document.addEventListener(released, () => { chose = false; }, true);
 document.addEventListener("focusout", (event) => {
   if (!chose || !isMenu(event.target)) return;
   chose = false;

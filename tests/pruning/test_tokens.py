@@ -35,7 +35,7 @@ def test_grid_refuses_empty_sides(numbers):
 
 def test_a_missing_signal_is_named_with_those_that_are_there():
     tokens = sample(4)
-    with pytest.raises(ValueError, match=r"'depth'.*question, scorer, vision_attention@-1"):
+    with pytest.raises(ValueError, match=r"'depth'.*question, scorer, tower, vision_attention@-1"):
         tokens.signal("depth")
 
 
