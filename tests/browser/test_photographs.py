@@ -70,7 +70,7 @@ def test_one_click_with_stop_and_a_second_one_that_goes_on(page, hub, chromium, 
         assert until(lambda: not page.models._jobs)
         sent, hub.pause = hub.sent[WEIGHTS], 0.0
         assert 0 < sent < size(hub)
-        offer.click()
+        offer.dblclick()
         heading(tab, "tiny-vl")
         tab.wait_for_selector("#photographs", state="hidden")
         assert hub.sent[WEIGHTS] - sent < size(hub)
@@ -102,6 +102,7 @@ def test_the_answer_that_means_nothing_leads_there_and_is_asked_again(page, hub,
         tab.wait_for_selector("#report .badge.none >> text=Outside what the model knows")
         tab.wait_for_function("document.querySelector('#report .costs').innerText.includes('ms')")
         assert not tab.is_visible("#report .elsewhere")
+        tab.click("#ask")  # and while it answers
         tab.click("#report .to-photographs")
         heading(tab, "tiny-vl")
         tab.wait_for_selector("#report .badge.same, #report .badge.other, #report .badge.none:has-text('No words')")
