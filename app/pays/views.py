@@ -77,5 +77,5 @@ def result(found: Paying | None) -> Markup:
 
 
 def _time(time: Timing) -> str:
-    """ "12.3 ms (11.9 to 13.0)"."""
-    return f"{seconds(time.median_ms / 1e3)} ({time.low_ms:.1f}–{time.high_ms:.1f})"
+    """ "12.3 ms (11.9–13.0)", a dash for what is not done."""
+    return NONE if time.high_ms == 0 else f"{seconds(time.median_ms / 1e3)} ({time.low_ms:.1f}–{time.high_ms:.1f})"

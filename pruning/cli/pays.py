@@ -76,7 +76,8 @@ def draw(result: Paying, path: Path) -> None:
 
 def told(result: Paying) -> str:
     """What a reader wants of it, in lines."""
-    lines = [f"{result.verdict}.", *(f"{ruling.sentence}." for ruling in result.rulings), *result.left_out, ""]
+    said = dict.fromkeys([result.verdict, *(ruling.sentence for ruling in result.rulings)])
+    lines = [*(f"{sentence}." for sentence in said), *result.left_out, ""]
     head = ("setting", "at once", "tokens", *(f"{phase} ms" for phase in PHASES), "first token ms", "tokens/s",
             "requests/s", "KV MB", "peak MB")  # fmt: skip
     rows = [
@@ -100,7 +101,8 @@ PAYS = {True: "yes", False: "no", None: "no difference"}
 
 
 def _times(time: Timing) -> str:
-    return f"{time.median_ms:.1f} ({time.low_ms:.1f}-{time.high_ms:.1f})"
+    """ "12.3 (11.9-13.0)", "-" for what is not done."""
+    return "-" if time.high_ms == 0 else f"{time.median_ms:.1f} ({time.low_ms:.1f}-{time.high_ms:.1f})"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -154,7 +154,8 @@ def ruling(setting: str, mine: Sequence[Run], against: str, other: Sequence[Run]
         )
     else:
         how = "does not pay" if pays is False else "makes no difference that this machine can show"
-        sentence = f"{setting} {how} {at} against {against}, {times}: {_why(now, before)}"
+        why = (pays is None and _doubt(mine, other)) or _why(now, before)
+        sentence = f"{setting} {how} {at} against {against}, {times}: {why}"
     return Ruling(setting, against, concurrency, pays, sentence)
 
 
@@ -173,6 +174,16 @@ def levelled(runs: Mapping[str, Sequence[Run]], towers: Mapping[str, Hashable]) 
 
 def _medians(runs: Sequence[Run]) -> dict[str, float]:
     return {phase: statistics.median(getattr(run, phase) for run in runs) for phase in PHASES}
+
+
+def _doubt(mine: Sequence[Run], other: Sequence[Run]) -> str:
+    """Why rounds whose medians may well differ tell nothing; "" where they just hardly differ."""
+    faster = sum(theirs.total > own.total for own, theirs in zip(mine, other, strict=True))
+    if len(mine) < LEAST:
+        return f"{len(mine)} round{'s' if len(mine) > 1 else ''} cannot tell, at least {LEAST} are needed"
+    if 0 < faster < len(mine):
+        return f"it was faster in {faster} of {len(mine)} rounds, and slower in the others"
+    return ""
 
 
 def _why(now: Mapping[str, float], before: Mapping[str, float]) -> str:

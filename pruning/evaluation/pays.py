@@ -17,7 +17,7 @@ from PIL import Image
 
 from pruning.budget import check_retention, keep_count
 from pruning.choosing import Asked, choose, needs_of, title_of
-from pruning.encoding import ENCODING, EncodingMethod, OutOfReachError
+from pruning.encoding import ENCODING, EncodingMethod, OutOfReachError, encoded_by
 from pruning.evaluation import paying, peak
 from pruning.evaluation.cost import kv_cache_bytes
 from pruning.evaluation.paying import Paying, Run, Size
@@ -73,10 +73,10 @@ class Job:
         needs = frozenset[str]() if asked is None else needs_of(asked)
         encoded = self.vlm.encode(self.images, needs - LATER)
         between = self._now()
-        kept: Kept = None
-        if asked is not None:
-            tokens = self.vlm.tokens(encoded, self.question, needs)
-            kept = choose(asked, tokens, self.vlm.layers, self.retention, self.per)
+        if asked is None:
+            return encoded, None, between - start, 0.0
+        tokens = self.vlm.tokens(encoded, self.question, needs)
+        kept = choose(asked, tokens, self.vlm.layers, self.retention, self.per)
         return encoded, kept, between - start, self._now() - between
 
     def run(self, asked: Asked | None, concurrency: int, cancel: threading.Event | None) -> Run | None:
@@ -131,6 +131,8 @@ def pays(
             raise ValueError(f"{name} {bad[0] if bad else 'of none'} is not allowed: name whole numbers from {least}")
     began = time.perf_counter()
     job = Job(vlm, images, question, retention, per, positions, new_tokens, vlm.encode(images).tokens.n)
+    if isinstance(asked, EncodingMethod):  # what it refuses it refuses here too
+        encoded_by(asked, job.n, retention, per, lambda wanted: vlm.encode(images, asked=wanted))
     rivals, left_out = _rivals(job, asked)
     settings: dict[str, Asked | None] = {ALL: None, title_of(asked): asked, **rivals}
     result = Paying(title_of(asked), retention, new_tokens, rounds, _saves(settings), left_out=tuple(left_out))

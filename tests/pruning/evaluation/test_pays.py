@@ -59,6 +59,15 @@ def test_a_ruling_says_what_changed_or_what_is_not_saved() -> None:
     assert rival.sentence.endswith("the tower takes 6000.0 ms longer")
 
 
+def test_rounds_that_cannot_tell_say_so() -> None:
+    fast, slow = runs(8, 0, 0.1, n=5), runs(8, 0, 4, n=5)
+    few = ruling("IDPruner", fast[:1], ALL, slow[:1], 1)
+    assert few.sentence.endswith("12100.0 → 8200.0 ms: 1 round cannot tell, at least 3 are needed")
+    split = ruling("IDPruner", [*fast[:4], slow[0]], ALL, [*slow[:4], fast[0]], 1)
+    assert split.pays is None
+    assert split.sentence.endswith("it was faster in 4 of 5 rounds, and slower in the others")
+
+
 @pytest.mark.parametrize(
     ("found", "start"),
     [
@@ -155,7 +164,7 @@ def test_all_settings_are_measured_in_turn(tiny_vlm, noise, reports, asked) -> N
 def test_a_rival_is_not_compared_with_itself(reports) -> None:
     last = reports(make_encoding("lower_resolution"))[-1].result
     assert {row.setting for row in last.rows} == {ALL, "Lower resolution"}
-    assert next(row for row in last.rows if row.setting != ALL).select.high_ms == 0
+    assert [row.select.high_ms for row in last.rows] == [0] * len(last.rows)
 
 
 def test_a_family_of_one_size_has_no_rival_and_says_why(tiny, noise) -> None:
@@ -218,11 +227,15 @@ def test_answers_are_equally_long_whatever_they_say(tiny_vlm, noise, monkeypatch
         ({"rounds": 0}, "rounds 0"),
         ({"new_tokens": 1}, "new tokens 1 is not allowed: name whole numbers from 2"),
         ({"retention": 0.0}, "retention ratio"),
+        (
+            {"asked": make_encoding("lower_resolution"), "per": "image"},
+            "one budget for all pictures, not one per image",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(reports, more, reason) -> None:
     with pytest.raises(ValueError, match=reason):
-        reports(make("divprune"), **more)
+        reports(**({"asked": make("divprune")} | more))
 
 
 def test_the_peak_is_of_what_ran_since() -> None:
