@@ -21,7 +21,8 @@ from tests.helpers.serving import Shelf, models_of
 
 def test_controls_mirror_the_registry(served):
     controls, capabilities = Controls(), Capabilities(served.engine.vlm)
-    assert set(capabilities.methods) == set(REGISTERED)
+    assert {*capabilities.methods, *capabilities.refused} == set(REGISTERED)
+    assert set(capabilities.refused) == {"flowcut_tower"}
     declared = {(name, p.name) for name, cls in REGISTERED.items() for p in params(cls)}
     shown = {(name, knob.param.name) for knob in controls.knobs for name in knob.methods}
     assert declared - shown == {(name, "mmr_lambda") for name in REGISTERED if controls.has_lambda(name)}
@@ -29,6 +30,10 @@ def test_controls_mirror_the_registry(served):
         values = ControlValues(
             name, "dimmed", "sample", 1, 1, 0.5, "", "original", tuple(controls.defaults(capabilities))
         )
+        if name in capabilities.refused:
+            with pytest.raises(ValueError, match="needs a vision tower between whose layers"):
+                controls.method(capabilities, values)
+            continue
         assert controls.method(capabilities, values).name == name
         assert controls.method(capabilities, values) == controls.named(capabilities, name, 1, 1, {})
 

@@ -103,7 +103,13 @@ def test_keeping_everything_changes_nothing(run, picture: str) -> None:
     assert result["full"]["text"] == result["kept"]["text"]
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_method_inside_the_tower_is_refused_where_tokens_cannot_leave_there(run, picture: str) -> None:
+    code, out, err = run("answer", picture, QUESTION, "--method", "flowcut_tower")
+    assert (code, out) == (2, "")
+    assert "needs a vision tower between whose layers tokens can leave, one without windows, tiles and merged" in err
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"flowcut_tower"}))
 def test_every_method_can_be_named(run, picture: str, name: str) -> None:
     code, out, _ = run("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1")
     assert code == 0
