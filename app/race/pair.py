@@ -52,7 +52,7 @@ def painted(engine: Engine, manifest: Manifest, result: Result, names: tuple[str
     if not path.exists():
         picture_of(open_data(manifest.source, **manifest.reading), result).open().save(path)
     picture, _ = engine.resources.pictures.open(str(path))
-    session = Session(engine.name, (picture,), (asked(result.question, result.choices),))
+    session = Session(engine.name, (picture,), (asked(result.question, result.choices, manifest.reading["suffix"]),))
     return tuple(
         overlay
         for name in names

@@ -104,6 +104,11 @@ def _race(parser: argparse.ArgumentParser) -> None:
     _add_per(parser)
     _add_positions(parser)
     parser.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
+    parser.add_argument("--columns", nargs="+", metavar="FIELD=COLUMN",
+                        help="what the file calls a record's fields, such as answers=label or choices=A,B,C,D; all "
+                        "other columns are left out")  # fmt: skip
+    parser.add_argument("--suffix", default="", metavar="TEXT",
+                        help="below every question, such as 'Answer with a single word.'")  # fmt: skip
     parser.add_argument("--limit", type=int, metavar="N", help="rows at most")
     parser.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")

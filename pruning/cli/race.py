@@ -28,7 +28,14 @@ def race(
     """Run or resume the race in the folder `options.out`, and write its report there; its table. Raises as `Race.run`;
     ValueError where nobody confirms.
     """
-    data = open_data(options.data, metric=options.metric, limit=options.limit, scenes=options.scenes)
+    data = open_data(
+        options.data,
+        metric=options.metric,
+        limit=options.limit,
+        scenes=options.scenes,
+        columns=_columns(options.columns),
+        suffix=options.suffix,
+    )
     settings = settings_of({name_of(method): method for method in methods}, options.retention)
     folder = Path(options.out)
     chosen = Race(
@@ -47,6 +54,13 @@ def race(
         tell(why)
     tell(f"written: {folder / REPORT}")
     return rows
+
+
+def _columns(given: Sequence[str] | None) -> dict[str, str] | None:
+    """ "answers=label" -> {"answers": "label"}. ValueError for what has no equals sign."""
+    if wrong := [each for each in given or () if not all(each.partition("=")[::2])]:
+        raise ValueError(f"--columns {wrong[0]!r} is not allowed: write FIELD=COLUMN, such as answers=label")
+    return None if given is None else dict(each.split("=", 1) for each in given)
 
 
 def _confirmed(estimate: Estimate, vlm: VLM, yes: bool, tell: Callable[[str], None]) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from pruning.debris import is_debris
 from pruning.race.folder import Result
 from pruning.race.pictures import DrawnPicture, Picture
-from pruning.race.records import Fault, Record, record_of
+from pruning.race.records import FIELDS, Fault, Record, record_of
 from pruning.scenes.held_out import drawn, held_out
 from pruning.scenes.worlds import WORLDS, World
 
@@ -45,7 +45,10 @@ class DataSet:
     def rows(self) -> Iterator[Record | Fault]:
         """Every row in order, up to the limit. One that is wrong is a Fault; so is one whose id another row has."""
         seen: dict[str, int] = {}
+        suffix = self.reading["suffix"]
         for row in islice(self.read(), self.reading["limit"]):
+            if suffix and isinstance(row, Record):
+                row = replace(row, suffix=suffix)
             first = seen.setdefault(row.id, row.row)
             if isinstance(row, Record) and first != row.row:
                 yield Fault(row.row, f"{row.id} (row {row.row})", f"its id {row.id!r} is that of row {first} already: "
@@ -66,17 +69,30 @@ def picture_of(data: DataSet, result: Result) -> Picture:
     return picture
 
 
-def open_data(source: str, *, metric: str | None = None, limit: int | None = None, scenes: int = SCENES) -> DataSet:
+def open_data(
+    source: str,
+    *,
+    metric: str | None = None,
+    limit: int | None = None,
+    scenes: int = SCENES,
+    columns: Mapping[str, str] | None = None,
+    suffix: str = "",
+) -> DataSet:
     """The data set that is named: a world, a JSONL or Parquet file, or a folder.
 
     metric: of rows that name none. limit: rows at most. scenes: pictures of a world, with a question of each family.
+    columns: field of a record -> the file's own name for it, or several with commas between; all others are then left
+    out. suffix: stands below every question, such as "Answer with a single word.".
 
-    Raises ValueError for a name that is none of these, for an empty folder, and for Parquet without pyarrow.
+    Raises ValueError for a name that is none of these, for an empty folder, for Parquet without pyarrow, for an unknown
+    field, and for columns of what has none.
     """
+    if unknown := sorted(set(columns or ()) - set(FIELDS)):
+        raise ValueError(f"--columns names {unknown[0]!r}, which is no field of a record: name {', '.join(FIELDS)}")
     for what, value in (("rows", limit), ("pictures", scenes)):
         if value is not None and value < 1:
             raise ValueError(f"{value} {what} are nothing to race on: allow at least 1")
-    reading = {"metric": metric, "limit": limit, "scenes": scenes}
+    reading = {"metric": metric, "limit": limit, "scenes": scenes, "columns": columns, "suffix": suffix}
     if source in WORLDS:
         return DataSet(source, source, reading, partial(_world, WORLDS[source], scenes))
     path = Path(source)
@@ -92,7 +108,8 @@ def open_data(source: str, *, metric: str | None = None, limit: int | None = Non
         raise ValueError(f"the data set {source!r} is of no known kind: {known}")
     if path.suffix.lower() == ".parquet":
         _pyarrow()
-    return DataSet(path.stem, str(path.resolve()), reading, partial(readers[path.suffix.lower()], path, metric))
+    read = partial(readers[path.suffix.lower()], path, metric, columns)
+    return DataSet(path.stem, str(path.resolve()), reading, read)
 
 
 def _world(world: World, scenes: int) -> Iterator[Record]:
@@ -115,7 +132,7 @@ def _world_picture(world: World, result: Result) -> DrawnPicture:
     return _drawn(world, drawn(world, int(result.picture.rpartition("-")[2])))
 
 
-def _json_lines(path: Path, metric: str | None) -> Iterator[Record | Fault]:
+def _json_lines(path: Path, metric: str | None, columns: Mapping[str, str] | None) -> Iterator[Record | Fault]:
     with path.open("rb") as file:
         row = 0
         while line := file.readline(LONGEST_LINE):
@@ -124,35 +141,54 @@ def _json_lines(path: Path, metric: str | None) -> Iterator[Record | Fault]:
                 yield Fault(row, str(row), f"the line has more than {LONGEST_LINE:,} bytes: name the picture's file")
                 return
             if line.strip():
-                yield _row(partial(_object, line), row, path.parent, metric)
+                yield _row(partial(_object, line, columns), row, path.parent, metric)
 
 
-def _object(line: bytes) -> Mapping[str, Any]:
+def _object(line: bytes, columns: Mapping[str, str] | None) -> Mapping[str, Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the line is no JSON ({error}): write one object per line") from error
     if not isinstance(found, dict):
         raise ValueError(f"the line holds {type(found).__name__}, not an object: write one object per line")
+    found = dict(_named(found, columns))
     image = found.get("image")
     if isinstance(image, str) and image.startswith("data:"):
         return {**found, "image": {"bytes": image.partition(";base64,")[2]}}
     return found
 
 
-def _parquet(path: Path, metric: str | None) -> Iterator[Record | Fault]:
+def _parquet(path: Path, metric: str | None, columns: Mapping[str, str] | None) -> Iterator[Record | Fault]:
     row = 0
     try:
         for batch in _pyarrow().ParquetFile(path).iter_batches(batch_size=16):
             for fields in batch.to_pylist():
                 row += 1
-                yield _row(partial(_present, fields), row, path.parent, metric)
+                yield _row(partial(_present, fields, columns), row, path.parent, metric)
     except (OSError, ValueError) as error:  # pyarrow's errors are both
         raise ValueError(f"{path} cannot be read after row {row} ({error}): write the file anew") from error
 
 
-def _present(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+def _present(fields: Mapping[str, Any], columns: Mapping[str, str] | None) -> Mapping[str, Any]:
+    return {name: value for name, value in _named(fields, columns).items() if value is not None}
+
+
+def _named(fields: Mapping[str, Any], columns: Mapping[str, str] | None) -> Mapping[str, Any]:
+    """The record's fields of what the file calls otherwise; of several columns a list of those that are filled."""
+    if columns is None:
+        return fields
+    found = {name: fields[name] for name in (*FIELDS, "answer") if name in fields}
+    for name, theirs in columns.items():
+        several = theirs.split(",")
+        if missing := [each for each in several if each not in fields]:
+            raise ValueError(f"there is no column {missing[0]!r}, only {', '.join(fields)}: correct --columns")
+        values = [fields[each] for each in several]
+        found[name] = values[0] if len(values) == 1 else [each for each in values if _filled(each)]
+    return found
+
+
+def _filled(value: Any) -> bool:
+    return value is not None and str(value).strip().lower() not in ("", "nan")
 
 
 def _pyarrow() -> Any:

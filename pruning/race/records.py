@@ -26,7 +26,7 @@ OPTION: Final = "Answer with the option's letter from the given choices directly
 class Record:
     """One question. row: where it stands in the data set, from 1; id: unique in it. group: what tables split by.
 
-    asked: what the model is asked, the choices of a multiple choice included.
+    asked: what the model is asked, the choices of a multiple choice and the suffix included.
     """
 
     row: int
@@ -37,10 +37,11 @@ class Record:
     metric: str
     choices: tuple[str, ...] = ()
     group: str = ""
+    suffix: str = ""
 
     @property
     def asked(self) -> str:
-        return asked(self.question, self.choices)
+        return asked(self.question, self.choices, self.suffix)
 
     def score(self, said: str) -> float:
         """0 to 1."""
@@ -56,12 +57,12 @@ class Fault:
     reason: str
 
 
-def asked(question: str, choices: Sequence[str]) -> str:
-    """The question as a model is asked it: with the choices of a multiple choice, each behind its letter."""
-    if not choices:
-        return question
+def asked(question: str, choices: Sequence[str], suffix: str = "") -> str:
+    """The question as a model is asked it: with the choices of a multiple choice, each behind its letter, and below all
+    the suffix; without one, choices ask for a letter.
+    """
     options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    return "\n".join([question, *options, OPTION])
+    return "\n".join(filter(None, [question, *options, suffix or (OPTION if choices else "")]))
 
 
 def record_of(fields: Mapping[str, Any], row: int, folder: Path, metric: str | None = None) -> Record:
@@ -69,8 +70,8 @@ def record_of(fields: Mapping[str, Any], row: int, folder: Path, metric: str | N
 
     image: a path or file: URL inside `folder`; or the bytes of a picture file, alone or as {"bytes": …}, in JSON as
     Base64. question: text. answers: a text or several; `answer` is taken as well. metric: one of METRICS, unless the
-    data set has one for all. choices: the options of a multiple choice. id: text or a whole number, the row's number
-    unless given. group: text.
+    data set has one for all. choices: the options of a multiple choice, whose answer may be an index from 0. id: text
+    or a whole number, the row's number unless given. group: text.
 
     Raises ValueError naming the field, the rule and the remedy.
     """
@@ -85,6 +86,8 @@ def record_of(fields: Mapping[str, Any], row: int, folder: Path, metric: str | N
     if not answers:
         raise ValueError("the answers are empty: give at least one in `answers`")
     choices = _texts(fields, "choices")
+    if name == "multiple_choice":
+        answers = tuple(_option(answer, choices) for answer in answers)
     if problem := METRICS[name].check(answers, choices):
         raise ValueError(problem)
     question = checked_question(fields.get("question"), LONGEST)
@@ -92,6 +95,12 @@ def record_of(fields: Mapping[str, Any], row: int, folder: Path, metric: str | N
                     _text(fields, "group"))  # fmt: skip
     checked_question(record.asked, LONGEST)
     return record
+
+
+def _option(answer: str, choices: Sequence[str]) -> str:
+    """The letter of an index from 0, unless it is the text of an option."""
+    index = int(answer) if answer.isdecimal() and answer not in choices else len(choices)
+    return LETTERS[index] if index < min(len(choices), len(LETTERS)) else answer
 
 
 def _picture(fields: Mapping[str, Any], folder: Path, row: int) -> Picture:

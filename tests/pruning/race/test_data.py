@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -151,12 +153,33 @@ def test_parquet_without_pyarrow_names_it(folder: Path, monkeypatch: pytest.Monk
         open_data(str(folder / "set.parquet"))
 
 
-def test_parquet(folder: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = pytest.importorskip("pyarrow").Table.from_pylist([GOOD | {"image": {"bytes": png(), "path": None}}])
-    parquet.write_table(table, folder / "set.parquet")
-    (row,) = open_data(str(folder / "set.parquet")).rows()
-    assert row.picture.open().size == (40, 30)
+def test_parquet_with_the_columns_of_others(folder: Path) -> None:
+    held = {"bytes": png(), "path": None}
+    rows = [
+        {"image": held, "query": "what?", "A": "red", "B": "blue", "C": None, "answer": "B", "source": 1},
+        {"image": held, "query": "what?", "A": "red", "B": "7", "C": "nan", "answer": "0", "source": 1},
+        {"image": held, "query": "what?", "A": "red", "B": "1", "C": "green", "answer": "1", "source": 1},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "set.parquet")
+    columns = {"question": "query", "choices": "A,B,C"}
+    opened = open_data(str(folder / "set.parquet"), metric="multiple_choice", columns=columns, suffix="Say a letter.")
+    first, second, third = opened.rows()
+    assert first.picture.open().size == (40, 30)
+    assert first.asked == "what?\nA. red\nB. blue\nSay a letter."
+    assert [row.answers for row in (first, second, third)] == [("B",), ("A",), ("1",)], "an index, or an option's text"
+    assert [row.score(said) for row, said in ((first, "B."), (second, "A"), (third, "B"))] == [1, 1, 1]
+    again = open_data(opened.source, **json.loads(json.dumps(opened.reading)))
+    assert [row.asked for row in again.rows()] == [row.asked for row in (first, second, third)]
+    (fault, *_) = open_data(str(folder / "set.parquet"), metric="exact", columns={"question": "text"}).rows()
+    assert "there is no column 'text', only image, query" in fault.reason
+
+
+def test_columns_of_json_lines_and_of_no_field(folder: Path) -> None:
+    path = lines(folder, {"picture": "cat.png", "question": "what?", "label": "red", "other": 1})
+    (row,) = open_data(path, metric="exact", columns={"image": "picture", "answers": "label"}).rows()
+    assert (row.answers, row.picture.name) == (("red",), "cat.png")
+    with pytest.raises(ValueError, match="'label', which is no field of a record"):
+        open_data(path, columns={"label": "answers"})
 
 
 def test_a_clip_is_no_picture(tmp_path: Path) -> None:
