@@ -1,5 +1,8 @@
 """Methods that ask for another encoding, everywhere the page and the API have methods."""
 
+import io
+import json
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from app.answers import views as answers_views
 from app.answers.reports import reports
 from app.api import results as api_results
+from app.batch import run as batch_run
 from app.canvas import state as canvas_state
 from app.canvas.overlays import overlays
 from app.compare.run import Results, compare, overlap
@@ -15,6 +19,7 @@ from app.engine.capabilities import ANEW, Capabilities, group
 from app.engine.device import Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
+from app.export.archive import Wanted, export
 from app.pays import run as pays_run
 from app.pays import views as pays_views
 from app.session import Setting
@@ -142,6 +147,18 @@ def test_the_fewest_tokens_are_found(engine, session, setting):
     *_, last = find_budget(engine, session, setting, Task())
     assert last.stage == "done"
     assert finished(engine, session, last.best).agree
+
+
+def test_it_is_exported_as_it_is_drawn_and_counted_over_many_images(engine, saved, session, setting):
+    *_, archive = export(engine, Wanted(session, setting, (0.5, 0.5), "heat", None), Task())
+    with zipfile.ZipFile(io.BytesIO(archive.data)) as packed:
+        answers = json.loads(packed.read("answers.json"))
+    budget = engine.budget(session, setting)
+    assert "image-1-overlay-grid.png" in archive.names, "there is no heat map of it"
+    assert answers["encoding"]["reached"] == answers["budget"] == budget
+    items, _ = batch_run.opened(engine.resources.pictures, [saved(), saved(1)], session)
+    *_, last = batch_run.run(engine, items, setting, Task())
+    assert [item.budget for item in last.items] == [budget, budget]
 
 
 def test_the_menu_has_it_before_the_tower_or_says_why_not(tiny):
