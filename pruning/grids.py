@@ -6,7 +6,7 @@ Shapes as in `pruning.tokens`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal, get_args
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 Role = Literal["whole", "tile", "thumbnail"]
-Scope = Literal["sample", "image", "tile"]
+Scope = Literal["sample", "image", "tile", "frame", "novelty"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
@@ -54,13 +54,16 @@ class Grid:
 
 
 def parts(grids: Sequence[Grid], per: Scope) -> list[tuple[Grid, ...]]:
-    """The grids of the sample together, of each image, or one by one. Raises ValueError for an unknown `per`.
+    """The grids of the sample together, of each image or clip, one by one, or those of each frame of a clip, which are
+    the parts that a budget by novelty is shared out over too. Raises ValueError for an unknown `per`.
 
     >>> two = [Grid(1, 2, 3), Grid(1, 1, 4, start=6, image=1)]
     >>> [[grid.count for grid in part] for part in parts(two, "sample")]
     [[6, 4]]
     >>> [[grid.count for grid in part] for part in parts(two, "image")]
     [[6], [4]]
+    >>> [[grid.start for grid in part] for part in parts([Grid(3, 1, 2)], "frame")]
+    [[0], [2], [4]]
     """
     if per not in SCOPES:
         raise ValueError(f"the budget cannot be per {per!r}: it must be one of {', '.join(SCOPES)}")
@@ -68,6 +71,12 @@ def parts(grids: Sequence[Grid], per: Scope) -> list[tuple[Grid, ...]]:
         return [tuple(grids)]
     if per == "tile":
         return [(grid,) for grid in grids]
+    if per in ("frame", "novelty"):
+        return [
+            (replace(grid, t=1, start=grid.start + step * grid.gh * grid.gw),)
+            for grid in grids
+            for step in range(grid.t)
+        ]
     return [tuple(group) for _, group in groupby(grids, lambda grid: grid.image)]
 
 

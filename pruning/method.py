@@ -66,11 +66,13 @@ class Method(Described):
     needs:  of signals.py, what `tokens` must carry
     nested: True when the picks for a smaller budget are the first picks for a larger one
     trained: True when it needs weights that were trained for the model
+    clips: True when it goes by what changes from frame to frame, so that a picture gives it little to choose by
     """
 
     stage: ClassVar[Stage] = "pre_llm"
     nested: ClassVar[bool] = True
     trained: ClassVar[bool] = False
+    clips: ClassVar[bool] = False
 
     @final
     def select(self, tokens: VisualTokens, budget: int) -> Selection:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 FIRST, BEST = "idpruner", "scorer"  # what the menus begin with
 REFUSED = "✕"  # begins the menu line of what cannot run; the style sheet greys such lines
-INSIDE, ANEW = "inside the LLM", "before the tower"
-GROUPS = ("importance", "attention", "question", "features", "merging", "baseline", INSIDE, ANEW)
+INSIDE, ANEW, CLIPS = "inside the LLM", "before the tower", "for clips"
+GROUPS = ("importance", "attention", "question", "features", "merging", "baseline", INSIDE, ANEW, CLIPS)
 
 
 class Capabilities:
@@ -113,6 +113,8 @@ def group(name: str) -> str:
         return INSIDE
     if issubclass(cls, EncodingMethod):
         return ANEW
+    if cls.clips:
+        return CLIPS
     needs = {need.partition("@")[0] for need in cls().needs}
     if "tower" in needs:
         return "attention"

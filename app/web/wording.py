@@ -11,7 +11,13 @@ from pruning.runnable import Started
 
 MEAN = "in the mean of the layers"
 OWN = "a plan with a retention of its own"
-PLACES = {"sample": "", "image": "per image", "tile": "per tile"}
+PLACES = {
+    "sample": "",
+    "image": "per image",
+    "tile": "per tile",
+    "frame": "per frame",
+    "novelty": "per frame, by what is new",
+}
 POSITIONS: dict[Positions, str] = {"original": "original", "compact": "without gaps"}
 
 

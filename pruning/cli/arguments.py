@@ -224,8 +224,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_per(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per", default=SCOPES[0], choices=SCOPES,
-                        help="what each budget is for: all images of the sample together, each image, or each tile "
-                        "of models that cut images up; default: %(default)s")  # fmt: skip
+                        help="what each budget is for: all images of the sample together, each image or clip, each "
+                        "tile of models that cut images up, each frame of a clip, or frames by what is new in them; "
+                        "default: %(default)s")  # fmt: skip
 
 
 def _add_positions(parser: argparse.ArgumentParser) -> None:

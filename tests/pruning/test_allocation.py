@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from pruning import Grid, Method, Selection, VisualTokens, make
-from pruning.allocation import select_within, selector
+from pruning.allocation import novel_budgets, select_within, selector
 from pruning.budget import keep_count
 from tests.helpers.samples import EVERY, sample
 
@@ -17,6 +18,7 @@ GRIDS = (
     Grid(1, 5, 2, 30, image=1),
 )
 BOUNDS = {"sample": [(0, 40)], "image": [(0, 30), (30, 40)], "tile": [(0, 6), (6, 18), (18, 30), (30, 40)]}
+BOUNDS["frame"] = BOUNDS["tile"]  # of pictures
 
 
 @pytest.mark.parametrize("per", sorted(BOUNDS))
@@ -48,6 +50,53 @@ def test_a_selector_selects_as_each_ratio_alone_would(per: str, name: str, monke
     assert [selects(ratio).order.tolist() for ratio in ratios] == expected
     nested_once = name == "idpruner" and per == "sample"
     assert len(asked) == (1 if nested_once else len(BOUNDS[per]) * len(ratios))
+
+
+CLIP = (Grid(4, 2, 5), Grid(1, 3, 4, 40, image=1))
+
+
+def test_every_frame_of_a_clip_has_its_share() -> None:
+    kept = select_within(make("divprune"), sample(52, grids=CLIP), 0.25, "frame")
+    assert kept.indices.div(10, rounding_mode="floor").clamp(max=4).bincount().tolist() == [3, 3, 3, 3, 3]
+
+
+def moving(seed: int = 0) -> VisualTokens:
+    """Of four frames the second repeats the first, the third is another scene, the fourth drifts on; and a picture."""
+    draw = torch.Generator().manual_seed(seed)
+    first, third = torch.randn(2, 10, 12, generator=draw)
+    fourth = third + 0.5 * torch.randn(10, 12, generator=draw)
+    rows = torch.cat([first, first, third, fourth, torch.randn(12, 12, generator=draw)])
+    return sample(52, grids=CLIP, rows=rows)
+
+
+def test_a_budget_by_novelty_goes_where_frames_change() -> None:
+    tokens = moving()
+    budgets = novel_budgets(tokens, 20)
+    x = tokens.features.numpy().reshape(52, 12)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    wanted = [
+        1.0,
+        *(float(np.mean([1 - unit[10 * f + p] @ unit[10 * f + p - 10] for p in range(10)])) for f in (1, 2, 3)),
+        1.0,
+    ]
+    assert wanted[1] == pytest.approx(0, abs=1e-6)
+    exact = [1 + 15 * w / sum(wanted) for w in wanted]
+    assert int(budgets.sum()) == 20
+    assert budgets[1] == 1
+    assert all(abs(b - e) <= 1 for b, e in zip(budgets.tolist(), exact, strict=True))
+    kept = select_within(make("idpruner"), tokens, 20 / 52, "novelty")
+    assert kept.indices.div(10, rounding_mode="floor").clamp(max=4).bincount().tolist() == budgets.tolist()
+    assert kept.scores is not None
+
+
+def test_a_budget_by_novelty_of_less_than_a_token_a_frame_leaves_frames_out() -> None:
+    for name in ("idpruner", "visionzip"):
+        kept = select_within(make(name), moving(), 3 / 52, "novelty")
+        assert kept.k == 3
+        assert not bool(((kept.indices >= 10) & (kept.indices < 20)).any())
+        assert kept.scores is None
+        assert kept.merge_into is None or set(kept.merge_into.tolist()) == {-1, *kept.order.tolist()}
+    assert novel_budgets(moving(), 52).tolist() == [10, 10, 10, 10, 12]
 
 
 def test_parts_take_turns_in_the_pick_order() -> None:

@@ -410,16 +410,16 @@ def test_a_budget_for_each_tile(picture: str, tmp_path: Path, capsys, monkeypatc
 
 
 @pytest.mark.parametrize("command", [["answer", "a.png", "why?"], ["sweep", "a.png", "why?"], ["scenes"]])
-def test_what_a_budget_is_for_is_one_of_three(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_budget_is_for_is_one_of_five(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     parser = build_parser()
     assert parser.parse_args(command).per == "sample"
     assert parser.parse_args([*command, "--per", "image"]).per == "image"
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args([*command, "--per", "patch"])
-    assert "'sample', 'image', 'tile'" in capsys.readouterr().err
+    assert "'sample', 'image', 'tile', 'frame', 'novelty'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
         parser.parse_args([command[0], "--help"])
-    assert "--per {sample,image,tile}" in capsys.readouterr().out
+    assert "--per {sample,image,tile,frame,novelty}" in capsys.readouterr().out
 
 
 LINES = {"answer": ["a.png", "why?"], "sweep": ["a.png", "why?"], "pays": ["a.png", "why?"], "why": ["a.png", "why?"],

@@ -27,6 +27,10 @@ BOUND_TO_PLACES = {
     "pooling": "means over cells of the grid",
     "aim": "matches tokens at even places with those at odd ones",
     "vflowopt": "recycles cells of the grid",
+    "evs": "below one frame keeps an even grid",
+    "dycoke": "thins whole frames to even grids",
+    "quota": "spreads its picks over each frame",
+    "uniform_frames": "spreads places over frames",
 }
 # Methods whose rows share tokens: a kept token may hold some of a token that the picture shows in another one.
 SHARED_ROWS = {
@@ -368,7 +372,9 @@ def test_a_kept_token_changes_only_where_the_picture_shows_it(method):
 def test_a_method_that_merges_merges(method):
     """On one sample at least: how much is merged may depend on the data."""
     if method.merges:
+        still = features(11).repeat(6, 1) + 0.01 * features(66)  # a clip in which nothing moves
         samples = [sample(66, seed=seed, needs=method.needs) for seed in range(4)]
+        samples.append(sample(66, grids=(Grid(6, 1, 11),), needs=method.needs, rows=still))
         found = [(tokens, method.select(tokens, 33)) for tokens in samples]
         changed = [s for tokens, s in found if not torch.allclose(s.rows, tokens.features[s.order])]
         assert changed
