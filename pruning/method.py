@@ -34,6 +34,7 @@ class Described(HasKnobs, ABC):
             the pictures are encoded
     needs:  names of the signals that it reads; may depend on the knobs
     merges: True when kept tokens absorb others, so that the language model receives changed rows
+    clips: True when it goes by what changes from frame to frame, so that a picture gives it little to choose by
     adaptation: what differs here from the published method because it could not be had or verified, one sentence that
             the app shows; "" for the published method itself
     Raises ValueError on creation when a knob is out of its range.
@@ -45,6 +46,7 @@ class Described(HasKnobs, ABC):
     venue: ClassVar[str] = ""
     stage: ClassVar[Stage]
     merges: ClassVar[bool] = False
+    clips: ClassVar[bool] = False
     adaptation: ClassVar[str] = ""
 
     @property
@@ -66,13 +68,11 @@ class Method(Described):
     needs:  of signals.py, what `tokens` must carry
     nested: True when the picks for a smaller budget are the first picks for a larger one
     trained: True when it needs weights that were trained for the model
-    clips: True when it goes by what changes from frame to frame, so that a picture gives it little to choose by
     """
 
     stage: ClassVar[Stage] = "pre_llm"
     nested: ClassVar[bool] = True
     trained: ClassVar[bool] = False
-    clips: ClassVar[bool] = False
 
     @final
     def select(self, tokens: VisualTokens, budget: int) -> Selection:

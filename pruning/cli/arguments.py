@@ -170,6 +170,7 @@ def _recipe(parser: argparse.ArgumentParser) -> None:
 def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["methods"], help="methods: selection times on random tokens, without a model")
     parser.add_argument("--tokens", type=int, default=1296, help="visual tokens, default: %(default)s")
+    parser.add_argument("--frames", type=int, default=1, help="of a clip that they belong to, default: %(default)s")
     parser.add_argument("--retention", type=float, default=0.25, help="share of tokens kept, default: %(default)s")
     parser.add_argument("--repeats", type=int, default=7, help="runs behind a median, default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, default: %(default)s")

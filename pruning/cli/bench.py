@@ -24,6 +24,7 @@ from pruning.ops import scaling
 from pruning.tokens import VisualTokens
 
 WIDTH = 2048  # D of Qwen2.5-VL-3B
+ALIKE = 0.85  # cosine of tokens at the same place of two frames
 
 
 @dataclass(frozen=True)
@@ -37,24 +38,34 @@ class Row:
     projector_ms: float
 
 
-def bench(methods: Sequence[Method], n: int, retention: float, repeats: int, threads: int) -> dict[str, Any]:
+def bench(
+    methods: Sequence[Method], n: int, retention: float, repeats: int, threads: int, frames: int = 1
+) -> dict[str, Any]:
     """Every method's selection times at N = n tokens of width `WIDTH`, fastest first; what JSON can hold.
 
-    `threads` holds for the whole process from here on. Raises ValueError for n, repeats or threads below 1, or a
-    retention outside (0, 1].
+    frames: of a clip that the tokens belong to, of one scene: a token and the next at its place have a cosine of about
+    ALIKE. `threads` holds for the whole process from here on. Raises ValueError for n, frames, repeats or threads below
+    1, tokens that frames do not divide, or a retention outside (0, 1].
     """
-    if min(n, repeats, threads) < 1:
-        raise ValueError(f"{n} tokens, {repeats} repeats, {threads} threads: each must be at least 1")
+    if min(n, frames, repeats, threads) < 1:
+        raise ValueError(f"{n} tokens, {frames} frames, {repeats} repeats, {threads} threads: each must be at least 1")
+    if n % frames:
+        raise ValueError(f"{n} tokens are no whole number for each of {frames} frames: name a multiple of {frames}")
     torch.set_num_threads(threads)
-    budget = keep_count(n, retention)
-    features = torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(0))
-    height = max(h for h in range(1, int(n**0.5) + 1) if n % h == 0)
-    grid = (Grid(1, height, n // height),)
+    budget, each = keep_count(n, retention), n // frames
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(n, WIDTH, generator=draw)
+    if frames > 1:
+        scene = torch.randn(each, WIDTH, generator=draw).repeat(frames, 1)
+        features = ALIKE**0.5 * scene + (1 - ALIKE) ** 0.5 * features
+    height = max(h for h in range(1, int(each**0.5) + 1) if each % h == 0)
+    grid = (Grid(frames, height, each // height),)
     rows = [_row(method, synthetic.tokens(features, grid, method.needs), budget, repeats) for method in methods]
     rows.sort(key=lambda row: row.select.median_ms)
     return {
         "machine": machine(),
         "n": n,
+        "frames": frames,
         "width": WIDTH,
         "budget": budget,
         "repeats": repeats,
@@ -65,8 +76,9 @@ def bench(methods: Sequence[Method], n: int, retention: float, repeats: int, thr
 
 def table(result: dict[str, Any]) -> str:
     """`bench`'s result in Markdown."""
+    moves = f" in {result['frames']} frames" if result["frames"] > 1 else ""
     lines = [
-        f"N = {result['n']:,}, keep {result['budget']:,}, D = {result['width']:,}; {result['machine']}; "
+        f"N = {result['n']:,}{moves}, keep {result['budget']:,}, D = {result['width']:,}; {result['machine']}; "
         f"medians of {result['repeats']} runs in ms",
         "",
         "| method | selection | range | its similarity matrices | projector |",

@@ -235,7 +235,7 @@ def _table_of_methods(_options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     knobs = _knobs(options)
     methods = [make(name, **cli_methods.own(name, knobs)) for name in cli_methods.listed(options.methods)]
-    result = bench(methods, options.tokens, options.retention, options.repeats, options.threads)
+    result = bench(methods, options.tokens, options.retention, options.repeats, options.threads, options.frames)
     _print(console.as_json(result) if options.json else table(result))
 
 

@@ -21,8 +21,8 @@ FILMS = {".mp4": "mp4v"}
 """Endings of films that can be written, with the codec of each."""
 SHEET = 1920  # pixels along the longer side of a sheet, about
 LEAST = 96  # of a frame on it, so that its patches can be told apart
-GAP, LINE = 6, 22  # pixels between frames; height of a caption
-LETTERS = 0.45  # size of a caption, as OpenCV counts it
+GAP, LINE = 6, 28  # pixels between frames; height of a caption
+LETTERS = 0.6  # size of a caption, as OpenCV counts it
 PAPER, INK = (246, 247, 249), (36, 41, 51)
 FAR = -9  # where rectangles of other steps lie: outside of the picture
 
@@ -73,7 +73,7 @@ def sheet(frames: Sequence[Image], captions: Sequence[str]) -> Image:
         out[y : y + high, x : x + wide] = frame
         (length, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, LETTERS, 1)
         scale = LETTERS * min(1.0, wide / length)
-        cv2.putText(out, caption, (x, y + high + LINE - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
+        cv2.putText(out, caption, (x, y + high + LINE - 9), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
     return out
 
 

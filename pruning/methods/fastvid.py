@@ -49,8 +49,8 @@ class FastVID(ClipMethod):
     context: Annotated[
         float, Range(0, 1, 0.05, label="Context", help="share of a segment's budget for tokens that absorb others")
     ] = 0.4
-    scene: Annotated[
-        float, Range(0, 1, 0.05, label="Scene", help="cosine of two frames below which a segment ends")
+    segment_cosine: Annotated[
+        float, Range(0, 1, 0.05, label="Segment", help="cosine of two frames below which a segment ends")
     ] = 0.9
 
     @property
@@ -64,7 +64,7 @@ class FastVID(ClipMethod):
         quota = shares(budget, grid.t)
         order, rows = list[Tensor](), list[Tensor]()
         into = torch.full((tokens.n,), -1, device=x.device)
-        for start, stop in segments(x.view(grid.t, each, -1), self.scene, LEAST):
+        for start, stop in segments(x.view(grid.t, each, -1), self.segment_cosine, LEAST):
             if not (total := sum(quota[start:stop])):
                 continue
             salient, centres = self._chosen(x, attention, each, start, stop, total)

@@ -47,8 +47,8 @@ class PruneVid(ClipMethod):
     likeness: Annotated[
         float, Range(0, 1, 0.05, label="Likeness", help="mean cosine above which a place stands still in a scene")
     ] = 0.8
-    scenes: Annotated[
-        float, Range(0.05, 1, 0.05, label="Scenes", help="clusters of frames, as a share of the frames")
+    frame_clusters: Annotated[
+        float, Range(0.05, 1, 0.05, label="Frame clusters", help="clusters of frames, as a share of the frames")
     ] = 0.25
 
     def pick_clip(self, tokens: VisualTokens, grid: Grid, budget: int) -> Selection:
@@ -60,7 +60,7 @@ class PruneVid(ClipMethod):
 
     def _scenes(self, frames: Tensor) -> list[tuple[int, int]]:
         """[start, stop) of runs of frames in one cluster."""
-        _, home = density_peaks(frames.mean(dim=1), max(1, int(len(frames) * self.scenes)), NEIGHBOURS)
+        _, home = density_peaks(frames.mean(dim=1), max(1, int(len(frames) * self.frame_clusters)), NEIGHBOURS)
         cuts = [at for at in range(1, len(frames)) if home[at] != home[at - 1]]
         return list(zip([0, *cuts], [*cuts, len(frames)], strict=True))
 

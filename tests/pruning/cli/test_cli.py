@@ -647,8 +647,11 @@ def test_bench_takes_methods_and_knobs_and_refuses_no_tokens(capsys) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith(("| Random |", "| IDPruner |")) for line in lines) == 2
     assert lines[-1].startswith("The median method takes ")
-    assert main([*arguments, "--tokens", "0"]) == 2
-    assert "at least 1" in capsys.readouterr().err
+    assert main([*arguments, "--frames", "3"]) == 0
+    assert capsys.readouterr().out.startswith("N = 9 in 3 frames, keep 2")
+    for given, said in {("--tokens", "0"): "at least 1", ("--frames", "2"): "9 tokens are no whole number"}.items():
+        assert main([*arguments, *given]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_methods_that_the_model_cannot_serve_are_left_out_with_their_reason(run, monkeypatch) -> None:

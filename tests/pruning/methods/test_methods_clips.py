@@ -153,7 +153,7 @@ def fastvid(method, x, attention, words, grid, k):
     t, p, width = x.shape
     flat, of_frame = x.reshape(-1, width), shares(k, t)
     order, into, rows = [], [-1] * (t * p), []
-    for start, stop in runs(x, method.scene, 8):
+    for start, stop in runs(x, method.segment_cosine, 8):
         total = sum(of_frame[start:stop])
         if not total:
             continue
@@ -230,7 +230,7 @@ def joined(sets, stands, k, merge):
 
 def prunevid(method, x, attention, words, grid, k):
     t = len(x)
-    _, home = dpc([frame.mean(0) for frame in x], max(1, int(t * method.scenes)), 7)
+    _, home = dpc([frame.mean(0) for frame in x], max(1, int(t * method.frame_clusters)), 7)
     cuts = [f for f in range(1, t) if home[f] != home[f - 1]]
 
     def alike(start, stop, i):
