@@ -34,9 +34,9 @@ class FlashVID(ClipMethod):
 
     https://arxiv.org/abs/2602.08024
     variant "code": the release counts only the root's own children when it forms a tree's mean, "paper": all of it.
-    Our adaptation: all of K is spent before the language model; the published cut after its layer 20 is left out, and
-    with it the factor 1.25. Exactly K: of the links only the most similar are made that leave enough trees, and roots
-    are shared out over frames by their number. Constants are those for Qwen2.5-VL.
+    Our adaptation: all of K is spent before the language model; the published cut after its layer 20, and with it the
+    factor 1.25, is in `flashvid_inner`. Exactly K: of the links only the most similar are made that leave enough trees,
+    and roots are shared out over frames by their number. Constants are those for Qwen2.5-VL.
     """
 
     name: ClassVar[str] = "flashvid"
@@ -45,8 +45,8 @@ class FlashVID(ClipMethod):
     venue: ClassVar[str] = "ICLR 2026"
     merges: ClassVar[bool] = True
     adaptation: ClassVar[str] = (
-        "All of the budget is spent before the language model: the published second cut, after its layer 20, is left "
-        "out; the budget is met exactly."
+        "All of the budget is spent before the language model, and met exactly; the published second cut is in "
+        "FlashVID (both stages)."
     )
 
     share: Annotated[

@@ -120,6 +120,7 @@ PUBLISHED = {
     "catp": ([(0, 351), (7, 239), (8, 127)], (7 * 351 + 239 + 24 * 127) / 32),
     "todre_inner": ([(0, 57), (28, 0)], 57 * 28 / 32),
     "vflowopt_inner": ([(0, 152), (10, 150), (20, 131)], (10 * 152 + 10 * 150 + 12 * 131) / 32),
+    "flashvid_inner": ([(0, 144), (23, 43)], (23 * 144 + 9 * 43) / 32),
     "aim_inner": (
         [(0, 144), (17, 126), (18, 108), (19, 90), (21, 72), (22, 54), (23, 36), (24, 18), (25, 0)],
         (17 * 144 + 126 + 108 + 2 * 90 + 72 + 54 + 36 + 18) / 32,
@@ -163,6 +164,14 @@ def test_aim_s_schedule_is_fixed_inside() -> None:
     with pytest.raises(ValueError, match=r"reach 0\.000 to 0\.661\. Ask for less, or for all: 1"):
         plan_of(aim, 10**4, 28, 0.7)
     assert mean(plan_of(aim, 10**4, 28, 0.2), 10**4, 28) / 10**4 == pytest.approx(0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("retention", [0.1, 0.15, 0.2, 0.25])
+def test_flashvid_s_factor_makes_the_mean_what_is_asked_for(retention: float) -> None:
+    plan = plan_of(make_staged("flashvid_inner"), 10**5, 28, retention)
+    assert [after for after, _ in cuts_of(plan)] == [0, 20]
+    assert [keep / 10**5 for _, keep in cuts_of(plan)] == pytest.approx([1.25 * retention, 0.375 * retention], abs=1e-3)
+    assert mean(plan, 10**5, 28) / 10**5 == pytest.approx(retention, abs=1e-3)
 
 
 def test_vflowopt_takes_the_set_nearest_to_the_retention() -> None:

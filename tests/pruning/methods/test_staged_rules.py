@@ -220,6 +220,7 @@ ORACLES = {
     "spatten": spatten,
     "aim_inner": aim_inner,
     "vflowopt_inner": vflowopt_inner,
+    "flashvid_inner": fastv,
     "catp": catp,
 }
 DECIDING = {"todre_inner"}  # which drop all or none
