@@ -75,6 +75,8 @@ def measured(chromium: Browser, url: str, methods: Sequence[str], examples: Sequ
         tab.wait_for_selector("#report .badge.same, #report .badge.other")
         tab.get_by_role("tab", name="Fidelity curves").click()
         tab.wait_for_function(DONE)  # those that the page begins with
+        tab.click("#tradeoff .label-wrap")
+        tab.wait_for_selector("#curve-methods label")
         ticked = tab.evaluate(TICK, lines)
         if ticked != len(methods):
             raise RuntimeError(f"the page offers {ticked} of the methods {', '.join(methods)} on {example}")

@@ -14,6 +14,7 @@ import pruning
 from pruning import Pruner, make
 from pruning.models import VLM, ModelError, Turn, load
 from pruning.plan import parse_plan
+from pruning.staged import make_staged
 from tests.checkpoints import tiny_llava, tiny_qwen2_vl
 from tests.helpers import documents, library
 
@@ -116,9 +117,10 @@ def test_sampling_streamers_and_drafts(one: VLM, noise) -> None:
     assert streamed[inputs.prompt_length :] == greedy
 
 
-@pytest.mark.parametrize("name", ["fastv", "pyramiddrop"])
-def test_tokens_leave_between_layers_as_in_our_own_loop(vlm: VLM, noise, name: str) -> None:
-    plan = parse_plan(f"pre:divprune:0.6,1:{name}:0.5")
+@pytest.mark.parametrize(("name", "knobs"), [("fastv", {}), ("pyramiddrop", {"variant": "code"})])
+def test_tokens_leave_between_layers_as_in_our_own_loop(vlm: VLM, noise, name: str, knobs: dict[str, str]) -> None:
+    """Also where what stays is numbered anew."""
+    plan = parse_plan(f"pre:divprune:0.6,1:{name}:0.5", staged=lambda name: make_staged(name, **knobs))
     samples = [[noise(150, 90)], [noise(70, 100, 1), noise(64, 40, 2)]]
     make_inputs = pruner(vlm, plan, None)
     both = make_inputs(samples, [QUESTION, OTHER])
