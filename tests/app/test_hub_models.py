@@ -6,6 +6,7 @@ import time
 from collections import namedtuple
 
 import pytest
+from huggingface_hub import constants
 
 from app.engine.device import Task
 from app.engine.resources import Resources
@@ -92,6 +93,21 @@ def test_stop_and_go_on(models, hub):
     list(models.open(HUB_ID, "ann"))
     assert models.state(HUB_ID) == "loaded"
     assert hub.sent[WEIGHTS] - sent < size(hub) * 0.85
+
+
+def test_stop_does_not_wait_for_a_hub_that_hangs(models, hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    monkeypatch.setattr("pruning.models.checkpoint.hub.tensors", lambda model_id: [])  # see test_hub.py
+    hub.hangs, task = {WEIGHTS}, Task()
+    loads = models.open(HUB_ID, "ann", task)
+    assert any("stopped sending" in loading.stage for loading in loads)
+    task.set()
+    start = time.monotonic()
+    with pytest.raises(StoppedError):
+        next(loads)
+    assert time.monotonic() - start < 1
+    assert until(lambda: not models._jobs)
+    assert [entry.listed.name for entry in models.entries() if entry.loaded] == [models.first]
 
 
 def test_the_first_visitor_stops_and_the_second_gets_it(models, hub):
