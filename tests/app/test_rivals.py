@@ -31,7 +31,7 @@ from pruning.drawing.palettes import PAGE
 from pruning.encoding import ENCODING, make_encoding
 from pruning.evaluation.plane import RETENTIONS
 from pruning.models import Turn
-from tests.helpers.visits import QUESTION, keep, look
+from tests.helpers.visits import QUESTION, keep, look, seconds_to_stop, visit
 
 NAMES = sorted(ENCODING)
 
@@ -245,6 +245,20 @@ def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, sess
     assert "<svg" in shown
     assert steps[-1].result.verdict in shown
     assert "stays" in pays_views.progress(steps[-1])
+
+
+def test_the_view_tells_how_far_it_is_stops_at_once_and_keeps_what_it_has(served, chromium, fits):
+    with visit(chromium, served.url) as tab:
+        tab.get_by_role("tab", name="Does it pay?").click()
+        tab.click("#pays-run")
+        tab.wait_for_selector("#pays-progress >> text=/Measuring.*left/")
+        tab.wait_for_selector("#pays-result .pays-bars svg")
+        assert seconds_to_stop(tab, "#pays-stop", "#pays-progress") < 1
+        tab.wait_for_selector("#pays-progress >> text=Stopped: what was measured stays")
+        shown = tab.inner_text("#pays-result")
+        assert "at 1 at once against all tokens" in shown
+        assert "saves: tower, prefill, decode, memory" in shown
+        fits(tab, "pays")
 
 
 @pytest.mark.parametrize("bad", [(0,), (65,), (True,), ("4",), (1.5,)])
