@@ -117,6 +117,9 @@ def _race(parser: argparse.ArgumentParser) -> None:
                         help="ask no more of a setting that can no longer win at its retention, by a bound that holds "
                         "at any time; end when one is left; the order of the data has to say nothing")  # fmt: skip
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--ray", metavar="ADDRESS",
+                        help="answer on a Ray cluster, or local for one of this machine")  # fmt: skip
+    parser.add_argument("--workers", type=int, metavar="N", help="on it; default: one for each GPU, or 2")
     parser.add_argument("--reproduce", metavar="ROW",
                         help="a published row, such as idpruner@0.25: its model, method and retention, and beside it "
                         "random tokens and lower resolution; then published, here and the difference")  # fmt: skip

@@ -2,19 +2,24 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pruning.choosing import Asked, name_of
-from pruning.models import VLM
-from pruning.race.data import open_data
+from pruning.grids import Scope
+from pruning.models import VLM, limit_threads, load
+from pruning.models.values import Positions
+from pruning.race.cluster import Workers
+from pruning.race.data import DataSet, open_data
 from pruning.race.folder import Run
 from pruning.race.loop import Estimate, Race
 from pruning.race.report import REPORT, stopped, write
-from pruning.race.settings import settings_of
+from pruning.race.settings import Setting, settings_of
 
 LEVEL = 0.05  # of dropping a setting wrongly, at each retention
+LOADED = ("device", "dtype", "quantization", "attention", "device_map", "scorer")  # options that workers load with
 FAULTS = 5  # that are told one by one
 
 
@@ -48,12 +53,27 @@ def race(
         options.max_new_tokens,
         LEVEL if options.until_told_apart else None,
     )
-    chosen.run(folder, lambda estimate: _confirmed(estimate, vlm, options.yes, tell), progress)
+    workers = None
+    if options.ray is not None:
+        asked = (data, settings, options.per, options.positions, options.max_new_tokens)
+        given = {name: getattr(options, name) for name in LOADED}
+        workers = Workers(options.ray, partial(on_worker, options.model, given, *asked), options.workers)
+    chosen.run(folder, lambda estimate: _confirmed(estimate, vlm, options.yes, tell), progress, workers)
     rows = write(Run(folder))
     for why in stopped(Run(folder)):
         tell(why)
     tell(f"written: {folder / REPORT}")
     return rows
+
+
+def on_worker(
+    source: str, given: Mapping[str, Any], data: DataSet, settings: Sequence[Setting], per: Scope,
+    positions: Positions, max_new_tokens: int,
+) -> Race:  # fmt: skip
+    """The same race with a model of its own. given: options of `load`."""
+    vlm = load(source, **given)
+    limit_threads(vlm)
+    return Race(vlm, source, data, settings, per, positions, max_new_tokens)
 
 
 def _columns(given: Sequence[str] | None) -> dict[str, str] | None:

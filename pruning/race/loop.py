@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +21,9 @@ from pruning.grids import Scope
 from pruning.models import VLM, Answer, Sample, in_world
 from pruning.models.batches import alike_batches
 from pruning.models.values import Positions
+from pruning.race.cluster import Answered, Row, Workers
 from pruning.race.data import DataSet
-from pruning.race.early import Elimination, replay
+from pruning.race.early import replay
 from pruning.race.folder import Cell, Manifest, Progress, Result, Writer, hashed
 from pruning.race.records import Fault, Record
 from pruning.race.settings import ALL, Setting, Shown, told
@@ -83,15 +84,19 @@ class Race:
         folder: Path,
         confirm: Callable[[Estimate], bool],
         progress: Callable[[int, int], None] = lambda done, rows: None,
+        workers: Workers | None = None,
     ) -> Progress:
         """Ask every row that has no result in the folder yet, after `confirm` has seen the estimate.
 
         A row that cannot be asked becomes a result with an error; a full disk ends the run with an OSError, what was
         written before stays. `Run.ask_to_stop` ends it after the row under way. progress(done, rows).
+        workers: who answers in this process's place.
 
         Raises ValueError where another process is at work in the folder, or it holds another race, or no row can be
-        asked.
+        asked; and as `Workers.answered`.
         """
+        if workers is not None and self.until_told_apart is not None:
+            raise ValueError("--until-told-apart needs the rows in their order, and --ray keeps none: leave one out")
         with Writer(folder) as writer:
             keys: dict[int, str] = {}
             faults: list[Fault] = []
@@ -112,32 +117,41 @@ class Race:
             rest = None if seconds is None else seconds * len(left)
             if not confirm(Estimate(len(left), tuple(faults), len(left) * len(self.settings), rest)):
                 return before
-            errors, early = 0, self._early(writer)
-            for row in self.data.rows():
-                if row.row not in todo:
-                    continue
-                if early is not None and isinstance(row, Record):
-                    with suppress(ValueError):  # what cannot be read says so when it is asked
-                        early.at(row.picture.digest())
-                    state.asked = [each for each in self.settings if each.name in early.alive]
-                if writer.asked_to_stop or (early is not None and early.decided):
-                    break
-                start = time.perf_counter()
-                result = self.alone(partial(self._result, row, keys[row.row], state))
+            errors, rows = 0, ((row, keys[row.row]) for row in self.data.rows() if row.row in todo)
+            for result in self._asked(rows, state, writer) if workers is None else _far(workers, plan, rows, state):
                 done, errors = done + 1, errors + bool(result.error)
-                state.seconds += time.perf_counter() - start
                 writer.add(result, state.progress(done, errors))
-                if early is not None:
-                    early.see(result)
                 progress(done, len(keys))
+                if writer.asked_to_stop:
+                    break
             final = state.progress(done, errors)
             writer.note(final)
             return final
 
-    def _early(self, writer: Writer) -> Elimination | None:
-        if self.until_told_apart is None:
-            return None
-        return replay(writer.run.manifest.settings, self.until_told_apart, writer.run.results())
+    def answer(self, rows: Sequence[Row]) -> Answered:
+        """The results of some rows that follow each other, as a worker gives them back."""
+        state = _State(Progress(), self.settings)
+        results = [self._result(row, key, state) for row, key in rows]
+        return Answered(results, state.answers, state.encoded, state.model_seconds)
+
+    def _asked(self, rows: Iterable[Row], state: _State, writer: Writer) -> Iterator[Result]:
+        """Each row's result, here; up to where nothing is left to tell apart."""
+        early = None
+        if self.until_told_apart is not None:
+            early = replay(writer.run.manifest.settings, self.until_told_apart, writer.run.results())
+        for row, key in rows:
+            if early is not None and isinstance(row, Record):
+                with suppress(ValueError):  # what cannot be read says so when it is asked
+                    early.at(row.picture.digest())
+                state.asked = [each for each in self.settings if each.name in early.alive]
+                if early.decided:
+                    return
+            start = time.perf_counter()
+            result = self.alone(partial(self._result, row, key, state))
+            state.seconds += time.perf_counter() - start
+            if early is not None:
+                early.see(result)
+            yield result
 
     def _key(self, plan: Manifest, row: Record | Fault) -> tuple[str, Fault | None]:
         if isinstance(row, Record):
@@ -205,6 +219,17 @@ class _State:
 
     def progress(self, done: int, errors: int) -> Progress:
         return Progress(done, errors, self.answers, self.seconds, self.model_seconds, self.encoded)
+
+
+def _far(workers: Workers, plan: Manifest, rows: Iterable[Row], state: _State) -> Iterator[Result]:
+    """Each row's result, from workers; times are of the wall here, and of the models there."""
+    start = time.perf_counter()
+    for block in workers.answered(plan, rows):
+        state.answers, state.encoded = state.answers + block.answers, state.encoded + block.encoded
+        state.model_seconds += block.model_seconds
+        state.seconds += time.perf_counter() - start
+        start = time.perf_counter()
+        yield from block.results
 
 
 def revision(source: str, vlm: VLM) -> str:
