@@ -1,8 +1,8 @@
 """`pruning pays` on a model of true shape with random weights: whether IDPruner pays at several requests at once.
 
-`python -m benchmarks.pays --tokens 1296 --vision-depth 2 --scales 0.0625 0.25 1` takes minutes on two CPU cores. What
-the model says means nothing; what it costs does, as answers are equally long. `--vision-depth` tells what the tower is
-cut to, `--scales` at which sizes of the picture the break-even is looked for.
+`python -m benchmarks.pays --tokens 1296 --vision-depth 2 --scales 0.0625 0.25 1 --dtype float32` takes minutes on two
+CPU cores. What the model says means nothing; what it costs does, as answers are equally long. `--vision-depth` tells
+what the tower is cut to, `--scales` at which sizes of the picture the break-even is looked for.
 """
 
 from __future__ import annotations

@@ -134,11 +134,16 @@ def wins(setting: Sequence[Run], other: Sequence[Run]) -> bool | None:
     >>> wins([Run(1, 0, 1, 0)] * 3, [Run(1, 0, 2, 0)] * 3), wins([Run(1, 0, 1, 0)] * 3, [Run(1, 0, 1.01, 0)] * 3)
     (True, None)
     """
-    gains = [theirs.total - mine.total for mine, theirs in zip(setting, other, strict=True)]
-    typical = statistics.median(gains) / statistics.median(run.total for run in other)
+    gains, typical = _gains(setting, other)
     if len(gains) < LEAST or abs(typical) < NOTICEABLE or len({gain > 0 for gain in gains}) > 1:
         return None
     return gains[0] > 0
+
+
+def _gains(setting: Sequence[Run], other: Sequence[Run]) -> tuple[list[float], float]:
+    """Seconds by which it was faster in each round, and their median as a share of the other's time."""
+    gains = [theirs.total - mine.total for mine, theirs in zip(setting, other, strict=True)]
+    return gains, statistics.median(gains) / statistics.median(run.total for run in other)
 
 
 def ruling(setting: str, mine: Sequence[Run], against: str, other: Sequence[Run], concurrency: int) -> Ruling:
@@ -177,13 +182,13 @@ def _medians(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def _doubt(mine: Sequence[Run], other: Sequence[Run]) -> str:
-    """Why rounds whose medians may well differ tell nothing; "" where they just hardly differ."""
-    faster = sum(theirs.total > own.total for own, theirs in zip(mine, other, strict=True))
-    if len(mine) < LEAST:
-        return f"{len(mine)} round{'s' if len(mine) > 1 else ''} cannot tell, at least {LEAST} are needed"
-    if 0 < faster < len(mine):
-        return f"it was faster in {faster} of {len(mine)} rounds, and slower in the others"
-    return ""
+    """Why rounds that may well differ tell nothing; "" where they hardly differ."""
+    gains, typical = _gains(mine, other)
+    if len(gains) < LEAST:
+        return f"{len(gains)} round{'s' if len(gains) > 1 else ''} cannot tell, at least {LEAST} are needed"
+    if abs(typical) < NOTICEABLE:
+        return ""
+    return f"it was faster in {sum(gain > 0 for gain in gains)} of {len(gains)} rounds, and slower in the others"
 
 
 def _why(now: Mapping[str, float], before: Mapping[str, float]) -> str:

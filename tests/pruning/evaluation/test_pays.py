@@ -66,6 +66,8 @@ def test_rounds_that_cannot_tell_say_so() -> None:
     split = ruling("IDPruner", [*fast[:4], slow[0]], ALL, [*slow[:4], fast[0]], 1)
     assert split.pays is None
     assert split.sentence.endswith("it was faster in 4 of 5 rounds, and slower in the others")
+    near = ruling("IDPruner", runs(8, 0, 0.1), ALL, [*runs(8, 0, 0.2, n=2), *runs(8, 0, 0, n=1)], 1)
+    assert near.sentence.endswith("the tower is 98% of the time and is not saved")
 
 
 @pytest.mark.parametrize(
