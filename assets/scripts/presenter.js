@@ -169,15 +169,15 @@ export function start({ element, props, trigger, watch }) {
       } else {
         painter.context.clearRect(0, 0, painter.context.canvas.width, painter.context.canvas.height);
         painter.backdrop("plain");
-        painter.frames(Array(data.n).keys(), css(props.colours.seam, 0.35), 1);
+        if (!data.anew) painter.frames(Array(data.n).keys(), css(props.colours.seam, 0.35), 1); // else they are another encoding's
       }
       figure.querySelector("canvas").setAttribute("aria-label", figure.dataset.side === "kept"
-        ? `The picture with the ${chosen.k} kept patches marked` : `The whole picture, ${data.n} patches`);
+        ? `The picture with the ${chosen.k} kept patches marked` : `The whole picture, ${data.full} patches`);
       figure.setAttribute("aria-busy", String(!fresh));
     }
     if (!fresh) return;
-    piece("all-count").textContent = data.n.toLocaleString("en");
-    piece("kept-count").textContent = `${chosen.k.toLocaleString("en")} · ${Math.round((100 * chosen.k) / data.n)} %`;
+    piece("all-count").textContent = data.full.toLocaleString("en");
+    piece("kept-count").textContent = `${chosen.k.toLocaleString("en")} · ${Math.round((100 * chosen.k) / data.full)} %`;
     dialog.dataset.kept = [...chosen.order].join(" ");
   }
 

@@ -154,7 +154,7 @@ def visitor(url, chromium):
     tab, errors = context.new_page(), []
     tab.set_default_timeout(30_000)
     tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.goto(url + "?__theme=light")
+    tab.goto(url + ("" if "?" in url else "?") + "__theme=light")
     tab.wait_for_selector("#canvas [data-kept]", state="attached")
     yield tab
     context.close()
@@ -183,6 +183,16 @@ def shown(tab) -> tuple:
     tab.wait_for_selector(".presenter[data-kept]")  # the pictures are drawn once they are loaded
     kept = [int(token) for token in tab.get_attribute(".presenter", "data-kept").split()]
     return piece(tab, "question"), piece(tab, "full"), piece(tab, "kept"), kept
+
+
+def test_another_encoding_stands_beside_all_tokens_in_a_style_that_shows_it(shipped_page, chromium):
+    for tab in visitor(shipped_page.url + "?method=lower_resolution&retention=0.5&overlay=heat&", chromium):
+        tab.locator("#readout", has_text="121 tokens of another encoding in place of 256").wait_for()
+        tab.wait_for_selector("#style input[value=heat]:checked", state="attached")
+        tab.keyboard.press("p")
+        at(tab, 1)
+        tab.wait_for_selector(".presenter [data-legend=grid]:not([hidden])")
+        assert (piece(tab, "all-count"), piece(tab, "kept-count")) == ("256", "121 · 47 %")
 
 
 def test_it_walks_through_the_examples_with_real_results(opened, shipped_page):
