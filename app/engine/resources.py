@@ -17,7 +17,8 @@ from app.engine.cache import ByteCache
 from app.engine.device import Device, Line, Tasks
 from app.session import Picture
 from pruning.drawing import overlays as draw
-from pruning.images import MAX_PIXELS, open_image
+from pruning.images import MAX_PIXELS, ImageError, open_image
+from pruning.video import kind_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,6 +61,11 @@ class Pictures:
 
         Raises ImageError (a ValueError) that says what is wrong with the file and what to do.
         """
+        if kind_of(path) == "film":
+            raise ImageError(
+                "The file is a clip, and pictures alone are taken here: ask about it with `idpruner answer`, or choose "
+                "a picture of it"
+            )
         image = open_image(path, max_bytes=self._limit)
         digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
         digest.update(image.tobytes())

@@ -78,6 +78,20 @@ def test_the_patches_of_a_clip_that_an_answer_hangs_on_have_their_frame(run, cli
     assert len(found["frames"]) == len(found["patches"]) == len(found["rects"])
 
 
+@pytest.mark.parametrize("method", ["evs", "flashvid_inner"])
+def test_methods_and_budgets_for_clips_can_be_named(run, clip: str, method: str) -> None:
+    code, out, _ = run("answer", clip, QUESTION, "--method", method, "--max-new-tokens", "1", "--json")
+    assert code == 0
+    assert json.loads(out)["n"] == 72
+    if method == "evs":
+        given = ("--method", "divprune", "--per", "novelty", "--max-new-tokens", "1", "--json")
+        kept = json.loads(run("answer", clip, QUESTION, *given)[1])["indices"]
+        in_step = [sum(token // 24 == step for token in kept) for step in range(3)]
+        assert sum(in_step) == 18
+        assert in_step[0] > in_step[1]
+        assert min(in_step) > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
