@@ -49,11 +49,11 @@ class DyCoke(ClipMethod):
             of_each = shares(budget, len(whole))
             thin = [spread(replace(grid, t=1, start=at * each), k) for at, k in zip(whole, of_each, strict=True) if k]
             return Selection(torch.tensor([token for frame in thin for token in frame], device=device), tokens.n)
-        unit = unit_rows(tokens.features).view(grid.t, each, -1)
+        frames = tokens.features.view(grid.t, each, -1)
         scores = torch.full((grid.t, each), 2.0, device=device)  # the most that 1 - cosine comes to
         picks = [torch.arange(at * each, (at + 1) * each, device=device) for at in whole]
         for (frame, rival), k in zip(rivals.items(), shares(left, len(rivals)) if rivals else [], strict=True):
-            scores[frame] = 1 - (unit[frame] * unit[rival]).sum(dim=-1)
+            scores[frame] = 1 - (unit_rows(frames[frame]) * unit_rows(frames[rival])).sum(dim=-1)
             picks.append(frame * each + ops.topk(scores[frame], k) if k else picks[0][:0])
         return Selection(torch.cat(picks), tokens.n, scores.flatten())
 

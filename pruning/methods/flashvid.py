@@ -67,10 +67,10 @@ class FlashVID(ClipMethod):
     def pick_clip(self, tokens: VisualTokens, grid: Grid, budget: int) -> Selection:
         n, each, x = tokens.n, grid.gh * grid.gw, tokens.features
         attention = tokens.signal("vision_attention@-1").float()
-        unit = unit_rows(x).view(grid.t, each, -1)
+        frames = x.view(grid.t, each, -1)
         chosen = min(budget, max(1, int(self.share * budget + 0.5)))
         picks = [
-            at * each + diverse(unit[at], attention[at * each : (at + 1) * each], k)
+            at * each + diverse(unit_rows(frames[at]), attention[at * each : (at + 1) * each], k)
             for at, k in enumerate(shares(chosen, grid.t))
             if k
         ]
@@ -81,7 +81,7 @@ class FlashVID(ClipMethod):
         into[kept] = kept
         if chosen == budget:
             return Selection(kept, n, attention, into, x[kept])
-        root, children = self._trees(x, unit, free, n - budget)
+        root, children = self._trees(frames, free, n - budget)
         roots = (free & (root == torch.arange(n, device=x.device))).nonzero()[:, 0]
         slot = torch.full((n,), -1, device=x.device)
         slot[roots] = torch.arange(len(roots), device=x.device)
@@ -103,24 +103,24 @@ class FlashVID(ClipMethod):
         into[free] = home[group[free]]
         return Selection(torch.cat(order), n, attention, into, torch.cat(rows))
 
-    def _trees(self, x: Tensor, unit: Tensor, free: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    def _trees(self, frames: Tensor, free: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """(n,) the root of each free token, and (n,) how many tokens join each; at most so many links."""
-        each = unit.shape[1]
+        each, device = frames.shape[1], frames.device
         found = [
-            best_before(unit, at, free)
-            for start, stop in segments(x.view(*unit.shape), ALIKE, LEAST)
+            best_before(frames, at, free)
+            for start, stop in segments(frames, ALIKE, LEAST)
             for at in range(start + 1, stop)
         ]
-        root = torch.arange(len(x), device=x.device)
-        children = torch.zeros(len(x), device=x.device)
+        root = torch.arange(len(free), device=device)
+        children = torch.zeros(len(free), device=device)
         if not found:
             return root, children
         child, parent, alike = (torch.cat(part) for part in zip(*found, strict=True))
         ranked = alike.sort(descending=True, stable=True).indices
         made = ranked[alike[ranked] > self.likeness][:most]
         root[child[made]] = parent[made]
-        children.index_add_(0, parent[made], torch.ones(len(made), device=x.device))
-        for at in range(1, len(unit)):  # from the first frame on, so that a parent knows its root
+        children.index_add_(0, parent[made], torch.ones(len(made), device=device))
+        for at in range(1, len(frames)):  # from the first frame on, so that a parent knows its root
             own = slice(at * each, (at + 1) * each)
             root[own] = root[root[own]]
         return root, children

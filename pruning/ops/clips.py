@@ -20,8 +20,12 @@ from pruning.ops.scaling import unit_rows
 
 def neighbour_cosine(frames: Tensor) -> Tensor:
     """(T, P, D) -> (T - 1, P) float32, cosine of each token with the one at its place in the frame before."""
-    unit = unit_rows(frames.flatten(0, 1)).view(frames.shape)
-    return (unit[1:] * unit[:-1]).sum(dim=-1)
+    before, found = unit_rows(frames[0]), [frames.new_empty(0, frames.shape[1])]
+    for frame in frames[1:]:  # one by one: no second copy of a long clip
+        unit = unit_rows(frame)
+        found.append((unit * before).sum(dim=-1)[None])
+        before = unit
+    return torch.cat(found)
 
 
 def frame_novelty(frames: Tensor) -> Tensor:
@@ -75,17 +79,17 @@ def density_peaks(points: Tensor, clusters: int, neighbours: int) -> tuple[Tenso
     return centres, home
 
 
-def best_before(unit: Tensor, at: int, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def best_before(frames: Tensor, at: int, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of the free tokens of frame `at`, the most similar free one of the frame before.
 
-    unit: (T, P, D) rows of length 1. free: (T·P,) bool. Returns (m,) int64 tokens, (m,) int64 which token each is most
+    frames: (T, P, D). free: (T·P,) bool. Returns (m,) int64 tokens, (m,) int64 which token each is most
     like, and (m,) float32 their cosine; none where the frame before has no free token.
     """
-    each = unit.shape[1]
+    each = frames.shape[1]
     here, there = (free[frame * each : (frame + 1) * each].nonzero()[:, 0] for frame in (at, at - 1))
     if not len(there):
-        return here[:0], here[:0], unit[0, :0, 0]
-    alike, best = (unit[at, here] @ unit[at - 1, there].T).max(dim=1)
+        return here[:0], here[:0], frames[0, :0, 0].float()
+    alike, best = (unit_rows(frames[at, here]) @ unit_rows(frames[at - 1, there]).T).max(dim=1)
     return at * each + here, (at - 1) * each + there[best], alike
 
 
@@ -98,7 +102,6 @@ def still_places(
     whose lowest cosine of a frame and the next is. A window of one frame has none. At most `most` tokens are saved,
     each place saving one less than its window has frames: those of the highest cosine count first.
     """
-    unit = unit_rows(frames.flatten(0, 1)).view(frames.shape)
     marks = [torch.zeros(frames.shape[1], dtype=torch.bool, device=frames.device) for _ in windows]
     found = list[tuple[float, int, int]]()
     for number, (start, stop) in enumerate(windows):
@@ -106,8 +109,9 @@ def still_places(
         if length < 2:
             continue
         if neighbours is None:
-            total = unit[start:stop].sum(dim=0)
-            own = (unit[start:stop] ** 2).sum(dim=(0, 2))
+            unit = unit_rows(frames[start:stop].flatten(0, 1)).view(length, *frames.shape[1:])
+            total = unit.sum(dim=0)
+            own = (unit**2).sum(dim=(0, 2))
             alike = ((total**2).sum(dim=1) - own) / (length * (length - 1))
         else:
             alike = neighbours[start : stop - 1].amin(dim=0)
