@@ -166,6 +166,7 @@ def test_the_view_shows_a_race_and_why_two_settings_differ(shipped_page, chromiu
         for which, name in (("first", "IDPruner, 25 %"), ("second", "Random, 25 %")):
             tab.click(f"#race-{which} input")
             tab.get_by_role("option", name=name, exact=True).click()
+            tab.wait_for_selector("[role=option]", state="detached")
         tab.wait_for_selector(".race-asked >> text=1 of 5")
         assert tab.locator(".race-sides img").count() == 2
         assert tab.locator(".race-sides .badge").all_inner_texts() == ["right", "score 0"]
