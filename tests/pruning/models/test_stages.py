@@ -511,6 +511,13 @@ def test_windows_that_a_kernel_counts_itself_are_refused(tiny, pictures, monkeyp
         vlm.generate(encoded, QUESTION, parse_plan("1:fastv:0.5"))
 
 
+def test_nothing_is_numbered_anew_where_no_one_module_turns_positions(tiny_vlm: VLM, pictures, monkeypatch) -> None:
+    encoded, knobs = tiny_vlm.encode(pictures(ONE)), {"variant": "code"}
+    monkeypatch.delattr(tiny_vlm.model.get_decoder(), "rotary_emb")
+    with pytest.raises(ModelError, match="cannot be numbered anew between layers: choose the form 'paper'"):
+        tiny_vlm.generate(encoded, QUESTION, everywhere(tiny_vlm, "pyramiddrop", 0.5, **knobs))
+
+
 def test_families_whose_layers_share_are_refused(tiny_vlm: VLM, pictures, monkeypatch) -> None:
     encoded = tiny_vlm.encode(pictures(ONE))
     monkeypatch.setattr(tiny_vlm.config.get_text_config(), "num_kv_shared_layers", 1, raising=False)
