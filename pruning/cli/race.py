@@ -58,7 +58,12 @@ def race(
         asked = (data, settings, options.per, options.positions, options.max_new_tokens)
         given = {name: getattr(options, name) for name in LOADED}
         workers = Workers(options.ray, partial(on_worker, options.model, given, *asked), options.workers)
-    chosen.run(folder, lambda estimate: _confirmed(estimate, vlm, options.yes, tell), progress, workers)
+    chosen.run(
+        folder,
+        lambda estimate: confirmed(estimate, str(vlm.device), options.yes, tell, workers.many if workers else None),
+        progress,
+        workers,
+    )
     rows = write(Run(folder))
     for why in stopped(Run(folder)):
         tell(why)
@@ -83,7 +88,12 @@ def _columns(given: Sequence[str] | None) -> dict[str, str] | None:
     return None if given is None else dict(each.split("=", 1) for each in given)
 
 
-def _confirmed(estimate: Estimate, vlm: VLM, yes: bool, tell: Callable[[str], None]) -> bool:
+def confirmed(
+    estimate: Estimate, device: str, yes: bool, tell: Callable[[str], None], workers: int | None = None
+) -> bool:
+    """Tell what is to be done, on this device and on so many workers like it, and whether to do it. ValueError where
+    nobody confirms.
+    """
     for fault in estimate.faults[:FAULTS]:
         tell(f"row {fault.row} cannot be asked: {fault.reason}")
     if len(estimate.faults) > FAULTS:
@@ -91,7 +101,9 @@ def _confirmed(estimate: Estimate, vlm: VLM, yes: bool, tell: Callable[[str], No
     if not estimate.rows:
         tell("every row has its result")
         return True
-    time = "" if estimate.seconds is None else f", about {_duration(estimate.seconds)} on {vlm.device}"
+    time = "" if estimate.seconds is None else f", about {_duration(estimate.seconds)} on {device}"
+    if estimate.seconds is not None and workers:
+        time += f", {_duration(estimate.seconds / workers)} on {workers} like it"
     tell(f"{estimate.rows:,} rows are left: {estimate.answers:,} answers{time}")
     if yes:
         return True

@@ -39,12 +39,16 @@ class Answered:
 @dataclass(frozen=True)
 class Workers:
     """address: of a cluster, or "local" for one of this machine. many: actors, None = one for each GPU of the cluster,
-    WORKERS where there is none. make: a race with a model loaded, on a worker.
+    WORKERS where there is none. make: a race with a model loaded, on a worker. Raises ValueError for fewer than one.
     """
 
     address: str
     make: Callable[[], Race]
     many: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.many is not None and self.many < 1:
+            raise ValueError(f"{self.many} workers answer nothing: allow at least 1")
 
     def answered(self, plan: Manifest, rows: Iterable[Row]) -> Iterator[Answered]:
         """Every row's result, in any order. plan: of this process; a worker with another dtype, kernel or revision is

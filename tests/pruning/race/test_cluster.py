@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pruning.cli.race import on_worker
+from pruning.cli.race import confirmed, on_worker
 from pruning.models import SHIPPED, load
 from pruning.race.cluster import LOCAL, Workers, _blocks, _check
 from pruning.race.data import open_data
 from pruning.race.folder import RESULTS, Run
-from pruning.race.loop import Race
+from pruning.race.loop import Estimate, Race
 from pruning.race.records import Fault, Record
 from pruning.race.settings import settings_of
 from tests.helpers.races import METHODS
@@ -49,9 +49,17 @@ def test_without_ray_and_in_no_order_it_says_so(tmp_path: Path, monkeypatch: pyt
     workers, chosen = Workers(LOCAL, lambda: race(1)), race(1)
     with pytest.raises(ValueError, match=r"--ray needs Ray: pip install \"idpruner-lab\[race\]\""):
         chosen.run(tmp_path / "a", lambda _: True, workers=workers)
+    with pytest.raises(ValueError, match="0 workers answer nothing"):
+        Workers(LOCAL, lambda: race(1), 0)
     early = Race(chosen.model, chosen.source, chosen.data, chosen.settings, until_told_apart=0.05)
     with pytest.raises(ValueError, match="--until-told-apart needs the rows in their order"):
         early.run(tmp_path / "b", lambda _: True, workers=workers)
+
+
+def test_the_estimate_tells_of_workers_too() -> None:
+    told = list[str]()
+    assert confirmed(Estimate(5000, (), 2_600_000, 41 * 3600), "cuda", True, told.append, 32)
+    assert told == ["5,000 rows are left: 2,600,000 answers, about 41.0 h on cuda, 77 min on 32 like it"]
 
 
 @pytest.mark.slow
