@@ -84,7 +84,7 @@ class Processing:
             text += before + medium
         text += rendered
         begin = self.tokenizer.bos_token
-        written = begin is not None and rendered.startswith(begin)  # by the template: the tokenizer must not repeat it
+        written = begin is not None and text.startswith(begin)  # by the template: the tokenizer must not repeat it
         ids: list[int] = self.tokenizer(text, add_special_tokens=not written).input_ids
         return ids
 
