@@ -50,7 +50,8 @@ class Session:
 
     model_name: the model's name in `Models`. pictures: at least one; all go into one prompt. questions: the
     conversation, the question in force last. Answers are no part of it: they follow from the questions and the setting.
-    forced: what the canvas last said; new images begin without.
+    forced: what the canvas last said. It stays with other images and methods, and counts again where those that it was
+    meant for come back.
     """
 
     model_name: str

@@ -178,8 +178,7 @@ def _wire(
     edited = edited.then(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     changed = edited.then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET)
     answer(changed)
-    for choice in lists:
-        follow(chosen(choice)(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
+    follow(gr.on([chosen(choice) for choice in lists], handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
     pictures = [page.image.input, page.examples.select, page.strip.select, page.add.upload]
     gr.on(pictures, handlers.anew, None, None, **AT_ONCE, **QUIET)

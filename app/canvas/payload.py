@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.session import Forced
 from pruning.choosing import name_of, title_of
 from pruning.drawing import overlays as draw
 from pruning.encoding import EncodingMethod
@@ -109,11 +110,13 @@ def exact_selection(
     scope: str,
     identity: Hashable,
     trace: Trace | None = None,
+    forced: Forced | None = None,
 ) -> dict[str, Any]:
     """One selection with what only the server knows of it: λ beside the grid, picks that are not nested, merges, and
     until which layer every token lives.
 
-    nearest: (N,) similarity to the nearest kept token (`inspection.nearest_kept`). trace: of a plan.
+    nearest: (N,) similarity to the nearest kept token (`inspection.nearest_kept`). trace: of a plan. forced: what the
+    visitor forced here before; the canvas takes it over where it has forgotten.
     """
     into = selection.merge_into
     return {
@@ -125,6 +128,7 @@ def exact_selection(
         "nearest": _packed(nearest.cpu().numpy(), "<f4"),
         "into": None if into is None else _packed(into.cpu().numpy(), "<i4"),
         "lives": None if trace is None else _packed(trace.lives.cpu().numpy(), "<u2"),  # N: layers that process each
+        "forced": None if forced is None else {"in": list(forced.ins), "out": list(forced.outs)},
         "alive": None if trace is None else list(trace.alive),  # tokens that each layer processes
         "endurance": None if trace is None else _packed(endurance(trace).cpu().numpy(), "<u2"),  # N: longest first
     }

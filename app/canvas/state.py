@@ -46,14 +46,16 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
 
 
 def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
-    """The selection of exactly this setting, forced patches left out: the canvas adds those itself."""
+    """The selection of exactly this setting, forced patches left out: the canvas adds those itself, and is told which
+    they are.
+    """
     free = replace(setting, forced=Forced())
     selection = engine.selection(session, free)
     nearest = nearest_kept(engine.tokens_for(session, setting), selection)
     trace = engine.trace(session, free) if setting.staged else None
     identity = identity_of(session, setting)
     return canvas_payload.exact_selection(
-        selection, nearest, setting.asked, setting.retention, setting.scope, identity, trace
+        selection, nearest, setting.asked, setting.retention, setting.scope, identity, trace, setting.forced
     )
 
 

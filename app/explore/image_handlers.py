@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class ImageHandlers:
             if path is None:
                 return {self.page.note: gr.skip()}
             picture, notes = self.pictures.open(path)
-            changed = Session(session.model_name, (picture,), _first_turn(question))
+            changed = replace(session, pictures=(picture,), questions=_first_turn(question))
             return self._shown(request, changed, notes) | self._suggested(ANY_IMAGE)
 
         yield from self._taken(request, work)
@@ -52,7 +53,7 @@ class ImageHandlers:
         def work() -> Updates:
             opened = [self.pictures.open(path) for path in paths or () if not is_debris(Path(path).name)]
             pictures = checked_pictures((*session.pictures, *(picture for picture, _ in opened)))
-            changed = Session(session.model_name, pictures, _first_turn(question))
+            changed = replace(session, pictures=pictures, questions=_first_turn(question))
             return self._shown(request, changed, [note for _, notes in opened for note in notes])
 
         yield from self._taken(request, work)
@@ -62,7 +63,7 @@ class ImageHandlers:
         """One of several images less; the first of the others stands in the large field."""
         place = int((clicked or {}).get("index", -1))
         left = tuple(picture for i, picture in enumerate(session.pictures) if i != place)
-        changed = Session(session.model_name, left or session.pictures, _first_turn(question))
+        changed = replace(session, pictures=left or session.pictures, questions=_first_turn(question))
 
         def work() -> Updates:
             return {self.page.image: changed.pictures[0].path} | self._shown(request, changed, ())
@@ -76,7 +77,7 @@ class ImageHandlers:
 
         def work() -> Updates:
             picture, _ = self.pictures.open(chosen.path)
-            shown = self._shown(request, Session(session.model_name, (picture,), chosen.questions[:1]), ())
+            shown = self._shown(request, replace(session, pictures=(picture,), questions=chosen.questions[:1]), ())
             asked = {self.page.image: chosen.path, self.page.question: chosen.questions[0]}
             return asked | shown | self._suggested(chosen.questions)
 

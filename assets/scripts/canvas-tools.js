@@ -20,10 +20,10 @@ export class Tools {
     window.addEventListener("blur", () => this.finish(true));
   }
 
-  // Another picture or method: nothing is forced, as the server knows by itself.
-  forget() {
+  // Another picture or method: what the server says was forced under it, { in, out }; nothing where it says nothing.
+  startWith(forced) {
     this.drag = null;
-    this.forced = new Forced();
+    this.forced = new Forced(forced?.in, forced?.out);
     this.told = this.forced.text;
   }
 

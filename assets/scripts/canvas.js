@@ -57,7 +57,10 @@ export function start({ element, props, trigger, watch }) {
       picture.src = image.src;
     })));
     if (props.value !== payload) return; // a newer one has come meanwhile
-    if (!same) for (const part of [view, tools, replay]) part.forget();
+    if (!same) {
+      for (const part of [view, replay]) part.forget();
+      tools.startWith(exact?.key === payload.key ? exact.forced : null);
+    }
     view.show(unpack(payload), pictures);
     tools.allow(!payload.staged && !payload.anew);
   }

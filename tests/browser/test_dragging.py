@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.helpers.visits import SharedTab
+
 KEPT = "#canvas [data-kept]"
 ROW = [16, 17, 18, 19, 20, 21]  # of the tiny model's 8 × 8 patches: the third row, all but its last two
 SETTLED = """() => {
@@ -16,23 +18,31 @@ SETTLED = """() => {
 }"""
 
 
-@pytest.fixture(params=["phone", "mouse"])
-def page(served, chromium, request):
-    """A visitor with a finger at 390 px, or with a mouse at 1440 px; `page.told`: what was told to be forced in."""
+@pytest.fixture(scope="module", params=["phone", "mouse"])
+def visitor(served, chromium, request):
+    """With a finger at 390 px, or with a mouse at 1440 px."""
     touch = request.param == "phone"
     size = {"width": 390, "height": 844} if touch else {"width": 1440, "height": 900}
-    context = chromium.new_context(
-        viewport=size, has_touch=touch, is_mobile=touch, device_scale_factor=2 if touch else 1
-    )
-    tab = context.new_page()
-    tab.set_default_timeout(30_000)
-    tab.touch, tab.told, tab.session = touch, [], context.new_cdp_session(tab)
-    tab.on("request", lambda sent: tab.told.extend(edits(sent)))
-    tab.goto(served.url + "?__theme=light")
-    tab.wait_for_selector("#report .badge.same, #report .badge.other")
-    tab.wait_for_timeout(300)
-    yield tab
-    context.close()
+    look = {"has_touch": touch, "is_mobile": touch, "device_scale_factor": 2 if touch else 1}
+    with SharedTab(chromium, served.url, viewport=size, **look) as shared:
+        yield shared, touch
+
+
+@pytest.fixture
+def page(visitor):
+    """The visitor's tab; `page.told`: what was told to be forced in."""
+    shared, touch = visitor
+    with shared.at_the_start() as tab:
+        tab.touch, tab.told = touch, []
+        if not hasattr(tab, "session"):
+            tab.session = tab.context.new_cdp_session(tab)
+
+        def note(sent) -> None:
+            tab.told.extend(edits(sent))
+
+        tab.on("request", note)
+        yield tab
+        tab.remove_listener("request", note)
 
 
 def edits(sent) -> list[list[int]]:
@@ -146,7 +156,7 @@ def test_half_a_stroke_is_never_told(page):
     assert len(page.told) == 1
 
 
-@pytest.mark.parametrize("page", ["phone"], indirect=True)
+@pytest.mark.parametrize("visitor", ["phone"], indirect=True)
 def test_a_second_finger_leaves_page_and_server_agreeing(page):
     brush(page)
     one, two = patch(page, 0, 2), patch(page, 7, 6)
@@ -164,7 +174,7 @@ def test_a_second_finger_leaves_page_and_server_agreeing(page):
     page.wait_for_function(SETTLED)
 
 
-@pytest.mark.parametrize("page", ["phone"], indirect=True)
+@pytest.mark.parametrize("visitor", ["phone"], indirect=True)
 def test_a_finger_scrolls_the_page_unless_it_drags(page):
     canvas = page.locator("#canvas canvas")
     canvas.scroll_into_view_if_needed()
@@ -197,7 +207,42 @@ def test_a_finger_scrolls_the_page_unless_it_drags(page):
     assert swipe() > 50
 
 
-@pytest.mark.parametrize("page", ["mouse"], indirect=True)
+@pytest.mark.parametrize("visitor", ["mouse"], indirect=True)
+def test_what_is_forced_is_forced_on_page_and_server_whatever_was_shown_meanwhile(page, visitor):
+    shared, _ = visitor
+
+    def agree(kept: list[int], why: str) -> None:
+        shared.settle()
+        page.mouse.click(*patch(page, 3, 2))
+        page.locator("#card .card", has_text=why).wait_for()
+        assert first(page, 6) == kept
+        assert page.locator("#canvas [data-part=clear]").is_enabled() == (kept == ROW)
+
+    def choose(method: str) -> None:
+        page.click("#method input")
+        page.get_by_role("option", name=method).first.click()
+        page.locator("#readout", has_text="no λ" if method == "Random" else "λ = 0.50").wait_for()
+
+    free = first(page, 6)
+    brush(page)
+    hand(page, "down", patch(page, 0, 2))
+    hand(page, "move", patch(page, 5, 2))
+    hand(page, "up", patch(page, 5, 2))
+    heard(page, ROW)
+    page.get_by_role("button", name="Inspect").click()
+    agree(ROW, "forced it in")
+    page.click("#examples button:first-child")  # the same picture once more
+    agree(ROW, "forced it in")
+    choose("Random")
+    shared.settle()
+    assert page.locator("#canvas [data-part=clear]").is_disabled()
+    choose("IDPruner")
+    agree(ROW, "forced it in")
+    page.click("#canvas [data-part=clear]")
+    agree(free, "dropped")
+
+
+@pytest.mark.parametrize("visitor", ["mouse"], indirect=True)
 def test_the_menu_s_button_brushes_nothing(page):
     brush(page)
     page.mouse.click(*patch(page, 3, 3), button="right")
@@ -239,7 +284,7 @@ def test_a_slider_is_answered_wherever_its_drag_ends(page, end):
     page.wait_for_function(SETTLED)
 
 
-@pytest.mark.parametrize("page", ["phone"], indirect=True)
+@pytest.mark.parametrize("visitor", ["phone"], indirect=True)
 def test_a_slider_under_a_finger_that_scrolls_agrees_with_the_answer(page):
     slider = page.locator("#retention input[type=range]")
     slider.scroll_into_view_if_needed()

@@ -2,13 +2,13 @@
 
 import re
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from app.examples import EXAMPLES
+from tests.helpers.visits import SharedTab
 
 OVERLAY = "#canvas [data-kept]"
 DRAWN = """() => {
@@ -20,27 +20,17 @@ DRAWN = """() => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def visitor(served, chromium):
+    with SharedTab(chromium, served.url, viewport={"width": 1440, "height": 900}, permissions=["camera"]) as shared:
+        yield shared
+
+
 @pytest.fixture
-def page(served, chromium):
-    """A fresh visitor at 1440 px. Fails the test on a script error or a request to another host."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, permissions=["camera"])
-    tab, outside, errors = context.new_page(), [], []
-    tab.set_default_timeout(90_000)
-    tab.on("request", lambda request: outside.append(request.url) if foreign(request.url) else None)
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.goto(served.url + "?__theme=light")
-    tab.wait_for_selector(OVERLAY, state="attached")
-    yield tab
-    context.close()
-    assert outside == []
-    assert errors == []
-
-
-def foreign(url: str) -> bool:
-    return urlparse(url).scheme in ("http", "https", "ws", "wss") and urlparse(url).hostname not in (
-        "127.0.0.1",
-        "localhost",
-    )
+def page(visitor):
+    """A visitor at 1440 px. Fails the test on a script error or a request to another host."""
+    with visitor.at_the_start() as tab:
+        yield tab
 
 
 def overlay(tab) -> int:

@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 from app.engine.engine import Engine
 from app.session import Session, Setting
+from pruning.drawing.overlays import STYLES
 from pruning.method import make
 
 QUESTION = "what color is the star?"
@@ -82,3 +83,97 @@ def crawling(vlm: Any, patch: Any, seconds: float = 0.2) -> Iterator[None]:
 def _foreign(url: str) -> bool:
     parts = urlparse(url)
     return parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in ("127.0.0.1", "localhost")
+
+
+class SharedTab:
+    """One tab for the tests of a file, most of whose time would go into opening it anew for each.
+
+    Each test begins at the start: the first example, its question and settings. A test that failed leaves no tab to the
+    next one.
+    """
+
+    def __init__(self, chromium: Any, url: str, **context: Any) -> None:
+        self._context, self._url = lambda: chromium.new_context(**context), f"{url}?__theme=light"
+        self._tab: Any = None
+        self._wrong: list[str] = []
+        self._asked: set[Any] = set()  # requests of events that are not answered to their end
+
+    @contextmanager
+    def at_the_start(self) -> Iterator[Any]:
+        """The tab. Fails on a script error and on a request to another host."""
+        try:
+            if self._tab is None:
+                self._open()
+            else:
+                _choose_the_start(self._tab)
+                self.settle()
+            yield self._tab
+            assert self._wrong == []
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> SharedTab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def settle(self) -> None:
+        """Wait until every event is answered to its end, and nothing more comes of it."""
+        quiet = 0
+        while quiet < 4:
+            self._tab.wait_for_timeout(50)
+            quiet = 0 if self._asked else quiet + 1
+
+    def close(self) -> None:
+        if self._tab is not None:
+            self._tab.context.close()
+        self._tab = None
+        self._wrong.clear()
+        self._asked.clear()
+
+    def _open(self) -> None:
+        self._tab = self._context().new_page()
+        self._tab.set_default_timeout(60_000)
+        self._tab.on("request", self._requested)
+        for ended in ("requestfinished", "requestfailed"):
+            self._tab.on(ended, lambda request: self._asked.discard(request))
+        self._tab.on("pageerror", lambda error: self._wrong.append(str(error)))
+        self._tab.goto(self._url)
+        self._tab.wait_for_selector(ANSWERED)
+        self.settle()
+
+    def _requested(self, request: Any) -> None:
+        if "/queue/" in request.url or "/run/predict" in request.url:
+            self._asked.add(request)
+        elif _foreign(request.url):
+            self._wrong.append(request.url)
+
+
+ANSWERED = "#report .badge.same, #report .badge.other"
+START = {"importance-weight": "0.5", "diversity-weight": "0.5", "retention": "0.25"}
+
+
+def _choose_the_start(tab: Any) -> None:
+    """As a visitor would: what is open is closed, then the first method, weights, retention, and the first example."""
+    tab.keyboard.press("Escape")
+    for close in tab.locator(".toast-close").all():
+        close.click()
+    tab.locator("#views > .tab-wrapper [role=tab]").first.click()
+    tab.get_by_role("tab", name="Trade-off plane").click()
+    tab.get_by_text(STYLES["dimmed"], exact=True).click()
+    tab.get_by_role("button", name="Inspect").click()
+    clear = tab.locator("#canvas [data-part=clear]")
+    if clear.is_enabled():
+        clear.click()
+    if not tab.input_value("#method input").startswith("IDPruner"):
+        tab.click("#method input")
+        tab.get_by_role("option", name="IDPruner").first.click()
+        tab.wait_for_selector("#importance-weight", state="visible")
+    for name, value in START.items():
+        field = tab.locator(f"#{name} input[type=number]")
+        if field.input_value() != value:
+            field.fill(value)
+            field.press("Tab")
+    tab.click("#examples button:first-child")
