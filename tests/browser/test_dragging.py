@@ -239,6 +239,7 @@ def test_what_is_forced_is_forced_on_page_and_server_whatever_was_shown_meanwhil
     choose("IDPruner")
     agree(ROW, "forced it in")
     page.click("#canvas [data-part=clear]")
+    heard(page, [])
     agree(free, "dropped")
 
 
