@@ -43,6 +43,7 @@ def page(visitor):
         tab.on("request", note)
         yield tab
         tab.remove_listener("request", note)
+        hand(tab, "cancel" if touch else "up", *([] if touch else [(5, 5)]))  # nothing stays pressed for the next test
 
 
 def edits(sent) -> list[list[int]]:
