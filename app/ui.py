@@ -167,9 +167,9 @@ def _wire(
     # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
     halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
     answer(halted)
-    gr.on(resting, handlers.settle, inputs, page.canvas, **LIGHT_WORK, **QUIET)
-    gr.on(resting, handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
-    gr.on(resting, plans.show, planning, page.plan.shown, **LIGHT_WORK, **QUIET)
+    halted.then(handlers.settle, inputs, page.canvas, **LIGHT_WORK, **QUIET)
+    halted.then(handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
+    halted.then(plans.show, planning, page.plan.shown, **LIGHT_WORK, **QUIET)
     wire_plan(page.plan, plans, inputs)
     follow(page.plan.value.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
     clicked, patch = told(page.canvas.select)
@@ -198,10 +198,13 @@ def _wire(
     shown = [page.image, page.question, *images.news, *page.suggestions]
     follow(picked.then(images.example, [place, session], shown, **STREAMED, **QUIET))
 
-    follow(gr.on(asking[:2], handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
-    follow(page.follow_up.click(handlers.follow_up, asked, talk, **LIGHT_WORK | ONCE, **QUIET))
-    follow(page.anew.click(handlers.start_anew, asked, talk, **LIGHT_WORK, **QUIET))
-    gr.on(asking, handlers.hint, asked, page.hint, **LIGHT_WORK, **QUIET)
+    for turn in (
+        gr.on(asking[:2], handlers.ask, asked, talk, **LIGHT_WORK, **QUIET),
+        page.follow_up.click(handlers.follow_up, asked, talk, **LIGHT_WORK | ONCE, **QUIET),
+        page.anew.click(handlers.start_anew, asked, talk, **LIGHT_WORK, **QUIET),
+    ):
+        follow(turn)
+        turn.then(handlers.hint, asked, page.hint, **LIGHT_WORK, **QUIET)
     for button in page.suggestions:
         typed = button.click(lambda text: (text, ""), button, [page.question, page.hint], **LIGHT_WORK, **QUIET)
         follow(typed.then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))

@@ -14,6 +14,8 @@ from app.web import scripts
 #
 # What a visitor did last is never lost: while an event is being answered, the last of those that come meanwhile waits.
 # Gradio's own rule, "once", drops them. But what waits gets the present inputs and the old event's data: see `told`.
+# When its turn comes, Gradio sends the whole event again, to all that hang on it: two that wait on one event would call
+# each other for ever, so at most one of those that hang on an event waits, and the others come after it with `then`.
 _LAST = {"trigger_mode": "always_last"}
 STREAMED: dict[str, Any] = {"concurrency_id": "streamed", "concurrency_limit": None, **_LAST}
 THREADS = 320  # of the server: an event that streams has one to its end, and the lines bound how many there are

@@ -42,10 +42,11 @@ class PlanePoint:
 
 def plane_methods(importance: str = "scorer") -> tuple[Method, ...]:
     """The curves and reference strategies of the paper's figure: every method that takes its importance from a source,
-    all from the same one, and every method that needs no signal and only selects.
+    all from the same one, and every method that needs no signal and only selects; none that is for clips alone.
     """
-    sourced = [make(name, importance=importance) for name in METHODS if METHODS[name].has(SOURCE)]
-    others = [make(name) for name in METHODS if not METHODS[name].has(SOURCE)]
+    names = [name for name in METHODS if not METHODS[name].clips]
+    sourced = [make(name, importance=importance) for name in names if METHODS[name].has(SOURCE)]
+    others = [make(name) for name in names if not METHODS[name].has(SOURCE)]
     return (*sourced, *(method for method in others if not method.needs and not method.merges))
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import defaultdict
 from typing import get_type_hints
 
 import gradio as gr
@@ -92,6 +93,20 @@ def test_messages_can_always_be_sent():
 
 def test_expected_errors_keep_their_words():
     assert "at most 1" in str(message_for(ValueError("must be at most 1")))
+
+
+def test_of_what_hangs_on_one_event_at_most_one_waits(tiny_vlm, uploads, tmp_path):
+    """What waited is run by sending the whole event again: two that wait would call each other for ever."""
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
+    waiting = defaultdict(list)
+    for event in demo.fns.values():
+        for component, name in event.targets:
+            # A state's change is no event of the page, nor is another's end: each is called by itself.
+            own = name in ("then", "success", "failure") or isinstance(demo.blocks.get(component), gr.State)
+            if event.trigger_mode == "always_last" and not own:
+                waiting[component, name].append(event.fn.__name__)
+    assert len(waiting) > 40
+    assert {where: names for where, names in waiting.items() if len(names) > 1} == {}
 
 
 def test_what_a_visitor_does_last_is_never_dropped(tiny_vlm, uploads, tmp_path):

@@ -102,7 +102,7 @@ def test_who_is_new_is_told_what_this_is_and_only_once(served, chromium):
 
 def test_a_patch_tells_why_it_is_kept(page):
     page.focus("#canvas canvas")
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("PageUp")  # to the first patch
     page.keyboard.press("Enter")
     page.wait_for_selector("#card .card:not(.empty)")
     card = page.inner_text("#card")
@@ -113,7 +113,7 @@ def test_a_patch_tells_why_it_is_kept(page):
 
 def test_forced_patches_reach_the_answer(page, served):
     page.focus("#canvas canvas")
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("PageUp")  # to the first patch
     for _ in range(3):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("i")
@@ -245,6 +245,23 @@ def test_what_is_typed_out_of_range_becomes_the_nearest_value(page):
         assert field.input_value() == becomes
         answered(page)
     assert page.locator(".toast-body").count() == 0
+
+
+def test_releases_in_quick_succession_end_with_the_last(page, visitor):
+    """Each waits for the one before it, and none calls another again."""
+    slide(page, "importance-weight", 4)
+    for value in ("0.3", "0.45", "0.4", "0.35", "0.3"):
+        field = page.locator("#importance-weight input[type=number]")
+        field.fill(value)
+        field.press("Tab")
+        page.wait_for_timeout(80)
+    visitor.settle()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(1500)
+    assert asked == []
+    assert "λ = 0.38" in page.inner_text("#readout")
+    answered(page)
 
 
 def test_both_weights_at_zero_are_told_once(page):

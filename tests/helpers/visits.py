@@ -121,8 +121,9 @@ class SharedTab:
 
     def settle(self) -> None:
         """Wait until every event is answered to its end, and nothing more comes of it."""
-        quiet = 0
+        quiet, end = 0, time.monotonic() + 60
         while quiet < 4:
+            assert time.monotonic() < end, "the page goes on asking by itself"
             self._tab.wait_for_timeout(50)
             quiet = 0 if self._asked else quiet + 1
 
@@ -158,8 +159,7 @@ START = {"importance-weight": "0.5", "diversity-weight": "0.5", "retention": "0.
 def _choose_the_start(tab: Any) -> None:
     """As a visitor would: what is open is closed, then the first method, weights, retention, and the first example."""
     tab.keyboard.press("Escape")
-    for close in tab.locator(".toast-close").all():
-        close.click()
+    tab.evaluate("document.querySelectorAll('.toast-close').forEach((close) => close.click())")
     tab.locator("#views > .tab-wrapper [role=tab]").first.click()
     tab.get_by_role("tab", name="Trade-off plane").click()
     tab.get_by_text(STYLES["dimmed"], exact=True).click()

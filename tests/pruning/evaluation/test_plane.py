@@ -63,7 +63,7 @@ def test_the_plane_holds_the_paper_s_strategies_and_whatever_needs_no_signal():
     names = [method.name for method in plane_methods()]
     assert {"idpruner", "naive_hybrid", "dpp", "greedy_importance"} <= set(names)
     assert {"greedy_diversity", "divprune", "random", "uniform"} <= set(names)
-    assert all(not method.merges for method in plane_methods())
+    assert all(not method.merges and not method.clips for method in plane_methods())
     assert all(not make(name).needs - {"scorer"} for name in names)
     assert len(names) == len(set(names))
 
