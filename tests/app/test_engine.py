@@ -62,7 +62,7 @@ def test_concurrent_visitors_share_one_encode(engine, saved, monkeypatch):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"flowcut_tower"}))  # this tower's tokens cannot leave inside
 def test_every_retention_is_what_the_method_itself_selects(engine, saved, name):
     session = look(engine, saved())
     method = make(name)

@@ -150,7 +150,8 @@ def test_a_visitor_cannot_name_another_model(page, menu):
     """The menu's own request, with a value that the menu does not have."""
     config = json.loads(page.evaluate("JSON.stringify(window.gradio_config)"))
     (menu_id,) = [c["id"] for c in config["components"] if c["props"].get("elem_id") == "model"]
-    (event,) = [d for d in config["dependencies"] if [menu_id, "blur"] in d["targets"]]
+    (chosen,) = [c["id"] for c in config["components"] if c["props"].get("elem_id") == "model-chosen"]
+    (event,) = [d for d in config["dependencies"] if [chosen, "click"] in d["targets"] and d["inputs"] == [menu_id]]
     sent = page.request.post(
         f"{menu.url}gradio_api/queue/join",
         data={"data": ["../../etc"], "fn_index": event["id"], "session_hash": "intruder", "trigger_id": menu_id},

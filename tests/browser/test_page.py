@@ -188,7 +188,7 @@ def test_an_example_brings_its_question(page):
 
 
 @pytest.mark.parametrize("first", ["an example", "no image"])
-def test_the_last_image_counts_though_another_was_being_opened(page, served, first):
+def test_the_last_image_counts_though_another_was_being_opened(page, visitor, served, first):
     """Gradio drops what comes while the same event is being answered, unless it is told not to."""
     before, uploads = overlay(page), served.engine.resources.uploads
     with uploads.turn(), uploads.turn():  # nothing is opened meanwhile
@@ -202,6 +202,7 @@ def test_the_last_image_counts_though_another_was_being_opened(page, served, fir
             page.set_input_files("#image input[type=file]", EXAMPLES[5].path)
             page.wait_for_selector("#image img")
     changed(page, before)
+    visitor.settle()
     shown = overlay(page)
     page.click("#examples button:nth-child(2)")
     changed(page, shown)

@@ -62,6 +62,7 @@ def tour(tab):
     yield "curves, card, heat"
     tab.click("#method input")
     tab.wait_for_selector("[role=option]")
+    tab.wait_for_function("getComputedStyle(document.querySelector('ul[role=listbox]')).opacity === '1'")  # it fades in
     yield "menu"
     tab.keyboard.press("Escape")
     tab.wait_for_selector("[role=option]", state="detached")

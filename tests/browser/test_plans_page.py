@@ -86,7 +86,7 @@ def test_a_retention_out_of_reach_names_the_range(shipped_page, chromium) -> Non
 def test_a_schedule_that_cannot_come_to_the_retention_moves_the_slider(shipped_page, chromium) -> None:
     with visit(chromium, shipped_page.url) as tab:
         tab.click("#method input")
-        tab.get_by_role("option", name="FastV").click()
+        tab.get_by_role("option", name="FastV · inside the LLM").click()
         tab.locator("#readout", has_text="tokens alive at the end · 26 %").wait_for()
         assert tab.input_value("#retention input[type=number]") == "0.26"
         tab.wait_for_selector("#report .by-layer")

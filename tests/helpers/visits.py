@@ -122,7 +122,7 @@ class SharedTab:
     def settle(self) -> None:
         """Wait until every event is answered to its end, and nothing more comes of it."""
         quiet, end = 0, time.monotonic() + 60
-        while quiet < 4:
+        while quiet < 10:  # half a second: from one event to what comes after it the page may be busy
             assert time.monotonic() < end, "the page goes on asking by itself"
             self._tab.wait_for_timeout(50)
             quiet = 0 if self._asked else quiet + 1

@@ -210,7 +210,7 @@ def test_words_without_an_embedding_are_named_with_both_counts(wordy, tiny_vlm, 
 
 def test_a_tokenizer_that_takes_image_tokens_apart_is_told(tiny_vlm, noise, monkeypatch) -> None:
     encoded = tiny_vlm.encode([noise(60, 60)])
-    monkeypatch.setattr(tiny_vlm.config, "image_token_id", 3)
+    monkeypatch.setattr(tiny_vlm.family, "placeholders", (3,))
     with pytest.raises(ModelError, match=f"1 image tokens of {encoded.tokens.n}"):
         tiny_vlm.prompt(encoded, "how many")
 
