@@ -38,18 +38,6 @@ def picture(noise, tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
-def run(tiny_folder: Path, capsys: pytest.CaptureFixture[str]):
-    """run(*arguments) -> (exit code, stdout, stderr) on the tiny model."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main([*arguments, "--model", str(tiny_folder)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
 def test_answer_as_in_the_readme(run, picture: str, tmp_path: Path) -> None:
     overlay = tmp_path / "out.png"
     weights = ("--importance-weight", "1", "--diversity-weight", "1")

@@ -20,18 +20,6 @@ def clip(tmp_path: Path) -> str:
     return str(film(tmp_path / "clip.mp4", frames=30, fps=10, size=(168, 112)))
 
 
-@pytest.fixture
-def run(tiny_folder: Path, capsys: pytest.CaptureFixture[str]):
-    """run(*arguments) -> (exit code, stdout, stderr) on the tiny model."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main([*arguments, "--model", str(tiny_folder)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
 def test_a_clip_is_answered_and_its_frames_are_drawn_on_a_sheet(run, clip: str, tmp_path: Path) -> None:
     sheet = tmp_path / "out.png"
     code, out, err = run("answer", clip, QUESTION, "--max-new-tokens", "2", "--overlay", str(sheet), "--json")
