@@ -19,6 +19,8 @@ MEASURES = (Path(__file__).parent / "quality.js").read_text("utf-8")
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 CONTROLS = {"button", "textbox", "slider", "spinbutton", "combobox", "radio", "checkbox", "tab", "link", "searchbox",
             "application", "Canvas", "progressbar", "progressIndicator", "switch", "menuitem", "option"}  # fmt: skip
+STOOD = """() => document.getAnimations().every((each) => each.effect.getComputedTiming().iterations === Infinity)
+  && [...document.querySelectorAll('ul[role=listbox]')].every((list) => getComputedStyle(list).opacity === '1')"""
 BLOCKS = ("#controls", "#stage", "#results", "#canvas canvas", "#report .verdict", "#report .costs", "#tradeoff")
 BOXES = """(blocks) => blocks.map((block) => {
   const { x, y, width } = document.querySelector(block).getBoundingClientRect();
@@ -62,7 +64,7 @@ def tour(tab):
     yield "curves, card, heat"
     tab.click("#method input")
     tab.wait_for_selector("[role=option]")
-    tab.wait_for_function("getComputedStyle(document.querySelector('ul[role=listbox]')).opacity === '1'")  # it fades in
+    tab.wait_for_function(STOOD)  # it fades in
     yield "menu"
     tab.keyboard.press("Escape")
     tab.wait_for_selector("[role=option]", state="detached")
@@ -71,7 +73,11 @@ def tour(tab):
     tab.keyboard.press("Escape")
     for view in tab.locator("#views > .tab-wrapper [role=tab]").all()[1:]:
         view.click()
-        yield view.inner_text()
+        name = view.inner_text()
+        if name == "Use this setting":
+            tab.wait_for_selector("#recipe .cm-line span")  # its colours come with the text
+        tab.wait_for_function(STOOD)
+        yield name
     tab.keyboard.press("p")
     tab.wait_for_selector(".presenter[data-stage=done][data-waits=no]")
     yield "presenter"
