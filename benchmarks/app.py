@@ -130,7 +130,7 @@ def canvas(bench: Bench, runs: int) -> dict[str, Times]:
     needs, tokens = setting.method.needs, engine.encoded(session).tokens.n
     return {
         "new image: vision tower and similarity": timed(
-            lambda _: engine.encoded(session, needs), runs, engine.resources.clear
+            lambda _: engine.encoded(session, needs).tokens.similarity, runs, engine.resources.clear
         ),
         "new image: the canvas's data, orders at 21 λ": timed(
             lambda _: canvas_state.payload(engine, session, setting), runs, bench.forget

@@ -86,6 +86,7 @@ def measured(chromium: Browser, n: int, moves: int) -> list[Row]:
     encoded = Encoded(tokens, token_rects(grids, [(size, size)]), ((size, size),), 0.0, ("",))
     _, methods = canvas_payload.orders_of(method)
     picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    _ = tokens.similarity  # which all orders share, as on the page
     orders = [one_shot(each).select(tokens, tokens.n).order for each in methods]
     value = canvas_payload.payload([picture], encoded, method, orders, tokens.signal("scorer"), n, tokens.n)
     with gr.Blocks() as demo:

@@ -72,6 +72,12 @@ class VisualTokens:
         """
         return self._compared("features", self.features)
 
+    @property
+    def has_similarity(self) -> bool:
+        """Whether `similarity` is there already."""
+        known = self._similarities.get("features")
+        return known is not None and known[0] is self.features
+
     def similarity_of(self, name: str) -> Tensor:
         """(N, N) float32 cosine similarity by a signal (N, ...), all its values of a token in one row; kept as above.
 

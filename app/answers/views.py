@@ -121,7 +121,7 @@ def _rows(r: Report) -> list[tuple[str, ...]]:
          *_costs(r.full.kv_bytes, r.kept.kv_bytes, BYTES, 1024, bool(known))),
         ("Time to first token", "Measured, median of up to 5 runs; for the kept tokens with the selection",
          *_times(r)),
-        ("… of it, selection", "Measured, median of 3 runs, similarity matrix included",
+        ("… of it, selection", "Measured, median of 3 runs, from the features on",
          NONE, NONE if r.select_s is None else seconds(r.select_s), "", ""),
         *_encoding(r),
     ]  # fmt: skip

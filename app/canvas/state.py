@@ -23,6 +23,8 @@ from pruning.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pruning.tokens import VisualTokens
+
 
 def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     """Everything that the canvas needs to draw every retention and λ of the setting's method."""
@@ -32,6 +34,7 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
     def make() -> dict[str, Any]:
         _, methods = canvas_payload.orders_of(setting.asked)
         if setting.one_shot:
+            compared(engine, session, setting)
             whole = [engine.selection(session, Setting(one_shot(method), 1.0)) for method in methods]
             orders, scores = [selection.order for selection in whole], engine.heat(session, whole[0])
         elif setting.encoding is not None:
@@ -50,13 +53,21 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
     they are.
     """
     free = replace(setting, forced=Forced())
+    tokens = compared(engine, session, setting)
     selection = engine.selection(session, free)
-    nearest = nearest_kept(engine.tokens_for(session, setting), selection)
+    nearest = nearest_kept(tokens, selection)
     trace = engine.trace(session, free) if setting.staged else None
     identity = identity_of(session, setting)
     return canvas_payload.exact_selection(
         selection, nearest, setting.asked, setting.retention, setting.scope, identity, trace, setting.forced
     )
+
+
+def compared(engine: Engine, session: Session, setting: Setting) -> VisualTokens:
+    """The setting's tokens with their similarity, which serves every λ and retention that the canvas may come to."""
+    tokens = engine.tokens_for(session, setting)
+    _ = tokens.similarity
+    return tokens
 
 
 def within_reach(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:

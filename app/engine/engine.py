@@ -60,7 +60,7 @@ class Engine:
     # Images
 
     def encoded(self, session: Session, needs: frozenset[str] = frozenset(), asked: Encoding | None = None) -> Encoded:
-        """The vision tower's output, with at least the signals in `needs` that the tower gives; similarity with it.
+        """The vision tower's output, with at least the signals in `needs` that the tower gives.
 
         asked: another encoding of the pictures than the full one. Raises OutOfReachError where there is none such.
         """
@@ -76,9 +76,7 @@ class Engine:
 
         def make() -> Encoded:
             images = self.images(session)
-            encoded = self.on_device(lambda: remote.encode(self.handle, images, wanted, asked))
-            _ = encoded.tokens.similarity
-            return encoded
+            return self.on_device(lambda: remote.encode(self.handle, images, wanted, asked))
 
         encoded = self.cache.get(self.key("encoded", session, asked, wanted), make, lambda made: made.nbytes)
         self.cache.put(captures, tuple({*captured_sets, wanted}), 256)
@@ -166,8 +164,10 @@ class Engine:
         return self.cache.get(key, make, lambda made: 16 * len(made.lives) * (2 + len(made.cuts)))
 
     def selection(self, session: Session, setting: Setting) -> Selection:
-        """What the setting keeps; of a plan what is alive after the last cut; of another encoding all its tokens. A
-        nested method runs once to the last token; every retention is a prefix of that.
+        """What the setting keeps; of a plan what is alive after the last cut; of another encoding all its tokens.
+
+        Where the tokens' similarity is there, as it is for whoever sees the canvas, a nested method runs once to the
+        last token, and every retention is a prefix of that; else the one that is asked for is chosen alone.
         """
         if setting.encoding is not None:
             n = self.shown(session, setting).tokens.n
@@ -185,7 +185,7 @@ class Engine:
             key = self.key("selection", session, question, whole)
             return self.cache.get(key, lambda: self._select(method, tokens, whole), _selection_weight)
 
-        if method.nested and setting.scope == "sample":
+        if method.nested and setting.scope == "sample" and tokens.has_similarity:
             return make(replace(setting.choice, retention=1.0)).prefix(keep_count(tokens.n, setting.retention))
         return make(setting.choice)
 
@@ -210,7 +210,7 @@ class Engine:
         return keep_count(self.encoded(session).tokens.n, self.equivalent(session, setting))
 
     def selection_seconds(self, session: Session, setting: Setting) -> float:
-        """Seconds of a selection from scratch, the similarity matrix included; measured once per setting."""
+        """Seconds of a selection from the features on; measured once per setting."""
         tokens = self.tokens_for(session, setting)
 
         def make() -> float:

@@ -97,7 +97,7 @@ class Answered(Used):
         Field(description=f"exp(-mean KL divergence) over the tokens of the all-token answer, 0 to 1; {WORDLESS}"),
     ]
     pieces: Annotated[list[Piece], Field(description="what pruning took from each token of the all-token answer")]
-    select_s: Annotated[float | None, Field(description="selection, seconds, similarity matrix included")]
+    select_s: Annotated[float | None, Field(description="selection from the features on, seconds")]
     encode_s: Annotated[float, Field(description="encoding of the images with all tokens, seconds")]
     speedup: Annotated[
         float | None, Field(description="time to first token with all tokens over that with the kept ones + selection")

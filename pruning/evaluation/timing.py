@@ -79,7 +79,7 @@ def several(run: Callable[[], float], least: int = 1) -> tuple[float, ...]:
 
 
 def selection_seconds(asked: Asked, tokens: VisualTokens, retention: float, per: Scope, layers: int) -> float:
-    """Median of three to five choices of what runs in a model of L layers, from scratch, similarity matrix included.
+    """Median of three to five choices of what runs in a model of L layers, from the features on.
 
     What is chosen between layers is no part of it, but of the time to the first token; for another encoding nothing is
     chosen. Raises ValueError as `choose`.

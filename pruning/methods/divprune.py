@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning import ops
+from pruning import spreading
 from pruning.method import Method, register
 from pruning.tokens import Selection, VisualTokens
 
@@ -27,4 +27,4 @@ class DivPrune(Method):
     venue: ClassVar[str] = "CVPR 2025"
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        return Selection(ops.farthest_point(tokens.similarity, budget), tokens.n)
+        return Selection(spreading.farthest_point(tokens, budget), tokens.n)

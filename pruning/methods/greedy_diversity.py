@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning import ops
+from pruning import spreading
 from pruning.method import Method, register
+from pruning.ops import scaling
 from pruning.tokens import Selection, VisualTokens
 
 
@@ -30,5 +31,5 @@ class GreedyDiversity(Method):
     adaptation: ClassVar[str] = "The paper leaves the first pick open; here it is the token least like all others."
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
-        first = tokens.similarity.mean(dim=1).argmin()
-        return Selection(ops.farthest_point(tokens.similarity, budget, first), tokens.n)
+        first = scaling.mean_cosine(tokens.features).argmin()
+        return Selection(spreading.farthest_point(tokens, budget, first), tokens.n)

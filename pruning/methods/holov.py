@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from pruning.method import Method, register
+from pruning.ops import scaling
 from pruning.ops.quotas import share_out, topk_per_part
 from pruning.params import Choice, Range
 from pruning.tokens import Selection, VisualTokens
 
 ATTENTION = "vision_attention@-1"
+ENTRIES = 1 << 22  # of similarities at once: 16 MiB
 CODE_WEIGHT = 0.09  # of the diversity, in the released code alone
 
 
@@ -63,7 +65,7 @@ class HoloV(Method):
         def crop_mean(values: Tensor) -> Tensor:
             return torch.zeros(crops, device=device).index_add(0, crop, values) / size
 
-        diversity = _diversity(tokens.similarity, n // crops, n % crops)
+        diversity = _diversity(tokens.features, n // crops, n % crops)
         spread = crop_mean(diversity)
         gamma = torch.where(spread > 0, crop_mean(attention.abs()) / spread, 0.0)
         holistic = attention + gamma[crop] * diversity * (1 if self.variant == "paper" else CODE_WEIGHT)
@@ -73,14 +75,14 @@ class HoloV(Method):
         return Selection(topk_per_part(holistic if self.variant == "paper" else attention, crop, quota), n, holistic)
 
 
-def _diversity(similarity: Tensor, size: int, longer: int) -> Tensor:
+def _diversity(features: Tensor, size: int, longer: int) -> Tensor:
     """(N,) v: the first `longer` stretches have size + 1 tokens, the others `size`."""
     cut = longer * (size + 1)
     parts = []
-    for block, m in ((similarity[:cut, :cut], size + 1), (similarity[cut:, cut:], size)):
-        # (C, M, M): the blocks on the diagonal, without a copy of what lies between
-        own = block.unflatten(0, (-1, m)).unflatten(2, (-1, m)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-        own = own * (1 - torch.eye(m, device=own.device))
-        mean = own.sum(dim=2, keepdim=True) / max(1, m - 1)
-        parts.append((((own - mean) ** 2).sum(dim=2) / max(1, m - 1)).flatten())
+    for rows, m in ((features[:cut], size + 1), (features[cut:], size)):
+        for stretches in rows.unflatten(0, (-1, m)).split(max(1, ENTRIES // m**2)):  # (C, M, D)
+            unit = scaling.unit_rows(stretches.flatten(0, 1)).view_as(stretches)
+            own = unit @ unit.mT * (1 - torch.eye(m, device=unit.device))  # (C, M, M)
+            mean = own.sum(dim=2, keepdim=True) / max(1, m - 1)
+            parts.append((((own - mean) ** 2).sum(dim=2) / max(1, m - 1)).flatten())
     return torch.cat(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pruning import ops
+from pruning import ops, spreading
 from pruning.budget import keep_count
 from pruning.importance import ImportanceMethod
 from pruning.method import register
@@ -50,4 +50,4 @@ class IDPruner(ImportanceMethod):
         if self.variant == "paper":
             raw = ops.soft_topk(raw, keep_count(tokens.n, SOFT_TOPK_RETENTION))
         importance = scaling.minmax(raw)
-        return Selection(ops.mmr(importance, tokens.similarity, budget, self.mmr_lambda), tokens.n, importance)
+        return Selection(spreading.mmr(importance, tokens, budget, self.mmr_lambda), tokens.n, importance)

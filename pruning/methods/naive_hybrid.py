@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from pruning import ops
+from pruning import ops, spreading
 from pruning.importance import ImportanceMethod
 from pruning.method import register
 from pruning.ops import scaling
@@ -46,5 +46,5 @@ class NaiveHybrid(ImportanceMethod):
         members = ops.topk(importance, size)
         pool = torch.zeros(tokens.n, dtype=torch.bool, device=importance.device)
         pool[members] = True
-        order = ops.farthest_point(tokens.similarity, budget, members[0], pool)
+        order = spreading.farthest_point(tokens, budget, members[0], pool)
         return Selection(order, tokens.n, scaling.minmax(importance))

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import spreading
 from pruning.method import Method, register
 from pruning.ops import scaling
 from pruning.params import Range
@@ -53,7 +53,7 @@ class ZooPrune(Method):
         sensitivity = self._sensitivity(tokens)
         importance = scaling.minmax(sensitivity)
         weight = importance if bool(importance.any()) else importance + 1
-        return Selection(ops.weighted_farthest_point(weight, tokens.similarity, budget), tokens.n, sensitivity)
+        return Selection(spreading.weighted_farthest_point(weight, tokens, budget), tokens.n, sensitivity)
 
     def _sensitivity(self, tokens: VisualTokens) -> Tensor:
         """(N,) float32. Raises ValueError when the projector gives another shape, or values that are not finite."""

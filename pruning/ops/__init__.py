@@ -86,8 +86,7 @@ def mmr_sweep(importance: Tensor, similarity: Tensor, k: int, lambdas: Sequence[
     """
     _check(similarity, k, importance)
     for value in lambdas:
-        if not 0 <= value <= 1:
-            raise ValueError(f"mmr_lambda = {value!r} is not allowed: it must be a number from 0 to 1")
+        check_lambda(value)
     # λ and 1 - λ are rounded to float32 each, as torch and numpy do with Python numbers.
     relevance = importance * torch.tensor([[float(value)] for value in lambdas], device=importance.device)  # (L, N)
     penalty = torch.tensor([[1 - float(value)] for value in lambdas], device=importance.device)  # (L, 1)
@@ -121,16 +120,12 @@ def farthest_point(
     n = len(similarity)
     if first is None:
         first = _most_isolated(similarity)
-    relevance = torch.zeros(1, n, device=similarity.device)
-    if among is not None:
-        if among.shape != (n,) or not bool(among[first]) or int(among.sum()) < k:
-            raise ValueError(f"the pool must be ({n},) bool, hold the first pick and at least {k} tokens")
-        relevance[:, ~among] = -torch.inf
+    relevance = pool_relevance(n, k, first, among).to(similarity.device)
     if similarity.device.type != "cpu":
         start = torch.as_tensor(first, device=similarity.device)
-        return device_loops.greedy_mmr(relevance, torch.ones_like(relevance[:, :1]), similarity, start, k)[0]
+        return device_loops.greedy_mmr(relevance[None], relevance.new_ones(1, 1), similarity, start, k)[0]
     order = np.empty(k, np.int64)
-    kernels.greedy_mmr(relevance.numpy()[0], np.ones(n, np.float32), _rows(similarity), int(first), order)
+    kernels.greedy_mmr(relevance.numpy(), np.ones(n, np.float32), _rows(similarity), int(first), order)
     return torch.from_numpy(order)
 
 
@@ -145,7 +140,7 @@ def weighted_farthest_point(importance: Tensor, similarity: Tensor, k: int) -> T
     [0, 2, 1]
     """
     _check(similarity, k, importance)
-    _check_not_negative("importance", importance)
+    check_not_negative("importance", importance)
     # The same loop as `mmr`, importance_i - penalty_i · max, with a penalty of each token's own.
     first = importance.argmax()
     if importance.device.type != "cpu":
@@ -170,7 +165,7 @@ def dpp(quality: Tensor, similarity: Tensor, k: int) -> Tensor:
     [0, 2]
     """
     _check(similarity, k, quality)
-    _check_not_negative("quality", quality)
+    check_not_negative("quality", quality)
     if quality.device.type != "cpu":
         return device_loops.greedy_dpp(quality, similarity, k)
     order = np.empty(k, np.int64)
@@ -195,8 +190,8 @@ def coverage(cover: Tensor, k: int, weight: Tensor | None = None) -> Tensor:
         raise ValueError(f"cover must be finite (N, R) float32, not {tuple(cover.shape)} {cover.dtype}")
     check_budget(k, n)
     weight = torch.ones(n, device=cover.device) if weight is None else weight
-    _check_values("weight", weight, n)
-    _check_not_negative("weight", weight)
+    check_values("weight", weight, n)
+    check_not_negative("weight", weight)
     if cover.device.type != "cpu":
         return device_loops.greedy_coverage(cover, weight, k)
     order = np.empty(k, np.int64)
@@ -257,7 +252,7 @@ def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tenso
     [0, 2]
     """
     _check(similarity, k)
-    _check_values("reach", reach, len(similarity))
+    check_values("reach", reach, len(similarity))
     if similarity.device.type != "cpu":
         return device_loops.thin_out(ranked, similarity, reach, k)
     order = np.empty(k, np.int64)
@@ -305,16 +300,31 @@ def _check(similarity: Tensor, k: int, values: Tensor | None = None) -> None:
         raise ValueError(f"similarity must be (N, N) float32, not {tuple(similarity.shape)} {similarity.dtype}")
     check_budget(k, n)
     if values is not None:
-        _check_values("importance", values, n)
+        check_values("importance", values, n)
 
 
-def _check_values(name: str, values: Tensor, n: int) -> None:
+def pool_relevance(n: int, k: int, first: int | Tensor, among: Tensor | None) -> Tensor:
+    """(N,) float32: 0 for tokens of the pool, -inf for others. Raises ValueError where the pool lacks `first` or k."""
+    relevance = torch.zeros(n)
+    if among is not None:
+        if among.shape != (n,) or not bool(among[first]) or int(among.sum()) < k:
+            raise ValueError(f"the pool must be ({n},) bool, hold the first pick and at least {k} tokens")
+        relevance[~among.cpu()] = -torch.inf
+    return relevance
+
+
+def check_lambda(mmr_lambda: float) -> None:
+    if not 0 <= mmr_lambda <= 1:
+        raise ValueError(f"mmr_lambda = {mmr_lambda!r} is not allowed: it must be a number from 0 to 1")
+
+
+def check_values(name: str, values: Tensor, n: int) -> None:
     if values.shape != (n,) or values.dtype != torch.float32:
         raise ValueError(f"{name} must be ({n},) float32, not {tuple(values.shape)} {values.dtype}")
     if not all_finite(values):
         raise ValueError(f"{name} ({n},) holds NaN or infinite values")
 
 
-def _check_not_negative(name: str, values: Tensor) -> None:
+def check_not_negative(name: str, values: Tensor) -> None:
     if bool((values < 0).any()):
         raise ValueError(f"{name} must not be negative, but its minimum is {values.min().item():g}")

@@ -35,7 +35,7 @@ FLOORS = {
         "signals video",
         "tokens",
         "method overrides drawing joining",
-        "encoding staged moving",
+        "encoding staged moving spreading",
         "plan",
         "allocation bibliography importance models published",
         "choosing",
