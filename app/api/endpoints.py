@@ -27,6 +27,7 @@ from app.model_pool.pool import Models
 from app.pays import run as pays_run
 from app.plan import dominance as plan_dominance
 from app.plan.dominance import Dominances
+from app.recipe.certify import certified
 from app.recipe.write import written
 from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
@@ -34,6 +35,7 @@ from app.web.controls import Controls
 from app.web.errors import report_errors
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
+from pruning.handover import certificate as certificates
 
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
@@ -178,6 +180,13 @@ class Api:
         AngelSlim, OpenVINO GenAI, vLLM; of each what will differ there, or why it cannot be served.
         """
         return api_results.Recipes(list(written(call.engine, call.session, call.setting)))
+
+    @endpoint(api_results.Certified)
+    def certificate(self, call: Call) -> api_results.Certified:
+        """The parity certificate of the setting: versions, model revision, N, K, kept indices, positions, and the first
+        log-probabilities with all and with the kept tokens. `idpruner verify` holds another machine against it.
+        """
+        return api_results.Certified(certificates.written(certified(call.engine, call.session, call.setting)))
 
     @endpoint(Dominances)
     def dominance(self, call: Call) -> Dominances:

@@ -73,6 +73,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             api.inspect,
             api.pays,
             api.recipe,
+            api.certificate,
         ):
             result = _typed(gr.JSON(label="result"), api_results.schema(endpoint.result))
             about = {"api_name": endpoint.__name__, "api_description": endpoint.about}

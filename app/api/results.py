@@ -103,6 +103,19 @@ class Recipes:
     recipes: list[Recipe]
 
 
+@dataclass(frozen=True)
+class Certified:
+    """The parity certificate of a setting."""
+
+    certificate: Annotated[
+        str,
+        Field(
+            description="JSON: versions, model revision, pixel limits, N, K, kept indices and their hash, positions, "
+            "first log-probabilities; saved as it is, the file that `idpruner verify` reads"
+        ),
+    ]
+
+
 def schema(kind: Any) -> dict[str, Any]:
     """JSON schema of one of these values, or of another dataclass."""
     return TypeAdapter(kind).json_schema()

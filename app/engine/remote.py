@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pruning.evaluation import pays as measure
 from pruning.evaluation import timing
+from pruning.handover import parity
 
 if TYPE_CHECKING:
     from threading import Event
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pruning.encoding import Encoding
     from pruning.evaluation.pays import Report
     from pruning.grids import Scope
+    from pruning.handover.certificate import Certificate
+    from pruning.handover.parity import Wanted
     from pruning.models import VLM, Answer, Chunk, ConversationCache, Encoded, Sample, Turn
     from pruning.models.language.modality import Attended
     from pruning.models.language.trace import Trace
@@ -148,6 +151,11 @@ def trace(key: str, sample: Sample) -> Trace:
 def attended(key: str, sample: Sample, answer_ids: Sequence[int]) -> list[Attended]:
     """How much an answer's tokens attend to text and picture, for each layer that has attention."""
     return _once(_attended, key, (sample, list(answer_ids))).get()
+
+
+def certificate(key: str, images: Sequence[Image], names: Sequence[str], question: str, wanted: Wanted) -> Certificate:
+    """What a sample comes to, measured from its pictures on."""
+    return _once(parity.certificate, key, (list(images), list(names), question, wanted)).get()
 
 
 def pays(

@@ -1,7 +1,7 @@
 """One ZIP of what a page shows: overlays at full size, figures, numbers, settings, citations.
 
 Built in memory, a piece at a time, so that it can be stopped between two pieces. Nothing is measured for it but the
-answers, which the page has anyway; what was not measured is named in its README.txt.
+answers, which the page has anyway, and the certificate; what was not measured is named in its README.txt.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from app.answers.reports import reports
 from app.api import results as api_results
 from app.canvas.overlays import depths_of, drawn_as, view
@@ -19,6 +21,7 @@ from app.engine.device import Task
 from app.engine.engine import Engine
 from app.export.files import dominated, figure, lived, packed, readme, table, text
 from app.plan import dominance as plan_dominance
+from app.recipe.certify import certified
 from app.recipe.write import written
 from app.session import Session, Setting
 from app.share import link as share_link
@@ -32,6 +35,7 @@ from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
 from pruning.evaluation.verdict import NO_MEANING, is_empty
+from pruning.handover import certificate as certificates
 from pruning.handover.recipes import document
 from pruning.plan import Plan
 from pruning.runnable import REGISTERED
@@ -85,7 +89,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     files: dict[str, bytes] = {}
     notes: list[str] = []
     pieces = len(session.pictures)
-    total = pieces + 4
+    total = pieces + 5
     yield Step("settings and selection", 0, total)
     files["settings.json"] = text(_settings(engine, wanted))
     files["recipe.md"] = document(written(engine, session, setting)).encode()
@@ -117,12 +121,17 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         )
     if chosen.lives is not None and wanted.style == "dimmed":
         notes.append(draw.depth_words([life or 0 for life in chosen.lives.lives], chosen.lives.layers))
+    if session.questions:
+        yield Step("certificate", 2, total)
+        files |= _certificate(engine, session, setting)
+        if task.is_set():
+            return
     for place in range(pieces):
-        yield Step(f"overlay {place + 1} of {pieces}", 2 + place, total)
+        yield Step(f"overlay {place + 1} of {pieces}", 3 + place, total)
         files |= _pictures(engine, wanted, place, notes, task)
         if task.is_set():
             return
-    yield Step("figures", 2 + pieces, total)
+    yield Step("figures", 3 + pieces, total)
     points = tradeoff_measure.plane(engine, session, setting)
     files |= _plane(points)
     if task.is_set():
@@ -131,14 +140,16 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
     shown = [setting.asked, *(wanted.curves.methods if wanted.curves else ())]
     used = {name for asked in shown for name in methods_of(asked)} | {point.method for point in points[:-1]}
     files["references.bib"] = bibtex(REGISTERED[name] for name in sorted(used)).encode()
-    yield Step("packing", 3 + pieces, total)
+    yield Step("packing", 4 + pieces, total)
     files["README.txt"] = readme(files, notes)
     names = tuple(sorted(files, key=lambda name: (name != "README.txt", name)))
     yield Archive(packed((name, files[name]) for name in names), names)
 
 
 def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task: Task) -> dict[str, bytes]:
-    """The overlay and the kept mask of one image, drawn on the upload's own pixels; nothing where `task` is set."""
+    """One image as the model is given it, and the overlay and the kept mask on the upload's own pixels; nothing where
+    `task` is set.
+    """
     session, name = wanted.session, f"image-{place + 1}"
     image = engine.resources.pictures.original(session.pictures[place], PIXELS // len(session.pictures))
     if task.is_set():  # of a large image, reading, painting and packing take half a second each
@@ -155,7 +166,18 @@ def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task
         return {}
     notes.append(f"Image {place + 1} is drawn at {image.shape[1]} x {image.shape[0]} pixels.")
     kept = draw.kept_mask(image.shape, shown.rects, selection)
-    return {f"{name}-overlay-{style}.png": draw.png(overlay), f"{name}-kept.png": draw.png(kept)}
+    given = np.asarray(engine.images(session)[place])
+    return {
+        f"{name}.png": draw.png(given),
+        f"{name}-overlay-{style}.png": draw.png(overlay),
+        f"{name}-kept.png": draw.png(kept),
+    }
+
+
+def _certificate(engine: Engine, session: Session, setting: Setting) -> dict[str, bytes]:
+    """Of the pictures as they lie beside it."""
+    names = [f"image-{place}.png" for place in range(1, 1 + len(session.pictures))]
+    return {"certificate.json": certificates.written(certified(engine, session, setting, names)).encode()}
 
 
 def _plane(points: Sequence[PlanePoint]) -> dict[str, bytes]:

@@ -19,12 +19,15 @@ ABOUT: Mapping[str, str] = {
     "everything that took part",
     "recipe.md": "the setting written for other programs, ready to paste, and what will differ there",
     "selection.json": "pick order, kept indices, merge map, grids; rectangles of all tokens in pixels",
+    "certificate.json": "what the setting came to, for another machine: `idpruner verify certificate.json` beside the "
+    "images",
     "lives.csv": "until which layer each visual token lives, and its rank and score at every cut that it came to",
     "dominance.csv": "of both answers, the attention that text and picture get in each layer, and MDI and AEI of it",
     "answers.json": "both answers, agreement, fidelity, costs; seconds were measured, FLOPs and bytes are analytic",
     "plane": "importance retention I(S) against the Hopkins statistic H(S) at this budget: figure and numbers",
     "fidelity": "fidelity against tokens kept: figure and numbers, as far as they were measured",
-    "image": "each image with the overlay that the page shows, and its kept area alone (white = kept)",
+    "image": "each image as the model is given it, with the overlay that the page shows, and its kept area alone "
+    "(white = kept)",
     "references.bib": "the papers of the methods that appear here",
 }
 

@@ -13,6 +13,7 @@ from pruning.encoding import ENCODING
 from pruning.evaluation.plane import RETENTIONS
 from pruning.evaluation.why import Way
 from pruning.grids import SCOPES
+from pruning.handover.parity import LOGITS
 from pruning.handover.recipes import WRITERS
 from pruning.method import METHODS
 from pruning.models import SHIPPED
@@ -24,7 +25,16 @@ from pruning.race.metrics import METRICS
 from pruning.scenes.worlds import SCENES, WORLDS
 from pruning.staged import STAGED
 
-STAGING = ("answer", "sweep", "scenes", "race", "pays", "recipe")  # commands that take methods of every registry
+STAGING = (
+    "answer",
+    "sweep",
+    "scenes",
+    "race",
+    "pays",
+    "recipe",
+    "certificate",
+)  # commands that take methods of every registry
+PLAIN = ("verify",)  # commands with options, but no methods
 RACED = (0.25, 0.1)  # retentions
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
@@ -33,8 +43,10 @@ ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 def fill(parser: argparse.ArgumentParser, command: str) -> None:
     """Give the command's parser its options. One that takes methods lists them last, and explains them on demand."""
     add = OPTIONS.get(command)
-    if add is None:
+    if add is None or command in PLAIN:
         parser.add_argument("-h", "--help", action="help", help="show this help message and exit")
+        if add is not None:
+            add(parser)
         return
     parser.epilog = f"methods and their knobs; explained by: {parser.prog} --help METHOD\n\n{knobs.listed(METHODS)}"
     if command in STAGING:
@@ -170,6 +182,29 @@ def _recipe(parser: argparse.ArgumentParser) -> None:
                         help="only this one: %(choices)s")  # fmt: skip
 
 
+def _certificate(parser: argparse.ArgumentParser) -> None:
+    _add_image(parser)
+    _add_setting(parser)
+    _add_per(parser)
+    _add_positions(parser)
+    _add_weights(parser)
+    _add_knobs(parser, ELSEWHERE)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the certificate there; default: standard output"
+    )
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("certificate", type=Path, metavar="CERTIFICATE", help="a file that `certificate`, the page's "
+                        "export or /certificate of the API wrote")  # fmt: skip
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE",
+                        help="its pictures in order; default: those of its names beside it")  # fmt: skip
+    parser.add_argument("--tolerance", type=float, default=LOGITS, metavar="NATS",
+                        help="of log-probabilities; default: %(default)s")  # fmt: skip
+    _add_model(parser)
+    parser.set_defaults(model=None, dtype=None, attention=None)
+
+
 def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["methods"], help="methods: selection times on random tokens, without a model")
     parser.add_argument("--tokens", type=int, default=1296, help="visual tokens, default: %(default)s")
@@ -289,5 +324,7 @@ OPTIONS = {
     "pays": _pays,
     "why": _why,
     "recipe": _recipe,
+    "certificate": _certificate,
+    "verify": _verify,
     "bench": _bench,
 }

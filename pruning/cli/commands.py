@@ -9,13 +9,13 @@ from typing import Any
 
 from pruning.budget import check_retention
 from pruning.choosing import Asked
-from pruning.cli import console
+from pruning.cli import certificate, console
 from pruning.cli import methods as cli_methods
 from pruning.cli.answer import answer, elsewhere, text
 from pruning.cli.arguments import CURVES, RACED
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
-from pruning.cli.media import OVERLAYS
+from pruning.cli.media import OVERLAYS, still
 from pruning.cli.method_table import method_table
 from pruning.cli.race import race
 from pruning.cli.recipe import written
@@ -24,6 +24,7 @@ from pruning.cli.reproduce import told as told_row
 from pruning.cli.scenes import scenes
 from pruning.cli.why import told as told_why
 from pruning.cli.why import why
+from pruning.handover.parity import made_with, verify
 from pruning.handover.recipes import document
 from pruning.importance import best_source
 from pruning.method import make
@@ -33,6 +34,8 @@ from pruning.race.folder import Run
 from pruning.runnable import REGISTERED, asked_for, check_runs
 from pruning.scenes.worlds import WORLDS
 from pruning.weights import mmr_lambda
+
+DIFFERENT = 3  # exit code of `verify` where something differs
 
 
 def _knobs(options: argparse.Namespace) -> dict[str, Any]:
@@ -219,6 +222,39 @@ def _recipe(options: argparse.Namespace) -> None:
     _print(console.as_json([asdict(each) for each in found]) if options.json else document(found))
 
 
+def _certificate(options: argparse.Namespace) -> None:
+    check_retention(options.retention)
+    check_path(options.out, ".json")
+    knobs, vlm = _knobs(options), _model(options)
+    asked = _asked(options, vlm, knobs)
+    text = certificate.written(
+        vlm, options.image, options.question, asked, options.retention, options.per, options.positions
+    )
+    if options.out is None:
+        sys.stdout.write(text)
+    else:
+        options.out.write_text(text, encoding="utf-8")
+        _note(f"written: {options.out}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    was = certificate.opened(options.certificate)
+    files = certificate.pictures_of(options.certificate, was, options.pictures)
+    hide_progress()
+    vlm = certificate.model_for(was, options)
+    limit_threads(vlm)
+    found = verify(was, vlm, [still(file, certificate.STILL) for file in files], options.tolerance)
+    now = made_with(vlm)
+    _print(
+        console.as_json(
+            {"differences": [asdict(each) for each in found], "made_with": {"there": was.made_with, "here": now}}
+        )
+        if options.json
+        else certificate.told(was, now, found)
+    )
+    return 0 if all(each.same for each in found) else DIFFERENT
+
+
 def _asked(options: argparse.Namespace, vlm: VLM, knobs: Mapping[str, Any]) -> Asked:
     """The method or plan that one command is about. ValueError for one that the model cannot run."""
     if options.plan is not None:
@@ -297,6 +333,8 @@ COMMANDS = {
     "pays": _pays,
     "why": _why,
     "recipe": _recipe,
+    "certificate": _certificate,
+    "verify": _verify,
     "methods": _table_of_methods,
     "bench": _bench,
 }

@@ -1,7 +1,7 @@
 """The same work without a browser: `python -m pruning COMMAND`, where `--help` lists the commands.
 
-Exit codes: 0 done, 2 bad input (the message says what to change), 1 anything else, 130 interrupted, 141 nobody reads
-what it writes any more.
+Exit codes: 0 done, 2 bad input (the message says what to change), 3 `verify` found a difference, 1 anything else, 130
+interrupted, 141 nobody reads what it writes any more.
 """
 
 import sys
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from pruning.cli.commands import COMMANDS  # with PyTorch and all that it needs
 
-        COMMANDS[options.command](options)
+        return COMMANDS[options.command](options) or 0
     except ValueError as error:
         return _fail(2, str(error))
     except BrokenPipeError:  # an OSError, and no fault
@@ -27,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(130, "interrupted")
     except (RuntimeError, OSError, MemoryError) as error:
         return _fail(1, f"{type(error).__name__}: {error}")
-    return 0
 
 
 def _fail(code: int, message: str) -> int:

@@ -20,6 +20,8 @@ COMMANDS = {  # -> what follows it, what it does
     "pays": (ASKED, "whether a setting pays here: times against all tokens and lower resolution"),
     "why": (ASKED, "which patches would bring the answer back, or cannot be done without"),
     "recipe": ("[OPTIONS] [KNOBS]", "a setting written for other programs, ready to paste"),
+    "certificate": (ASKED, "what a picture, question and setting come to, as a file that other machines verify"),
+    "verify": ("[OPTIONS] CERTIFICATE [PICTURE ...]", "whether a certificate's sample comes to the same here"),
     "methods": ("[-h]", "the table of the methods, in Markdown"),
     "bench": ("[OPTIONS] [KNOBS] methods", "how long each method takes to select"),
 }

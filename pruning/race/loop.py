@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from pruning.choosing import came_to
 from pruning.grids import Scope
 from pruning.models import VLM, Answer, Sample, in_world
 from pruning.models.batches import alike_batches
+from pruning.models.checkpoint.revision import revision
 from pruning.models.values import Positions
 from pruning.race.cluster import Answered, Row, Workers
 from pruning.race.data import DataSet
@@ -30,7 +30,6 @@ from pruning.race.settings import ALL, Setting, Shown, told
 
 TOGETHER: Final = 16  # prompts that go through the language model at once
 FIRST: Final = 2  # rows that the estimate is measured on
-EDGE: Final = 1 << 20  # bytes at both ends of a file that its fingerprint reads
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Race:
                 "machine": platform.machine()}  # fmt: skip
         asked = {each.name: told(each) for each in self.settings}
         return Manifest(self.data.name, self.data.source, self.data.reading, rows, faults, vlm.model_id, vlm.title,
-                        revision(self.source, vlm), asked, how, made)  # fmt: skip
+                        revision(self.source, vlm.config), asked, how, made)  # fmt: skip
 
     def run(
         self,
@@ -230,19 +229,3 @@ def _far(workers: Workers, plan: Manifest, rows: Iterable[Row], state: _State) -
         state.seconds += time.perf_counter() - start
         start = time.perf_counter()
         yield from block.results
-
-
-def revision(source: str, vlm: VLM) -> str:
-    """The hub's commit, or a fingerprint of the folder's files: names, sizes, and a MiB at both ends of each."""
-    folder = Path(source)
-    if not folder.is_dir():
-        return str(getattr(vlm.config, "_commit_hash", None) or vlm.model_id)
-    found = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".jinja")):
-        size = path.stat().st_size
-        found.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            found.update(file.read(EDGE))
-            file.seek(max(0, size - EDGE))
-            found.update(file.read(EDGE))
-    return found.hexdigest()

@@ -22,6 +22,9 @@ from app.session import Session
 from pruning.choosing import out_of_reach
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
+from pruning.handover.certificate import read
+from pruning.handover.parity import verify
+from pruning.images import open_image
 from pruning.method import make
 from pruning.runnable import REGISTERED
 from pruning.staged import STAGED, make_staged
@@ -37,6 +40,7 @@ RESULTS = {
     "/inspect": Card,
     "/pays": Paying,
     "/recipe": api_results.Recipes,
+    "/certificate": api_results.Certified,
     "/dominance": Dominances,
 }
 
@@ -346,6 +350,13 @@ def test_recipes_are_told_over_http(call):
     assert "--method divprune --retention 0.1" in told["command_line"]["text"]
     assert QUESTION in told["library"]["text"]
     assert told["openvino"]["text"] == ""
+
+
+def test_a_certificate_over_http_holds_here(call, tiny_vlm, image):
+    told = call("/certificate", method="divprune", retention=0.1)["certificate"]
+    found = verify(read(told), tiny_vlm, [open_image(image)])
+    assert [each.what for each in found if not each.same] == []
+    assert json.loads(told)["pictures"][0]["file"] == image.name
 
 
 def test_what_dominates_in_each_layer_is_told_over_http(call):

@@ -26,12 +26,15 @@ from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff.measure import Measured
 from pruning.drawing import overlays as draw
 from pruning.drawing.overlays import STYLES
+from pruning.handover.certificate import read
+from pruning.handover.parity import verify
 from pruning.images import open_image
 from pruning.method import make
 from tests.helpers.visits import keep, look, seconds_to_stop
 
-FIXED = {"README.txt", "recipe.md", "settings.json", "selection.json", "answers.json", "plane.svg", "plane.png",
-         "plane.csv", "references.bib"}  # fmt: skip
+FIXED = {"README.txt", "recipe.md", "settings.json", "certificate.json", "selection.json", "answers.json",
+         "plane.svg", "plane.png", "plane.csv", "references.bib"}  # fmt: skip
+ONE = {"image-1.png", "image-1-overlay-dimmed.png", "image-1-kept.png"}
 CURVES = {"fidelity.svg", "fidelity.png", "fidelity.csv"}
 
 
@@ -64,10 +67,21 @@ def rows(data):
 
 def test_it_holds_these_files(engine, saved):
     found = files(engine, wanted(look(engine, saved(0), saved(1, (112, 112))), keep("idpruner", scope="image"), "heat"))
-    own = {f"image-{place}-{kind}.png" for place in (1, 2) for kind in ("overlay-heat", "kept")}
+    own = {f"image-{place}{kind}.png" for place in (1, 2) for kind in ("", "-overlay-heat", "-kept")}
     assert set(found) == FIXED | own
     readme = found["README.txt"].decode()
     assert all(name in readme for name in found if name != "README.txt")
+
+
+def test_its_certificate_holds_for_the_pictures_beside_it(engine, saved):
+    session = look(engine, saved(0), saved(1, (112, 112)))
+    setting = replace(keep("divprune"), forced=Forced("", (7,), (0, 1)))
+    found = files(engine, wanted(session, setting))
+    certificate = read(found["certificate.json"])
+    pictures = [open_image(found[picture.file]) for picture in certificate.pictures]
+    assert [each.words for each in verify(certificate, engine.vlm, pictures) if not each.same] == []
+    assert certificate.seen.indices == engine.selection(session, setting).indices.tolist()
+    assert 7 in certificate.seen.indices
 
 
 def test_settings_and_selection_are_the_engine_s(engine, saved):
@@ -216,7 +230,7 @@ def test_answers_of_a_whole_conversation(engine, saved):
 
 def test_without_a_question_there_are_no_answers(engine, saved):
     found = files(engine, wanted(look(engine, saved(), questions=()), keep("idpruner")))
-    assert set(found) == FIXED - {"answers.json"} | {"image-1-overlay-dimmed.png", "image-1-kept.png"}
+    assert set(found) == FIXED - {"answers.json", "certificate.json"} | ONE
     assert "No question was asked" in found["README.txt"].decode()
 
 
@@ -304,7 +318,7 @@ def test_the_button_gives_a_file(shipped_page, chromium, fits, tmp_path):
     assert download.value.suggested_filename == exporting.NAME
     download.value.save_as(tmp_path / "export.zip")
     with zipfile.ZipFile(tmp_path / "export.zip") as packed:
-        assert set(packed.namelist()) == FIXED | CURVES | {"image-1-overlay-dimmed.png", "image-1-kept.png"}
+        assert set(packed.namelist()) == FIXED | CURVES | ONE
         size = picture(packed.read("image-1-kept.png")).shape[:2]
     assert size == (EXAMPLES[0].height, EXAMPLES[0].width)
     context.close()

@@ -51,6 +51,43 @@ def test_answer_as_in_the_readme(run, picture: str, tmp_path: Path) -> None:
         assert image.size[0] / image.size[1] == pytest.approx(1.5, rel=0.01)
 
 
+def test_a_certificate_is_verified(run, picture: str, tmp_path: Path) -> None:
+    file = tmp_path / "certificate.json"
+    setting = ("--method", "idpruner", "--retention", "0.25", "--mmr-lambda", "0.7")
+    assert run("certificate", picture, QUESTION, *setting, "--out", str(file))[0] == 0
+    code, out, _ = run("verify", str(file))
+    assert (code, out.splitlines()[-1]) == (0, "it comes to the same here")
+    assert run("certificate", picture, QUESTION, *setting)[1] == file.read_text(encoding="utf-8")
+    Image.new("RGB", (168, 112), "white").save(picture)
+    code, out, _ = run("verify", str(file), picture)
+    assert code == 3
+    assert "the first difference: pictures: picture.png: the same size, other pixels" in out
+    code, out, _ = run("verify", str(file), picture, "--json")
+    assert code == 3
+    assert [each["what"] for each in json.loads(out)["differences"] if not each["same"]][:2] == ["pictures", "tokens"]
+
+
+def test_what_cannot_be_verified_is_told(run, picture: str, tmp_path: Path) -> None:
+    file = tmp_path / "certificate.json"
+    run("certificate", picture, QUESTION, "--out", str(file))
+    other = tmp_path / "elsewhere" / "certificate.json"
+    other.parent.mkdir()
+    shutil.copy(file, other)
+    for words, message in (
+        ((str(other),), "picture.png is not there: name the pictures behind the certificate"),
+        ((str(file), picture, picture), "is of 1 pictures, and 2 are named"),
+        ((str(tmp_path / "none.json"),), "cannot be read"),
+        ((picture,), "it is not JSON"),
+    ):
+        code, _, err = run("verify", *words)
+        assert code == 2
+        assert message in err
+    file.write_text(file.read_text(encoding="utf-8").replace(QUESTION, "What else?"), encoding="utf-8")
+    code, _, err = run("verify", str(file))
+    assert code == 2
+    assert "was changed after it was made" in err
+
+
 @pytest.mark.parametrize("command", ["answer", "sweep"])
 def test_what_was_changed_in_a_picture_is_told_beside_the_results(run, command: str, tmp_path: Path) -> None:
     exif = Image.Exif()
