@@ -229,12 +229,16 @@ def _wire(
     wire_pays(place_pays(page.views), handlers.models, handlers.setting, inputs)
     wire_recipe(place_recipe(page.views), handlers.models, handlers.setting, inputs)
     charts = [page.plane, page.curves]
+    settings = [page.views, page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
     if races is not None:
         race = place_race(page.views, races, capabilities)
         wire_race(race, races, handlers.models, session)
         race.chart.select(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
         charts.append(race.chart)
-    settings = [page.views, page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
+        race.explore.click(handlers.anew, None, None, **AT_ONCE, **QUIET)
+        there = race.explore.click(images.asked_elsewhere, [race.asked, session], shown, **STREAMED, **QUIET)
+        of_it = [race.asked, session, page.method]
+        follow(there.success(menus.asked_elsewhere, of_it, settings, **LIGHT_WORK, **QUIET))
     for chart in charts:
         clicked, point = told(chart.select)
         follow(clicked.then(menus.point, [point, session, page.method], settings, **LIGHT_WORK, **QUIET))

@@ -83,6 +83,18 @@ class ImageHandlers:
 
         yield from self._taken(request, work)
 
+    @report_errors
+    def asked_elsewhere(self, request: gr.Request, asked: Any, session: Session) -> Iterator[Updates]:
+        """A picture and a question that another view showed, such as a question of a race."""
+        path, question, _ = asked
+
+        def work() -> Updates:
+            picture, _ = self.pictures.open(path)
+            shown = self._shown(request, replace(session, pictures=(picture,), questions=(question,)), ())
+            return {self.page.image: path, self.page.question: question} | shown | self._suggested(ANY_IMAGE)
+
+        yield from self._taken(request, work)
+
     def _taken(self, request: gr.Request, work: Callable[[], Updates]) -> Iterator[Updates]:
         """The updates that `work` gives, when its turn has come. Until then, and where it gives none, the note beside
         the images says so. Raises where there were none: nothing follows.

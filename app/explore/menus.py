@@ -87,6 +87,12 @@ class Menus:
                 changed[component] = {**changed[component], "value": value}
         return changed
 
+    @report_errors
+    def asked_elsewhere(self, request: gr.Request, asked: Any, session: Session, name: str) -> Updates:
+        """The setting under which another view showed a question, as `point`."""
+        changed: Updates = self.point(request, asked[2], session, name)
+        return changed
+
     def load(self, request: gr.Request, name: str) -> Iterator[str]:
         """Load the chosen model where need be: how far it is, and in the end nothing, or why it failed."""
         visitor = owner(request)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,7 +13,7 @@ import gradio as gr
 from app.engine.capabilities import Capabilities
 from app.model_pool.pool import Models
 from app.race import views as race_views
-from app.race.pair import Pair, painted
+from app.race.pair import Pair, painted, shown_to
 from app.race.runs import Races, Wanted, differing
 from app.session import Session
 from app.web.errors import owner, report_errors
@@ -36,6 +38,8 @@ TIPS = {
     "#race-second": "The other of the two",
     "#race-previous": "The question before, where these two differ",
     "#race-next": "The next question where these two differ",
+    "#race-explore": "This picture and question on the view Explore, under the first of the two settings",
+    "#race-report": "The report as a page, its table as CSV, Markdown and LaTeX, and what was raced, in one ZIP",
     "#race-new .label-wrap": "Choose data, methods and budgets, and start a race on this machine",
     "#race-data": f"A world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a folder of pictures on this machine",
     "#race-methods": "What is raced beside all tokens. Random and lower resolution are what every method has to beat",
@@ -53,6 +57,7 @@ class RacePage:
     run: gr.Dropdown
     resume: gr.Button
     stop: gr.Button
+    report: gr.DownloadButton
     status: gr.HTML
     chart: gr.HTML
     table: gr.HTML
@@ -61,6 +66,8 @@ class RacePage:
     second: gr.Dropdown
     previous: gr.Button
     next: gr.Button
+    explore: gr.Button
+    asked: gr.State  # what goes to Explore: (path of the picture, question, setting as a chart's point has it)
     place: gr.State
     seen: gr.State  # (lines of the menu, run, version of its table) that the page shows
     difference: gr.HTML
@@ -79,10 +86,12 @@ def place_race(views: gr.Tabs, races: Races, capabilities: Capabilities) -> Race
     made: dict[str, Any] = {}
     with views, gr.Tab("Race", id="race") as made["tab"], gr.Column(elem_id="race"):
         made["timer"], made["place"], made["seen"] = gr.Timer(EVERY, active=False), gr.State(0), gr.State(None)
+        made["asked"] = gr.State(None)
         with gr.Row(elem_classes="view-tools"):
             made["run"] = gr.Dropdown([], label="Run", show_label=False, visible=False, elem_id="race-run")
             made["resume"] = gr.Button("Resume", **small, visible=False, elem_id="race-resume")
             made["stop"] = gr.Button("Stop", **small, visible=False, elem_id="race-stop")
+            made["report"] = gr.DownloadButton("Report", **small, visible=False, elem_id="race-report")
         made["status"] = html(race_views.status(None, races.starts), "race-status")
         made |= _new(races, capabilities, small)
         made["chart"] = html("", "race-chart", "charts")
@@ -93,6 +102,7 @@ def place_race(views: gr.Tabs, races: Races, capabilities: Capabilities) -> Race
                 made["second"] = gr.Dropdown([], label="and", elem_id="race-second", min_width=200)
                 made["previous"] = gr.Button("‹ Previous", **small, elem_id="race-previous")
                 made["next"] = gr.Button("Next ›", **small, elem_id="race-next")
+                made["explore"] = gr.Button("Open in Explore", **small, elem_id="race-explore", interactive=False)
             made["difference"] = html(race_views.difference(None, NO_PAIR), "race-difference")
     return RacePage(**made)
 
@@ -121,10 +131,10 @@ def _new(races: Races, capabilities: Capabilities, small: dict[str, Any]) -> dic
 
 def wire_race(page: RacePage, races: Races, models: Models, session: gr.State) -> None:
     events = RaceEvents(page, races, models)
-    shown = [page.run, page.resume, page.stop, page.status, page.chart, page.table, page.timer, page.differing,
-             page.first, page.second, page.seen]  # fmt: skip
+    shown = [page.run, page.resume, page.stop, page.report, page.status, page.chart, page.table, page.timer,
+             page.differing, page.first, page.second, page.seen]  # fmt: skip
     pair = [session, page.run, page.first, page.second, page.place]
-    seen = [page.place, page.difference]
+    seen = [page.place, page.difference, page.asked, page.explore]
     for event in (page.tab.select, chosen(page.run)):
         opened = event(events.show, [page.run, page.seen], shown, **LIGHT_WORK, **QUIET)
         opened.then(events.pair, pair, seen, **LIGHT_WORK, **QUIET)
@@ -157,12 +167,13 @@ class RaceEvents:
             gone = gr.update(visible=False)
             return {page.run: gr.update(choices=[], value=None, visible=False), page.timer: gr.Timer(active=False),
                     page.status: race_views.status(None, races.starts), page.chart: "", page.table: "",
-                    page.differing: gone, page.resume: gone, page.stop: gone, page.seen: None}  # fmt: skip
+                    page.differing: gone, page.resume: gone, page.stop: gone, page.report: gone,
+                    page.seen: None}  # fmt: skip
         listed = [races.listed(each) for each in names]
         run = next(each for each in listed if each.name == name)
         rows = races.table(name) if run.rows else []
         menu = [(race_views.line(each), each.name) for each in listed]
-        now = (menu, name, races.version(name))
+        now = (menu, name, races.version(name), run.state)
         changed = {
             page.status: race_views.status(run, races.starts),
             page.resume: gr.update(visible=races.starts and run.state in ("new", "stopped")),
@@ -173,6 +184,7 @@ class RaceEvents:
         if seen is None or now[:2] != tuple(seen[:2]):
             changed[page.run] = gr.update(choices=menu, value=name, visible=True)
         if seen is None or now[1:] != tuple(seen[1:]):
+            changed[page.report] = self._report(name)
             manifest = races.run(name).manifest if rows else None
             settings = gr.update(choices=[(reading.setting(row), row["setting"]) for row in rows])
             changed |= {
@@ -224,11 +236,22 @@ class RaceEvents:
         self.races.stop(name)
         return dict(self.show(request, name))
 
+    def _report(self, name: str) -> Any:
+        """The button that downloads it; a file for all visitors, told by what it holds and swept like uploads."""
+        content = self.races.report(name)
+        if content is None:
+            return gr.update(visible=False)
+        place = Path(self.page.report.GRADIO_CACHE) / hashlib.sha256(content).hexdigest() / f"{name}.zip"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)  # anew where it is there: it has just been asked for
+        return gr.update(value=str(place), visible=True)
+
     def _pair(self, request: gr.Request, session: Session, name: str, first: str, second: str, place: int) -> Updates:
         page = self.page
 
         def said(words: str) -> Updates:
-            return {page.place: 0, page.difference: race_views.difference(None, words)}
+            return {page.place: 0, page.difference: race_views.difference(None, words), page.asked: None,
+                    page.explore: gr.update(interactive=False)}  # fmt: skip
 
         if not (name and first and second):
             return said(NO_PAIR)
@@ -248,7 +271,9 @@ class RaceEvents:
                     (better, len(found) - better), result.cells.get(ALL))  # fmt: skip
         overlays, why = self._painted(request, session, manifest, pair)
         shown = race_views.difference(replace(pair, painted=overlays, why=why))
-        return {page.place: place, page.difference: shown}
+        asked = None if why else (*shown_to(manifest, result), race_views.clicked(manifest, first))
+        return {page.place: place, page.difference: shown, page.asked: asked,
+                page.explore: gr.update(interactive=asked is not None)}  # fmt: skip
 
     def _painted(self, request: gr.Request, session: Session, manifest: Any, pair: Pair) -> tuple[Any, str]:
         try:

@@ -48,16 +48,24 @@ def painted(engine: Engine, manifest: Manifest, result: Result, names: tuple[str
     """
     if engine.vlm.model_id != manifest.model:
         raise ValueError(f"What each kept is drawn with {manifest.title}: choose that model on the view Explore")
-    path = Path(os.environ[VARIABLE]) / f"race-{result.digest}.png"
-    if not path.exists():
-        picture_of(open_data(manifest.source, **manifest.reading), result).open().save(path)
-    picture, _ = engine.resources.pictures.open(str(path))
-    session = Session(engine.name, (picture,), (asked(result.question, result.choices, manifest.reading["suffix"]),))
+    path, question = shown_to(manifest, result)
+    picture, _ = engine.resources.pictures.open(path)
+    session = Session(engine.name, (picture,), (question,))
     return tuple(
         overlay
         for name in names
         for overlay in overlays.overlays(engine, session, page_setting(manifest, name), "dimmed")
     )
+
+
+def shown_to(manifest: Manifest, result: Result) -> tuple[str, str]:
+    """Path of the picture, among uploads, and the question as the model was asked it. Raises ValueError where the
+    picture is gone or has changed.
+    """
+    path = Path(os.environ[VARIABLE]) / f"race-{result.digest}.png"
+    if not path.exists():
+        picture_of(open_data(manifest.source, **manifest.reading), result).open().save(path)
+    return str(path), asked(result.question, result.choices, manifest.reading["suffix"])
 
 
 def page_setting(manifest: Manifest, name: str) -> Setting:

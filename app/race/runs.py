@@ -7,8 +7,10 @@ another process is stopped in the same way.
 
 from __future__ import annotations
 
+import io
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,8 @@ from app.model_pool.pool import Models
 from pruning.choosing import Asked
 from pruning.race.data import open_data
 from pruning.race.folder import MANIFEST, RESULTS, Result, Run, State
-from pruning.race.loop import Race
-from pruning.race.report import write
+from pruning.race.loop import Estimate, Race
+from pruning.race.report import files, write
 from pruning.race.settings import setting_of, settings_of
 from pruning.race.table import table
 
@@ -30,12 +32,13 @@ T = TypeVar("T")
 OWNER = "race"  # whose work with a model it is
 REST, LEAST = 10, 10.0  # a table is made anew after so many times the time that it took, and so many seconds
 TOKENS = 32  # of an answer
+UNASKED = 120.0  # seconds that a race may take without a yes to its estimate
 
 
 @dataclass(frozen=True)
 class Listed:
     """A run as it stands now. name: its folder's. done, errors: rows; seconds: of work. problem: why it cannot be read,
-    or why it ended here.
+    or why it ended here. estimate: of what it takes, where it waits for a yes to it.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Listed:
     errors: int = 0
     seconds: float = 0.0
     problem: str = ""
+    estimate: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Races:
         self._lock = threading.Lock()
         self._at_work: dict[str, threading.Thread] = {}
         self._problems: dict[str, str] = {}
+        self._estimates: dict[str, str] = {}  # of runs that wait for a yes
         self._kept: dict[
             tuple[str, str], tuple[int, float, Any]
         ] = {}  # (name, what) -> lines' bytes, until when, value
@@ -100,7 +105,7 @@ class Races:
         except ValueError as error:
             return Listed(name, problem=problem or str(error))
         return Listed(name, state, manifest.data, manifest.title, len(manifest.settings), progress.done, manifest.rows,
-                      progress.errors, progress.seconds, problem)  # fmt: skip
+                      progress.errors, progress.seconds, problem, self._estimates.get(name, ""))  # fmt: skip
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """As `race.table.table`; of a run at work not much older than it takes to make. Raises ValueError as that."""
@@ -114,6 +119,19 @@ class Races:
     def results(self, name: str) -> tuple[Result, ...]:
         """Every result so far, the same way. Raises ValueError as `Run.results`."""
         return self._known(name, "results", lambda run: tuple(run.results()))
+
+    def report(self, name: str) -> bytes | None:
+        """The run's report, tables and manifest, in one ZIP, of which the same run makes the same bytes; None while it
+        is at work and before its first result. Raises ValueError as `table`.
+        """
+        run, packed = self.run(name), io.BytesIO()
+        if self._begun(name) or run.state() in ("new", "running"):
+            return None
+        texts = files(run, self.table(name)) | {MANIFEST: (run.path / MANIFEST).read_text("utf-8")}
+        with zipfile.ZipFile(packed, "w") as out:
+            for file, text in texts.items():
+                out.writestr(zipfile.ZipInfo(f"{name}/{file}"), text, zipfile.ZIP_DEFLATED)
+        return packed.getvalue()
 
     def _known(self, name: str, what: str, make: Callable[[Run], T]) -> T:
         run = self.run(name)
@@ -133,8 +151,9 @@ class Races:
     # The operator's
 
     def start(self, models: Models, model_name: str, wanted: Wanted) -> str:
-        """Begin a race on a loaded model in a folder of its own; the run's name. Raises ValueError as `open_data`, for
-        no method, and where nothing may be started here.
+        """Begin a race on a loaded model in a folder of its own; the run's name. One longer than `UNASKED` stops
+        at its estimate, and `resume` says yes to it. Raises ValueError as `open_data`, for no method, and where nothing
+        may be started here.
         """
         self._allowed()
         if not wanted.methods:
@@ -152,6 +171,7 @@ class Races:
                 model_name,
                 name,
                 lambda engine: Race(engine.vlm, source, data, settings, max_new_tokens=TOKENS, alone=engine.on_device),
+                asks=True,
             )
         return name
 
@@ -203,19 +223,29 @@ class Races:
         """Whether this process is at work on it."""
         return (thread := self._at_work.get(name)) is not None and thread.is_alive()
 
-    def _begin(self, models: Models, model_name: str, name: str, make: Callable[[Engine], Race]) -> None:
+    def _begin(
+        self, models: Models, model_name: str, name: str, make: Callable[[Engine], Race], asks: bool = False
+    ) -> None:
         folder = self.folder / name
 
         def work() -> None:
             try:
                 with working(Task()), models.use(model_name, OWNER) as (engine, _):
-                    make(engine).run(folder, lambda estimate: True)
+
+                    def confirm(estimate: Estimate) -> bool:
+                        if not asks or (estimate.seconds or 0) <= UNASKED:
+                            return True
+                        self._estimates[name] = estimate.words(str(engine.vlm.device))
+                        return False
+
+                    make(engine).run(folder, confirm)
                 write(Run(folder))
             except Exception as error:
                 expected = isinstance(error, ValueError | OSError | RuntimeError)
                 self._problems[name] = str(error) if expected else type(error).__name__
 
         self._problems.pop(name, None)
+        self._estimates.pop(name, None)
         self._at_work[name] = threading.Thread(target=work, name="race", daemon=True)
         self._at_work[name].start()
 

@@ -43,6 +43,8 @@ def status(run: Listed | None, starts: bool) -> Markup:
     if not run.rows:
         return told or html.progress("Getting ready: every record is looked at, two are asked for an estimate")
     left = to_come(Pace(run.seconds, run.done, run.rows)) if run.state == "running" else ""
+    if run.estimate and run.state == "new":
+        told += notice(f"{run.estimate}. Press Resume to start it, or leave it")
     errors = f", {run.errors:,} of them cannot be asked" if run.errors else ""
     words = f"{STATES[run.state]}: {run.done:,} of {run.rows:,} questions{errors}, {run.settings} settings{left}"
     return html.progress(words, "Questions answered", run.done, run.rows) + told

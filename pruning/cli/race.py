@@ -98,14 +98,8 @@ def confirmed(
         tell(f"row {fault.row} cannot be asked: {fault.reason}")
     if len(estimate.faults) > FAULTS:
         tell(f"{len(estimate.faults) - FAULTS} more rows cannot be asked: results.jsonl will say why")
-    if not estimate.rows:
-        tell("every row has its result")
-        return True
-    time = "" if estimate.seconds is None else f", about {_duration(estimate.seconds)} on {device}"
-    if estimate.seconds is not None and workers:
-        time += f", {_duration(estimate.seconds / workers)} on {workers} like it"
-    tell(f"{estimate.rows:,} rows are left: {estimate.answers:,} answers{time}")
-    if yes:
+    tell(estimate.words(device, workers))
+    if yes or not estimate.rows:
         return True
     if not sys.stdin.isatty():
         raise ValueError("nobody can confirm this here: give --yes to start")
@@ -113,9 +107,3 @@ def confirmed(
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ValueError("not started: confirm with y, or give --yes")
     return True
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -41,6 +41,21 @@ class Estimate:
     answers: int
     seconds: float | None
 
+    def words(self, device: str, workers: int | None = None) -> str:
+        """In a sentence: what is left, and how long it takes on this device and on so many workers like it."""
+        if not self.rows:
+            return "every row has its result"
+        time = "" if self.seconds is None else f", about {_duration(self.seconds)} on {device}"
+        if self.seconds is not None and workers:
+            time += f", {_duration(self.seconds / workers)} on {workers} like it"
+        return f"{self.rows:,} rows are left: {self.answers:,} answers{time}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
 
 @dataclass(frozen=True)
 class Race:

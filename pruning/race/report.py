@@ -25,10 +25,14 @@ TESTS: Final = (
 def write(run: Run) -> list[dict[str, Any]]:
     """Write all four anew; the table. Raises OSError as the disk does, ValueError as `Run` and `table` do."""
     rows = table(run)
-    files = {REPORT: html(run, rows), "table.csv": as_csv(rows), "table.md": markdown(rows), "table.tex": latex(rows)}
-    for name, text in files.items():
+    for name, text in files(run, rows).items():
         replace_file(run.path / name, text.encode())
     return rows
+
+
+def files(run: Run, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Name -> text of what `write` writes, of the run's table."""
+    return {REPORT: html(run, rows), "table.csv": as_csv(rows), "table.md": markdown(rows), "table.tex": latex(rows)}
 
 
 def stopped(run: Run) -> list[str]:

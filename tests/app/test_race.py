@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,20 @@ def test_a_race_is_started_stopped_and_resumed(models, tmp_path: Path) -> None:
     assert (races.listed(name).done, races.listed(name).settings) == (12, 2)
 
 
+def test_a_long_race_waits_for_a_yes_to_its_estimate(models, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("app.race.runs.UNASKED", 0.0)
+    races = Races(tmp_path / "runs", True)
+    name = races.start(models, models.first, Wanted("scenes", {"random": make("random")}, (0.25,), 3))
+    until(lambda: races.listed(name).state == "new")
+    waiting = races.listed(name)
+    assert waiting.estimate.startswith("3 rows are left: 6 answers, about ")
+    assert waiting.estimate in race_views.status(waiting, True)
+    assert races.report(name) is None, "nothing has been asked"
+    races.resume(models, models.first, name)
+    until(lambda: races.listed(name).state == "done")
+    assert (races.listed(name).done, races.listed(name).estimate) == (3, "")
+
+
 def test_what_cannot_be_raced_says_why(models, tmp_path: Path) -> None:
     races = Races(tmp_path / "runs", True)
     with pytest.raises(ValueError, match="no method is chosen"):
@@ -152,7 +167,7 @@ def test_retentions_that_are_none_are_refused(text) -> None:
         _ratios(text)
 
 
-def test_the_view_shows_a_race_and_why_two_settings_differ(shipped_page, chromium, fits) -> None:
+def test_the_view_shows_a_race_and_why_two_settings_differ(shipped_page, chromium, fits, tmp_path) -> None:
     with visit(chromium, shipped_page.url) as tab:
         tab.get_by_role("tab", name="Race").click()
         tab.wait_for_selector("#race-status >> text=Done: 10 of 10 questions, 7 settings")
@@ -173,6 +188,19 @@ def test_the_view_shows_a_race_and_why_two_settings_differ(shipped_page, chromiu
         tab.click("#race-next")
         tab.wait_for_selector(".race-asked >> text=2 of 5")
         fits(tab, "race")
+        with tab.expect_download() as download:
+            tab.click("#race-report")
+        download.value.save_as(tmp_path / "report.zip")
+        with zipfile.ZipFile(tmp_path / "report.zip") as packed:
+            assert b"<h2>Accuracy against tokens</h2>" in packed.read("scenes-1/report.html")
+            assert packed.read("scenes-1/table.csv").count(b"\n") == 8
+        question = tab.inner_text(".race-asked").split("“")[1].split("”")[0]
+        tab.click("#race-explore")
+        tab.wait_for_selector("#readout >> text=64 of 256", timeout=20_000)
+        assert tab.get_by_role("tab", name="Explore").get_attribute("aria-selected") == "true"
+        assert tab.input_value("#question textarea") == question
+        tab.wait_for_selector("#report .badge")
+        tab.get_by_role("tab", name="Race").click()
         tab.locator("#race-chart .mark").nth(2).focus()
         tab.keyboard.press("Enter")
         tab.wait_for_selector("#readout >> text=26 of 256", timeout=20_000)

@@ -50,7 +50,7 @@ def shown(tab, where: str, text: str = NASTY) -> bool:
 
 
 def ask(tab, button: str, question: str) -> None:
-    """Returns when the new answers stand; those of before are told apart by a mark, since "running" can be too short."""
+    """Returns when the new answers stand: those of before are marked, since "running" can be too short to be seen."""
     tab.evaluate("document.querySelector('#report .badge').classList.add('before')")
     tab.fill("#question textarea", question)
     tab.click(button)
