@@ -29,8 +29,12 @@ from pruning.models.values import POSITIONS, Positions, check_positions
 from pruning.race.settings import ALL, Setting, Shown
 from pruning.rgb import as_rgb
 from pruning.runnable import REMEDY, asked_for, plan_for, why_not
+from pruning.video import Clip, Sampling, open_media
+
+Medium = Image.Image | Clip
 
 OTHER = "choose a task whose output_type is generate_until"
+ABOUT = "idpruner_lab answers questions about images and clips"
 NEW_TOKENS = 128  # of an answer, where a task does not say
 
 
@@ -44,6 +48,7 @@ class PrunedModel(lmms):  # type: ignore[misc]
 
     pretrained: a folder, a hub id, or scenes. method: of any registry, or a published schedule; "" for all tokens.
     plan: in the method's place. knobs: of the method, as JSON. per: what a budget is for. positions: of kept tokens.
+    fps, max_frames: of clips, each second and in all; as the checkpoint says where they are not given.
     batch_size: prompts that go through the language model at once. Raises ValueError for what the model cannot run.
     """
 
@@ -62,6 +67,8 @@ class PrunedModel(lmms):  # type: ignore[misc]
         dtype: str = "auto",
         attention: str = "auto",
         scorer: str = "",
+        fps: float | None = None,
+        max_frames: int | None = None,
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
     ) -> None:
@@ -71,6 +78,9 @@ class PrunedModel(lmms):  # type: ignore[misc]
         self._vlm = load(pretrained, device=device, dtype=dtype, attention=attention, scorer=scorer)
         self._setting = _setting(self._vlm, method, plan, _knobs(knobs), retention)
         self._per, self._positions = per, check_positions(positions)
+        usual = self._vlm.sampling
+        most = usual.frames if max_frames is None else max_frames
+        self._sampling = Sampling(usual.rate if fps is None else fps, most)
         self._together = _whole(batch_size)
         self._shown: tuple[str, Shown] | None = None
 
@@ -95,8 +105,8 @@ class PrunedModel(lmms):  # type: ignore[misc]
         samples, stops, by_limit = list[Sample](), list[list[str]](), dict[int, list[int]]()
         for i, request in enumerate(requests):
             _, to_messages, given, doc_id, task, split = request.args
-            images, question = _asked(ChatMessages(messages=to_messages(self.task_dict[task][split][doc_id])))
-            samples.append(self._sample(images, question))
+            media, question = self._asked(ChatMessages(messages=to_messages(self.task_dict[task][split][doc_id])))
+            samples.append(self._sample(media, question))
             by_limit.setdefault(int(given.get("max_new_tokens", NEW_TOKENS)), []).append(i)
             until = given.get("until") or []
             stops.append([until] if isinstance(until, str) else list(until))
@@ -108,10 +118,32 @@ class PrunedModel(lmms):  # type: ignore[misc]
                 found[i] = GenerationResult(text=_until(answer.text, stops[i]), token_counts=counts)
         return [found[i] for i in range(len(requests))]
 
-    def _sample(self, images: Sequence[Image.Image], question: str) -> Sample:
-        digest = hashlib.sha256(b"".join(f"{i.size}".encode() + i.tobytes() for i in images)).hexdigest()
+    def _asked(self, messages: ChatMessages) -> tuple[list[Medium], str]:
+        """The images, then the clips, each in their order, and all that is said: our prompts have them so."""
+        media: list[Medium] = []
+        for message in messages.messages:
+            for part in message.content:
+                if part.type == "image":
+                    media.append(_image(part.url))
+                elif part.type == "video":
+                    media.append(self._clip(part.url))
+                elif part.type != "text":
+                    raise ValueError(f"the task asks about {part.type}: {ABOUT}")
+        if not media:
+            raise ValueError(f"the task asks about no image: {ABOUT}")
+        return sorted(media, key=lambda medium: isinstance(medium, Clip)), "\n".join(_texts(messages))
+
+    def _clip(self, given: Any) -> Medium:
+        if self._vlm.no_clips:
+            raise ValueError(self._vlm.no_clips)
+        if not isinstance(given, str | os.PathLike):
+            raise ValueError(f"the task gives a video as {type(given).__name__}: idpruner_lab reads files")
+        return open_media(os.fspath(given), self._sampling)
+
+    def _sample(self, media: Sequence[Medium], question: str) -> Sample:
+        digest = hashlib.sha256(b"".join(map(_content, media))).hexdigest()
         if self._shown is None or self._shown[0] != digest:  # questions about one picture follow each other
-            self._shown = digest, Shown(self._vlm, images, [self._setting], self._per)
+            self._shown = digest, Shown(self._vlm, media, [self._setting], self._per)
         shown = self._shown[1]
         _, chosen = shown.choose(question)
         kept = chosen.get(self._setting.name)
@@ -145,15 +177,6 @@ def _whole(batch_size: int | str) -> int:
     raise ValueError(f"batch_size={batch_size!r} is not allowed: name a whole number from 1")
 
 
-def _asked(messages: ChatMessages) -> tuple[list[Image.Image], str]:
-    """The images in their order, and all that is said: our prompts have the images first."""
-    images, videos, audios = messages.extract_media()
-    if videos or audios or not images:
-        what = "video" if videos else "audio" if audios else "no image"
-        raise ValueError(f"the task asks about {what}: idpruner_lab answers questions about images")
-    return [_image(image) for image in images], "\n".join(_texts(messages))
-
-
 def _texts(messages: ChatMessages) -> Iterator[str]:
     for message in messages.messages:
         if message.role == "assistant":
@@ -163,6 +186,11 @@ def _texts(messages: ChatMessages) -> Iterator[str]:
 
 def _image(given: Any) -> Image.Image:
     return as_rgb(given)[0] if isinstance(given, Image.Image) else open_image(given)
+
+
+def _content(medium: Medium) -> bytes:
+    frames = medium.frames if isinstance(medium, Clip) else [medium]
+    return b"".join(f"{frame.size}".encode() + frame.tobytes() for frame in frames)
 
 
 def _until(text: str, stops: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from pruning.published import PUBLISHED, Published
 from pruning.runnable import REGISTERED, made
 from pruning.staged import make_staged
 from pruning.tokens import VisualTokens
+from pruning.video import Clip
 
 ALL: Final = "all tokens"
 
@@ -28,7 +29,7 @@ class Encoder(Protocol):
     @property
     def layers(self) -> int: ...
     def encode(
-        self, images: Sequence[Image.Image], needs: frozenset[str] = ..., asked: Encoding | None = None
+        self, images: Sequence[Image.Image | Clip], needs: frozenset[str] = ..., asked: Encoding | None = None
     ) -> Any: ...
     def tokens(self, encoded: Any, question: str, needs: frozenset[str] = ...) -> VisualTokens: ...
 
@@ -98,7 +99,7 @@ class Shown:
     """
 
     def __init__(
-        self, model: Encoder, images: Sequence[Image.Image], settings: Sequence[Setting], per: Scope = "sample"
+        self, model: Encoder, images: Sequence[Image.Image | Clip], settings: Sequence[Setting], per: Scope = "sample"
     ) -> None:
         self._model, self._images, self._per = model, images, per
         self._by_method: dict[str, list[Setting]] = {}

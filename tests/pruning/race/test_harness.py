@@ -19,7 +19,9 @@ from pruning.choosing import choose
 from pruning.method import make
 from pruning.models import VLM, Sample, load
 from pruning.race.data import open_data
+from pruning.video import Sampling, open_media
 from tests.helpers import documents
+from tests.helpers.clips import film
 
 
 @dataclass
@@ -50,11 +52,6 @@ class ChatMessages:
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         parts = [SimpleNamespace(**{"text": "", "url": None, **part}) for each in messages for part in each["content"]]
         self.messages = [SimpleNamespace(role=each["role"], content=parts) for each in messages[:1]]
-
-    def extract_media(self) -> tuple[list[Any], list[Any], list[Any]]:
-        found = self.messages[0].content
-        images, videos, audios = ([p.url for p in found if p.type == kind] for kind in ("image", "video", "audio"))
-        return images, videos, audios
 
 
 STAND_IN = {
@@ -148,12 +145,36 @@ def test_what_cannot_run_says_why_before_a_task_begins(harness, given, said: str
         harness.PrunedModel("scenes", **given)
 
 
-def test_what_is_no_question_about_images_is_refused(harness, monkeypatch) -> None:
-    model = harness.PrunedModel("scenes")
+def about(asked: SimpleNamespace, *parts: dict[str, Any]) -> SimpleNamespace:
+    """The request with another content."""
+    content = [*parts, {"type": "text", "text": "what?"}]
+    return SimpleNamespace(args=("", lambda doc: [{"role": "user", "content": content}], *asked.args[2:]))
+
+
+def test_clips_are_asked_about_as_the_library_does(harness, tiny_folder, tiny_vlm, tmp_path) -> None:
+    path, picture = film(tmp_path / "a.mp4", 20, 10, (64, 64)), Image.new("RGB", (84, 56), "red")
+    model = harness.PrunedModel(str(tiny_folder), method="random", retention=0.5, fps=5, max_frames=6)
+    parts = {"type": "video", "url": str(path)}, {"type": "image", "url": picture}
+    found = model.generate_until([about(request(model, picture, "", max_new_tokens=5), *parts)])[0]
+    clip = open_media(str(path), Sampling(5, 6))
+    assert len(clip.frames) == 6
+    encoded = tiny_vlm.encode([picture, clip])
+    kept = choose(make("random"), tiny_vlm.tokens(encoded, "what?"), tiny_vlm.layers, 0.5)
+    wanted = tiny_vlm.answer_batch([Sample(encoded, "what?", kept)], max_new_tokens=5)[0]
+    assert (found.text, found.token_counts.input_tokens) == (wanted.text, wanted.prefill_tokens)
+
+
+def test_what_is_no_question_about_images_is_refused(harness, monkeypatch, tiny_folder) -> None:
+    model = harness.PrunedModel(str(tiny_folder), method="random")
     asked = request(model, Image.new("RGB", (56, 56)), "what?")
-    video = ("", lambda doc: [{"role": "user", "content": [{"type": "video", "url": "a.mp4"}]}], *asked.args[2:])
-    with pytest.raises(ValueError, match="asks about video"):
-        model.generate_until([SimpleNamespace(args=video)])
+    for parts, said in (
+        ([{"type": "audio", "url": "a.wav"}], "asks about audio"),
+        ([], "asks about no image"),
+        ([{"type": "video", "url": [1]}], "gives a video as list"),
+        ([{"type": "video", "url": "a.mp4"}], "a.mp4"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.generate_until([about(asked, *parts)])
     for refuse in (model.loglikelihood, model.generate_until_multi_round):
         with pytest.raises(NotImplementedError, match="output_type is generate_until"):
             refuse([asked])
