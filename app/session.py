@@ -34,11 +34,16 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """Tokens that a visitor forced in or out, for the images and the method that `key` stands for (canvas.key_of)."""
+    """Tokens that a visitor forced in or out, for the images and the method that `key` stands for (canvas.key_of).
+
+    news: where another part of the page than the canvas did so, what tells this from the time before: the canvas takes
+    it over once.
+    """
 
     key: str = ""
     ins: tuple[int, ...] = ()
     outs: tuple[int, ...] = ()
+    news: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.ins or self.outs)

@@ -50,9 +50,11 @@ from app.web import address, gradio_patches, scripts, theme
 from app.web.controls import Controls
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, THREADS, chosen, told
 from app.web.request_limits import RequestLimits
+from app.why.page import TIPS as WHY
+from app.why.page import place_why, wire_why
 from pruning.drawing.palettes import PAGE
 
-TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | RECIPE | RACE | SMALLEST_BUDGET | EXPORT
+TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | RECIPE | RACE | SMALLEST_BUDGET | EXPORT | WHY
 
 
 def build_demo(models: Models, races: Races | None = None) -> gr.Blocks:
@@ -228,6 +230,9 @@ def _wire(
     wire_batch(place_batch(page.views), handlers.models, handlers.setting, inputs)
     wire_pays(place_pays(page.views), handlers.models, handlers.setting, inputs)
     wire_recipe(place_recipe(page.views), handlers.models, handlers.setting, inputs)
+    why = place_why(page.views)
+    why.show.click(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
+    follow(wire_why(why, handlers.models, handlers.setting, inputs, page.retention, page.views))
     charts = [page.plane, page.curves]
     settings = [page.views, page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
     if races is not None:

@@ -33,10 +33,12 @@ from app.session import Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Controls
 from app.web.errors import report_errors
+from app.why import run as why_run
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
 from pruning.handover import certificate as certificates
 
+WAYS = ("", "return", "need")
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
 LATE = ("model", "more_images", "per", "plan", "positions")  # may be left out
@@ -53,6 +55,8 @@ ABOUT: Mapping[str, str] = {
     "positions; what is left out is as in the first; where there is none, random and uniform with as many tokens",
     "token": "index of a visual token, a whole number from 0 to N - 1",
     "concurrency": f"numbers of requests at once, each at most {pays_run.MOST}; 1, 4 and 16 where it is empty",
+    "way": "return (dropped patches that bring the answer back) or need (kept ones it cannot do without); empty: the "
+    "first where pruning changed the answer, else the second",
     "methods": "keys of the methods whose fidelity curves are measured, with the plan where there is one; none are "
     "where it is empty",
     "model": "name of the model, one of those that this server offers; it is loaded where need be",
@@ -173,6 +177,18 @@ class Api:
         with call.engine.resources.timing.turn():
             *_, last = pays_run.run(call.engine, call.session, call.setting, Task(), many)
         return last.result
+
+    @endpoint(api_results.Hanging, "way")
+    def why(self, call: Call, way: Any) -> api_results.Hanging:
+        """The fewest patches that the answer hangs on, found by measuring: dropped ones whose return restores the
+        answer with all tokens, or kept ones without which the answer is lost; and for each token of the answer the
+        patches whose removal costs its probability most.
+        """
+        if way not in WAYS:
+            raise ValueError(f"way is {way!r}: must be one of {', '.join(map(repr, WAYS))}")
+        with call.engine.resources.long_work.turn():
+            *_, last = why_run.run(call.engine, call.session, call.setting, Task(), way or None)
+        return api_results.hanging(call.engine, call.session, last)
 
     @endpoint(api_results.Recipes)
     def recipe(self, call: Call) -> api_results.Recipes:

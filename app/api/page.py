@@ -13,7 +13,7 @@ import gradio as gr
 
 from app.api import results as api_results
 from app.api.compare import SCHEMA
-from app.api.endpoints import ABOUT, Api
+from app.api.endpoints import ABOUT, WAYS, Api
 from app.web.events import PROGRAMS
 from app.web.gradio_patches import files_input, image_input
 from pruning.grids import SCOPES
@@ -51,6 +51,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             "concurrency": _typed(
                 gr.JSON([], label="concurrency"), {"type": "array", "items": {"type": "integer", "minimum": 1}}
             ),
+            "way": _typed(gr.Textbox(label="way"), {"type": "string", "enum": list(WAYS)}),
             "methods": _typed(gr.JSON([], label="methods"), {"type": "array", "items": known}),
             "model": _typed(gr.Textbox(models[0], label="model"), {"type": "string", "enum": models}),
             "more_images": files_input(label="more_images"),
@@ -72,6 +73,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             api.dominance,
             api.inspect,
             api.pays,
+            api.why,
             api.recipe,
             api.certificate,
         ):

@@ -13,11 +13,13 @@ from pydantic import Field, TypeAdapter
 from app.answers.reports import Report
 from app.engine.engine import Engine
 from app.session import Session, Setting
+from app.why.run import Step
 from pruning.evaluation.answered import WORDLESS, Used, used
 from pruning.evaluation.answered import Answered as Answered
 from pruning.evaluation.fidelity import FidelityPoint
 from pruning.evaluation.lives import Lives
 from pruning.evaluation.plane import PlanePoint, front
+from pruning.evaluation.why import summary
 from pruning.handover.wanted import Recipe
 
 
@@ -51,6 +53,60 @@ class Selected(Used):
         Field(description="(N, 4) x0, y0, x1, y1 of each token, in pixels of its image as listed in sizes"),
     ]
     sizes: Annotated[list[tuple[int, int]], Field(description="width and height of each image, pixels")]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a patch is to one token of an answer."""
+
+    patch: Annotated[int, Field(description="index of a visual token")]
+    lost: Annotated[float, Field(description="how much of the token's probability is lost without it, -1 to 1")]
+
+
+@dataclass(frozen=True)
+class AnswerToken:
+    """A token of the answer that was looked at."""
+
+    text: Annotated[str, Field(description="what it adds to the answer")]
+    patches: Annotated[list[Cost], Field(description="those whose removal costs it most, the largest loss first")]
+
+
+@dataclass(frozen=True)
+class Hanging:
+    """The patches that an answer hangs on."""
+
+    way: Annotated[str, Field(description="return: dropped patches that bring it back; need: kept ones it needs")]
+    summary: Annotated[str, Field(description="what was found, in a sentence")]
+    n: Annotated[int, Field(description="N, visual tokens")]
+    budget: Annotated[int, Field(description="K, visual tokens kept")]
+    full: Annotated[str, Field(description="answer with all tokens")]
+    kept: Annotated[str, Field(description="answer with the kept tokens, unmerged")]
+    patches: Annotated[list[int], Field(description="indices of visual tokens, those that change most first")]
+    rects: Annotated[
+        list[tuple[float, float, float, float]],
+        Field(description="x0, y0, x1, y1 of each of these patches, in pixels of its image"),
+    ]
+    images: Annotated[list[int], Field(description="the image that each of these patches lies in, from 0")]
+    fidelities: Annotated[
+        list[float], Field(description="0 to 1, after the first 0, 1, … of the patches were returned or taken away")
+    ]
+    reached: Annotated[bool, Field(description="whether all of them bring the answer back, or lose it")]
+    minimal: Annotated[bool, Field(description="whether none of them can be left out alone")]
+    measured: Annotated[int, Field(description="sets of patches that were measured")]
+    tokens: Annotated[list[AnswerToken], Field(description="the answer's tokens; of the answer with all for return")]
+
+
+def hanging(engine: Engine, session: Session, step: Step) -> Hanging:
+    """The end of a search."""
+    found = step.found
+    assert found is not None, "it was not stopped"
+    encoded = engine.encoded(session)
+    shows = [grid.image for grid in encoded.tokens.grids for _ in range(grid.count)]
+    tokens = [AnswerToken(each.text, [Cost(*cost) for cost in each.patches]) for each in step.tokens]
+    rects = [tuple(encoded.rects[patch].tolist()) for patch in found.patches]
+    return Hanging(found.way, summary(found), step.n, step.budget, step.full, step.kept, list(found.patches), rects,
+                   [shows[patch] for patch in found.patches], list(found.fidelities), found.reached, found.minimal,
+                   found.done, tokens)  # fmt: skip
 
 
 @dataclass(frozen=True)

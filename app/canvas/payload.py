@@ -116,7 +116,7 @@ def exact_selection(
     until which layer every token lives.
 
     nearest: (N,) similarity to the nearest kept token (`inspection.nearest_kept`). trace: of a plan. forced: what the
-    visitor forced here before; the canvas takes it over where it has forgotten.
+    visitor forced here before; the canvas takes it over where it has forgotten, and where it is news.
     """
     into = selection.merge_into
     return {
@@ -128,7 +128,7 @@ def exact_selection(
         "nearest": _packed(nearest.cpu().numpy(), "<f4"),
         "into": None if into is None else _packed(into.cpu().numpy(), "<i4"),
         "lives": None if trace is None else _packed(trace.lives.cpu().numpy(), "<u2"),  # N: layers that process each
-        "forced": None if forced is None else {"in": list(forced.ins), "out": list(forced.outs)},
+        "forced": None if forced is None else {"in": list(forced.ins), "out": list(forced.outs), "news": forced.news},
         "alive": None if trace is None else list(trace.alive),  # tokens that each layer processes
         "endurance": None if trace is None else _packed(endurance(trace).cpu().numpy(), "<u2"),  # N: longest first
     }

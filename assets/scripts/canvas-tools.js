@@ -15,6 +15,7 @@ export class Tools {
     this.forcing = true; // patches can be forced
     this.forced = new Forced();
     this.told = this.forced.text; // the forced patches that the server has heard of
+    this.news = ""; // which of what other parts of the page forced was taken over last
     this.telling = 0;
     this.drag = null;
     window.addEventListener("blur", () => this.finish(true));
@@ -25,6 +26,12 @@ export class Tools {
     this.drag = null;
     this.forced = new Forced(forced?.in, forced?.out);
     this.told = this.forced.text;
+    this.news = forced?.news ?? "";
+  }
+
+  // The same picture and method: what another part of the page forced, once.
+  hear(forced) {
+    if (forced?.news && forced.news !== this.news) this.startWith(forced);
   }
 
   // Whether patches can be forced under the method that is shown.

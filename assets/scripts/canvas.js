@@ -124,6 +124,7 @@ export function start({ element, props, trigger, watch }) {
   watch("value", () => { bind(); load(); });
   watch("exact", () => {
     exact = unpackExact(props.exact);
+    if (view.data && exact?.key === view.data.key) tools.hear(exact.forced);
     if (view.hover >= 0) view.tell(selection(), view.hover);
     redraw();
   });

@@ -1,17 +1,16 @@
 """`why`: the patches that would bring the full-token answer back, or those that an answer cannot do without."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pruning.choosing import Asked, choose, needs_of, one_shot
 from pruning.cli.media import opened, write_overlay
 from pruning.evaluation.verdict import check_meaning, check_words, is_empty
-from pruning.evaluation.why import Way, needing, removal_losses, returning
+from pruning.evaluation.why import Way, costliest, needing, removal_losses, returning, summary
 from pruning.grids import Scope
 from pruning.models import VLM, in_world
 from pruning.models.checkpoint.sources import checked, known_name
@@ -19,9 +18,6 @@ from pruning.models.values import Positions
 from pruning.text import checked_question
 from pruning.tokens import Selection
 from pruning.video import notes_on
-
-SHOWN = 5
-"""Patches that are named for each token of the answer."""
 
 
 def why(
@@ -47,11 +43,11 @@ def why(
     "return" where the kept tokens change the answer, else "need". positions: of kept tokens. most: sets measured, at
     most. progress: called with stage, sets measured, and those that the stage still takes, after every batch.
 
-    Returns the values of a `Found` by name, without its stage; beside them model, question, n, both answers, `rects`
-    of the patches in pixels of the picture or frame, `frames`, the number of the tile or step of time that each lies
-    in, the `notes` on it, the overlay's path, and for each token of the answer its text and the patches whose removal
-    from the kept ones costs its probability most, with that cost; of the answer with all tokens for "return", removed
-    from all of them.
+    Returns the values of a `Found` by name, without its stage, and its `summary`; beside them model, question, n, both
+    answers, `rects` of the patches in pixels of the picture or frame, `frames`, the number of the tile or step of time
+    that each lies in, the `notes` on it, the overlay's path, and for each token of the answer its text and the patches
+    whose removal from the kept ones costs its probability most, with that cost; of the answer with all tokens for
+    "return", removed from all of them.
 
     Raises ValueError for a method inside the language model or before the tower, a picture or question outside the
     model's world, an answer without words, and as `returning` and `needing` do.
@@ -78,6 +74,7 @@ def why(
     values = asdict(found)
     del values["stage"]
     return values | {
+        "summary": summary(found),
         "model": known_name(checked(vlm.model_id)),
         "question": checked_question(question),
         "positions": positions,
@@ -88,7 +85,7 @@ def why(
         "rects": [encoded.rects[i].tolist() for i in found.patches],
         "frames": encoded.tokens.pictures[list(found.patches)].tolist(),
         "tokens": [
-            {"text": piece, "patches": _costly(lost, among)}
+            {"text": piece, "patches": [{"patch": patch, "lost": loss} for patch, loss in costliest(lost, among)]}
             for piece, lost in zip(vlm.pieces(answer.ids), losses.T, strict=True)
             if piece
         ],
@@ -97,27 +94,15 @@ def why(
     }
 
 
-def _costly(lost: Tensor, among: Sequence[int]) -> list[dict[str, Any]]:
-    """The patches of `among` whose removal costs one token most. lost: (K,) of its probability."""
-    best = lost.argsort(descending=True, stable=True)[:SHOWN].tolist()
-    return [{"patch": among[i], "lost": float(lost[i])} for i in best]
-
-
 def told(result: dict[str, Any]) -> str:
     """What a reader wants of it, in lines."""
     patches, back = result["patches"], result["way"] == "return"
     kept = result["kept"] if not is_empty(result["kept"]) else "(no words)"
     lines = [f"all {result['n']} tokens:  {result['full']}", f"{result['budget']} tokens kept: {kept}"]
-    what = "dropped patches" if back else "kept patches"
-    if not result["reached"]:
-        does = "brings the answer back" if back else "is needed: the answer stays whatever is taken away"
-        lines.append(f"no set of {what} that was measured {does}")
-    elif not patches:
-        lines.append("no patch has to be returned: the kept tokens, unmerged, give the answer already")
+    if not result["reached"] or not patches:
+        lines.append(result["summary"])
     else:
-        does = "bring the answer back" if back else "are needed: without them the answer is lost"
-        least = "" if result["minimal"] else " (not yet the fewest: the search ended)"
-        lines.append(f"{len(patches)} of {result['candidates']} {what} {does}{least}: {' '.join(map(str, patches))}")
+        lines.append(f"{result['summary']}: {' '.join(map(str, patches))}")
         close = " -> ".join(f"{value:.3f}" for value in result["fidelities"])
         lines.append(f"fidelity after each {'return' if back else 'removal'}: {close}")
     for token in result["tokens"]:

@@ -165,6 +165,30 @@ def removal_losses(
     return sure[0] - torch.stack(sure[1:])
 
 
+def summary(found: Found) -> str:
+    """What is known, in a sentence."""
+    back = found.way == "return"
+    what = "dropped patches" if back else "kept patches"
+    if not found.reached:
+        does = "brings the answer back" if back else "is needed: the answer stays whatever is taken away"
+        return f"no set of {what} that was measured {does}"
+    if not found.patches:
+        return "no patch has to be returned: the kept tokens, unmerged, give the answer already"
+    does = "bring the answer back" if back else "are needed: without them the answer is lost"
+    if len(found.patches) == 1:
+        does = "brings the answer back" if back else "is needed: without it the answer is lost"
+    least = "" if found.minimal else " (not yet the fewest: the search ended)"
+    return f"{len(found.patches)} of {found.candidates} {what} {does}{least}"
+
+
+def costliest(lost: Tensor, among: Sequence[int], most: int = 5) -> list[tuple[int, float]]:
+    """(patch, loss) of those whose removal costs one answer token most, the largest first. lost: (K,) of its
+    probability, one for each patch of `among`.
+    """
+    best = lost.argsort(descending=True, stable=True)[:most].tolist()
+    return [(among[i], float(lost[i])) for i in best]
+
+
 def says(logp: Tensor, answer: Reply) -> bool:
     """Whether a model whose log-probabilities (T, V), forced on an answer, are these gives it greedily."""
     return logp.argmax(-1).tolist() == list(answer.ids)

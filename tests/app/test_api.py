@@ -39,6 +39,7 @@ RESULTS = {
     "/compare": api_results.Compared,
     "/inspect": Card,
     "/pays": Paying,
+    "/why": api_results.Hanging,
     "/recipe": api_results.Recipes,
     "/certificate": api_results.Certified,
     "/dominance": Dominances,
@@ -372,6 +373,16 @@ def test_whether_it_pays_is_told_over_http(call):
     result = call("/pays", concurrency=[1, 2])
     assert {row["concurrency"] for row in result["rows"]} == {1, 2}
     assert result["verdict"]
+
+
+def test_what_an_answer_hangs_on_is_told_over_http(call):
+    result = call("/why", way="need")
+    assert (result["way"], result["reached"], len(result["rects"])) == ("need", True, len(result["patches"]))
+    assert set(result["patches"]) < set(call("/select")["indices"])
+    assert result["images"] == [0] * len(result["patches"])
+    assert all(token["patches"][0]["lost"] >= token["patches"][-1]["lost"] for token in result["tokens"])
+    with pytest.raises(AppError, match="way is 'back': must be one of"):
+        call("/why", way="back")
 
 
 @pytest.mark.parametrize("many", ["4", [0], [1.5], 3])

@@ -45,6 +45,8 @@ from app.tradeoff import views as tradeoff_views
 from app.tradeoff.measure import Progress
 from app.web import html
 from app.web.templates import render
+from app.why import run as why
+from app.why import views as why_views
 from pruning.drawing.charts import Chart, Mark
 from pruning.drawing.palettes import LIGHT
 from pruning.evaluation import paying as measured
@@ -52,6 +54,7 @@ from pruning.evaluation.answered import Piece, Side
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.timing import Timing
 from pruning.evaluation.verdict import Verdict
+from pruning.evaluation.why import Found
 from pruning.handover.wanted import Recipe
 from pruning.race.folder import Cell, Manifest, Result
 from pruning.race.settings import ALL
@@ -114,6 +117,12 @@ def paying(said: str) -> measured.Paying:
     )  # fmt: skip
 
 
+def hanging(said: str) -> why.Step:
+    """All that a search can come to."""
+    found = Found("return", (3, 5), (0.2, 0.6, 1.0), True, True, 9, 0, "done", 12)
+    return why.Step(said, "", 16, 4, said, said, found, (why.Costs(said, ((3, 0.5),)),), None, "done")
+
+
 def paid(said: str) -> Markup:
     """With the figure's own names the same each time."""
     with matplotlib.rc_context({"svg.hashsalt": "test"}):
@@ -153,6 +162,8 @@ VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (answers_views.report, lambda said: answers_views.report(None, problem=said)),
     (pays_views.progress, lambda said: pays_views.progress(None, problem=said)),
     (pays_views.result, paid),
+    (why_views.progress, lambda said: why_views.progress(None, problem=said)),
+    (why_views.result, lambda said: why_views.result(hanging(said))),
     (race_views.status, lambda said: race_views.status(Listed("a", "stopped", problem=said), True)),
     (race_views.status, lambda said: race_views.status(Listed("a", "done", said, said, 3, 4, 4, problem=said), True)),
     (race_views.chart, race_chart),

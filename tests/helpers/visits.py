@@ -120,11 +120,19 @@ class SharedTab:
         self.close()
 
     def settle(self) -> None:
-        """Wait until every event is answered to its end, and nothing more comes of it."""
-        quiet, end = 0, time.monotonic() + 60
+        """Wait until every event is answered to its end, and nothing more comes of it.
+
+        Now and then the browser's driver is not told that a stream has ended: where nothing was asked for 10 seconds,
+        none is waited for.
+        """
+        quiet, end, asked, since = 0, time.monotonic() + 60, len(self._asked), time.monotonic()
         while quiet < 10:  # half a second: from one event to what comes after it the page may be busy
             assert time.monotonic() < end, "the page goes on asking by itself"
             self._tab.wait_for_timeout(50)
+            if len(self._asked) != asked:
+                asked, since = len(self._asked), time.monotonic()
+            if asked and time.monotonic() - since > 10:
+                self._asked.clear()
             quiet = 0 if self._asked else quiet + 1
 
     def close(self) -> None:
