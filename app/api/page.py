@@ -51,7 +51,7 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             "concurrency": _typed(
                 gr.JSON([], label="concurrency"), {"type": "array", "items": {"type": "integer", "minimum": 1}}
             ),
-            "way": _typed(gr.Textbox(label="way"), {"type": "string", "enum": list(WAYS)}),
+            "way": _typed(gr.Textbox("", label="way"), {"type": "string", "enum": list(WAYS)}),
             "methods": _typed(gr.JSON([], label="methods"), {"type": "array", "items": known}),
             "model": _typed(gr.Textbox(models[0], label="model"), {"type": "string", "enum": models}),
             "more_images": files_input(label="more_images"),

@@ -327,6 +327,7 @@ def test_the_view_fits(shipped_page, chromium, fits):
             "Many images",
             "Does it pay?",
             "Use this setting",
+            "Why?",
             "Race",
         ]
         fits(tab, "many-images")
