@@ -5,12 +5,15 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from app.api import mcp
 from app.settings import NAME, Settings, parse
-from app.web import address, uploads
+from app.web import address, stubs, uploads
 from pruning.assets import AssetError
 from pruning.cli import console
+from pruning.starting import undisturbed
 
 
 @console.command
@@ -38,6 +41,18 @@ def serve(settings: Settings) -> None:
         folder = uploads.private_folder(os.environ)
     except OSError as error:
         sys.exit(f"{name}: no folder for uploads ({error}): let {uploads.VARIABLE} name one that can be written")
+    stubs.skip()
+    with undisturbed():
+        demo, url = _launched(settings, name, folder)
+    url = url.replace("[::]", "[::1]")  # listening everywhere is no address to open
+    below = f" (for the proxy that serves it under {settings.root_path}/)" if settings.root_path else ""
+    mcp_server = f"\nMCP server: {url}{mcp.PATH}{below}" if settings.mcp else ""
+    print(f"IDPruner Lab: {url}{below}{mcp_server}", flush=True)
+    demo.block_thread()
+
+
+def _launched(settings: Settings, name: str, folder: Path) -> tuple[Any, str]:
+    """The page, listening, and its address. folder: of uploads."""
     from app.engine import remote  # before torch: on a ZeroGPU Space it has to find CUDA untouched
     from app.engine.resources import Resources
     from app.model_pool.loader import Loader, listed
@@ -79,11 +94,7 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         where = f"{address.bracketed(settings.host)}:{settings.port}"
         sys.exit(f"{name}: cannot listen on {where} ({error}): free it on 127.0.0.1 too, or choose another --port")
-    url = url.replace("[::]", "[::1]")  # listening everywhere is no address to open
-    below = f" (for the proxy that serves it under {settings.root_path}/)" if settings.root_path else ""
-    mcp_server = f"\nMCP server: {url}{mcp.PATH}{below}" if settings.mcp else ""
-    print(f"IDPruner Lab: {url}{below}{mcp_server}", flush=True)
-    demo.block_thread()
+    return demo, url
 
 
 def _cause(error: Exception) -> str:

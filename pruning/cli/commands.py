@@ -17,7 +17,6 @@ from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
 from pruning.cli.media import OVERLAYS, still
 from pruning.cli.method_table import method_table
-from pruning.cli.race import race
 from pruning.cli.recipe import written
 from pruning.cli.reproduce import settle
 from pruning.cli.reproduce import told as told_row
@@ -33,6 +32,7 @@ from pruning.params import LAMBDA
 from pruning.race.folder import Run
 from pruning.runnable import REGISTERED, asked_for, check_runs
 from pruning.scenes.worlds import WORLDS
+from pruning.starting import undisturbed
 from pruning.weights import mmr_lambda
 
 DIFFERENT = 3  # exit code of `verify` where something differs
@@ -51,15 +51,16 @@ def _knobs(options: argparse.Namespace) -> dict[str, Any]:
 
 def _model(options: argparse.Namespace) -> VLM:
     hide_progress()
-    vlm = load(
-        options.model,
-        device=options.device,
-        dtype=options.dtype,
-        quantization=options.quantization,
-        attention=options.attention,
-        device_map=options.device_map,
-        scorer=options.scorer,
-    )
+    with undisturbed():
+        vlm = load(
+            options.model,
+            device=options.device,
+            dtype=options.dtype,
+            quantization=options.quantization,
+            attention=options.attention,
+            device_map=options.device_map,
+            scorer=options.scorer,
+        )
     limit_threads(vlm)
     if "scorer" not in vlm.signals and options.importance is None:
         _note(f"{vlm.title} has no trained scorer: importance comes from {best_source(vlm.signals)}")
@@ -148,6 +149,8 @@ def _scenes(options: argparse.Namespace) -> None:
 
 
 def _race(options: argparse.Namespace) -> None:
+    from pruning.cli.race import race  # draws as well
+
     check_path(options.csv)
     if options.reproduce is not None:
         settle(options, {"methods": CURVES, "retention": RACED, "model": str(SHIPPED)})

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 
 from pruning.cli import console
 from pruning.cli.parser import build_parser
+from pruning.starting import undisturbed
 
 
 @console.command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Results go to stdout, everything else to stderr."""
-    options = build_parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
+    with undisturbed():
+        options = build_parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     try:
-        from pruning.cli.commands import COMMANDS  # with PyTorch and all that it needs
+        with undisturbed():
+            from pruning.cli.commands import COMMANDS  # with PyTorch and all that it needs
 
         return COMMANDS[options.command](options) or 0
     except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BLOCK = 256  # rows at a time: a fraction of all, and enough to keep a product busy
+BLOCK = 128  # rows at a time: a fraction of all, and enough to keep a product busy
 
 
 def minmax(values: Tensor) -> Tensor:

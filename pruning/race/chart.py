@@ -7,14 +7,11 @@ from typing import Any
 
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from pruning.choosing import title_of
 from pruning.drawing.charts import Chart, Mark, frame, place
 from pruning.drawing.labels import Labels
 from pruning.drawing.palettes import LIGHT, Palette
-from pruning.published import PUBLISHED
-from pruning.race.settings import ALL
+from pruning.race.settings import ALL, title
 from pruning.race.statistics import LEVEL
-from pruning.runnable import REGISTERED
 
 BESIDE = 0.03  # how far points at one retention stand apart, as a share of it
 APART = 1.5  # times that two ticks lie apart, at least
@@ -89,15 +86,6 @@ def _ticks(shares: Sequence[float]) -> list[float]:
         if not found or share * APART <= found[-1]:
             found.append(share)
     return found
-
-
-def title(method: str) -> str:
-    """What a reader calls a method by its label; a plan as it is written."""
-    if method in REGISTERED:
-        return REGISTERED[method].title
-    if method in PUBLISHED:
-        return title_of(PUBLISHED[method])
-    return "All tokens" if method == ALL else method
 
 
 def as_good(row: Mapping[str, Any]) -> bool:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pruning import assets
-from pruning.race.chart import title
 from pruning.race.folder import Manifest
-from pruning.race.settings import ALL
+from pruning.race.settings import ALL, title
 
 MODEL: Final = "Qwen/Qwen2.5-VL-7B-Instruct"
 SOURCE: Final = "documentation of AngelSlim's token compressor (Tencent), by the authors of IDPruner, arXiv 2602.13315"

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pruning.race.chart import title
-from pruning.race.settings import ALL
+from pruning.race.settings import ALL, title
 
 NONE: Final = "–"
 LEAST_P: Final = 0.001

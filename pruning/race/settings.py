@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from PIL import Image
 
-from pruning.choosing import Asked, Runs, chooser, needs_of
+from pruning.choosing import Asked, Runs, chooser, needs_of, title_of
 from pruning.encoding import Encoding, EncodingMethod
 from pruning.grids import Scope
 from pruning.method import make
@@ -91,6 +91,15 @@ def setting_of(told: Mapping[str, Any]) -> Setting:
 def rival_of(settings: Sequence[Setting]) -> str | None:
     """The label of the first method that asks for another encoding: it tells difficult questions from simple ones."""
     return next((each.method for each in settings if isinstance(each.asked, EncodingMethod)), None)
+
+
+def title(method: str) -> str:
+    """What a reader calls a method by its label; a plan as it is written."""
+    if method in REGISTERED:
+        return REGISTERED[method].title
+    if method in PUBLISHED:
+        return title_of(PUBLISHED[method])
+    return "All tokens" if method == ALL else method
 
 
 class Shown:

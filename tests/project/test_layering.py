@@ -29,7 +29,7 @@ FLOORS = {
         "main",
     ),
     "pruning": (
-        "assets budget debris params rgb seen text weights grids",
+        "assets budget debris params rgb seen starting text weights grids",
         "schedules templates",
         "images ops",
         "signals video",

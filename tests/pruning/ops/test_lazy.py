@@ -182,7 +182,7 @@ def test_a_matrix_is_there_for_all_that_share_it():
     assert more.has_similarity
 
 
-@pytest.mark.parametrize("n", [1, 5, 255, 256, 300, 700])
+@pytest.mark.parametrize("n", [1, 5, 127, 128, 300])
 def test_the_matrix_is_symmetric_and_that_of_the_whole_product(n):
     rows = outliers(n)
     found = scaling.cosine_similarity(rows)

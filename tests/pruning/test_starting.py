@@ -1,0 +1,19 @@
+"""What a program leaves out while it starts, and that it does so no longer than that."""
+
+import gc
+
+import pytest
+
+from pruning.starting import undisturbed
+
+
+def test_no_garbage_is_collected_inside_and_all_is_as_before_afterwards():
+    with pytest.raises(KeyError), undisturbed():
+        assert not gc.isenabled()
+        with undisturbed():
+            pass
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
