@@ -8,12 +8,16 @@ from pruning.starting import undisturbed
 
 
 def test_no_garbage_is_collected_inside_and_all_is_as_before_afterwards():
-    with pytest.raises(KeyError), undisturbed():
-        assert not gc.isenabled()
+    def start():
         with undisturbed():
-            pass
-        assert not gc.isenabled()
-        raise KeyError
+            assert not gc.isenabled()
+            with undisturbed():
+                pass
+            assert not gc.isenabled()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        start()
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
     gc.unfreeze()
