@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from pruning.models import VLM, load
 from pruning.models.checkpoint import adapters
 from tests.checkpoints import FAMILIES, tiny_qwen2_5_vl
+from tests.helpers import workers
 
 LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
 HEIGHTS = {1440: 900, 390: 844}
@@ -25,6 +27,20 @@ torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="folder for a picture of every view, in every look")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    workers.settle_in(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return workers.CORES + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return workers.FromBothEnds(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
