@@ -9,7 +9,7 @@ it, in each column its own. So a conversation under another setting is asked aga
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,18 @@ UNSAID = Side()
 
 @dataclass(frozen=True)
 class Exchange:
-    """An earlier turn: what was asked, both answers, and whether these can mean anything."""
+    """An earlier turn: what was asked, both answers, and whether these can mean anything.
+
+    agree, fidelity: of the kept tokens' answer in their own conversation to that with all tokens in theirs; None where
+    that is not defined, fidelity also before it is measured.
+    """
 
     question: str
     full: str
     kept: str
     in_world: bool = True
+    agree: bool | None = None
+    fidelity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,14 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
     )
     full, kept = Asked(session, ""), Asked(session, "", runs, positions=setting.positions)
     given: dict[str, Answer] = {}
+    turns: list[tuple[Asked, Asked, Answer]] = []  # both questions of each earlier turn, and its answer with all tokens
     for question in questions:
         if given:  # the turn before this one is over
             asked_so_far = replace(session, questions=questions[: len(report.earlier) + 1])
             inside = engine.in_world(asked_so_far).inside
-            exchange = Exchange(full.question, given["full"].text, given["kept"].text, inside)
+            agree = verdict(given["full"], given["kept"], inside).agree
+            exchange = Exchange(full.question, given["full"].text, given["kept"].text, inside, agree)
+            turns.append((full, kept, given["full"]))
             report = replace(report, earlier=(*report.earlier, exchange), full=UNSAID, kept=UNSAID)
         full, kept = full.then(question, given.get("full")), kept.then(question, given.get("kept"))
         for side, asked in (("full", full), ("kept", kept)):
@@ -137,7 +146,7 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
                     report = replace(report, lives=lived, budget=mean, entered=item.trace.entered, layers=layers)
     report = replace(report, stage="measuring", verdict=verdict(given["full"], given["kept"], known.inside))
     yield report
-    for measured in _measurements(engine, full, kept, setting, given["full"], report):
+    for measured in _measurements(engine, [*turns, (full, kept, given["full"])], setting, report):
         yield measured
         if task.is_set():
             yield replace(measured, stage="stopped")
@@ -147,8 +156,9 @@ def reports(engine: Engine, session: Session, setting: Setting, task: Task) -> I
 
 
 def _measurements(
-    engine: Engine, full: Asked, kept: Asked, setting: Setting, answer: Answer, report: Report
+    engine: Engine, turns: Sequence[tuple[Asked, Asked, Answer]], setting: Setting, report: Report
 ) -> Iterator[Report]:
+    full, kept, answer = turns[-1]
     if report.verdict is not None and report.verdict.comparable:
         close = closeness(engine, full, answer, kept)
         pieces = map(Piece, engine.vlm.pieces(answer.ids), close.sure, close.lost)
@@ -159,7 +169,15 @@ def _measurements(
     yield report
     report = replace(report, full=replace(report.full, ttft_s=first_token_seconds(engine, full)))
     yield report
-    yield replace(report, kept=replace(report.kept, ttft_s=first_token_seconds(engine, kept)))
+    report = replace(report, kept=replace(report.kept, ttft_s=first_token_seconds(engine, kept)))
+    yield report
+    for place, (before, pruned, said) in enumerate(turns[:-1]):
+        if report.earlier[place].agree is not None:
+            close = closeness(engine, before, said, pruned)
+            earlier = list(report.earlier)
+            earlier[place] = replace(earlier[place], fidelity=close.fidelity)
+            report = replace(report, earlier=tuple(earlier))
+            yield report
 
 
 def _layers(engine: Engine, answer: Answer, trace: Trace) -> tuple[LayerCost, ...]:

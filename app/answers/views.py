@@ -7,15 +7,15 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from app.answers.reports import Report
+from app.answers.reports import Exchange, Report
 from app.answers.verdicts import answer, badge, idle
-from app.web.html import NONE, notice, quantity, seconds, waiting
+from app.web.html import FLOPS, NONE, notice, quantity, seconds, waiting
 from app.web.templates import render
 from pruning.evaluation.answered import Piece, Side
 
 IN_THE_MEAN = "Alive in the mean of the language model's layers"
 LONG = 40  # characters: a longer answer is set smaller
-FLOPS, BYTES = ["F", "kF", "MF", "GF", "TF"], ["B", "KiB", "MiB", "GiB"]
+BYTES = ["B", "KiB", "MiB", "GiB"]
 FAINT = 0.005  # a loss that rounds to 0.00 is none
 
 
@@ -26,7 +26,9 @@ def report(r: Report | None, place: int = 0, problem: str = "") -> Markup:
     r = r or Report(0, 0, "", "idle")
     return render(
         "answers.report",
-        turns=[(turn.question, answer(turn.full), answer(turn.kept), turn.in_world) for turn in r.earlier],
+        turns=[
+            (turn.question, answer(turn.full), answer(turn.kept), turn.in_world, _agreement(turn)) for turn in r.earlier
+        ],
         question=r.question,
         sides=[
             _answer("All tokens", r.n, r.full, r.stage == "all", _pieces(r)),
@@ -41,6 +43,14 @@ def report(r: Report | None, place: int = 0, problem: str = "") -> Markup:
         saved=_saved(r),
         layers=_layers(r),
     )
+
+
+def _agreement(turn: Exchange) -> str:
+    """How the kept tokens' answer to an earlier turn compares; "" where that is not defined."""
+    if turn.agree is None:
+        return ""
+    words = "same answer" if turn.agree else "another answer"
+    return words if turn.fidelity is None else f"{words}, fidelity {turn.fidelity:.3f}"
 
 
 def _answer(name: str, count: int, side: Side, running: bool, marked: str = "") -> Markup:

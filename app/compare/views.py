@@ -11,13 +11,13 @@ from app.answers.verdicts import NO_WORDS, SHORT, answer, badge, idle
 from app.canvas.overlays import Overlay
 from app.compare.run import LETTERS, Row, Slots, Step, overlap
 from app.web import html
-from app.web.html import NONE, notice, quantity, seconds, to_come, waiting
+from app.web.html import FLOPS, NONE, notice, quantity, seconds, to_come, waiting
 from app.web.templates import render
 from app.web.wording import MEAN, details, share, title
 from pruning.drawing import overlays as draw
 from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 
-FLOPS, BYTES = ("F", "kF", "MF", "GF", "TF", "PF"), ("B", "KiB", "MiB", "GiB")
+BYTES = ("B", "KiB", "MiB", "GiB")
 STAGES = {"all": "answering with all tokens", "kept": "answering with kept tokens", "measuring": "measuring"}
 COLUMNS = (  # head, what it means
     ("Setting", "Slot, method and knobs"),

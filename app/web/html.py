@@ -10,6 +10,7 @@ from app.pace import Pace
 from app.web.templates import render
 
 NONE = "–"
+FLOPS = ("F", "kF", "MF", "GF", "TF", "PF")  # units of a prefill
 SIGNS = {"info": "ℹ", "warn": "⚠"}
 
 

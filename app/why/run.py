@@ -17,6 +17,7 @@ from app.pace import Pace
 from app.session import Forced, Session, Setting
 from pruning.budget import retention_of
 from pruning.choosing import one_shot
+from pruning.evaluation.cost import prefill_flops
 from pruning.evaluation.verdict import check_meaning, check_words
 from pruning.evaluation.why import Found, Way, costliest, needing, removal_losses, returning
 from pruning.tokens import Selection
@@ -42,6 +43,8 @@ class Costs:
 class Step:
     """What is known so far. key: of images and method that it was found for; full, kept: the answers with all n tokens
     and with the `budget` kept ones, unmerged. tokens: of the answer that is looked at, once they are measured.
+    turns: of the conversation. prefills: FLOPs of reading the prompt from its start with 0, 1, … of the patches more,
+    or fewer, once they are found.
     stage: "answering", "searching", "tokens", "done", "stopped".
     """
 
@@ -53,6 +56,8 @@ class Step:
     kept: str = ""
     found: Found | None = None
     tokens: tuple[Costs, ...] = ()
+    turns: int = 1
+    prefills: tuple[int, ...] = ()
     pace: Pace | None = None
     stage: str = "answering"
 
@@ -77,7 +82,8 @@ def run(engine: Engine, session: Session, setting: Setting, task: Task, way: Way
     chosen = engine.selection(session, setting)
     alone = Selection(chosen.indices, chosen.n)  # tokens are kept as they are, so that each can be taken away
     kept, n = chosen.indices.tolist(), chosen.n
-    step = Step(questions[-1], key_of(setting.asked, identity_of(session, setting)), n, len(kept))
+    key = key_of(setting.asked, identity_of(session, setting))
+    step = Step(questions[-1], key, n, len(kept), turns=len(questions))
     yield step
     try:
         asked = Asked(session, questions[0])
@@ -98,7 +104,10 @@ def run(engine: Engine, session: Session, setting: Setting, task: Task, way: Way
             pace = Pace(time.perf_counter() - start, found.done, found.done + found.left)
             step = replace(step, found=found, pace=pace)
             yield step
-        step = replace(step, stage="tokens", pace=None)
+        sign, text = (1 if way == "return" else -1), asked.prompt_tokens(engine, engine.encoded(session)) - n
+        changed = [text + len(kept) + sign * count for count in range(len(found.patches) + 1)]
+        prefills = tuple(prefill_flops(engine.vlm.config, count) for count in changed)
+        step = replace(step, stage="tokens", pace=None, prefills=prefills)
         yield step
         losses = removal_losses(forced, *values, among, n, positions=setting.positions)  # (K, T)
         pieces = zip(engine.vlm.pieces(answer.ids), losses.T, strict=True)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from app.canvas.overlays import Overlay, View
 from app.web import html
-from app.web.html import NONE, notice, to_come, waiting
+from app.web.html import FLOPS, NONE, notice, quantity, to_come, waiting
 from app.web.templates import render
 from app.why.run import Step
 from pruning.drawing import overlays as draw
@@ -85,9 +85,17 @@ def result(step: Step, views: Sequence[View] = (), painted: Sequence[Overlay] = 
             (costs.text.strip() or "␣", [patch for patch, _ in costs.patches], _costs(costs.patches))
             for costs in step.tokens
         ],
-        fidelities=list(enumerate(found.fidelities)) if found and found.reached and patches else [],
+        fidelities=_curve(step) if found and found.reached and patches else [],
+        later=step.turns > 1,
         back=found is not None and found.way == "return",
     )
+
+
+def _curve(step: Step) -> list[tuple[int, float, str]]:
+    """How many patches, the fidelity then, and what the whole prompt costs to read."""
+    assert step.found is not None
+    costs = [quantity(flops, FLOPS, 1000) for flops in step.prefills] or [NONE] * len(step.found.fidelities)
+    return [(count, value, costs[count]) for count, value in enumerate(step.found.fidelities)]
 
 
 def _box(view: View, patch: int, place: int | None) -> dict[str, Any]:

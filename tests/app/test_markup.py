@@ -120,7 +120,7 @@ def paying(said: str) -> measured.Paying:
 def hanging(said: str) -> why.Step:
     """All that a search can come to."""
     found = Found("return", (3, 5), (0.2, 0.6, 1.0), True, True, 9, 0, "done", 12)
-    return why.Step(said, "", 16, 4, said, said, found, (why.Costs(said, ((3, 0.5),)),), None, "done")
+    return why.Step(said, "", 16, 4, said, said, found, (why.Costs(said, ((3, 0.5),)),), 2, (1, 2, 3), stage="done")
 
 
 def paid(said: str) -> Markup:

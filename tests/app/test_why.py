@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from app.answers import views as answers_views
 from app.answers.answering import Asked, answers
+from app.answers.reports import reports
 from app.canvas.overlays import overlays, views
 from app.canvas.state import with_forced
 from app.engine import remote
@@ -17,6 +19,7 @@ from app.engine.resources import Resources
 from app.session import Session
 from app.why import views as why_views
 from app.why.run import on_canvas, run
+from pruning.evaluation.cost import prefill_flops
 from pruning.evaluation.why import needing, returning
 from pruning.models import load
 from tests.helpers.visits import keep, look, seconds_to_stop, visit
@@ -68,7 +71,11 @@ def test_a_conversation_is_asked_about_its_last_question(shipped, crowd):
     both = Session(crowd.model_name, crowd.pictures, (*crowd.questions, "is there a star?"))
     *_, last = run(shipped, both, keep("idpruner", 0.5), Task(), "need")
     assert last.question == "is there a star?"
-    assert last.stage == "done"
+    assert (last.stage, last.turns) == ("done", 2)
+    prompt = Asked(both, both.questions[0]).then(both.questions[1], said_full(shipped, crowd))
+    text = prompt.prompt_tokens(shipped, shipped.encoded(both)) - last.n
+    fewer = [text + last.budget - count for count in range(len(last.found.patches) + 1)]
+    assert list(last.prefills) == [prefill_flops(shipped.vlm.config, count) for count in fewer]
 
 
 def test_it_stops_with_what_is_there(shipped, crowd):
@@ -82,6 +89,23 @@ def test_it_stops_with_what_is_there(shipped, crowd):
     none = Task()
     none.set()
     assert [step.stage for step in run(shipped, crowd, keep("idpruner"), none)] == ["answering", "stopped"]
+
+
+def said_full(engine, session):
+    *_, answer = answers(engine, Asked(session, session.questions[0]), Task())
+    return answer
+
+
+def test_earlier_turns_tell_how_they_compare_with_a_conversation_of_all_tokens(shipped, crowd):
+    questions = (*crowd.questions, "is there a star?", "what color is the star?")
+    setting = keep("random", 0.02)
+    *_, last = reports(shipped, replace(crowd, questions=questions), setting, Task())
+    for turn, exchange in enumerate(last.earlier):
+        *_, alone = reports(shipped, replace(crowd, questions=questions[: turn + 1]), setting, Task())
+        assert (exchange.agree, exchange.fidelity) == (alone.agree, alone.fidelity)
+    shown = answers_views.report(last)
+    assert f"fidelity {last.earlier[0].fidelity:.3f}" in shown
+    assert {True: "same answer", False: "another answer"}[last.earlier[1].agree] in shown
 
 
 @pytest.mark.parametrize(
@@ -105,7 +129,7 @@ def test_pictures_show_what_is_kept_and_what_was_found(shipped, crowd):
     for patch in last.found.patches:
         assert f'class="found" data-patch="{patch}"' in shown
     assert shown.count("<svg") == 1
-    assert shown.count("<tr>") == len(last.found.patches) + 1
+    assert shown.count("<tr>") == len(last.found.patches) + 2
 
 
 def test_the_view_finds_stops_and_goes_to_the_canvas(shipped_page, chromium, fits, monkeypatch):
