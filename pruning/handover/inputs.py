@@ -1,4 +1,4 @@
-"""What `Pruner` hands to `model.generate`: pruned prompts at their original positions, and the image rows they keep."""
+"""What `Pruner` hands to `model.generate`: pruned prompts at their original positions, and the rows that they keep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from pruning.models.batches import Ready, joined
 from pruning.models.families.base import Family
 from pruning.models.language.forward import cache_name
-from pruning.models.values import ModelError
+from pruning.models.values import Kind, ModelError, Rows
 from pruning.plan import Plan
 
 TICKETS = count(1)
@@ -26,9 +26,9 @@ class PrunedInputs(Mapping[str, Any]):
     """Keyword arguments of `model.generate`, on the model's device; the same ones serve any number of calls.
 
     Of B prompts of at most n tokens, padded on the left: `input_ids` (B, n) int64, `attention_mask` (B, n) int64,
-    `position_ids` (3, B, n) with M-RoPE, else (B, n), int64; `mm_encoder_outputs`, the rows that stand at the image
-    placeholders, made anew for every call, since beam search changes what it is given. `inputs_embeds` and the cache
-    are there as None: to give another is to give it twice, which Python refuses.
+    `position_ids` (3, B, n) with M-RoPE, else (B, n), int64; `mm_encoder_outputs`, the rows that stand at the
+    placeholders of pictures and of clips, made anew for every call, since beam search changes what it is given.
+    `inputs_embeds` and the cache are there as None: to give another is to give it twice, which Python refuses.
 
     Attributes:
         indices: of each prompt (K,) int64, ascending: which of its visual tokens enter the language model.
@@ -39,8 +39,6 @@ class PrunedInputs(Mapping[str, Any]):
 
     def __init__(self, family: Family, ready: Sequence[Ready]) -> None:
         self._family, self._ready = family, tuple(ready)
-        if any(each.rows.video is not None for each in ready):
-            raise ModelError("clips are not handed over to model.generate: answer about them with pruning.models.load")
         self.indices: tuple[Tensor, ...] = tuple(each.indices for each in ready)
         self.counts: tuple[int, ...] = tuple(each.encoded.tokens.n for each in ready)
         self.plans: tuple[Plan | None, ...] = tuple(
@@ -83,7 +81,7 @@ class PrunedInputs(Mapping[str, Any]):
         return int(self._fixed["input_ids"].shape[1])
 
     def __getitem__(self, name: str) -> Any:
-        return {"image": self._rows()} if name == ROWS else self._fixed[name]
+        return self._rows() if name == ROWS else self._fixed[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter((*self._fixed, ROWS))
@@ -91,14 +89,20 @@ class PrunedInputs(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._fixed) + 1
 
-    def _rows(self) -> Any:
-        """The encoder's output, split so that the library finds the rows of each prompt when it repeats them."""
+    def _rows(self) -> dict[Kind, Any]:
+        """The encoder's output by kind, split so that the library finds each prompt's rows when it repeats them."""
         if any(self.plans) and not self.staging.locked():
             raise ModelError(
                 "these inputs let tokens leave between layers: call model.generate inside `with pruner.stages(inputs):`"
             )
-        output = self._family.encoder_output(joined([each.rows for each in self._ready]))
-        counts = [len(each.rows.features) for each in self._ready]
+        apart = [each.rows.by_kind() for each in self._ready]
+        kinds = dict.fromkeys(kind for rows in apart for kind in rows)
+        return {kind: self._of_kind(kind, [rows[kind] for rows in apart if kind in rows]) for kind in kinds}
+
+    def _of_kind(self, kind: Kind, parts: Sequence[Rows]) -> Any:
+        """parts: of every prompt that has rows of this kind."""
+        output = self._family.encoder_output(joined(parts), kind)
+        counts = [len(part.features) for part in parts]
         rows = output.pooler_output
         if isinstance(rows, Tensor):  # (pictures, tokens, D): as many in each
             output.pooler_output = rows.reshape(-1, gcd(*counts), rows.shape[-1])

@@ -27,8 +27,10 @@ from pruning.params import SOURCE
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.runnable import REMEDY, asked_for, why_not
+from pruning.video import Clip
 
-Pictures = Image.Image | Sequence[Image.Image]
+Media = Image.Image | Clip
+Pictures = Media | Sequence[Media]
 
 
 class Pruner:
@@ -96,7 +98,8 @@ class Pruner:
         """Encode, choose and build the prompt: what `model.generate` takes.
 
         Args:
-            images: one or several of Pillow for a question, of any mode. For several questions, those of each.
+            images: one or several of Pillow for a question, of any mode, and clips behind them, as
+                `pruning.video.open_clip` reads them. For several questions, those of each.
             question: one, or B of them for a batch. history: earlier turns about the same images, `Turn(question,
                 answer)`, the first one first; for several questions, those of each.
 
@@ -110,7 +113,7 @@ class Pruner:
             return PrunedInputs(self.vlm.family, [self._ready(images, question, history)])
         if not question:
             raise ValueError("no question: give one, or a list of at least one")
-        given = [images] if isinstance(images, Image.Image) else list(images)
+        given = [images] if isinstance(images, Media) else list(images)
         turns: list[Any] = list(history) or [()] * len(question)
         if len(given) != len(question) or len(turns) != len(question):
             raise ValueError(
@@ -140,11 +143,12 @@ class Pruner:
     @torch.no_grad()
     def _ready(self, images: Any, question: str, history: Any) -> Ready:
         """One prompt, pruned."""
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        pictures = [images] if isinstance(images, Media) else list(images)
         for number, picture in enumerate(pictures, 1):
-            if not isinstance(picture, Image.Image):
+            if not isinstance(picture, Media):
                 raise ValueError(
-                    f"image {number} is a {type(picture).__name__}: open it with Pillow, PIL.Image.open(path)"
+                    f"image {number} is a {type(picture).__name__}: open it with Pillow, PIL.Image.open(path), or a "
+                    "clip with pruning.video.open_clip(path)"
                 )
         needs = needs_of(self.method)
         encoded = self.vlm.encode(pictures, needs - {"question"})
@@ -153,5 +157,5 @@ class Pruner:
         kept = choose(self.method, tokens, self.vlm.layers, self.retention, self.per, again)
         return self.vlm.prepare(Sample(encoded, question, kept, tuple(history), self.positions), 1)
 
-    def _encoded(self, pictures: Sequence[Image.Image], asked: Any) -> Encoded:
+    def _encoded(self, pictures: Sequence[Media], asked: Any) -> Encoded:
         return self.vlm.encode(pictures, asked=asked)

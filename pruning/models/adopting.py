@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from pruning.models.checkpoint.processing import Processing
+from pruning.models.checkpoint.processing import Processing, with_clips
 from pruning.models.families import family_of
 from pruning.models.language import template, vocabulary
 from pruning.models.proof.adapter import prove
-from pruning.models.scorer import Scorer, beside, load_scorer
+from pruning.models.scorer import beside, load_scorer
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
 
@@ -34,9 +34,10 @@ def adopt(model: Any, processor: Any, scorer: str | Path = "", max_visual_tokens
     check(model)
     family_type = family_of(model.config)
     width = int(model.config.get_text_config().hidden_size)
-    importance = load_scorer(scorer, width) if scorer else _beside(model, width)
+    folder = _folder(model)
+    importance = load_scorer(scorer, width) if scorer else None if folder is None else beside(folder, width)
     vlm = VLM(
-        family_type(model, _processing(processor)),
+        family_type(model, _processing(processor, folder, model.config)),
         importance.to(model.device) if importance else None,
         model_id=str(model.name_or_path or type(model).__name__),
         title=Path(model.name_or_path or type(model).__name__).name,
@@ -101,7 +102,7 @@ def _foreign(module: nn.Module) -> str:
     return next((f"{home}.{name}" for home, name in known if not home.startswith(OURS)), "")
 
 
-def _processing(processor: Any) -> Processing:
+def _processing(processor: Any, folder: Path | None, config: Any) -> Processing:
     parts = ("tokenizer", "image_processor", "image_token")
     missing = [part for part in parts if getattr(processor, part, None) is None]
     if missing:
@@ -109,15 +110,15 @@ def _processing(processor: Any) -> Processing:
             f"the processor is a {type(processor).__name__}, which has no {missing[0]}: hand over what "
             "AutoProcessor.from_pretrained gives for this checkpoint"
         )
-    processing = Processing(processor)
+    processing = with_clips(processor, folder, config)
     if processing.template is None:
         raise ModelError("the processor has no chat template: use the instruction-tuned checkpoint of this model")
     template.check(processing.tokenizer, processing.template, processing.placeholder)
     return processing
 
 
-def _beside(model: Any, width: int) -> Scorer | None:
-    """The scorer that lies in the checkpoint's folder, on this machine: nothing is downloaded."""
+def _folder(model: Any) -> Path | None:
+    """Of the model's checkpoint, where it lies on this machine: nothing is downloaded."""
     import huggingface_hub
 
     source = str(model.name_or_path or "")
@@ -130,4 +131,4 @@ def _beside(model: Any, width: int) -> Scorer | None:
         except ValueError:  # no name that the hub could have
             return None
         folder = Path(cached).parent if isinstance(cached, str) else Path()
-    return beside(folder, width) if source and (folder / "config.json").is_file() else None
+    return folder if source and (folder / "config.json").is_file() else None

@@ -7,6 +7,7 @@ built without one: only pictures are ever given to them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -119,8 +120,19 @@ def build(source: str, config: Any) -> Processing:
     arguments = [parts.get(name) for name in base.get_attributes()]
     with reading(source, "its processor", (*PROCESSOR, *IMAGES[:1])):
         made = ImagesOnly.from_args_and_dict(arguments, settings)
-    with reading(source, "what it says of clips", CLIPS):
-        return Processing(made, clip_limits(source), _smolvlm() if config.model_type == "smolvlm" else "")
+    return with_clips(made, source, config)
+
+
+def with_clips(processor: Any, folder: Path | str | None, config: Any) -> Processing:
+    """The processor, with what its checkpoint says of clips. folder: of the checkpoint; None where it is not known.
+
+    Raises ModelError for a file that cannot be read, or says of clips what cannot be.
+    """
+    own = _smolvlm() if config.model_type == "smolvlm" else ""
+    if folder is None:
+        return Processing(processor, None, own)
+    with reading(folder, "what it says of clips", CLIPS):
+        return Processing(processor, clip_limits(folder), own)
 
 
 def _smolvlm() -> str:

@@ -47,8 +47,8 @@ class LibraryLoop:
     def _before(self, _model: Any, _args: Any, named: dict[str, Any] | None = None) -> None:
         named = named or {}
         cache = named.get(self._cache_name)
-        image = (named.get("mm_encoder_outputs") or {}).get("image")
-        if getattr(image, "ticket", None) == self.ticket:
+        given = (named.get("mm_encoder_outputs") or {}).values()
+        if any(getattr(output, "ticket", None) == self.ticket for output in given):
             stages, past = self._first(named["input_ids"].shape, cache), 0
             self._known[id(cache)] = (cache, stages)
         elif cache is not None and id(cache) in self._known:

@@ -17,6 +17,7 @@ from pruning.plan import parse_plan
 from pruning.staged import make_staged
 from tests.checkpoints import tiny_llava, tiny_qwen2_vl
 from tests.helpers import documents, library
+from tests.helpers.clips import moving
 
 QUESTION, OTHER = "What color is the star?", "how many red circle on the left?"
 TOKENS = 6
@@ -280,3 +281,40 @@ def test_the_documents_examples_run(tmp_path, monkeypatch, capsys, noise) -> Non
     _, kept, alive = capsys.readouterr().out.splitlines()
     assert kept == "6 of 25 visual tokens"
     assert alive == "(15, 8)"
+
+
+FILMED = ["qwen2-vl", "qwen2.5-vl", "qwen3-vl", "llava-onevision", "llava-next-video", "internvl", "smolvlm"]
+
+
+@pytest.fixture(params=FILMED)
+def filmed(request, tiny, monkeypatch: pytest.MonkeyPatch) -> VLM:
+    """Every family that takes clips."""
+    found = tiny(request.param)
+    monkeypatch.setattr(found.model.generation_config, "eos_token_id", None)
+    monkeypatch.setattr(found.config.get_text_config(), "eos_token_id", None)
+    return found
+
+
+def test_clips_are_handed_over_beside_pictures(filmed: VLM, noise) -> None:
+    clip, picture = moving(4, (100, 100)), noise(90, 60)
+    make_inputs = pruner(filmed, "random", 0.5)
+    for images in (clip, [picture, clip]):
+        inputs = make_inputs(images, QUESTION)
+        media = images if isinstance(images, list) else [images]
+        assert generated(filmed, inputs) == [ours(filmed, media, QUESTION, inputs.indices[0])]
+    both = make_inputs([[picture], [picture, clip]], [OTHER, QUESTION])
+    said = [generated(filmed, make_inputs(images, question))[0]
+            for images, question in (([picture], OTHER), ([picture, clip], QUESTION))]  # fmt: skip
+    assert generated(filmed, both) == said
+    beams = [generated(filmed, make_inputs(images, question), num_beams=2)[0]
+             for images, question in (([picture], OTHER), ([picture, clip], QUESTION))]  # fmt: skip
+    assert generated(filmed, both, num_beams=2) == beams
+
+
+def test_tokens_of_clips_leave_between_layers_in_the_librarys_loop(filmed: VLM) -> None:
+    clip, plan = moving(4, (100, 100)), parse_plan("pre:random:0.6,1:fastv:0.5")
+    make_inputs = pruner(filmed, plan, None)
+    inputs = make_inputs(clip, QUESTION)
+    answer = filmed.answer(filmed.encode([clip], frozenset()), QUESTION, plan, max_new_tokens=TOKENS)
+    with make_inputs.stages(inputs):
+        assert generated(filmed, inputs) == [list(answer.ids)]
