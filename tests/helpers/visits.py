@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlparse
@@ -40,6 +40,31 @@ def seconds_to_stop(tab: Any, button: str, where: str, says: str = "Stopped") ->
     takes does not count.
     """
     return float(tab.evaluate(STOP, [button, where, says]))
+
+
+LOOP = "() => { for (let i = 0, x = 1; i < 1e7; i++) x = (Math.imul(x, 1103515245) + 12345) & 0x7fffffff; }"
+MAIN, TASKS = "CrRendererMain", ("RunTask", "ThreadControllerImpl::RunTask")
+
+
+def longest_task(tab: Any, act: Callable[[], None]) -> float:
+    """Milliseconds of the processor's time that the longest task of the page's main thread takes while `act` runs: a
+    busy machine does not lengthen it.
+    """
+    events, ended = list[Any](), list[Any]()
+    session = tab.context.new_cdp_session(tab)
+    session.on("Tracing.dataCollected", lambda told: events.extend(told["value"]))
+    session.on("Tracing.tracingComplete", lambda told: ended.append(told))
+    categories = {"includedCategories": ["toplevel", "devtools.timeline"]}
+    session.send("Tracing.start", {"transferMode": "ReportEvents", "traceConfig": categories})
+    act()
+    session.send("Tracing.end")
+    while not ended:
+        tab.wait_for_timeout(20)
+    session.detach()
+    names = [event for event in events if event.get("name") == "thread_name" and event["args"]["name"] == MAIN]
+    main = {(event["pid"], event["tid"]) for event in names}
+    tasks = [event for event in events if event["name"] in TASKS and (event["pid"], event["tid"]) in main]
+    return max(task.get("tdur", 0) for task in tasks) / 1e3
 
 
 @contextmanager

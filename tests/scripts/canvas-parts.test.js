@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Forced, stroke } from "../../assets/scripts/canvas-brush.js";
-import { arrange, css, Painter, rampAt } from "../../assets/scripts/canvas-paint.js";
+import { arrange, css, Painter, rampAt, rowsOf } from "../../assets/scripts/canvas-paint.js";
 import { Replay } from "../../assets/scripts/canvas-replay.js";
 import { countWords, layerSteps, patchWords, pickSteps } from "../../assets/scripts/canvas-words.js";
 
@@ -35,6 +35,16 @@ test("a patch is forced one way at a time, and is released", () => {
   forced.release(0);
   assert.equal(forced.size, 0);
   assert.equal(before.text, "[[0],[1]]"); // a stroke that is undone
+});
+
+test("neighbours in a row are one stretch, in whatever order they were picked", () => {
+  assert.deepEqual(rowsOf(DATA, Uint16Array.from([3, 1, 0, 2])), [[0, 1], [2, 3]]);
+  assert.deepEqual(rowsOf(DATA, [1, 2]), [[1, 1], [2, 2]]);
+  const other = { ...DATA, owner: [GRID, { ...GRID }, GRID, GRID] };
+  assert.deepEqual(rowsOf(other, [0, 1]), [[0, 0], [1, 1]]); // of two pictures
+  const apart = { ...DATA, rects: DATA.rects.map((side, i) => (i === 4 ? 60 : side)) };
+  assert.deepEqual(rowsOf(apart, [0, 1, 2, 3]), [[0, 0], [1, 1], [2, 3]]);
+  assert.deepEqual(rowsOf(DATA, []), []);
 });
 
 test("a stroke leaves no gap and ends where the hand is", () => {
