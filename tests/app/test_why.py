@@ -18,7 +18,7 @@ from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.session import Session
 from app.why import views as why_views
-from app.why.run import on_canvas, run
+from app.why.run import Step, on_canvas, run
 from pruning.evaluation.cost import prefill_flops
 from pruning.evaluation.why import needing, returning
 from pruning.models import load
@@ -30,20 +30,30 @@ def shipped(uploads):
     return Engine(load(), Resources(256 << 20))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def crowd(shipped) -> Session:
     """A question that 5 % of the tokens answer in another way."""
     return look(shipped, "assets/examples/crowd.png", questions=("how many crosses are there?",))
 
 
-def said(engine, session, indices) -> str:
-    *_, answer = answers(engine, Asked(session, session.questions[-1], indices), Task())
-    return answer.text
+FEW = keep("idpruner", 0.05)
 
 
-def test_the_patches_that_bring_an_answer_back_do_so_on_the_canvas(shipped, crowd):
-    setting = keep("idpruner", 0.05)
-    *_, last = run(shipped, crowd, setting, Task())
+@pytest.fixture(scope="module")
+def found(shipped, crowd) -> Step:
+    """The end of the search under `FEW`."""
+    *_, last = run(shipped, crowd, FEW, Task())
+    return last
+
+
+def said(engine, session, indices=None):
+    """The answer to the first question."""
+    *_, answer = answers(engine, Asked(session, session.questions[0], indices), Task())
+    return answer
+
+
+def test_the_patches_that_bring_an_answer_back_do_so_on_the_canvas(shipped, crowd, found):
+    setting, last = FEW, found
     assert (last.stage, last.found.way, last.found.reached) == ("done", "return", True)
     assert last.full != last.kept
     share, forced = on_canvas(last)
@@ -51,16 +61,15 @@ def test_the_patches_that_bring_an_answer_back_do_so_on_the_canvas(shipped, crow
     selection = shipped.selection(crowd, shown)
     kept = set(shipped.selection(crowd, setting).indices.tolist())
     assert set(selection.indices.tolist()) == kept | set(last.found.patches)
-    assert said(shipped, crowd, selection) == last.full
+    assert said(shipped, crowd, selection).text == last.full
 
 
 def test_the_search_is_the_librarys(shipped, crowd):
-    setting, encoded = keep("idpruner", 0.25), shipped.encoded(crowd)
+    setting, encoded = keep("idpruner", 0.1), shipped.encoded(crowd)
     chosen = shipped.selection(crowd, setting)
     for way, look_for in (("need", needing), ("return", returning)):
         *_, last = run(shipped, crowd, setting, Task(), way)
-        selected = chosen if way == "need" else None
-        *_, answer = answers(shipped, Asked(crowd, crowd.questions[0], selected), Task())
+        answer = said(shipped, crowd, chosen if way == "need" else None)
         kept = chosen.indices.tolist()
         *_, found = look_for(shipped.vlm, encoded, crowd.questions[0], answer, kept, chosen.n)
         assert (last.found.patches, last.found.done) == (found.patches, found.done)
@@ -69,10 +78,10 @@ def test_the_search_is_the_librarys(shipped, crowd):
 
 def test_a_conversation_is_asked_about_its_last_question(shipped, crowd):
     both = Session(crowd.model_name, crowd.pictures, (*crowd.questions, "is there a star?"))
-    *_, last = run(shipped, both, keep("idpruner", 0.5), Task(), "need")
+    *_, last = run(shipped, both, keep("idpruner", 0.1), Task(), "need")
     assert last.question == "is there a star?"
     assert (last.stage, last.turns) == ("done", 2)
-    prompt = Asked(both, both.questions[0]).then(both.questions[1], said_full(shipped, crowd))
+    prompt = Asked(both, both.questions[0]).then(both.questions[1], said(shipped, crowd))
     text = prompt.prompt_tokens(shipped, shipped.encoded(both)) - last.n
     fewer = [text + last.budget - count for count in range(len(last.found.patches) + 1)]
     assert list(last.prefills) == [prefill_flops(shipped.vlm.config, count) for count in fewer]
@@ -89,11 +98,6 @@ def test_it_stops_with_what_is_there(shipped, crowd):
     none = Task()
     none.set()
     assert [step.stage for step in run(shipped, crowd, keep("idpruner"), none)] == ["answering", "stopped"]
-
-
-def said_full(engine, session):
-    *_, answer = answers(engine, Asked(session, session.questions[0]), Task())
-    return answer
 
 
 def test_earlier_turns_tell_how_they_compare_with_a_conversation_of_all_tokens(shipped, crowd):
@@ -122,9 +126,8 @@ def test_what_cannot_be_looked_for_says_why(shipped, crowd, question, setting, w
         list(run(shipped, asked, setting, Task(), "return"))
 
 
-def test_pictures_show_what_is_kept_and_what_was_found(shipped, crowd):
-    setting = keep("idpruner", 0.05)
-    *_, last = run(shipped, crowd, setting, Task())
+def test_pictures_show_what_is_kept_and_what_was_found(shipped, crowd, found):
+    setting, last = FEW, found
     shown = why_views.result(last, views(shipped, crowd, setting), overlays(shipped, crowd, setting, "dimmed"))
     for patch in last.found.patches:
         assert f'class="found" data-patch="{patch}"' in shown

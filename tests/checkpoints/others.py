@@ -129,7 +129,7 @@ def tiny_mistral3(folder: Path, *, seed: int = 0) -> Path:
 
 
 def tiny_aya_vision(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random Aya Vision: tiles as InternVL3's, of which the generic adapter does not know the arrangement."""
+    """Save a random Aya Vision: cut into tiles as InternVL3's pictures, with the thumbnail behind them."""
     from transformers import AyaVisionConfig, AyaVisionForConditionalGeneration
 
     marks = ("<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "TILE_GLOBAL", *(f"TILE_{i}" for i in range(1, 13)))

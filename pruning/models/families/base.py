@@ -23,11 +23,13 @@ from pruning.models.checkpoint.processing import Processing
 from pruning.models.families.geometry import (
     WHOLE,
     Box,
+    arrangement,
     centre_crop_box,
     check_aspect,
     part_of,
     shortest_edge,
     square_box,
+    tiled_grids,
 )
 from pruning.models.families.tower import TowerAdapter
 from pruning.models.language import template
@@ -132,6 +134,12 @@ class Family(TowerAdapter):
         """The grids of all images, and (N,) int64: the row of each token among all R (None: token i is row i)."""
         grids: list[Grid] = []
         for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
+            if tiles := self._squares(pixels, image):
+                side, seen = isqrt(count // tiles), self.seen(pixels.inputs["pixel_values"].shape[-1])
+                if tiles * side**2 == count:
+                    cut = arrangement(max(1, tiles - 1), *size)
+                    grids += tiled_grids(image, cut, side, grids[-1].stop if grids else 0, seen)
+                    continue
             rows, columns, box = self._cells(pixels, image)
             if rows * columns != count:
                 raise unsupported(
@@ -141,6 +149,15 @@ class Family(TowerAdapter):
                 )
             grids.append(Grid(1, rows, columns, grids[-1].stop if grids else 0, image, box=box))
         return tuple(grids), None
+
+    def _squares(self, pixels: Pixels, image: int) -> int:
+        """Equal squares that an image was stretched to and cut into, its thumbnail the last of them; 0 where the image
+        processor cuts nothing, or not so.
+        """
+        processor, shape = self.processing.image_processor, pixels.inputs["pixel_values"].shape
+        if not getattr(processor, "crop_to_patches", False) or len(shape) != 4:
+            return 0
+        return int(processor.get_number_of_image_patches(*pixels.sizes[image][::-1], {}))
 
     def _cells(self, pixels: Pixels, image: int) -> tuple[int, int, Box]:
         """(rows, columns) of an image's tokens and what they cover; (0, 0) where it is not known."""

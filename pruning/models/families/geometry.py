@@ -73,6 +73,12 @@ def tile_boxes(rows: int, columns: int) -> list[Box]:
     return [(c / columns, r / rows, (c + 1) / columns, (r + 1) / rows) for r in range(rows) for c in range(columns)]
 
 
+def arrangement(tiles: int, width: int, height: int) -> tuple[int, int]:
+    """(rows, columns) of so many tiles that come closest to the image's width : height."""
+    pairs = [(tiles // columns, columns) for columns in range(1, tiles + 1) if tiles % columns == 0]
+    return min(pairs, key=lambda pair: abs(width / height - pair[1] / pair[0]))
+
+
 def tiled_grids(image: int, tiles: tuple[int, int], side: int, start: int, seen: Box) -> list[Grid]:
     """The grids of an image cut into (rows, columns) equal tiles of side × side tokens, its thumbnail after them.
 

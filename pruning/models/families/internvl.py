@@ -17,7 +17,7 @@ from torch import Tensor
 from pruning.grids import Grid
 from pruning.models.families.base import Family, Pixels
 from pruning.models.families.frames import frames_as_pixels, square
-from pruning.models.families.geometry import tiled_grids
+from pruning.models.families.geometry import arrangement, tiled_grids
 from pruning.video import Clip
 
 
@@ -85,9 +85,3 @@ class InternVL(Family):
 
     def widen(self, offset: Tensor) -> Tensor:
         return offset.repeat(self.merge**2)
-
-
-def arrangement(tiles: int, width: int, height: int) -> tuple[int, int]:
-    """(rows, columns) of so many tiles that come closest to the image's width : height."""
-    pairs = [(tiles // columns, columns) for columns in range(1, tiles + 1) if tiles % columns == 0]
-    return min(pairs, key=lambda pair: abs(width / height - pair[1] / pair[0]))

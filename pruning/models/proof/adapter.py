@@ -38,7 +38,7 @@ def prove(vlm: VLM) -> None:
         _answers(vlm)
         blank = Image.new("RGB", SIZE, "grey")
         rects = vlm.encode([blank]).rects
-        marked = [(token, _painted(blank, rects[token])) for token in _spread(rects)]
+        marked = [(_over(rects, token), _painted(blank, rects[token])) for token in _spread(rects)]
         _features_follow(vlm, blank, marked)
         tower = _holds(lambda: tower_proof.is_understood(vlm, blank, marked))
         projector = tower and _holds(lambda: tower_proof.projects_again(vlm, blank))
@@ -80,14 +80,14 @@ def _features_follow(vlm: VLM, blank: Image.Image, marked: Marked) -> None:
     known = bool(vlm.family.attentions)
     with tower_proof.silence(vlm.family.attentions):
         before = vlm.encode([blank]).tokens.features
-        moves = [(token, vlm.encode([picture]).tokens.features - before) for token, picture in marked]
+        moves = [(over, vlm.encode([picture]).tokens.features - before) for over, picture in marked]
     shares, most = [], []
-    for token, move in moves:
+    for over, move in moves:
         size = move.norm(dim=1)
-        rivals = size > size[token] * (0.5 if known else 1)  # the edge of a mark is blurred into tokens beside it
-        rivals[token] = False
+        # The edge of a mark is blurred into tokens beside it.
+        rivals = (size > size[over].max() * (0.5 if known else 1)) & ~over
         shares.append(float(rivals.float().mean()))
-        most.append(int(size.argmax()) == token)
+        most.append(bool(over[size.argmax()]))
     if np.mean(shares) > NEAR or (known and not all(most)):
         raise unsupported(
             vlm.config.model_type,
@@ -108,6 +108,16 @@ def _holds(check: Callable[[], bool]) -> bool:
 def _noise() -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def _over(rects: np.ndarray, token: int) -> torch.Tensor:
+    """(N,) bool, the tokens that see the mark under this one: it, and where tiles and a thumbnail show the same place,
+    those of which half lies there, or that hold half of it. rects: (N, 4).
+    """
+    low, high = np.maximum(rects[:, :2], rects[token, :2]), np.minimum(rects[:, 2:], rects[token, 2:])
+    shared = (high - low).clip(0).prod(1)
+    areas = (rects[:, 2:] - rects[:, :2]).prod(1)
+    return torch.from_numpy((shared > 0) & (shared >= 0.5 * np.minimum(areas, areas[token])))
 
 
 def _painted(picture: Image.Image, rect: np.ndarray) -> Image.Image:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pruning.models.signals.attention import LayerAttention, capture
 from pruning.models.vlm import VLM
 
-Marked = Sequence[tuple[int, Image.Image]]  # tokens, each with the blank picture that has a mark under it
+# (N,) bool, which tokens see a mark, and the blank picture that has it
+Marked = Sequence[tuple[Tensor, Image.Image]]
 CLOSE = 0.05  # relative error that half precision explains
 LOCAL = "vision_values@0"  # no place has seen another before the first layer attends
 
@@ -40,9 +41,9 @@ def is_understood(vlm: VLM, blank: Image.Image, marked: Marked) -> bool:
     if family.merge**2 * rows != patches:
         return False
     before = vlm.encode([blank], frozenset({LOCAL})).tokens.signal(LOCAL)
-    for token, picture in marked:
+    for over, picture in marked:
         moved = vlm.encode([picture], frozenset({LOCAL})).tokens.signal(LOCAL) - before
-        if int(moved.flatten(1).norm(dim=1).argmax()) != token:
+        if not bool(over[moved.flatten(1).norm(dim=1).argmax()]):
             return False
     return True
 

@@ -32,7 +32,7 @@ def test_a_sheet_is_about_as_wide_as_high_and_has_every_frame(count, size):
     width, height = (round(side * each / max(size)) for each in size)
     frames = [np.full((height, width, 3), i + 1, np.uint8) for i in range(count)]
     made = strips.sheet(frames, [f"{i}.0 s: 1 of 9" for i in range(count)])
-    shown = {int(value) for value in np.unique(made.reshape(-1, 3), axis=0)[:, 0]}
+    shown = set(np.flatnonzero(np.bincount(made[..., 0].ravel())).tolist())
     assert set(range(1, count + 1)) <= shown
     assert max(made.shape) < 4 * strips.SHEET
     if count > 8:

@@ -22,6 +22,7 @@ from tests.checkpoints.qwen3_vl import tiny_qwen3_5
 from tests.helpers import library
 
 SUPPORTED = {
+    "aya_vision": others.tiny_aya_vision,
     "deepseek_vl": others.tiny_deepseek_vl,
     "glm4v": others.tiny_glm4v,
     "qwen3_5": tiny_qwen3_5,
@@ -100,7 +101,7 @@ def test_sizes_that_the_processor_tells_give_the_grids() -> None:
     """As Pixtral's does, which needs a package that may be absent here: stand-ins for its model and its output."""
     vision = SimpleNamespace(patch_size=14)
     config = SimpleNamespace(model_type="mistral3", spatial_merge_size=2, vision_config=vision)
-    family = Family(SimpleNamespace(config=config), None)
+    family = Family(SimpleNamespace(config=config), SimpleNamespace(image_processor=SimpleNamespace()))
     inputs = {"pixel_values": torch.zeros(2, 3, 56, 84), "image_sizes": torch.tensor([[56, 84], [28, 56]])}
     grids, places = family.layout(Pixels(inputs, ((300, 200), (100, 50)), ("", ""), (6, 2)))
     assert grids == (Grid(1, 2, 3), Grid(1, 1, 2, start=6, image=1))
@@ -141,10 +142,6 @@ def test_known_families_are_not_put_to_the_proof(tmp_path: Path, monkeypatch) ->
 @pytest.mark.parametrize(
     ("save", "reason"),
     [
-        (
-            others.tiny_aya_vision,
-            "make 112 tokens of a picture of 168×112 pixels, and where these lie on it is not known",
-        ),
         (others.tiny_idefics2, "does not tell what stands for an image"),
         pytest.param(
             others.tiny_mistral3,

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pruning.models import VLM, ConversationCache, Turn
-from pruning.models.families.internvl import arrangement
+from pruning.models.families.geometry import arrangement
 from pruning.models.language import generation
 from tests.helpers import library
 

@@ -80,7 +80,7 @@ def test_reaches_the_most_tokens_up_to_what_is_asked(any_vlm, noise, sizes) -> N
         return
     assert any_vlm.encodings == {RESOLUTION}
     most = any_vlm.max_visual_tokens
-    reached = {sum(any_vlm.family.count(i.size, len(images), limit / 8) for i in images) for limit in range(1, 8 * 600)}
+    reached = {sum(any_vlm.family.count(i.size, len(images), limit / 4) for i in images) for limit in range(1, 4 * 600)}
     reached.add(full.tokens.n)
     assert max(reached) <= max(full.tokens.n, most * len(images))
     for budget in sorted({min(reached), *(round(full.tokens.n * share) for share in (0.3, 0.5, 0.9, 1))}):
