@@ -10,18 +10,22 @@ from dataclasses import dataclass
 from pruning import assets
 
 FOLDER = assets.ROOT / "examples"
+FPS = 4  # of the clips
 ANY_IMAGE = ("how many objects are there?", "what color is the star?", "is there a circle?", "is there a red object?")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A scene of `seed`, counted from the first held-out one. `questions`: the first one is asked at once."""
+    """A scene of `seed`, counted from the first held-out one. `questions`: the first one is asked at once. frames: of a
+    moving scene, FPS a second; 0 for a picture.
+    """
 
     name: str
     seed: int
     height: int
     width: int
     questions: tuple[str, ...]
+    frames: int = 0
 
     @property
     def title(self) -> str:
@@ -29,8 +33,12 @@ class Example:
 
     @property
     def path(self) -> str:
-        """Where its picture lies. AssetError where that is missing."""
-        return str(assets.found(FOLDER.name, f"{self.name}.png"))
+        """Where its picture or clip lies. AssetError where that is missing."""
+        return str(assets.found(FOLDER.name, self.file))
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.{'webp' if self.frames else 'png'}"
 
 
 EXAMPLES = (
@@ -63,19 +71,33 @@ EXAMPLES = (
         "wide", 2, 336, 560,
         ("how many objects are there?", "is there a star?", "is there a red object?"),
     ),
+    Example(
+        "coming-and-going", 2, 336, 448,
+        ("what number is on the yellow object?", "how many objects are there?", "is there a purple ring?"), 24,
+    ),
+    Example(
+        "turning", 5, 336, 448,
+        ("how many squares are there?", "what color is the triangle?", "is there a circle?"), 24,
+    ),
 )  # fmt: skip
 
 
 def main() -> None:
-    """Write every example's PNG."""
+    """Write every example's file."""
     import cv2
+    from PIL import Image
 
+    from pruning.scenes.moving import render_moving
     from pruning.scenes.render import HELD_OUT, render
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     for example in EXAMPLES:
-        scene = render(HELD_OUT + example.seed, example.height, example.width)
-        cv2.imwrite(str(FOLDER / f"{example.name}.png"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+        seed, file, size = HELD_OUT + example.seed, FOLDER / example.file, (example.height, example.width)
+        if example.frames:
+            first, *others = map(Image.fromarray, render_moving(seed, example.frames, *size).frames)
+            first.save(file, save_all=True, append_images=others, duration=1000 // FPS, quality=80, minimize_size=True)
+        else:
+            cv2.imwrite(str(file), cv2.cvtColor(render(seed, *size).image, cv2.COLOR_RGB2BGR))
 
 
 if __name__ == "__main__":

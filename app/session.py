@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pruning.encoding import EncodingMethod
 from pruning.text import checked_question
+from pruning.video import Sampling
 
 if TYPE_CHECKING:
     from pruning.choosing import Asked, Fixed
@@ -23,13 +24,26 @@ MAX_PLAN = 400
 
 
 @dataclass(frozen=True, slots=True)
+class Film:
+    """What is taken of a clip: how it was asked for, when each of the frames is shown, seconds; and in words."""
+
+    sampling: Sampling
+    times: tuple[float, ...]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """An image as the page knows it: content hash, the file it came from, its size in pixels."""
+    """An image or a clip as the page knows it: content hash, the file it came from, its size in pixels.
+
+    film: what is taken of a clip; None for an image.
+    """
 
     key: str
     path: str
     width: int
     height: int
+    film: Film | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class Forced:
 class Session:
     """Whom the visitor asks, about what, and what was asked.
 
-    model_name: the model's name in `Models`. pictures: at least one; all go into one prompt. questions: the
+    model_name: the model's name in `Models`. pictures: at least one, clips last; all go into one prompt. questions: the
     conversation, the question in force last. Answers are no part of it: they follow from the questions and the setting.
     forced: what the canvas last said. It stays with other images and methods, and counts again where those that it was
     meant for come back.
@@ -76,6 +90,11 @@ class Session:
     @property
     def keys(self) -> tuple[str, ...]:
         return tuple(picture.key for picture in self.pictures)
+
+    @property
+    def films(self) -> tuple[Film, ...]:
+        """What is taken of each clip."""
+        return tuple(picture.film for picture in self.pictures if picture.film)
 
 
 @dataclass(frozen=True)

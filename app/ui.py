@@ -182,23 +182,29 @@ def _wire(
     answer(changed)
     follow(gr.on([chosen(choice) for choice in lists], handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
-    pictures = [page.image.input, page.examples.select, page.strip.select, page.add.upload]
+    pictures = [page.image.input, page.put.upload, page.examples.select, page.strip.select, page.add.upload]
     gr.on(pictures, handlers.anew, None, None, **AT_ONCE, **QUIET)
     asking = [page.ask.click, page.question.submit, page.follow_up.click, page.anew.click]
     suggested, points = [b.click for b in page.suggestions], [page.plane.select, page.curves.select]
     method_chosen = chosen(page.method)
     gr.on([*asking, *suggested, method_chosen, *points], handlers.interrupt, None, None, **AT_ONCE, **QUIET)
 
-    asked = [session, page.question]
-    uploaded = [session, page.image, page.question]
-    follow(page.image.input(images.upload, uploaded, [*images.news, *page.suggestions], **STREAMED, **QUIET))
-    more = page.add.upload(images.add, [session, page.add, page.question], images.news, **STREAMED, **QUIET)
-    follow(more)
+    asked, shown = [session, page.question], [page.image, *images.news]
+    replaced = [*shown, *page.suggestions]
+    for event, field, handler in (
+        (page.image.input, page.image, images.upload),
+        (page.put.upload, page.put, images.put),
+    ):
+        follow(event(handler, [session, field, page.question, *page.taken], replaced, **STREAMED, **QUIET))
+    more = [session, page.add, page.question, *page.taken]
+    follow(page.add.upload(images.add, more, shown, **STREAMED, **QUIET))
+    resampled = gr.on([slider.release for slider in page.taken], handlers.anew, None, None, **AT_ONCE, **QUIET)
+    follow(resampled.then(images.sample, [*asked, *page.taken], images.news, **STREAMED, **QUIET))
     removed, place = told(page.strip.select)
-    follow(removed.then(images.remove, [place, *asked], [page.image, *images.news], **STREAMED, **QUIET))
+    follow(removed.then(images.remove, [place, *asked], shown, **STREAMED, **QUIET))
     picked, place = told(page.examples.select)
-    shown = [page.image, page.question, *images.news, *page.suggestions]
-    follow(picked.then(images.example, [place, session], shown, **STREAMED, **QUIET))
+    begun = [page.question, *replaced]
+    follow(picked.then(images.example, [place, session, *page.taken], begun, **STREAMED, **QUIET))
 
     for turn in (
         gr.on(asking[:2], handlers.ask, asked, talk, **LIGHT_WORK, **QUIET),

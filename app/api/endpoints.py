@@ -22,14 +22,14 @@ from app.canvas import state as canvas_state
 from app.engine.capabilities import Capabilities
 from app.engine.device import Task
 from app.engine.engine import Engine
-from app.engine.resources import MAX_PICTURES, checked_pictures
+from app.engine.resources import MAX_PICTURES, USUAL, checked_pictures
 from app.model_pool.pool import Models
 from app.pays import run as pays_run
 from app.plan import dominance as plan_dominance
 from app.plan.dominance import Dominances
 from app.recipe.certify import certified
 from app.recipe.write import written
-from app.session import Session, Setting
+from app.session import Picture, Session, Setting
 from app.tradeoff import measure as tradeoff_measure
 from app.web.controls import Controls
 from app.web.errors import report_errors
@@ -37,13 +37,15 @@ from app.why import run as why_run
 from pruning.evaluation.inspection import Card
 from pruning.evaluation.paying import Paying
 from pruning.handover import certificate as certificates
+from pruning.video import Sampling, kind_of
 
 WAYS = ("", "return", "need")
 PROGRAMS = "programs"  # whom a model is in use by: all callers together
 COMMON = ("image", "question", "method", "importance", "diversity", "retention", "knobs")
-LATE = ("model", "more_images", "per", "plan", "positions")  # may be left out
+LATE = ("model", "more_images", "per", "plan", "positions", "fps", "max_frames")  # may be left out
 ABOUT: Mapping[str, str] = {
-    "image": "file of the image: PNG, JPEG, WebP, GIF, BMP or TIFF; more than 16.8 million pixels are scaled down",
+    "image": "file of the image: PNG, JPEG, WebP, GIF, BMP or TIFF; more than 16.8 million pixels are scaled down; "
+    "or of a clip: MP4, MOV, WebM, Matroska, AVI, or an animated GIF, WebP or PNG",
     "question": "at most 1,000 characters; a selection needs one where its method looks at the question",
     "method": "key of the pruning method, before the language model or inside it, such as idpruner or fastv",
     "importance": "importance weight, a number of at least 0; λ is its share of the sum of both weights",
@@ -60,8 +62,12 @@ ABOUT: Mapping[str, str] = {
     "methods": "keys of the methods whose fidelity curves are measured, with the plan where there is one; none are "
     "where it is empty",
     "model": "name of the model, one of those that this server offers; it is loaded where need be",
-    "more_images": f"files of further images of the same question, at most {MAX_PICTURES - 1}",
-    "per": "what each budget is for: sample (all images together), image or tile; inside the language model, sample",
+    "more_images": f"files of further images and clips of the same question, at most {MAX_PICTURES - 1}; clips come "
+    "last",
+    "per": "what each budget is for: sample (all images together), image (or clip), tile, frame of a clip, or novelty: "
+    "frames get the more the newer they are; inside the language model, sample",
+    "fps": f"of a clip, frames taken of each second; {USUAL.rate:g} where it is left out",
+    "max_frames": f"of a clip, the most frames, spread over all of it; {USUAL.frames} where it is left out",
     "plan": "what runs in the place of method and retention: cuts such as pre:idpruner:0.4,3:fastv:0.5 (where, method, "
     "how many stay), or the name of a published schedule such as fastv-published",
     "positions": "where the language model sees kept tokens: original, where they stood among all of them, or compact, "
@@ -237,14 +243,26 @@ class Api:
         per: Any,
         plan: Any,
         positions: Any,
+        fps: Any,
+        max_frames: Any,
     ) -> Iterator[Call]:
         """The call with its model loaded, which stays so until the block ends. Raises ValueError for bad values."""
         chosen = self.models.checked(model)
         said = Said(method, importance, diversity, retention, knobs, per, plan, positions)
         files = [file for file in (image, *(more_images or ())) if file]
-        pictures = checked_pictures(tuple(self.models.resources.pictures.open(file)[0] for file in files))
+        sampling = Sampling(USUAL.rate if fps is None else fps, USUAL.frames if max_frames is None else max_frames)
+        pictures = tuple[
+            Picture, ...
+        ]()  # what is wrong with images is told before a model is loaded; whether it takes clips, it knows
+        if not any(kind_of(file) for file in files):
+            pictures = self._pictures(files, sampling, "")
         for _ in self.models.open(chosen, PROGRAMS):
             pass
         with self.models.use(chosen, PROGRAMS) as (engine, capabilities):
+            pictures = pictures or self._pictures(files, sampling, engine.vlm.no_clips)
             setting = said.setting(self.controls, capabilities)
             yield Call(engine, capabilities, Session(chosen, pictures, (question,)), said, setting)
+
+    def _pictures(self, files: Sequence[str], sampling: Sampling, no_clips: str) -> tuple[Picture, ...]:
+        opened = [self.models.resources.pictures.open(file, sampling, no_clips) for file in files]
+        return checked_pictures(tuple(picture for picture, _ in opened))

@@ -14,6 +14,7 @@ import gradio as gr
 from app.api import results as api_results
 from app.api.compare import SCHEMA
 from app.api.endpoints import ABOUT, WAYS, Api
+from app.engine.resources import USUAL
 from app.web.events import PROGRAMS
 from app.web.gradio_patches import files_input, image_input
 from pruning.grids import SCOPES
@@ -57,6 +58,8 @@ def endpoints(api: Api, method: str, weights: tuple[float, float], retention: fl
             "more_images": files_input(label="more_images"),
             "per": _typed(gr.Textbox(SCOPES[0], label="per"), {"type": "string", "enum": list(SCOPES)}),
             "plan": gr.Textbox(label="plan"),
+            "fps": _typed(gr.Number(USUAL.rate, label="fps"), NUMBER | {"exclusiveMinimum": 0}),
+            "max_frames": _typed(gr.Number(USUAL.frames, label="max_frames"), {"type": "integer", "minimum": 1}),
             "positions": _typed(
                 gr.Textbox(POSITIONS[0], label="positions"), {"type": "string", "enum": list(POSITIONS)}
             ),

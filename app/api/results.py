@@ -25,9 +25,9 @@ from pruning.handover.wanted import Recipe
 
 @dataclass(frozen=True)
 class Part:
-    """A grid of visual tokens: an image, or one tile of it. Its tokens follow each other in raster order."""
+    """A grid of visual tokens: an image, a clip, or one tile of an image. Its tokens follow in raster order."""
 
-    t: Annotated[int, Field(description="frames")]
+    t: Annotated[int, Field(description="steps of time of a clip, each a frame or several; 1 for an image")]
     gh: Annotated[int, Field(description="rows of tokens")]
     gw: Annotated[int, Field(description="columns of tokens")]
     start: Annotated[int, Field(description="index of its first token among the N")]
@@ -52,7 +52,11 @@ class Selected(Used):
         list[tuple[float, float, float, float]],
         Field(description="(N, 4) x0, y0, x1, y1 of each token, in pixels of its image as listed in sizes"),
     ]
-    sizes: Annotated[list[tuple[int, int]], Field(description="width and height of each image, pixels")]
+    sizes: Annotated[list[tuple[int, int]], Field(description="width and height of each image or frame, pixels")]
+    times: Annotated[
+        list[list[float]],
+        Field(description="of each clip when the frames that were taken are shown, seconds; [] for an image"),
+    ]
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,7 @@ def selected(engine: Engine, session: Session, setting: Setting) -> Selected:
         grids=[Part(g.t, g.gh, g.gw, g.start, g.image, g.role) for g in encoded.tokens.grids],
         rects=[(x0, y0, x1, y1) for x0, y0, x1, y1 in encoded.rects.astype(float).round(2).tolist()],
         sizes=[(int(width), int(height)) for width, height in encoded.sizes],
+        times=[list(picture.film.times) if picture.film else [] for picture in session.pictures],
     )
 
 

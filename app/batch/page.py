@@ -88,7 +88,7 @@ class BatchEvents:
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Updates]:
             nonlocal last, skipped
             setting = self.present(capabilities, session, settings)
-            items, skipped = batch_run.opened(pictures, paths, session)
+            items, skipped = batch_run.opened(pictures, paths, session, engine.vlm.no_clips)
             cleared = {card: "" for card in page.cards}
             yield {page.about: batch_views.about(session, setting), page.totals: "", **cleared}
             for last in batch_run.run(engine, items, setting, task):

@@ -110,10 +110,12 @@ class Summary:
     n: int
 
 
-def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
-    """The images among the files, each asked the session's present question, and the files that are left out.
+def opened(
+    pictures: Pictures, paths: Sequence[str], session: Session, no_clips: str = ""
+) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
+    """The images and clips among the files, each asked the session's present question, and the files that are left out.
 
-    Raises ValueError where there is no file, and for a question that is no question.
+    no_clips: why the model takes none. Raises ValueError where there is no file, and for a question that is none.
     """
     paths = [path for path in paths if not is_debris(Path(path).name)]
     if not paths:
@@ -126,7 +128,7 @@ def opened(pictures: Pictures, paths: Sequence[str], session: Session) -> tuple[
             skipped.append(Skipped(Path(path).name, f"at most {MOST} images at once: run the others after these"))
             continue
         try:
-            picture, _ = pictures.open(path)
+            picture, _ = pictures.open(path, no_clips=no_clips)
         except ValueError as error:
             skipped.append(Skipped(Path(path).name, str(error)))
         else:

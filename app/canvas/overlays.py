@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,16 @@ from app.canvas.payload import OFF
 from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.drawing import overlays as draw
+from pruning.drawing import strips
 from pruning.drawing.paint import seen
+from pruning.video import Clip
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from pruning.models import Encoded
     from pruning.models.language.trace import Trace
+    from pruning.tokens import Selection
 
 ALONE, AMONG_OTHERS = 768, 512  # longest side, pixels
 OUTSIDE = 8  # pixels beyond the frame
@@ -24,14 +29,42 @@ OUTSIDE = 8  # pixels beyond the frame
 
 @dataclass(frozen=True)
 class View:
-    """What an overlay is painted on: image (H, W, 3) uint8 at display size, and the rectangles (N, 4) of all tokens.
+    """What an overlay is painted on: (H, W, 3) uint8 at display size, and the rectangles (N, 4) of all tokens.
 
-    Those of other images are empty and lie outside the frame. own: (N,) bool, which tokens are this image's.
+    frames: of a clip, else the image alone. times: of each frame, seconds; () for an image. steps: (N,) int64 of the
+    clip, from 0; 0 for all tokens of an image, -1 for those of other images, whose rectangles are empty and lie outside
+    of the picture.
     """
 
-    image: NDArray[np.uint8]
+    frames: tuple[NDArray[np.uint8], ...]
     rects: NDArray[np.float32]
-    own: NDArray[np.bool_]
+    steps: NDArray[np.int64]
+    times: tuple[float, ...] = ()
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        return self.frames[0]
+
+    @property
+    def own(self) -> NDArray[np.bool_]:
+        """(N,) which tokens are this image's."""
+        return self.steps >= 0
+
+    def painted(
+        self,
+        selection: Selection,
+        style: str,
+        scores: NDArray[np.float32] | None,
+        depths: NDArray[np.float32] | None,
+    ) -> NDArray[np.uint8]:
+        """The image as `overlay` paints it; of a clip a sheet of its frames."""
+        if not self.times:
+            return draw.overlay(self.image, self.rects, selection, style, scores, depths)
+        high, wide = self.image.shape[:2]
+        longest = min(max(high, wide), strips.side(int(self.steps.max()) + 1, (wide, high)))
+        return strips.contact_sheet(
+            self.frames, self.times, self.rects, self.steps, selection, style, scores, depths, longest
+        )
 
 
 @dataclass(frozen=True)
@@ -58,7 +91,7 @@ def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> 
     kept = selection.mask.cpu().numpy()
     painted = []
     for view in views(engine, session, setting):
-        image = draw.overlay(view.image, view.rects, selection, style, scores, depths)
+        image = view.painted(selection, style, scores, depths)
         painted.append(Overlay(image, int(kept[view.own].sum()), int(view.own.sum()), cuts))
     return tuple(painted)
 
@@ -85,19 +118,33 @@ def views(engine: Engine, session: Session, setting: Setting) -> tuple[View, ...
 
     def make() -> tuple[View, ...]:
         longest = ALONE if len(session.pictures) == 1 else AMONG_OTHERS
-        images = [np.asarray(image) for image in engine.images(session)]
-        return tuple(view(encoded, place, draw.fit(image, longest)[0]) for place, image in enumerate(images))
+        return tuple(view(encoded, place, medium, longest) for place, medium in enumerate(engine.images(session)))
 
     return engine.memo(
-        session, ("views", encoded.tokens.n), make, lambda made: sum(v.image.nbytes + v.rects.nbytes for v in made)
+        session,
+        ("views", encoded.tokens.n),
+        make,
+        lambda made: sum(frame.nbytes for v in made for frame in v.frames) + sum(v.rects.nbytes for v in made),
     )
 
 
-def view(encoded: Encoded, place: int, image: NDArray[np.uint8]) -> View:
-    """The image at `place`, or a copy of it in another size, with the token rectangles that fit it."""
-    shows = np.concatenate([np.full(grid.count, grid.image) for grid in encoded.tokens.grids])
-    height, width = image.shape[:2]
+def view(encoded: Encoded, place: int, medium: Image | Clip | NDArray[np.uint8], longest: int | None = None) -> View:
+    """The image or clip at `place`, or a copy of it in another size, with the token rectangles that fit it.
+
+    longest: pixels of the longest side, of a clip of the sheet's; None: as it is.
+    """
+    shows = encoded.tokens.images.numpy() == place
+    taken: list[Any] = [medium]
+    times: tuple[float, ...] = ()
+    if isinstance(medium, Clip):
+        taken, times = list(medium.frames), medium.times
+        steps = next(grid.t for grid in encoded.tokens.grids if grid.image == place)
+        longest = longest and max(strips.LEAST, longest // strips.columns(steps, medium.size))
+    frames = [np.asarray(each) if longest is None else draw.fit(np.asarray(each), longest)[0] for each in taken]
+    height, width = frames[0].shape[:2]
     given_width, given_height = encoded.sizes[place]
     rects = encoded.rects * np.array([width / given_width, height / given_height] * 2)
-    rects[shows != place] = np.array([width, height] * 2) + OUTSIDE  # no area, and no line in the frame
-    return View(image, rects.astype(np.float32), shows == place)
+    rects[~shows] = np.array([width, height] * 2) + OUTSIDE  # no area, and no line in the frame
+    numbers = encoded.tokens.pictures.numpy()
+    own = np.where(shows, numbers - numbers[shows].min() if times else 0, -1)
+    return View(tuple(frames), rects.astype(np.float32), own, times)

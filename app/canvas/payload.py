@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.canvas.shots import Shot, on_shots, shots
 from app.session import Forced
 from pruning.choosing import name_of, title_of
 from pruning.drawing import overlays as draw
@@ -25,14 +26,17 @@ from pruning.evaluation.plane import LAMBDAS
 from pruning.method import Method
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from pruning.choosing import Asked
     from pruning.models import Encoded
     from pruning.models.language.trace import Trace
     from pruning.tokens import Selection
+    from pruning.video import Clip
 
 DISPLAY = 1280  # longest side of a picture as the page gets it, pixels (strips have more); zooming in shows no more
+MOST = 4  # pictures that are so large; more of them, the steps of clips, have as many pixels together
 
 
 OFF = {
@@ -59,7 +63,7 @@ def orders_of(asked: Asked) -> tuple[tuple[float, ...] | None, list[Asked]]:
 
 
 def payload(
-    pictures: Sequence[NDArray[np.uint8]],
+    media: Sequence[Image | Clip | NDArray[np.uint8]],
     encoded: Encoded,
     asked: Asked,
     orders: Sequence[Tensor],
@@ -69,24 +73,26 @@ def payload(
 ) -> dict[str, Any]:
     """All that the canvas must know of an image under a method.
 
-    pictures: (H, W, 3) uint8, the images that were encoded. orders: (N,) int64, one for each of `orders_of`; none where
+    media: the images and clips that were encoded. orders: (N,) int64, one for each of `orders_of`; none where
     tokens leave between layers.
     scores: (N,) for the heat map; None where there is none. full: how many tokens the pictures have; encoded has fewer
     where it is another encoding. identity: whatever else the orders depend on; a new one makes the page forget forced
     patches.
     """
-    shown = [draw.fit(picture, min(draw.roomy(picture, DISPLAY), max(picture.shape[:2])))[0] for picture in pictures]
-    grids = encoded.tokens.grids
+    taken = shots(media, encoded.tokens.grids)
+    longest = DISPLAY * min(1.0, (MOST / len(taken)) ** 0.5)
+    shown = [_fitted(shot.pixels, longest) for shot in taken]
+    grids = on_shots(encoded.tokens.grids, taken)
     rects = encoded.rects.copy()
     for grid in grids:
         height, width = shown[grid.image].shape[:2]
-        given_width, given_height = encoded.sizes[grid.image]
+        given_width, given_height = encoded.sizes[taken[grid.image].image]
         rects[grid.start : grid.stop] *= np.array([width / given_width, height / given_height] * 2, np.float32)
     lambdas, _ = orders_of(asked)
     return {
         "key": key_of(asked, identity),
         "n": encoded.tokens.n,
-        "images": [{"src": draw.data_url(i), "width": i.shape[1], "height": i.shape[0]} for i in shown],
+        "images": [_told(shot, pixels) for shot, pixels in zip(taken, shown, strict=True)],
         "grids": [asdict(grid) | {"stop": grid.stop} for grid in grids],
         "rects": _packed(rects, "<f4"),
         "orders": _packed(np.stack([order.cpu().numpy() for order in orders]), "<u2") if orders else None,
@@ -143,6 +149,26 @@ def key_of(asked: Asked, identity: Hashable) -> str:
     """Tells one set of orders from another; the same for all λ of a method that has a grid of them."""
     plain = asked.at_lambda(0.5) if isinstance(asked, Method) and asked.lambda_ is not None and asked.nested else asked
     return hashlib.sha256(repr((plain, identity)).encode()).hexdigest()[:16]
+
+
+def _told(shot: Shot, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """A picture, or a step of a clip."""
+    height, width = pixels.shape[:2]
+    clip = None if shot.time is None else shot.image
+    return {
+        "src": draw.data_url(pixels),
+        "width": width,
+        "height": height,
+        "clip": clip,
+        "time": shot.time,
+        "frames": shot.frames,
+    }
+
+
+def _fitted(pixels: NDArray[np.uint8], longest: float) -> NDArray[np.uint8]:
+    """As the page gets it: never larger than it is."""
+    side = min(draw.roomy(pixels, round(longest)), max(pixels.shape[:2]))
+    return draw.fit(pixels, side)[0]
 
 
 def _packed(values: NDArray[Any], kind: str) -> str:

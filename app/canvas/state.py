@@ -9,8 +9,6 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from app.canvas import payload as canvas_payload
 from app.engine.engine import Engine
 from app.session import Forced, Session, Setting
@@ -41,9 +39,9 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
             orders, scores = [engine.selection(session, setting).order], None
         else:  # `exact` tells what stays: it takes a pass through the language model, for each retention
             orders, scores = [], importance_of(engine, session, setting)
-        pictures = [np.asarray(image) for image in engine.images(session)]
-        shown, n = engine.shown(session, setting), engine.encoded(session).tokens.n
-        return canvas_payload.payload(pictures, shown, setting.asked, orders, scores, identity, n)
+        media, shown = engine.images(session), engine.shown(session, setting)
+        n = engine.encoded(session).tokens.n
+        return canvas_payload.payload(media, shown, setting.asked, orders, scores, identity, n)
 
     return engine.memo(session, ("canvas", key), make, lambda made: sum(len(image["src"]) for image in made["images"]))
 

@@ -23,10 +23,13 @@ def card(found: Card | None) -> Markup:
         ("raw", NONE if found.importance is None else f"{found.importance:.3g}"),
         ("percentile", NONE if found.percentile is None else f"{found.percentile:.0f} %"),
         ("nearest kept", NONE if found.similarity is None else f"{found.similarity:.2f} similar"),
+        *([] if found.before is None else [("same patch, frame before", f"{found.before:.2f} similar")]),
+        *([] if found.after is None else [("same patch, next frame", f"{found.after:.2f} similar")]),
         *([] if found.cuts else [("MMR score", NONE if found.score is None else f"{found.score:.3f}")]),
     ]
     sign = "kept" if found.rank is not None else "merged" if found.merged_into is not None else "dropped"
-    place = f"{where}patch ({found.row + 1}, {found.column + 1})"
+    frame = f", frame {found.frame + 1} of {found.frames}" if found.frames > 1 else ""
+    place = f"{where}patch ({found.row + 1}, {found.column + 1}){frame}"
     return render("canvas.card", sign=sign, place=place, why=found.why, facts=facts, cuts=_cuts(found))
 
 

@@ -15,7 +15,7 @@ from pruning.choosing import Asked, Fixed, methods_of, needs_of
 from pruning.encoding import EncodingMethod
 from pruning.evaluation.paying import SAVES
 from pruning.importance import best_source, sources_for
-from pruning.method import Method
+from pruning.method import METHODS, Method
 from pruning.params import SOURCE
 from pruning.plan import FORM
 from pruning.runnable import REGISTERED, Started
@@ -41,13 +41,13 @@ class Capabilities:
         self.refused = {name: reason for name in REGISTERED if (reason := self._reason(name))}
         self.methods = tuple(sorted((name for name in REGISTERED if name not in self.refused), key=_rank))
 
-    def menu(self, images: int) -> list[tuple[str, str]]:
-        """(line, key) of every method: IDPruner, group by group, then what needs more than so many images, and last
-        what this model cannot run.
+    def menu(self, images: int, clips: bool = False) -> list[tuple[str, str]]:
+        """(line, key) of every method: IDPruner, group by group, then what needs more than so many images, or clips
+        where there are none, and last what this model cannot run.
         """
-        fits = [name for name in self.methods if _needed(name) <= images]
-        lines = [(_line(name), name) for name in fits]
-        lines += [(f"{REFUSED} {_line(name)}", name) for name in self.methods if name not in fits]
+        waits = {name: why for name in self.methods if (why := _waits(name, images, clips))}
+        lines = [(_line(name), name) for name in self.methods if name not in waits]
+        lines += [(f"{REFUSED} {_line(name)} · {why}", name) for name, why in waits.items()]
         refused = sorted(self.refused, key=_rank)
         return lines + [(f"{REFUSED} {REGISTERED[name].title} · not with this model", name) for name in refused]
 
@@ -131,13 +131,18 @@ def group(name: str) -> str:
 
 def _line(name: str) -> str:
     title, kind = REGISTERED[name].title, group(name)
-    needed = _needed(name)
-    line = title if title.endswith(kind) else f"{title} · {kind}"
-    return line if needed == 1 else f"{line} · {needed} images or more"
+    return title if title.endswith(kind) else f"{title} · {kind}"
 
 
-def _needed(name: str) -> int:
-    return STAGED[name].images if name in STAGED else 1
+def _waits(name: str, images: int, clips: bool) -> str:
+    """Why the method is of no use for what is uploaded; "" where it is."""
+    needed = STAGED[name].images if name in STAGED else 1
+    if images < needed:
+        return f"{needed} images or more"
+    if group(name) == CLIPS and not clips:
+        return "a picture has one frame"
+    alone = group(name) == ANEW or (name in METHODS and "patch_entropy" in METHODS[name]().needs)
+    return "for pictures alone" if alone and clips else ""
 
 
 def _rank(name: str) -> tuple[bool, int, str]:

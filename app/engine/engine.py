@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pruning.models import VLM, Encoded
     from pruning.models.language.trace import Trace
     from pruning.tokens import VisualTokens
+    from pruning.video import Clip
 
 T = TypeVar("T")
 
@@ -82,8 +83,8 @@ class Engine:
         self.cache.put(captures, tuple({*captured_sets, wanted}), 256)
         return encoded
 
-    def images(self, session: Session) -> list[Image]:
-        return [self.resources.pictures.image(picture) for picture in session.pictures]
+    def images(self, session: Session) -> list[Image | Clip]:
+        return [self.resources.pictures.medium(picture) for picture in session.pictures]
 
     def again(self, session: Session) -> Again:
         """Encodes the session's pictures as a method asks, once for each number of tokens."""

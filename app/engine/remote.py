@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pruning.models.values import Kept, Positions
     from pruning.plan import Plan
     from pruning.tokens import VisualTokens
+    from pruning.video import Clip
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ def is_remote() -> bool:
     return _once is not once
 
 
-def encode(key: str, images: Sequence[Image], needs: frozenset[str], asked: Encoding | None = None) -> Encoded:
+def encode(key: str, images: Sequence[Image | Clip], needs: frozenset[str], asked: Encoding | None = None) -> Encoded:
     """asked: another encoding than the full one."""
     return _once(_encode, key, (list(images), needs, asked)).get()
 
@@ -160,7 +161,7 @@ def certificate(key: str, images: Sequence[Image], names: Sequence[str], questio
 
 def pays(
     key: str,
-    images: Sequence[Image],
+    images: Sequence[Image | Clip],
     question: str,
     asked: Asked,
     retention: float,
@@ -188,7 +189,7 @@ def _model(key: str) -> VLM:
     return _held[key]
 
 
-def _encode(vlm: VLM, images: list[Image], needs: frozenset[str], asked: Encoding | None) -> Encoded:
+def _encode(vlm: VLM, images: list[Image | Clip], needs: frozenset[str], asked: Encoding | None) -> Encoded:
     return vlm.encode(images, needs, asked)
 
 
@@ -239,7 +240,7 @@ def _first_token_seconds(vlm: VLM, s: Sample) -> tuple[float, ...]:
 
 def _pays(
     vlm: VLM,
-    images: list[Image],
+    images: list[Image | Clip],
     question: str,
     asked: Asked,
     retention: float,

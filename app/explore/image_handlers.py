@@ -1,8 +1,10 @@
-"""Event functions of the image fields: upload, add, remove, example. New images begin a new conversation."""
+"""Event functions of the image fields: upload, add, remove, example; which frames are taken of clips. New images begin
+a new conversation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app.engine.device import DroppedError
-from app.engine.resources import checked_pictures
+from app.engine.resources import PICTURES_ALONE, USUAL, Opened, checked_pictures
 from app.examples import ANY_IMAGE, EXAMPLES
 from app.explore import views as explore_views
 from app.explore.layout import Page
@@ -21,6 +23,7 @@ from app.web.errors import owner, report_errors
 from app.web.streams import Shown, stream
 from app.web.updates import Updates, scopes, suggestions, talk_buttons
 from pruning.debris import is_debris
+from pruning.video import Progress, Sampling
 
 PICTURE = "picture"  # kind of the tasks that take new images in
 
@@ -31,30 +34,59 @@ class ImageHandlers:
     def __init__(self, models: Models, page: Page) -> None:
         self.models, self.page, self.pictures = models, page, models.resources.pictures
         self.news = [page.session, page.note, page.strip, page.scope, page.follow_up, page.anew]
-        self.news += [page.method, page.curve_methods]
+        self.news += [page.method, page.curve_methods, page.taking]
 
     @report_errors
-    def upload(self, request: gr.Request, session: Session, path: str | None, question: str) -> Iterator[Updates]:
-        """A new image in the place of all others. Removing one changes nothing else."""
+    def upload(
+        self, request: gr.Request, session: Session, path: str | None, question: str, *taken: Any
+    ) -> Iterator[Updates]:
+        """A new image or clip in the place of all others. Removing one changes nothing else."""
 
-        def work() -> Updates:
+        def work() -> Iterator[Updates]:
             if path is None:
-                return {self.page.note: gr.skip()}
-            picture, notes = self.pictures.open(path)
+                yield {self.page.session: session}
+                return
+            ((picture, notes),) = yield from self._read(request, session, [path], taken)
             changed = replace(session, pictures=(picture,), questions=_first_turn(question))
-            return self._shown(request, changed, notes) | self._suggested(ANY_IMAGE)
+            field = {self.page.image: self.pictures.shown(picture)} if picture.film else {}
+            yield field | self._shown(request, changed, notes) | self._suggested(ANY_IMAGE)
 
         yield from self._taken(request, work)
 
     @report_errors
-    def add(self, request: gr.Request, session: Session, paths: Any, question: str) -> Iterator[Updates]:
-        """More images beside those that are there."""
+    def put(self, request: gr.Request, session: Session, paths: Any, question: str, *taken: Any) -> Iterator[Updates]:
+        """`upload` of a file that the image field does not take."""
+        yield from self.upload(request, session, next(iter(paths or ()), None), question, *taken)
 
-        def work() -> Updates:
-            opened = [self.pictures.open(path) for path in paths or () if not is_debris(Path(path).name)]
+    @report_errors
+    def add(self, request: gr.Request, session: Session, paths: Any, question: str, *taken: Any) -> Iterator[Updates]:
+        """More images and clips beside those that are there."""
+
+        def work() -> Iterator[Updates]:
+            files = [path for path in paths or () if not is_debris(Path(path).name)]
+            opened = yield from self._read(request, session, files, taken)
             pictures = checked_pictures((*session.pictures, *(picture for picture, _ in opened)))
             changed = replace(session, pictures=pictures, questions=_first_turn(question))
-            return self._shown(request, changed, [note for _, notes in opened for note in notes])
+            field = {} if pictures[0] == session.pictures[0] else {self.page.image: self.pictures.shown(pictures[0])}
+            yield field | self._shown(request, changed, [note for _, notes in opened for note in notes])
+
+        yield from self._taken(request, work)
+
+    @report_errors
+    def sample(self, request: gr.Request, session: Session, question: str, *taken: Any) -> Iterator[Updates]:
+        """Other frames of the clips that are there."""
+
+        def work() -> Iterator[Updates]:
+            sampling = _sampling(taken)
+            if all(film.sampling == sampling for film in session.films):
+                yield {self.page.session: session}
+                return
+            clips = [picture.path for picture in session.pictures if picture.film]
+            opened = yield from self._read(request, session, clips, taken)
+            stills = [picture for picture in session.pictures if not picture.film]
+            pictures = checked_pictures((*stills, *(picture for picture, _ in opened)))
+            changed = replace(session, pictures=pictures, questions=_first_turn(question))
+            yield self._shown(request, changed, [note for _, notes in opened for note in notes])
 
         yield from self._taken(request, work)
 
@@ -65,21 +97,22 @@ class ImageHandlers:
         left = tuple(picture for i, picture in enumerate(session.pictures) if i != place)
         changed = replace(session, pictures=left or session.pictures, questions=_first_turn(question))
 
-        def work() -> Updates:
-            return {self.page.image: changed.pictures[0].path} | self._shown(request, changed, ())
+        def work() -> Iterator[Updates]:
+            yield {self.page.image: self.pictures.shown(changed.pictures[0])} | self._shown(request, changed, ())
 
         yield from self._taken(request, work)
 
     @report_errors
-    def example(self, request: gr.Request, picked: Any, session: Session) -> Iterator[Updates]:
-        """A picked example: its image, first question, session, suggestions."""
+    def example(self, request: gr.Request, picked: Any, session: Session, *taken: Any) -> Iterator[Updates]:
+        """A picked example: its image or clip, first question, session, suggestions."""
         chosen = EXAMPLES[int((picked or {}).get("index", 0)) % len(EXAMPLES)]
 
-        def work() -> Updates:
-            picture, _ = self.pictures.open(chosen.path)
-            shown = self._shown(request, replace(session, pictures=(picture,), questions=chosen.questions[:1]), ())
-            asked = {self.page.image: chosen.path, self.page.question: chosen.questions[0]}
-            return asked | shown | self._suggested(chosen.questions)
+        def work() -> Iterator[Updates]:
+            ((picture, notes),) = yield from self._read(request, session, [chosen.path], taken)
+            changed = replace(session, pictures=(picture,), questions=chosen.questions[:1])
+            shown = self._shown(request, changed, notes if picture.film else ())
+            asked = {self.page.image: self.pictures.shown(picture), self.page.question: chosen.questions[0]}
+            yield asked | shown | self._suggested(chosen.questions)
 
         yield from self._taken(request, work)
 
@@ -88,16 +121,34 @@ class ImageHandlers:
         """A picture and a question that another view showed, such as a question of a race."""
         path, question, _ = asked
 
-        def work() -> Updates:
-            picture, _ = self.pictures.open(path)
+        def work() -> Iterator[Updates]:
+            picture, _ = self.pictures.open(path, no_clips=PICTURES_ALONE)
             shown = self._shown(request, replace(session, pictures=(picture,), questions=(question,)), ())
-            return {self.page.image: path, self.page.question: question} | shown | self._suggested(ANY_IMAGE)
+            yield {self.page.image: path, self.page.question: question} | shown | self._suggested(ANY_IMAGE)
 
         yield from self._taken(request, work)
 
-    def _taken(self, request: gr.Request, work: Callable[[], Updates]) -> Iterator[Updates]:
+    def _read(
+        self, request: gr.Request, session: Session, paths: Sequence[str], taken: Sequence[Any]
+    ) -> Generator[Updates, None, list[Opened]]:
+        """The files, opened as the present model takes them; on the way how far the reading of a clip is.
+
+        taken: of a clip frames of each second, and the most in all.
+        """
+        with self.models.use(session.model_name, owner(request)) as (engine, _):
+            no_clips = engine.vlm.no_clips
+        opened = []
+        for path in paths:
+            for found in self.pictures.read(path, _sampling(taken), no_clips):
+                if isinstance(found, Progress):
+                    yield {self.page.note: explore_views.reading(found)}
+                else:
+                    opened.append(found)
+        return opened
+
+    def _taken(self, request: gr.Request, work: Callable[[], Iterator[Updates]]) -> Iterator[Updates]:
         """The updates that `work` gives, when its turn has come. Until then, and where it gives none, the note beside
-        the images says so. Raises where there were none: nothing follows.
+        the images says so. Raises where it came to no end: nothing follows.
         """
 
         def note(words: str, kind: str = "info") -> Updates:
@@ -107,9 +158,9 @@ class ImageHandlers:
 
         def works() -> Iterator[Updates]:
             nonlocal taken
-            update = work()
-            taken = True
-            yield update
+            for update in work():
+                taken = self.page.session in update
+                yield update
 
         shown = Shown(
             waiting=lambda place: note(html.waiting(place)),
@@ -127,7 +178,8 @@ class ImageHandlers:
         model can take.
         """
         with self.models.use(session.model_name, owner(request)) as (engine, capabilities):
-            grids, menu = engine.encoded(session).tokens.grids, capabilities.menu(len(session.pictures))
+            grids = engine.encoded(session).tokens.grids
+            menu = capabilities.menu(len(session.pictures), bool(session.films))
         strip = explore_views.strip([self.pictures.thumbnail(picture) for picture in session.pictures])
         new = (
             session,
@@ -136,6 +188,7 @@ class ImageHandlers:
             scopes(grids),
             *talk_buttons(session),
             *[gr.update(choices=menu)] * 2,
+            gr.update(visible=bool(session.films)),
         )
         return dict(zip(self.news, new, strict=True))
 
@@ -146,3 +199,11 @@ class ImageHandlers:
 def _first_turn(question: str) -> tuple[str, ...]:
     """What is in the question field, asked about other images; nothing where nothing is."""
     return (question.strip(),) if question and question.strip() else ()
+
+
+def _sampling(taken: Sequence[Any]) -> Sampling:
+    """What the controls say of clips. Raises ValueError for a rate or number that is none."""
+    if not taken:
+        return USUAL
+    rate, frames = taken
+    return Sampling(rate, int(frames) if isinstance(frames, float) and frames.is_integer() else frames)

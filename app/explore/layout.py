@@ -12,6 +12,7 @@ from app.canvas import page as canvas_page
 from app.canvas import views as canvas_views
 from app.engine.capabilities import Capabilities
 from app.engine.engine import Engine
+from app.engine.resources import USUAL
 from app.examples import EXAMPLES
 from app.explore import views as explore_views
 from app.explore.menus import about_model, header
@@ -30,6 +31,10 @@ from pruning.models.values import POSITIONS
 
 IMPORTANCE, DIVERSITY, RETENTION, STYLE = 0.5, 0.5, 0.25, "dimmed"
 CURVES = ("idpruner", "greedy_importance", "divprune", "random", "uniform")
+TAKEN = (  # label, name, range, value, step
+    ("Frames/second", "frames-rate", (0.25, 10), USUAL.rate, 0.25),
+    ("Frames at most", "frames-most", (1, 64), USUAL.frames, 1),
+)
 WEIGHTS = (("Importance", "importance-weight", IMPORTANCE), ("Diversity", "diversity-weight", DIVERSITY))
 
 
@@ -65,6 +70,9 @@ class Page:
     loading: gr.HTML
     image: gr.Image
     add: gr.UploadButton
+    put: gr.UploadButton  # takes what the image field does not: media.js hands it over
+    taking: gr.Row
+    taken: list[gr.Slider]  # of clips: frames of each second, and the most in all
     strip: gr.HTML
     examples: gr.HTML
     note: gr.HTML
@@ -139,7 +147,7 @@ def _model(start: Start) -> dict[str, Any]:
 
 
 def _images(start: Start) -> dict[str, Any]:
-    sources, place = ["upload", "clipboard", "webcam"], "Drop, paste or choose an image"
+    sources, place = ["upload", "clipboard", "webcam"], "Drop, paste or choose an image or a clip"
     with gr.Column(elem_id="images"):
         image = image_input(
             start.session.pictures[0].path,
@@ -150,11 +158,19 @@ def _images(start: Start) -> dict[str, Any]:
             buttons=[],
             placeholder=place,
         )
-        add = gr.UploadButton("+ image", file_count="multiple", size="sm", min_width=0, elem_id="add-image")
+        add = gr.UploadButton("+ image or clip", file_count="multiple", size="sm", min_width=0, elem_id="add-image")
+        with gr.Column(elem_id="put-clip"):
+            put = gr.UploadButton("", file_count="multiple")
     strip = html("", "strip", "examples")
-    thumbnails = [(e.title, draw.fit(np.asarray(open_image(e.path)), 120)[0]) for e in EXAMPLES]
+    with gr.Row(elem_id="taking", visible=bool(start.session.films)) as taking:
+        taken = [
+            gr.Slider(*span, value, step=step, label=label, buttons=[], min_width=120, elem_id=name)
+            for label, name, span, value, step in TAKEN
+        ]
+    thumbnails = [(e.title, draw.fit(np.asarray(open_image(e.path)), 120)[0], e.frames > 0) for e in EXAMPLES]
     examples = html(explore_views.thumbnails(thumbnails), "examples", "examples")
-    return {"image": image, "add": add, "strip": strip, "examples": examples, "note": html("", "note")}
+    return {"image": image, "add": add, "put": put, "taking": taking, "taken": taken, "strip": strip,
+            "examples": examples, "note": html("", "note")}  # fmt: skip
 
 
 def _question(start: Start) -> dict[str, Any]:
@@ -183,7 +199,10 @@ def _question(start: Start) -> dict[str, Any]:
 
 def _method(controls: Controls, start: Start) -> dict[str, Any]:
     method = gr.Dropdown(
-        start.capabilities.menu(len(start.session.pictures)), value=start.method, label="Method", elem_id="method"
+        start.capabilities.menu(len(start.session.pictures), bool(start.session.films)),
+        value=start.method,
+        label="Method",
+        elem_id="method",
     )
     about = html(explore_views.about(start.capabilities.about(start.method)), "about-method")
     with gr.Row(elem_id="knobs"):
@@ -228,7 +247,7 @@ def _results(start: Start) -> dict[str, Any]:
                 with gr.Accordion("Methods", open=False):
                     ticked = [name for name in CURVES if name in start.capabilities.methods]
                     names = gr.CheckboxGroup(
-                        start.capabilities.menu(len(start.session.pictures)),
+                        start.capabilities.menu(len(start.session.pictures), bool(start.session.films)),
                         value=ticked,
                         show_label=False,
                         container=False,

@@ -133,7 +133,9 @@ class Menus:
                     photographs(self.models, engine, visitor)["visible"],
                     len(choices(self.models, visitor)) > 1,
                 ),
-                page.method: gr.update(choices=capabilities.menu(len(chosen.pictures)), value=method),
+                page.method: gr.update(
+                    choices=capabilities.menu(len(chosen.pictures), bool(chosen.films)), value=method
+                ),
                 page.about_method: explore_views.about(capabilities.about(method)),
                 page.scope: scopes(grids),
                 page.plan.value: "",  # this model has other layers

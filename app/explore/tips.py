@@ -7,10 +7,13 @@ from app.web.events import STOPS
 TIPS = {
     "tab Explore": "One setting on one image",
     "#model": "The model that answers. What the device cannot hold is grey, with the reason",
-    "#image :is(button[aria-label*='upload' i], .upload-container button)": "Choose an image file, or drop one here",
+    "#image :is(button[aria-label*='upload' i], .upload-container button)": "Choose a file, or drop one here: an "
+    "image, or a clip (MP4, MOV, WebM, GIF)",
     "#image button[aria-label='Capture from camera']": "Take a picture with the camera",
     "#image button[aria-label='Paste from clipboard']": "Paste an image that was copied elsewhere",
-    "#add-image": "Add further images to the same question",
+    "#add-image": "Add further images or clips to the same question",
+    "#frames-rate": "How many frames of each second of a clip the model is given",
+    "#frames-most": "How many frames of a clip the model is given at most, spread over all of it",
     "#question": "What the model is asked about the image. Enter asks",
     "#ask": "Answer the question with all tokens and with the kept ones",
     "#follow-up": "Ask this as the next turn of a conversation: both models remember their own answers",
@@ -23,7 +26,8 @@ TIPS = {
     "#style label:has([value=order])": "Which patch was picked first, second and so on",
     "#style label:has([value=merged])": "Patches that were merged into one token share a colour (merging methods only)",
     "#retention": "Share of the visual tokens that the model keeps: 0.25 keeps a quarter",
-    "#scope": "Whether the share is kept of all images together, of each image, or of each tile",
+    "#scope": "Whether the share is kept of all images together, of each image, tile or frame, or frames get the more "
+    "the newer they are",
     "#importance-weight": "How much a patch's own importance counts. λ = importance / (importance + diversity)",
     "#diversity-weight": "How much it counts that a patch differs from those already kept",
     "#positions label:has([value=original])": "Kept tokens stay where they stood among all of them",

@@ -14,6 +14,7 @@ from app.model_pool.pool import Entry
 from app.web.html import duration, quantity, size, to_come
 from app.web.templates import render
 from pruning.drawing import overlays as draw
+from pruning.video import Progress
 
 
 def strip(pictures: Sequence[NDArray[np.uint8]]) -> Markup:
@@ -23,9 +24,15 @@ def strip(pictures: Sequence[NDArray[np.uint8]]) -> Markup:
     return render("explore.strip", pictures=[draw.data_url(picture) for picture in pictures])
 
 
-def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8]]]) -> Markup:
-    """A row of pictures to choose from; `entries` are (name, image)."""
-    return render("explore.thumbnails", entries=[(name, draw.data_url(image)) for name, image in entries])
+def reading(found: Progress) -> Markup:
+    """How far the reading of a clip is."""
+    words = f"Reading the clip: {found.taken} frame{'s' * (found.taken != 1)} so far"
+    return render("explore.reading", words=words, share=None if found.share is None else f"{found.share:.3f}")
+
+
+def thumbnails(entries: Sequence[tuple[str, NDArray[np.uint8], bool]]) -> Markup:
+    """A row of pictures to choose from; `entries` are (name, image, whether it is a clip)."""
+    return render("explore.thumbnails", entries=[(name, draw.data_url(image), clip) for name, image, clip in entries])
 
 
 def loading(job: Loading) -> Markup:

@@ -31,6 +31,7 @@ from pruning import assets
 from pruning.bibliography import bibtex
 from pruning.choosing import methods_of, name_of
 from pruning.drawing import overlays as draw
+from pruning.drawing import strips
 from pruning.drawing.palettes import LIGHT
 from pruning.evaluation.answered import knobs
 from pruning.evaluation.plane import PlanePoint, front
@@ -39,6 +40,7 @@ from pruning.handover import certificate as certificates
 from pruning.handover.recipes import document
 from pruning.plan import Plan
 from pruning.runnable import REGISTERED
+from pruning.video import Clip
 
 NAME = "idpruner-export.zip"
 PIXELS = 24_000_000  # of all pictures together: what bounds an export, as everything else in it is small
@@ -121,7 +123,9 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         )
     if chosen.lives is not None and wanted.style == "dimmed":
         notes.append(draw.depth_words([life or 0 for life in chosen.lives.lives], chosen.lives.layers))
-    if session.questions:
+    if session.films:
+        notes.append("A certificate is about pictures, and this is about a clip, so there is none.")
+    elif session.questions:
         yield Step("certificate", 2, total)
         files |= _certificate(engine, session, setting)
         if task.is_set():
@@ -147,23 +151,27 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
 
 
 def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task: Task) -> dict[str, bytes]:
-    """One image as the model is given it, and the overlay and the kept mask on the upload's own pixels; nothing where
-    `task` is set.
+    """One image as the model is given it, and the overlay and the kept mask on the upload's own pixels; of a clip the
+    overlay as a sheet of its frames and as a film. Nothing where `task` is set.
     """
-    session, name = wanted.session, f"image-{place + 1}"
-    image = engine.resources.pictures.original(session.pictures[place], PIXELS // len(session.pictures))
+    session, setting, picture = wanted.session, wanted.setting, wanted.session.pictures[place]
+    pictures = engine.resources.pictures
+    medium = pictures.medium(picture) if picture.film else pictures.original(picture, PIXELS // len(session.pictures))
     if task.is_set():  # of a large image, reading, painting and packing take half a second each
         return {}
-    shown, selection = (
-        view(engine.shown(session, wanted.setting), place, image),
-        engine.selection(session, wanted.setting),
-    )
-    style = drawn_as(wanted.setting, wanted.style)
+    shown, selection = view(engine.shown(session, setting), place, medium), engine.selection(session, setting)
+    style = drawn_as(setting, wanted.style)
     scores = engine.heat(session, selection).float().cpu().numpy() if style == "heat" else None
-    depths = depths_of(engine, session, wanted.setting)
-    overlay = draw.overlay(image, shown.rects, selection, style, scores, depths)
+    depths = depths_of(engine, session, setting)
+    overlay = shown.painted(selection, style, scores, depths)
     if task.is_set():
         return {}
+    if isinstance(medium, Clip):
+        drawn = strips.strip(shown.frames, shown.rects, shown.steps, selection, style, scores, depths)
+        name, seconds = f"clip-{place + 1}-overlay-{style}", medium.seconds_per_frame
+        notes.append(f"Clip {place + 1}: {medium.summary}.")
+        return {f"{name}.png": draw.png(overlay), f"{name}.mp4": strips.film(drawn, seconds)}
+    name, image = f"image-{place + 1}", shown.image
     notes.append(f"Image {place + 1} is drawn at {image.shape[1]} x {image.shape[0]} pixels.")
     kept = draw.kept_mask(image.shape, shown.rects, selection)
     given = np.asarray(engine.images(session)[place])
@@ -217,7 +225,10 @@ def _settings(engine: Engine, wanted: Wanted) -> dict[str, Any]:
         link = "?" + share_link.write(share_link.of(session, setting, wanted.weights, wanted.style))
     except ValueError:  # its questions are too long for a link
         link = None
-    images = [{"sha256": p.key, "width": p.width, "height": p.height} for p in session.pictures]
+    images = [
+        {"sha256": p.key, "width": p.width, "height": p.height} | ({"clip": asdict(p.film)} if p.film else {})
+        for p in session.pictures
+    ]
     curves = wanted.curves
     return {
         "method": setting.method.name, "knobs": knobs(setting.method), "retention": setting.retention,

@@ -28,6 +28,8 @@ ABOUT: Mapping[str, str] = {
     "fidelity": "fidelity against tokens kept: figure and numbers, as far as they were measured",
     "image": "each image as the model is given it, with the overlay that the page shows, and its kept area alone "
     "(white = kept)",
+    "clip": "each clip with the overlay that the page shows: one frame of each step on a sheet, and all that the model "
+    "is given as a film",
     "references.bib": "the papers of the methods that appear here",
 }
 

@@ -76,7 +76,7 @@ class Presenter:
         models = self.page.models
 
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Any]:
-            slide = presenter_slides.slide(models.resources.pictures, session, asked.place)
+            slide = presenter_slides.slide(models.resources.pictures, session, asked.place, engine.vlm.no_clips)
             setting = self.page.setting(capabilities, slide.session, settings)
             if asked.retention is not None:
                 setting = replace(setting, retention=asked.retention)

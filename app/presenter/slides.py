@@ -65,8 +65,9 @@ def wish(data: object) -> Wish:
     return Wish(turn, place, retention, said.get("curves") is True, tuple(held))
 
 
-def slide(pictures: Pictures, session: Session, place: int | None) -> Slide:
-    """One of the examples; where the page shows something else, that is a slide of its own before them.
+def slide(pictures: Pictures, session: Session, place: int | None, no_clips: str = "") -> Slide:
+    """One of the examples; where the page shows something else, that is a slide of its own before them. no_clips: why
+    the model takes none; it is then shown their first frames.
 
     An example that the page shows keeps the question that was asked there. Places go round at both ends.
     """
@@ -79,7 +80,9 @@ def slide(pictures: Pictures, session: Session, place: int | None) -> Slide:
     at = present if place is None else place % len(titles)
     if at != present:
         example = EXAMPLES[at - before]
-        session = Session(session.model_name, (pictures.open(example.path)[0],), example.questions[:1])
+        session = Session(
+            session.model_name, (pictures.open(example.path, no_clips=no_clips)[0],), example.questions[:1]
+        )
     return Slide(titles[at], at, len(titles), session)
 
 

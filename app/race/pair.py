@@ -9,6 +9,7 @@ from pathlib import Path
 from app.canvas import overlays
 from app.canvas.overlays import Overlay
 from app.engine.engine import Engine
+from app.engine.resources import PICTURES_ALONE
 from app.session import Session, Setting
 from app.web.uploads import VARIABLE
 from pruning.drawing import overlays as draw
@@ -49,7 +50,7 @@ def painted(engine: Engine, manifest: Manifest, result: Result, names: tuple[str
     if engine.vlm.model_id != manifest.model:
         raise ValueError(f"What each kept is drawn with {manifest.title}: choose that model on the view Explore")
     path, question = shown_to(manifest, result)
-    picture, _ = engine.resources.pictures.open(path)
+    picture, _ = engine.resources.pictures.open(path, no_clips=PICTURES_ALONE)
     session = Session(engine.name, (picture,), (question,))
     return tuple(
         overlay

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.handover.recipes import recipes
-from pruning.handover.wanted import QUESTION, Recipe, Wanted, short_name
+from pruning.handover.wanted import CLIP, IMAGE, QUESTION, Recipe, Wanted, short_name
 
 
 def written(engine: Engine, session: Session, setting: Setting) -> tuple[Recipe, ...]:
@@ -19,6 +19,8 @@ def written(engine: Engine, session: Session, setting: Setting) -> tuple[Recipe,
             setting.scope,
             setting.positions,
             question=session.first or QUESTION,
+            image=CLIP if session.films else IMAGE,
             forced=len(setting.forced.ins) + len(setting.forced.outs),
+            sampling=session.films[0].sampling if session.films else None,
         )
     )

@@ -16,7 +16,7 @@ from pruning.params import Param, Value, params
 from pruning.runnable import REGISTERED
 
 NAMES = ("model", "example", "question", "method", "importance", "diversity", "retention", "overlay", "per", "plan",
-         "positions")  # fmt: skip
+         "positions", "fps", "frames")  # fmt: skip
 KNOB = "knob."  # a knob's name follows
 UPLOAD = "upload"  # stands for pictures that are no examples: they stay where they were uploaded
 LONGEST, TURNS = 12_000, 8  # characters of a link, questions of a conversation
@@ -26,7 +26,8 @@ LONGEST, TURNS = 12_000, 8  # characters of a link, questions of a conversation
 class Link:
     """What a link says; None and empty for what it leaves open.
 
-    example: UPLOAD for pictures that are not in it. plan: as it is written, or the name of a published schedule.
+    example: UPLOAD for pictures that are not in it. plan: as it is written, or the name of a published schedule. fps,
+    frames: which frames are taken of clips; of each second, and the most in all.
     """
 
     model: str | None = None
@@ -41,16 +42,20 @@ class Link:
     plan: str | None = None
     positions: Positions | None = None
     knobs: Mapping[str, Value] = field(default_factory=dict)
+    fps: float | None = None
+    frames: int | None = None
 
 
 def of(session: Session, setting: Setting, weights: tuple[float, float], overlay: str) -> Link:
     """The link to what a page shows. weights: importance and diversity, as they stand on the page."""
     example = example_of(session)
     knobs = {p.name: getattr(setting.method, p.name) for p in knobs_of(setting.method.name)}
+    taken = session.films[0].sampling if session.films else None
     return Link(
         session.model_name, example.name if example else UPLOAD, session.questions[:TURNS],
         setting.method.name, *weights, setting.retention, overlay, setting.scope,
         None if setting.plan is None else name_of(setting.plan), setting.positions, knobs,
+        taken.rate if taken else None, taken.frames if taken else None,
     )  # fmt: skip
 
 

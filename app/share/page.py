@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.engine.engine import Engine
+from app.engine.resources import USUAL
 from app.examples import EXAMPLES
 from app.explore import views as explore_views
 from app.explore.handlers import Handlers
@@ -25,6 +26,7 @@ from app.web.errors import message_for, owner, report_errors
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET, told
 from app.web.templates import render
 from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
+from pruning.video import Sampling
 
 UPLOADED = "The image is not part of the link: uploads stay on this server and are soon deleted."
 MISSING = "The link was made with an uploaded image, which is not part of it: choose the image to see the same."
@@ -65,7 +67,7 @@ def wire_share(
     pressed.then(sharing.copy, [press, *inputs], view, **LIGHT_WORK, **QUIET)
     shown = [page.image, page.question, page.follow_up, page.anew, *page.suggestions]
     heads = [page.loading, page.model, page.photographs, page.header, page.about_model, page.about_method]
-    outputs = [view, page.session, restored, *shown, *heads, *page.settings]
+    outputs = [view, page.session, restored, *shown, *heads, *page.settings, page.taking, *page.taken]
     opened.then(sharing.open, [page.session, page.method], outputs, **LOADING, **QUIET)
     # Only a page that was opened with a link has anything new to show.
     follow(restored.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
@@ -83,9 +85,13 @@ class Sharing:
 
     @property
     def rules(self) -> reading.Rules:
-        weight, most = self.page.weights[0], self.page.retention.maximum
+        weight, most, (rate, frames) = self.page.weights[0], self.page.retention.maximum, self.page.taken
         return reading.Rules(
-            tuple(self.menus.models.allowed), (weight.minimum, weight.maximum), (LEAST_RETENTION, most)
+            tuple(self.menus.models.allowed),
+            (weight.minimum, weight.maximum),
+            (LEAST_RETENTION, most),
+            (rate.minimum, rate.maximum),
+            (frames.minimum, frames.maximum),
         )
 
     @report_errors
@@ -130,10 +136,11 @@ class Sharing:
         """Component -> its value, for a link and a model that is loaded; and words on what is not taken."""
         page, models = self.page, self.menus.models
         example = next((e for e in EXAMPLES if e.name == link.example), None) or share_link.example_of(session)
+        taken = Sampling(link.fps or USUAL.rate, link.frames or USUAL.frames)
         if example is not None:
-            session = Session(
-                session.model_name, (models.resources.pictures.open(example.path)[0],), example.questions[:1]
-            )
+            with models.use(session.model_name, owner(request)) as (engine, _):
+                picture, _ = models.resources.pictures.open(example.path, taken, engine.vlm.no_clips)
+            session = Session(session.model_name, (picture,), example.questions[:1])
         with models.use(session.model_name, owner(request)) as (engine, capabilities):
             link, refused = share_link.settle(link, capabilities, method)
             session, more = _asked(engine, session, link)
@@ -148,6 +155,7 @@ class Sharing:
         changed[page.scope] = {**parts, "value": per}
         given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
         given += [(page.style, link.overlay), (page.positions, link.positions)]
+        given += [(page.taken[0], link.fps), (page.taken[1], link.frames)]
         changed[page.plan.value] = link.plan or ""
         if link.retention is not None:
             changed[page.retention] = retention(link.retention)
@@ -157,8 +165,9 @@ class Sharing:
         for component, value in given:
             if value is not None:
                 changed[component] = {**changed.get(component, gr.update()), "value": value}
+        changed[page.taking] = gr.update(visible=bool(session.films))
         if example is not None:
-            changed |= {page.image: example.path}
+            changed |= {page.image: models.resources.pictures.shown(session.pictures[0])}
             changed |= dict(zip(page.suggestions, suggestions(example.questions), strict=True))
         changed |= dict(zip((page.follow_up, page.anew), talk_buttons(session), strict=True))
         return changed | {page.question: session.questions[-1] if session.questions else ""}, refused

@@ -39,6 +39,8 @@ class Rules:
     models: Collection[str]
     weight: tuple[float, float]
     retention: tuple[float, float]
+    fps: tuple[float, float]
+    frames: tuple[float, float]
 
 
 def read(query: str, rules: Rules) -> tuple[Link | None, list[str]]:
@@ -79,6 +81,8 @@ class _Reader:
             per=cast("Scope | None", self._take("per", _one_of(SCOPES))),
             plan=self._take("plan", _plan),
             positions=cast("Positions | None", self._take("positions", _one_of(POSITIONS))),
+            fps=self._take("fps", _within(*rules.fps)),
+            frames=self._take("frames", _whole(*rules.frames)),
         )
         if link.importance is not None and link.diversity is not None:
             try:
@@ -151,6 +155,16 @@ def _within(low: float, high: float) -> Callable[[str], float]:
         if number is None or not low <= number <= high:
             raise ValueError(f"must be a number from {low:g} to {high:g}")
         return number
+
+    return rule
+
+
+def _whole(low: float, high: float) -> Callable[[str], int]:
+    def rule(text: str) -> int:
+        number = _within(low, high)(text)
+        if not number.is_integer():
+            raise ValueError("must be a whole number")
+        return int(number)
 
     return rule
 

@@ -35,6 +35,8 @@ def scopes(grids: Sequence[Grid]) -> Any:
         choices.append(("each image", "image"))
     if len({(grid.image, grid.role, grid.start) for grid in grids}) > len({grid.image for grid in grids}):
         choices.append(("each tile", "tile"))
+    if any(grid.t > 1 for grid in grids):
+        choices += [("each frame", "frame"), ("by what is new", "novelty")]
     return gr.update(choices=choices, value="sample", visible=len(choices) > 1)
 
 

@@ -134,12 +134,24 @@ export function placeOf(data, token) {
   return { grid, row: Math.floor(inside / grid.gw), column: inside % grid.gw };
 }
 
-// The token reached from `token` by an arrow key; stays inside its grid, and PageUp / PageDown change the grid.
+// The tokens that were merged into one with this one, itself too; none where it is alone.
+export function groupOf({ into }, token) {
+  if (!into || token < 0 || into[token] < 0) return [];
+  const group = [...into.keys()].filter((other) => into[other] === into[token]);
+  return group.length > 1 ? group : [];
+}
+
+// The token reached from `token` by an arrow key; stays inside its grid, and PageUp / PageDown change the grid: in a clip
+// they lead to the same place of the frame before and after.
 export function neighbour(data, token, key) {
   const { grid, row, column } = placeOf(data, token);
   const at = (r, c) => grid.start + Math.min(Math.max(r, 0), grid.gh - 1) * grid.gw + Math.min(Math.max(c, 0), grid.gw - 1);
   const grids = data.grids;
   const index = grids.findIndex((g) => g.start === grid.start);
+  const other = (by) => {
+    const next = grids[Math.min(Math.max(index + by, 0), grids.length - 1)], clip = (g) => data.images[g.image].clip ?? null;
+    return clip(grid) !== null && clip(grid) === clip(next) ? next.start + token - grid.start : next.start;
+  };
   switch (key) {
     case "ArrowLeft": return at(row, column - 1);
     case "ArrowRight": return at(row, column + 1);
@@ -147,8 +159,8 @@ export function neighbour(data, token, key) {
     case "ArrowDown": return at(row + 1, column);
     case "Home": return at(row, 0);
     case "End": return at(row, grid.gw - 1);
-    case "PageDown": return grids[Math.min(index + 1, grids.length - 1)].start;
-    case "PageUp": return grids[Math.max(index - 1, 0)].start;
+    case "PageDown": return other(1);
+    case "PageUp": return other(-1);
     default: return null;
   }
 }

@@ -10,16 +10,24 @@ export function rampAt(colours, value, alpha) {
   return css(colours[Math.round(Math.min(Math.max(value, 0), 1) * last)], alpha);
 }
 
-// Where each picture lies in the world: side by side at equal heights. [{ x, y, scale, width, height }]
-export function arrange(images) {
-  const height = Math.max(...images.map((image) => image.height));
+// Where each picture lies in the world: side by side at equal heights; null where it is not `shown`.
+// [{ x, y, scale, width, height }]
+export function arrange(images, shown = images.map(() => true)) {
+  const height = Math.max(...images.filter((_, i) => shown[i]).map((image) => image.height));
   let x = 0;
-  return images.map((image) => {
+  return images.map((image, i) => {
+    if (!shown[i]) return null;
     const scale = height / image.height;
     const place = { x, y: 0, scale, width: image.width * scale, height };
     x += place.width + height * 0.02;
     return place;
   });
+}
+
+// Width and height of what lies at these places.
+export function extent(places) {
+  const there = places.filter(Boolean);
+  return { width: Math.max(...there.map((p) => p.x + p.width)), height: Math.max(...there.map((p) => p.y + p.height)) };
 }
 
 // How much is seen of a patch that this share of the layers processes: the later it is dropped, the more.
@@ -56,10 +64,16 @@ export function rowsOf({ rects, owner }, tokens) {
 }
 
 export class Painter {
-  // pictures: [{plain, dark, light, grey}], data: see unpack(); view: {zoom, x, y} world -> canvas pixels.
-  constructor(context, pictures, data, view, colours) {
-    Object.assign(this, { context, pictures, data, view, colours, places: arrange(data.images) });
+  // pictures: [{plain, dark, light, grey}], data: see unpack(); view: {zoom, x, y} world -> canvas pixels; places: of the
+  // pictures in the world, null for those that are not painted.
+  constructor(context, pictures, data, view, colours, places = arrange(data.images)) {
+    Object.assign(this, { context, pictures, data, view, colours, places });
   }
+
+  // Those of the tokens whose picture is painted.
+  here(tokens) { return [...tokens].filter((token) => this.shows(token)); }
+
+  shows(token) { return this.places[this.data.owner[token].image] !== null; }
 
   // Where a token lies on the canvas, or the tokens from it to the last of its row: [x, y, width, height].
   box(token, last = token) {
@@ -75,6 +89,7 @@ export class Painter {
   backdrop(variant) {
     const { zoom, x, y } = this.view;
     this.places.forEach((place, i) => {
+      if (!place) return;
       const target = [place.x * zoom + x, place.y * zoom + y, place.width * zoom, place.height * zoom];
       this.context.drawImage(this.pictures[i][variant], ...target);
     });
@@ -93,7 +108,7 @@ export class Painter {
 
   // Neighbours in a row at once: from some 3,500 pictures a frame on, the browser paints them before the frame has ended.
   cuts(tokens, variant) {
-    for (const [first, last] of rowsOf(this.data, tokens)) this.cut(first, variant, last);
+    for (const [first, last] of rowsOf(this.data, this.here(tokens))) this.cut(first, variant, last);
   }
 
   frames(tokens, colour, width) {
@@ -101,7 +116,7 @@ export class Painter {
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.beginPath();
-    for (const token of tokens) {
+    for (const token of this.here(tokens)) {
       const [x, y, w, h] = this.box(token);
       context.rect(x + 0.5, y + 0.5, Math.max(w - 1, 0.5), Math.max(h - 1, 0.5));
     }
@@ -155,7 +170,7 @@ export class Painter {
 
   // Until which layer every patch lives that does not stay. What leaves last lies on top.
   depth({ lives, alive }) {
-    const leaves = [...lives.keys()].filter((token) => lives[token] > 0 && lives[token] < alive.length);
+    const leaves = this.here(lives.keys()).filter((token) => lives[token] > 0 && lives[token] < alive.length);
     for (const token of leaves.sort((a, b) => lives[a] - lives[b])) {
       this.clear(token, "dark");
       this.context.globalAlpha = depthAlpha(this.colours, lives[token] / alive.length);
@@ -177,18 +192,19 @@ export class Painter {
   heat(chosen) {
     this.backdrop("grey");
     const { scores, n } = this.data;
-    for (let i = 0; i < n; i++) this.tint(i, "grey", rampAt(this.colours.ramp, scores ? scores[i] : 0.5, 0.68));
+    for (const i of this.here(Array(n).keys())) this.tint(i, "grey", rampAt(this.colours.ramp, scores ? scores[i] : 0.5, 0.68));
     this.frames(chosen.order, "white", 1.5);
   }
 
   order(chosen) {
     this.backdrop("dark");
     const last = Math.max(chosen.order.length - 1, 1);
-    chosen.order.forEach((token, rank) => this.tint(token, "dark", rampAt(this.colours.ramp, 1 - rank / last, 0.8)));
+    const painted = [...chosen.order].map((token, rank) => [token, rank]).filter(([token]) => this.shows(token));
+    painted.forEach(([token, rank]) => this.tint(token, "dark", rampAt(this.colours.ramp, 1 - rank / last, 0.8)));
     this.frames(chosen.order, css(this.colours.seam), 1);
     this.context.textAlign = "center";
     this.context.textBaseline = "middle";
-    chosen.order.forEach((token, rank) => {
+    painted.forEach(([token, rank]) => {
       const [x, y, w, h] = this.box(token);
       const text = String(rank + 1);
       const size = Math.min(h * 0.5, (w * 1.5) / text.length);
@@ -208,14 +224,14 @@ export class Painter {
     for (const target of chosen.into) if (target >= 0) size[target] += 1;
     const grown = [...chosen.order].filter((token) => size[token] > 1);
     const colours = new Map(grown.map((token, i) => [token, this.colours.groups[i % this.colours.groups.length]]));
-    for (const token of this.largestFirst()) {
+    for (const token of this.here(this.largestFirst())) {
       const colour = colours.get(chosen.into[token]);
       this.cut(token, colour ? "grey" : "dark");
       if (!colour) continue;
       this.fill(token, css([100, 100, 100], 0.4)); // a lighter, flatter grey
       this.fill(token, css(colour, 0.5));
     }
-    for (const token of chosen.order) this.cut(token, "plain");
+    for (const token of this.here(chosen.order)) this.cut(token, "plain");
     this.frames([...chosen.order].filter((token) => size[token] <= 1), css(this.colours.kept), 1);
     for (const token of grown) this.frames([token], css(colours.get(token)), 2.5);
   }

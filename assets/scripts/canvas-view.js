@@ -1,8 +1,8 @@
 // What the canvas shows: the pictures as far as they are zoomed, marks on patches, words below. Knows no tool, no replay.
 
 import { legend } from "./canvas-legend.js";
-import { styleOf, tokenAt } from "./canvas-model.js";
-import { arrange, css, Painter } from "./canvas-paint.js";
+import { groupOf, styleOf, tokenAt } from "./canvas-model.js";
+import { arrange, css, extent, Painter } from "./canvas-paint.js";
 import { countWords, patchWords } from "./canvas-words.js";
 
 export class View {
@@ -11,6 +11,7 @@ export class View {
     Object.assign(this, { element, colours, redraw });
     this.data = null;
     this.pictures = [];
+    this.places = []; // of the pictures in the world, null for those that are not shown
     this.world = { width: 1, height: 1 };
     this.place = { zoom: 1, x: 0, y: 0 }; // of the world on the canvas
     this.fit = 1; // the zoom at which all of it is seen
@@ -26,19 +27,37 @@ export class View {
   // No patch is marked: cursor, of the keyboard; hover, of the pointer; chosen, explained by a card.
   forget() { Object.assign(this, { cursor: -1, hover: -1, chosen: -1 }); }
 
-  show(data, pictures) {
-    const places = arrange(data.images);
-    const last = places[places.length - 1];
-    Object.assign(this, { data, pictures, world: { width: last.x + last.width, height: last.height } });
+  // shown: which of the pictures are seen.
+  show(data, pictures, shown) {
+    Object.assign(this, { data, pictures });
+    this.arrange(shown);
     this.say("");
     this.resize();
   }
 
+  // Other pictures are seen: where they are as large as those before, what was zoomed into stays where it is.
+  look(shown) {
+    const { width, height } = this.world;
+    this.arrange(shown);
+    if (this.world.width === width && this.world.height === height) this.redraw();
+    else this.resize();
+  }
+
+  arrange(shown) {
+    this.places = arrange(this.data.images, shown);
+    this.world = extent(this.places);
+  }
+
+  // The tokens merged into one with that which is pointed at, else with that which is explained.
+  merged(chosen) { return groupOf(chosen, this.hover >= 0 ? this.hover : this.chosen >= 0 ? this.chosen : this.cursor); }
+
   // setting: of `present`; chosen: of `selectionAt`; shown: the same, or as much of it as is to be seen.
   paint(setting, chosen, shown, forced) {
-    const { data, canvas, colours } = this;
-    const painter = new Painter(canvas.getContext("2d"), this.pictures, data, this.place, colours);
+    const { data, colours } = this;
+    const painter = this.painter();
     painter.paint(styleOf(data, setting.style), shown, forced);
+    const merged = this.merged(chosen);
+    if (merged.length) painter.frames(merged, "white", 1);
     const marks = [[this.chosen, "white", 2], [this.hover, "white", 1], [this.cursor, css(colours.forcedIn), 3]];
     for (const [token, colour, width] of marks) {
       if (token >= 0 && token < data.n) painter.frames([token], colour, width);
@@ -48,12 +67,16 @@ export class View {
 
   // The pictures alone, and why nothing is known of their patches.
   blank(problem) {
-    new Painter(this.canvas.getContext("2d"), this.pictures, this.data, this.place, this.colours).plain();
+    this.painter().plain();
     this.part("count").textContent = problem;
     this.label(`${this.data.method.title}: ${problem}`);
     legend(this.element, "", null, this.colours);
     this.element.dataset.exact = "false";
     this.element.dataset.kept = "";
+  }
+
+  painter() {
+    return new Painter(this.canvas.getContext("2d"), this.pictures, this.data, this.place, this.colours, this.places);
   }
 
   describe(setting, chosen, shown) {
@@ -145,13 +168,12 @@ export class View {
 
   // Pointer place -> token
   under({ clientX, clientY }) {
-    const { canvas, place, data } = this;
+    const { canvas, place, data, places } = this;
     const bounds = canvas.getBoundingClientRect();
     const px = ((clientX - bounds.left) / bounds.width) * canvas.width;
     const py = ((clientY - bounds.top) / bounds.height) * canvas.height;
     const x = (px - place.x) / place.zoom, y = (py - place.y) / place.zoom;
-    const places = arrange(data.images);
-    const image = places.findIndex((p) => x >= p.x && x < p.x + p.width && y >= 0 && y < p.height);
+    const image = places.findIndex((p) => p && x >= p.x && x < p.x + p.width && y >= 0 && y < p.height);
     return image < 0 ? -1 : tokenAt(data, image, (x - places[image].x) / places[image].scale, y / places[image].scale);
   }
 }

@@ -1,6 +1,6 @@
 // What the canvas says of a selection and of one patch of it, without asking the server.
 
-import { placeOf, seenBy } from "./canvas-model.js";
+import { groupOf, placeOf, seenBy } from "./canvas-model.js";
 
 const PICK_TICK = 50, LAYERS_TAKE = 4000, LAYER_TICK = 700; // milliseconds
 
@@ -57,11 +57,26 @@ function fateWords(count, layers) {
   return count ? `dropped after layer ${count}` : "dropped before the first layer";
 }
 
+// " of frame 3" of a clip; nothing of a picture.
+function frameWords(data, token) {
+  const { image } = data.owner[token], { clip } = data.images[image];
+  return (clip ?? null) === null ? "" : ` of frame ${image - data.images.findIndex((other) => other.clip === clip) + 1}`;
+}
+
+// " · one of 7 merged patches, of frames 2 to 4"
+function mergedWords(data, chosen, token) {
+  const group = groupOf(chosen, token);
+  if (!group.length) return "";
+  const ends = [group[0], group.at(-1)].map((other) => frameWords(data, other).replace(" of frame ", ""));
+  const frames = !ends[0] ? "" : ends[0] === ends[1] ? `, all of frame ${ends[0]}` : `, of frames ${ends[0]} to ${ends[1]}`;
+  return ` · one of ${group.length} merged patches${frames}`;
+}
+
 // "patch (3, 2), tile · kept, pick 7 · importance above 81 % of the tokens · 0.61 similar to the nearest kept"
 export function patchWords(data, chosen, token) {
   const rank = chosen.order.indexOf(token);
   const { grid, row, column } = placeOf(data, token);
-  const where = { tile: ", tile", thumbnail: ", thumbnail", whole: "" }[grid.role];
+  const where = { tile: ", tile", thumbnail: ", thumbnail", whole: "" }[grid.role] + frameWords(data, token);
   const scores = data.scores;
   const less = scores ? scores.reduce((sum, score) => sum + (score < scores[token]), 0) / data.n : null;
   const importance = less === null ? "" : ` · importance above ${Math.round(100 * less)} % of the tokens`;
@@ -70,5 +85,5 @@ export function patchWords(data, chosen, token) {
   if (data.anew) return `cell (${row + 1}, ${column + 1})${where} of another encoding`;
   const pick = rank < 0 ? " · dropped" : ` · kept, pick ${rank + 1}`;
   const fate = chosen.lives ? ` · ${fateWords(chosen.lives[token], chosen.alive.length)}` : data.staged ? "" : pick;
-  return `patch (${row + 1}, ${column + 1})${where}${fate}${importance}${similar}`;
+  return `patch (${row + 1}, ${column + 1})${where}${fate}${mergedWords(data, chosen, token)}${importance}${similar}`;
 }

@@ -2,7 +2,8 @@
 // Events to the server: "select" {token}: a card; "edit" {in, out}: tokens forced in and out. Here the parts meet: what the
 // server told, the page's sliders, the view, the tools and the replay.
 
-import { keepCount, neighbour, seenBy, selectionAt, unpack, unpackExact, withOverrides } from "./canvas-model.js";
+import { Film } from "./canvas-film.js";
+import { keepCount, neighbour, seenBy, selectionAt, styleOf, unpack, unpackExact, withOverrides } from "./canvas-model.js";
 import { variants } from "./canvas-paint.js";
 import { Replay } from "./canvas-replay.js";
 import { Tools } from "./canvas-tools.js";
@@ -11,19 +12,30 @@ import { layerSteps, pickSteps } from "./canvas-words.js";
 import { onControls, present } from "./controls.js";
 import { onceAFrame } from "./frames.js";
 
+const TURNS = { ",": -1, ".": 1 }; // keys of the time cursor
+
 export function start({ element, props, trigger, watch }) {
   let exact = unpackExact(props.exact); // the selection that the server computed last
+  let fresh = 0; // counts what the server computed
 
   const redraw = onceAFrame(() => {
     const { data, canvas, pictures } = view;
     if (!data || !canvas || pictures.length !== data.images.length) return;
     const chosen = selection();
     replay.describe(steps(chosen));
-    if (data.staged && exact?.problem) { view.blank(exact.problem); return; }
-    view.paint(present(), chosen, shown(chosen), tools.forced);
+    if (data.staged && exact?.problem) {
+      view.blank(exact.problem);
+      film.paint(pictures, null, null, null, [], exact.problem);
+      return;
+    }
+    const setting = present(), seen = shown(chosen), merged = view.merged(chosen);
+    view.paint(setting, chosen, seen, tools.forced);
+    const told = JSON.stringify([setting, tools.forced.text, replay.step, merged]) + fresh;
+    film.paint(pictures, styleOf(data, setting.style), seen, tools.forced, merged, told);
     tools.describe();
   });
   const view = new View(element, props.colours, redraw);
+  const film = new Film((name) => view.part(name), props.colours, (seen) => view.look(seen), redraw);
   const replay = new Replay((name) => view.part(name), () => steps(selection()), redraw);
   const tools = new Tools(view, () => keepCount(view.data.n, present().retention), {
     choose: (token) => trigger("select", { key: view.data.key, token }),
@@ -61,7 +73,9 @@ export function start({ element, props, trigger, watch }) {
       for (const part of [view, replay]) part.forget();
       tools.startWith(exact?.key === payload.key ? exact.forced : null);
     }
-    view.show(unpack(payload), pictures);
+    const data = unpack(payload);
+    film.load(data);
+    view.show(data, pictures, film.shown);
     tools.allow(!payload.staged && !payload.anew);
   }
 
@@ -69,9 +83,11 @@ export function start({ element, props, trigger, watch }) {
 
   function press(event) {
     if (!view.data) return;
+    if (TURNS[event.key] && !event.ctrlKey && !event.metaKey) { film.stop(); film.step(TURNS[event.key]); return; }
     const to = neighbour(view.data, Math.max(view.cursor, 0), event.key);
     if (to !== null) {
       view.cursor = view.cursor < 0 ? 0 : to;
+      film.follow(view.cursor);
       view.tell(selection(), view.cursor);
       redraw();
     } else if (view.cursor < 0 || !act(event.key)) return;
@@ -102,9 +118,10 @@ export function start({ element, props, trigger, watch }) {
     canvas.addEventListener("pointerleave", () => { view.hover = -1; view.say(""); redraw(); });
     canvas.addEventListener("wheel", (event) => { if (view.data) view.wheel(event); }, { passive: false });
     canvas.addEventListener("keydown", press);
+    film.listen();
   }
 
-  const ACTS = { play: () => replay.play(), clear: () => tools.clear() };
+  const ACTS = { play: () => replay.play(), clear: () => tools.clear(), roll: () => film.play() };
   const ZOOMS = { in: () => view.zoomBy(1.5), out: () => view.zoomBy(1 / 1.5), whole: () => view.whole() };
 
   element.addEventListener("click", (event) => {
@@ -118,6 +135,7 @@ export function start({ element, props, trigger, watch }) {
   });
   element.addEventListener("input", (event) => {
     if (event.target.dataset.part === "step") replay.to(Number(event.target.value));
+    if (event.target.dataset.part === "time") { film.stop(); film.to(film.frames[Number(event.target.value)]); }
   });
   onControls(() => { replay.forget(); redraw(); }, redraw);
   new ResizeObserver(() => view.fitIn()).observe(element);
@@ -125,6 +143,7 @@ export function start({ element, props, trigger, watch }) {
   watch("exact", () => {
     exact = unpackExact(props.exact);
     if (view.data && exact?.key === view.data.key) tools.hear(exact.forced);
+    fresh += 1;
     if (view.hover >= 0) view.tell(selection(), view.hover);
     redraw();
   });

@@ -1,9 +1,10 @@
 // The presenter: a full-width view over the page that walks through the examples. It asks the server for one slide at a
 // time and paints the pictures itself, with the canvas's own model and painter. Events to the server: "turn" (a wish), "leave".
 
+import { moves, rows } from "./canvas-film.js";
 import { legend } from "./canvas-legend.js";
 import { selectionAt, styleOf, unpack, unpackExact } from "./canvas-model.js";
-import { arrange, css, Painter, variants } from "./canvas-paint.js";
+import { arrange, css, extent, Painter, variants } from "./canvas-paint.js";
 import { style as chosenStyle } from "./controls.js";
 import { onceAFrame } from "./frames.js";
 
@@ -181,16 +182,17 @@ export function start({ element, props, trigger, watch }) {
     dialog.dataset.kept = [...chosen.order].join(" ");
   }
 
-  // The whole picture in the middle of its box.
+  // The whole picture in the middle of its box; of a clip all frames.
   function painterOf(canvas, { data, pictures: shown }) {
     const ratio = window.devicePixelRatio || 1;
     canvas.width = Math.round(canvas.clientWidth * ratio);
     canvas.height = Math.round(canvas.clientHeight * ratio);
-    const last = arrange(data.images).at(-1);
-    const width = last.x + last.width, height = last.height;
+    const box = { width: canvas.clientWidth, height: canvas.clientHeight, highest: Infinity, foot: 0 };
+    const places = data.images.some(moves) ? rows(data.images, box, data.images.map(() => true)) : arrange(data.images);
+    const { width, height } = extent(places);
     const zoom = Math.min(canvas.width / width, canvas.height / height);
     const place = { zoom, x: (canvas.width - width * zoom) / 2, y: (canvas.height - height * zoom) / 2 };
-    return new Painter(canvas.getContext("2d"), shown, data, place, props.colours);
+    return new Painter(canvas.getContext("2d"), shown, data, place, props.colours, places);
   }
 
   // Keys and buttons

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,28 +59,18 @@ def write_overlay(
     moves = path.suffix.lower() in strips.FILMS
     if isinstance(medium, Image.Image) and moves:
         raise ValueError(f"{path} is a film, and a picture does not move: end it in {' or '.join(PICTURES)}")
-    if isinstance(medium, Image.Image):
-        (canvas,), rects = _fitted([medium], encoded.rects, draw.roomy(np.asarray(medium), LONGEST))
+    frames = [np.asarray(frame) for frame in (medium.frames if isinstance(medium, Clip) else (medium,))]
+    if not isinstance(medium, Clip):
+        (canvas,), rects = strips.fitted(frames, encoded.rects, draw.roomy(frames[0], LONGEST))
         write_picture(path, draw.overlay(canvas, rects, selection, style, scores, depths))
         return
     steps = encoded.tokens.pictures.numpy()
-    joined = -(-len(medium.frames) // (int(steps.max()) + 1))
-    frames = medium.frames[:: 1 if moves else joined]
-    canvases, rects = _fitted(frames, encoded.rects, LONGEST if moves else strips.side(len(frames), medium.size))
-    drawn = strips.strip(canvases, rects, steps, selection, style, scores, depths)
-    if moves:
-        strips.write_film(path, drawn, medium.seconds_per_frame)
+    if not moves:
+        write_picture(
+            path,
+            strips.contact_sheet(frames, medium.times, encoded.rects, steps, selection, style, scores, depths),
+        )
         return
-    kept, each = np.bincount(steps[selection.indices.numpy()], minlength=len(drawn)), np.bincount(steps)
-    at = medium.times[::joined]
-    write_picture(
-        path, strips.sheet(drawn, [f"{at[step]:.1f} s: {kept[step]} of {each[step]}" for step in range(len(drawn))])
-    )
-
-
-def _fitted(frames: Sequence[Image.Image], rects: np.ndarray, longest: int) -> tuple[list[draw.Image], np.ndarray]:
-    """Frames of one size with so many pixels along the longer side, and the rectangles (N, 4) on them."""
-    canvases = [draw.fit(np.asarray(frame), longest)[0] for frame in frames]
-    height, width = canvases[0].shape[:2]
-    factors = np.array([width / frames[0].width, height / frames[0].height] * 2, np.float32)
-    return canvases, rects * factors
+    canvases, rects = strips.fitted(frames, encoded.rects, LONGEST)
+    drawn = strips.strip(canvases, rects, steps, selection, style, scores, depths)
+    strips.write_film(path, drawn, medium.seconds_per_frame)

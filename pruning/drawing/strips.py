@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.drawing.overlays import overlay
+from pruning.drawing.overlays import fit, overlay
 from pruning.drawing.paint import Floats, Image
 from pruning.tokens import Selection
 
@@ -25,6 +26,39 @@ GAP, LINE = 6, 28  # pixels between frames; height of a caption
 LETTERS = 0.6  # size of a caption, as OpenCV counts it
 PAPER, INK = (246, 247, 249), (36, 41, 51)
 FAR = -9  # where rectangles of other steps lie: outside of the picture
+
+
+def contact_sheet(
+    frames: Sequence[Image],
+    times: Sequence[float],
+    rects: Floats,
+    steps: NDArray[np.int64],
+    selection: Selection,
+    style: str = "dimmed",
+    scores: Floats | None = None,
+    depths: Floats | None = None,
+    longest: int | None = None,
+) -> Image:
+    """A sheet of one frame of each step, with its time and how many of its tokens are kept.
+
+    longest: pixels along the longer side of a frame; None: so many that the sheet has about SHEET. All else as `strip`;
+    times: of the frames, seconds.
+    """
+    joined = _joined(frames, steps)
+    taken, at = frames[::joined], times[::joined]
+    high, wide = taken[0].shape[:2]
+    canvases, placed = fitted(taken, rects, longest or side(len(taken), (wide, high)))
+    drawn = strip(canvases, placed, steps, selection, style, scores, depths)
+    counted = steps[selection.indices.cpu().numpy()]
+    kept, each = (np.bincount(of[of >= 0], minlength=len(drawn)) for of in (counted, steps))
+    return sheet(drawn, [f"{at[step]:.1f} s: {kept[step]} of {each[step]}" for step in range(len(drawn))])
+
+
+def fitted(frames: Sequence[Image], rects: Floats, longest: int) -> tuple[list[Image], Floats]:
+    """Frames of one size with so many pixels along the longer side, and the rectangles (N, 4) on them."""
+    canvases = [fit(frame, longest)[0] for frame in frames]
+    (height, width), (high, wide) = canvases[0].shape[:2], frames[0].shape[:2]
+    return canvases, rects * np.array([width / wide, height / high] * 2, np.float32)
 
 
 def strip(
@@ -39,14 +73,20 @@ def strip(
     """`overlay` of every frame with the tokens of its step alone, as large as the frame.
 
     frames: F of one size, as many of each step, the last step's perhaps fewer. rects: (N, 4) in pixels of a frame.
-    steps: (N,) from 0, the step of time of each token; its frames are the next ceil(F / steps). Raises as `overlay`.
+    steps: (N,) from 0, the step of time of each token, -1 for those that are not the clip's; its frames are the next
+    ceil(F / steps). Raises as `overlay`.
     """
-    joined = ceil(len(frames) / (int(steps.max()) + 1))
+    joined = _joined(frames, steps)
     drawn = []
     for at, frame in enumerate(frames):
         own = np.where((steps == at // joined)[:, None], rects, FAR).astype(np.float32)
         drawn.append(overlay(frame, own, selection, style, scores, depths))
     return drawn
+
+
+def _joined(frames: Sequence[Image], steps: NDArray[np.int64]) -> int:
+    """Frames of a step."""
+    return ceil(len(frames) / (int(steps.max()) + 1))
 
 
 def columns(count: int, size: tuple[int, int]) -> int:
@@ -75,6 +115,14 @@ def sheet(frames: Sequence[Image], captions: Sequence[str]) -> Image:
         scale = LETTERS * min(1.0, wide / length)
         cv2.putText(out, caption, (x, y + high + LINE - 9), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
     return out
+
+
+def film(frames: Sequence[Image], seconds: float) -> bytes:
+    """`write_film` as bytes of an MP4. OpenCV writes to files alone: it lies in a folder that is gone afterwards."""
+    with TemporaryDirectory(prefix="idpruner-") as folder:
+        path = Path(folder, "film.mp4")
+        write_film(path, frames, seconds)
+        return path.read_bytes()
 
 
 def write_film(path: Path, frames: Sequence[Image], seconds: float) -> None:

@@ -35,6 +35,8 @@ class Card:
     """What is known of one token.
 
     token:      its index among the N         image, row, column: its place, from 0; role: of its grid (tokens.Grid)
+    frame:      of a clip, from 0, of `frames`; 0 of 1 for a picture. before, after: the cosine to the token at the same
+                place of the frame before and after; None where there is none
     rank:       its place in the pick order, from 1; None where it was dropped
     importance: raw; `normalised` the same from 0 to 1, `percentile` the share of tokens that are less important, 0-100
     nearest:    the kept token, other than itself, that is most similar; `similarity` the cosine to it, `nearest_rank`
@@ -63,6 +65,10 @@ class Card:
     merged_into: int | None
     why: str
     cuts: tuple[CutPlace, ...] = ()
+    frame: int = 0
+    frames: int = 1
+    before: float | None = None
+    after: float | None = None
 
 
 def inspect(
@@ -78,6 +84,8 @@ def inspect(
     grid, row, column = place_of(tokens.grids, token)
     if importance is not None and importance.shape != (tokens.n,):
         raise ValueError(f"importance must be ({tokens.n},), not {tuple(importance.shape)}")
+    each = grid.gh * grid.gw
+    frame = (token - grid.start) // each
     view = _View(tokens, selection, method, None if importance is None else minmax(importance))
     rank = view.rank(token)
     nearest, similarity = view.nearest(token, selection.k)
@@ -99,6 +107,10 @@ def inspect(
         score=view.score(token),
         merged_into=view.absorber(token),
         why=view.why(token),
+        frame=frame,
+        frames=grid.t,
+        before=None if frame == 0 else float(tokens.similarity[token, token - each]),
+        after=None if frame == grid.t - 1 else float(tokens.similarity[token, token + each]),
     )
 
 
@@ -208,6 +220,8 @@ class _View:
         grid, row, column = place_of(self.tokens.grids, token)
         several = len({g.image for g in self.tokens.grids}) > 1
         where = {"tile": " of the tiles", "thumbnail": " of the thumbnail", "whole": ""}[grid.role]
+        if grid.t > 1:
+            where = f" of frame {(token - grid.start) // (grid.gh * grid.gw) + 1}"
         return f"patch ({row + 1}, {column + 1}){where}" + (f" of image {grid.image + 1}" if several else "")
 
 

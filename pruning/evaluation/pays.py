@@ -27,6 +27,7 @@ from pruning.models.checkpoint.footprint import Shape, readable
 from pruning.models.checkpoint.memory import free_bytes
 from pruning.models.language.generation import synchronize
 from pruning.models.values import Positions, Sample
+from pruning.video import Clip
 
 if TYPE_CHECKING:
     from pruning.models import VLM, Encoded, Kept
@@ -56,7 +57,7 @@ class Job:
     """What is asked about: one request, of n visual tokens."""
 
     vlm: VLM
-    images: Sequence[Image.Image]
+    images: Sequence[Image.Image | Clip]
     question: str
     retention: float
     per: Scope
@@ -97,7 +98,7 @@ class Job:
 
 def pays(
     vlm: VLM,
-    images: Sequence[Image.Image],
+    images: Sequence[Image.Image | Clip],
     question: str,
     asked: Asked,
     retention: float,
@@ -249,9 +250,9 @@ def _tower(asked: Asked | None) -> Hashable:
     return frozenset() if asked is None else needs_of(asked) - LATER
 
 
-def _sizes(job: Job, scales: Sequence[float]) -> list[list[Image.Image]]:
+def _sizes(job: Job, scales: Sequence[float]) -> list[list[Image.Image | Clip]]:
     """The pictures at the scales that give numbers of visual tokens of their own, the fewest first."""
-    found: dict[int, list[Image.Image]] = {}
+    found: dict[int, list[Image.Image | Clip]] = {}
     for scale in scales:
         side = scale**0.5
         pictures = [_scaled(image, side) for image in job.images]
@@ -259,8 +260,13 @@ def _sizes(job: Job, scales: Sequence[float]) -> list[list[Image.Image]]:
     return [found[n] for n in sorted(found)]
 
 
-def _scaled(image: Image.Image, factor: float) -> Image.Image:
-    return image.resize([max(1, round(length * factor)) for length in image.size], Image.Resampling.BICUBIC)
+def _scaled(image: Image.Image | Clip, factor: float) -> Image.Image | Clip:
+    """An image, or every frame of a clip."""
+    size = [max(1, round(length * factor)) for length in image.size]
+    if isinstance(image, Clip):
+        frames = tuple(frame.resize(size, Image.Resampling.BICUBIC) for frame in image.frames)
+        return replace(image, frames=frames)
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _size(

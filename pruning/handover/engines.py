@@ -69,6 +69,8 @@ def openvino(wanted: Wanted) -> Recipe:
     if reason := _beyond(wanted):
         return refused(name, title, "python", reason)
     assert isinstance(asked, Method)
+    if wanted.sampling is not None:
+        return refused(name, title, "python", "it prunes tokens of pictures, and this is a clip")
     if asked.name != "cdpruner":
         return refused(name, title, "python", f"it prunes by CDPruner alone, not by {asked.title}")
     if knobs_of(asked):
@@ -113,9 +115,11 @@ def vllm(wanted: Wanted) -> Recipe:
     if wanted.retention == 1:
         return refused(name, title, "bash", "nothing is pruned at a retention of 1: serve the model as it is")
     text = shlex.join(["vllm", "serve", wanted.model, "--video-pruning-rate", f"{_removed(wanted):g}"]) + "\n"
+    same = isinstance(asked, Method) and asked.name == "evs"
+    rule = "by the same method (EVS)" if same else "by a rule of its own (EVS), not this method"
     note = (
-        "Clips alone are pruned, pictures keep all tokens: the rate is the share removed, by a rule of its own (EVS), "
-        "not this method; families with positions of one axis renumber what is kept."
+        f"Clips alone are pruned, pictures keep all tokens: the rate is the share removed, {rule}; families with "
+        "positions of one axis renumber what is kept."
     )
     return Recipe(name, title, "bash", text, note)
 

@@ -17,10 +17,14 @@ FORCED = "Tokens that were forced by hand belong to one picture and are left out
 
 def library(wanted: Wanted) -> Recipe:
     imports, method = python(wanted.asked)
+    opens, opened = "from pruning.images import open_image", f"open_image({wanted.image!r})"
+    if (taken := wanted.sampling) is not None:
+        opens = "from pruning.video import open_clip"
+        opened = f"open_clip({wanted.image!r}, rate={taken.rate:g}, frames={taken.frames})"
     imports = sorted([
         *imports,
         "from pruning.choosing import choose, needs_of",
-        "from pruning.images import open_image",
+        opens,
         "from pruning.models import load",
     ])  # fmt: skip
     positions = "" if wanted.positions == POSITIONS[0] else f"positions={wanted.positions!r}, "
@@ -30,7 +34,7 @@ def library(wanted: Wanted) -> Recipe:
         "",
         f"vlm = load({wanted.model!r})",
         f"method = {method}",
-        f"image, question = open_image({wanted.image!r}), {wanted.question!r}",
+        f"image, question = {opened}, {wanted.question!r}",
         "encoded = vlm.encode([image], needs_of(method) - {'question'})",
         "tokens = vlm.tokens(encoded, question, needs_of(method))",
         f"kept = choose(method, tokens, vlm.layers, {retention!r}, {wanted.per!r}, "
@@ -41,6 +45,9 @@ def library(wanted: Wanted) -> Recipe:
 
 
 def transformers(wanted: Wanted) -> Recipe:
+    name, title = "transformers", "Plain transformers"
+    if wanted.sampling is not None:
+        return refused(name, title, "python", "pictures alone are handed over to model.generate, and this is a clip")
     imports, method = python(wanted.asked)
     more = "" if wanted.per == SCOPES[0] else f", per={wanted.per!r}"
     more += "" if wanted.positions == POSITIONS[0] else f", positions={wanted.positions!r}"
@@ -65,7 +72,7 @@ def transformers(wanted: Wanted) -> Recipe:
         "The processor's own pixel limits hold, where this program scales pictures down to 4,096 tokens; the model is "
         "in the checkpoint's dtype."
     )
-    return _said("transformers", "Plain transformers", "python", lines, note, wanted)
+    return _said(name, title, "python", lines, note, wanted)
 
 
 def command_line(wanted: Wanted) -> Recipe:
@@ -81,6 +88,8 @@ def command_line(wanted: Wanted) -> Recipe:
     parts += [] if wanted.fixed else ["--retention", f"{wanted.retention:g}"]
     parts += [] if wanted.per == SCOPES[0] else ["--per", wanted.per]
     parts += [] if wanted.positions == POSITIONS[0] else ["--positions", wanted.positions]
+    if (taken := wanted.sampling) is not None:
+        parts += ["--fps", f"{taken.rate:g}", "--max-frames", f"{taken.frames}"]
     parts += [part for knob, value in told.items() for part in (f"--{knob.replace('_', '-')}", f"{value}")]
     return _said(name, title, "bash", [shlex.join(parts)], "Nothing differs: it is what this program ran.", wanted)
 

@@ -17,8 +17,9 @@ from pruning.params import SOURCE
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.staged import StagedMethod
+from pruning.video import Sampling
 
-IMAGE, QUESTION = "photo.png", "What is in the picture?"
+IMAGE, CLIP, QUESTION = "photo.png", "clip.mp4", "What is in the picture?"
 Knobbed = Method | StagedMethod | EncodingMethod
 
 
@@ -39,6 +40,7 @@ class Wanted:
     question: str = QUESTION
     image: str = IMAGE
     forced: int = 0
+    sampling: Sampling | None = None
 
     @property
     def fixed(self) -> bool:

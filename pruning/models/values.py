@@ -87,8 +87,8 @@ class Encoded:
         video: (R,) bool, the rows that the model takes as those of clips; None: none. Some families take the frames of
             clips for pictures.
         patches: of the tower, padding among them: what its work grows with.
-        strangeness: how far the strangest image lies outside the model's world, 1 = as far as is inside; 0 for a model
-            that claims no world of its own.
+        strangeness: how far the strangest image lies outside the model's world, 1 = as far as is inside; 0 for clips
+            that are no part of that world, and for a model that claims no world of its own.
     """
 
     tokens: VisualTokens

@@ -228,7 +228,7 @@ class VLM:
             rows.deepstack,
             rows.stacked,
             self.family.patches(pixels),
-            0.0 if self.world is None else self.world.strangeness(pictures),
+            0.0 if self.world is None or (clips and not self.world.clips) else self.world.strangeness(pictures),
             tuple("video" for _ in clips),
             rows.video,
         )

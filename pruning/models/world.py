@@ -45,6 +45,7 @@ class World:
         pictures: (n, d) float32, where the world's pictures lie there.
         farthest: the distance up to which a picture is inside.
         frames: questions of the world that hold spelled words, these replaced by HOLE.
+        clips: whether clips are part of it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class World:
     pictures: Tensor
     farthest: float
     frames: frozenset[str] = frozenset()
+    clips: bool = False
 
     def distances(self, looks: Tensor) -> Tensor:
         """(m,) of looks (m, NUMBERS): how far each lies from the world's pictures, 1 = as far as is inside."""
@@ -70,7 +72,7 @@ class World:
 
         tensors = {"center": self.center, "axes": self.axes, "pictures": self.pictures}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
-        told = {"name": self.name, "farthest": self.farthest, "frames": sorted(self.frames)}
+        told = {"name": self.name, "farthest": self.farthest, "frames": sorted(self.frames), "clips": self.clips}
         (folder / SETTINGS).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
@@ -95,15 +97,19 @@ def beside(folder: Path) -> World | None:
         parts = _tensors(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise unreadable(folder, f"{WEIGHTS}, {WHAT},", error) from error
-    return World(told["name"], **parts, farthest=told["farthest"], frames=frozenset(told["frames"]))
+    frames, clips = frozenset(told["frames"]), told.get("clips", False)
+    return World(told["name"], **parts, farthest=told["farthest"], frames=frames, clips=clips)
 
 
 def _settings(told: Any) -> Any:
     """Raises what says that they are none."""
     frames = told["frames"]
     named = isinstance(told["name"], str) and isinstance(frames, list) and all(isinstance(f, str) for f in frames)
+    named = named and isinstance(told.get("clips", False), bool)
     if not named or not isinstance(told["farthest"], float) or not 0 < told["farthest"] < float("inf"):
-        raise ValueError("name must be a text, farthest a number above 0 and frames a list of texts")
+        raise ValueError(
+            "name must be a text, farthest a number above 0, frames a list of texts and clips true or false"
+        )
     return told
 
 
@@ -123,8 +129,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class InWorld:
-    """Whether a question about pictures lies in the model's world. strange: a picture does not; unknown: words that
-    it does not know. reason: the same in words, "" inside.
+    """Whether a question about pictures lies in the model's world. strange: a picture or clip does not; unknown: words
+    that it does not know. reason: the same in words, "" inside.
     """
 
     strange: bool = False
@@ -140,8 +146,10 @@ def in_world(vlm: VLM, encoded: Encoded, question: str) -> InWorld:
     """Whether the answer to a question about these pictures can mean anything. Inside, for a model of no world."""
     if vlm.world is None:
         return InWorld()
-    strange, unknown = encoded.strangeness > 1, unknown_words(vlm, question)
-    reasons = [f"the model knows {vlm.world.name} alone, and this picture is none of them"] if strange else []
+    clip = "video" in encoded.kinds and not vlm.world.clips
+    strange, unknown = clip or encoded.strangeness > 1, unknown_words(vlm, question)
+    why = "and was never shown a clip" if clip else "and this picture is none of them"
+    reasons = [f"the model knows {vlm.world.name} alone, {why}"] if strange else []
     if unknown:
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         reasons.append(f"the model does not know the words {', '.join(unknown[:SHOWN])}{more}")

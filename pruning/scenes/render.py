@@ -73,14 +73,14 @@ def render(seed: int, height: int = 336, width: int = 336) -> Scene:
     if min(height, width) < 112 or max(height, width) > 896 or seed < 0:
         raise ValueError(f"scene {seed} of {height}x{width} px: sides must be 112 to 896 px and the seed at least 0.")
     rng = np.random.default_rng([seed, height, width])
-    image = _ground(rng, height, width)
-    _clutter(rng, image)
+    image = draw_ground(rng, height, width)
+    draw_clutter(rng, image)
     owner = np.zeros((height, width), np.uint8)
     ink = np.zeros((height, width), np.uint8)
-    objects = _place(rng, height, width)
+    objects = place_objects(rng, height, width)
     for i, item in enumerate(objects):
-        _draw_object(rng, image, item, owner, ink, i + 1)
-    return Scene(seed, _light(rng, image), objects, owner, ink)
+        draw_object(rng, image, item, owner, ink, i + 1)
+    return Scene(seed, lit(rng, image), objects, owner, ink)
 
 
 def _pale(rng: np.random.Generator, spread: float = 16) -> tuple[int, int, int]:
@@ -89,7 +89,7 @@ def _pale(rng: np.random.Generator, spread: float = 16) -> tuple[int, int, int]:
     return int(r), int(g), int(b)
 
 
-def _ground(rng: np.random.Generator, height: int, width: int) -> Pixels:
+def draw_ground(rng: np.random.Generator, height: int, width: int) -> Pixels:
     """Pale noise at two scales."""
     coarse = (width // 4 + 1, height // 4 + 1)  # smooth by design: a quarter of the size is enough
     ground = np.empty((coarse[1], coarse[0], 3), np.float32)
@@ -101,7 +101,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> Pixels:
     return cv2.resize(np.clip(ground, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _clutter(rng: np.random.Generator, image: Pixels) -> None:
+def draw_clutter(rng: np.random.Generator, image: Pixels) -> None:
     """Pale things of many kinds that no question asks about; drawn in place."""
     height, width = image.shape[:2]
     count = int(rng.integers(4, 13) * height * width / 336**2) + 1
@@ -132,7 +132,7 @@ def _clutter(rng: np.random.Generator, image: Pixels) -> None:
                     cv2.rectangle(image, (x + tx, y + ty), (x + tx + step - 1, y + ty + step - 1), color, -1)
 
 
-def _place(rng: np.random.Generator, height: int, width: int) -> tuple[SceneObject, ...]:
+def place_objects(rng: np.random.Generator, height: int, width: int) -> tuple[SceneObject, ...]:
     """Sizes log-uniform, largest first, no two touching; shapes and colours repeat now and then, so counting counts."""
     area = height * width / 336**2
     count = int(rng.integers(2, 8)) if area > 0.6 else int(rng.integers(1, 6))
@@ -179,7 +179,7 @@ def _outline(shape: str, angle: float) -> NDArray[np.float64]:
     return points @ np.array([(c, s), (-s, c)])
 
 
-def _draw_object(
+def draw_object(
     rng: np.random.Generator, image: Pixels, item: SceneObject, owner: Pixels, ink: Pixels, mark: int
 ) -> None:
     """Draw one object in place, shaded and slightly textured, and mark where it and its digit lie."""
@@ -239,7 +239,7 @@ def _glyphs() -> dict[str, Pixels]:
     return glyphs
 
 
-def _light(rng: np.random.Generator, image: Pixels) -> Pixels:
+def lit(rng: np.random.Generator, image: Pixels) -> Pixels:
     """Uneven light over the whole picture, and sensor noise."""
     height, width = image.shape[:2]
     lamp = rng.uniform(0.72, 1.12, (3, 3, 1)).astype(np.float32).repeat(3, 2)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ class Limits:
 LIMITS, DEFAULT = Limits(), Sampling()
 
 
+@dataclass(frozen=True)
+class Progress:
+    """A clip that is being read. taken: frames so far; share: of the clip that is behind them, None = not known."""
+
+    taken: int
+    share: float | None
+
+
 def open_clip(
     source: str | Path,
     *,
@@ -57,7 +66,22 @@ def open_clip(
     limits: Limits = LIMITS,
     cancel: threading.Event | None = None,
 ) -> Clip:
+    """`read_clip` to its end. Same arguments, same errors."""
+    *_, clip = read_clip(source, rate=rate, frames=frames, limits=limits, cancel=cancel)
+    assert isinstance(clip, Clip)
+    return clip
+
+
+def read_clip(
+    source: str | Path,
+    *,
+    rate: float = RATE,
+    frames: int = FRAMES,
+    limits: Limits = LIMITS,
+    cancel: threading.Event | None = None,
+) -> Iterator[Progress | Clip]:
     """The clip in a file (MP4, MOV, WebM, Matroska, AVI, animated GIF, WebP or PNG): upright, on white, without sound.
+    After each frame that is taken how far it is, and last the clip.
 
     Every frame that is the first to start at a multiple of 1 / rate seconds is taken, no frame twice. Where that would
     be more than `frames`, the distance is the clip's duration / frames. Nothing is written to disk.
@@ -78,7 +102,7 @@ def open_clip(
             raise VideoError(
                 f"The clip lasts {_clock(length)}, longer than the {_clock(limits.seconds)} allowed: cut it"
             )
-        return _sampled(running, max(1 / rate, length / frames), frames, header["frames"], limits)
+        yield from _sampled(running, max(1 / rate, length / frames), frames, header["frames"], length, limits)
 
 
 def open_media(
@@ -110,7 +134,9 @@ def notes_on(medium: Image.Image | Clip) -> list[str]:
     return list(medium.info.get("notes", ()))
 
 
-def _sampled(running: _Worker, step: float, most: int, told: float, limits: Limits) -> Clip:
+def _sampled(
+    running: _Worker, step: float, most: int, told: float, length: float, limits: Limits
+) -> Iterator[Progress | Clip]:
     taken: list[tuple[float, Image.Image]] = []
     wanted = 0
     while True:
@@ -123,6 +149,7 @@ def _sampled(running: _Worker, step: float, most: int, told: float, limits: Limi
         if len(taken) > most:  # the header gave no duration, or a wrong one
             taken, step = taken[::2], step * 2
         wanted = int(taken[-1][0] / step + 1e-6) + 1
+        yield Progress(len(taken), min(1.0, found["time"] / length) if length else None)
     if not taken:
         raise VideoError(running.unreadable("no frame of it can be decoded"))
     first = taken[0][1].size
@@ -132,7 +159,7 @@ def _sampled(running: _Worker, step: float, most: int, told: float, limits: Limi
         notes.append(f"Frames scaled down from {running.full[0]}×{running.full[1]} to {first[0]}×{first[1]} pixels.")
     if total < NEARLY * told:
         notes.append(f"Damaged or cut off: {total} of its {told:.0f} frames can be read.")
-    return Clip(pictures, tuple(at for at, _ in taken), found["end"], total, tuple(notes))
+    yield Clip(pictures, tuple(at for at, _ in taken), found["end"], total, tuple(notes))
 
 
 class _Worker:

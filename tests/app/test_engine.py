@@ -24,6 +24,7 @@ from pruning.drawing.overlays import STYLES
 from pruning.images import ImageError
 from pruning.method import METHODS, make
 from pruning.models import ModelError
+from pruning.video import VideoError
 from tests.helpers.clips import film
 from tests.helpers.visits import QUESTION, keep, look
 
@@ -321,8 +322,8 @@ def test_upload_limits_and_broken_files(tiny_vlm, saved, tmp_path):
     (tmp_path / "no.png").write_text("text")
     with pytest.raises(ImageError, match="not an image"):
         small.resources.pictures.open(str(tmp_path / "no.png"))
-    with pytest.raises(ImageError, match="is a clip, and pictures alone are taken here: ask about it with"):
-        small.resources.pictures.open(str(film(tmp_path / "no.mp4", 3)))
+    with pytest.raises(VideoError, match="MB allowed: cut it"):
+        small.resources.pictures.open(str(film(tmp_path / "no.mp4", 30)))
 
 
 def test_unknown_words_are_named(engine):

@@ -11,6 +11,7 @@ from pruning.encoding import OutOfReachError, make_encoding
 from pruning.models import ModelError, load
 from pruning.models.checkpoint.video import ClipLimits, clip_limits
 from pruning.models.values import Sample
+from pruning.models.world import in_world
 from pruning.video import Clip, Sampling
 from tests.checkpoints import FAMILIES
 from tests.helpers.clips import moving
@@ -290,4 +291,12 @@ def test_what_is_not_read_is_refused_with_the_reason(tiny, noise):
         vlm.encode([clip], frozenset({"patch_entropy"}))
     with pytest.raises(OutOfReachError, match="take fewer frames"):
         vlm.encode([clip], asked=make_encoding("lower_resolution").encoding(24, 6))
-    assert "chat template writes 0 video tokens" in load().no_clips
+
+
+def test_the_shipped_model_reads_clips_and_says_that_it_knows_none():
+    vlm = load()
+    encoded = vlm.encode([moving(4)])
+    found = in_world(vlm, encoded, "how many objects are there?")
+    assert (found.inside, found.unknown) == (False, ())
+    assert found.reason == "the model knows drawn scenes alone, and was never shown a clip"
+    assert vlm.answer(encoded, "how many objects are there?", max_new_tokens=4).text

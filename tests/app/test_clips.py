@@ -1,0 +1,288 @@
+"""Clips in the app below the page: opened, drawn, explained, exported, linked, asked about by programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from app.answers.reports import reports
+from app.batch import run as batch_run
+from app.canvas import state as canvas_state
+from app.canvas.overlays import overlays
+from app.canvas.shots import on_shots, shots
+from app.engine.capabilities import REFUSED, Capabilities
+from app.engine.device import DroppedError, Task, working
+from app.engine.engine import Engine
+from app.engine.resources import Resources, checked_pictures
+from app.export.archive import Archive, Wanted, export
+from app.recipe.write import written
+from app.session import Session
+from app.share import link as share_link
+from app.web.updates import scopes
+from pruning.drawing.overlays import STYLES
+from pruning.grids import Grid
+from pruning.video import Clip, Progress, Sampling, VideoError
+from tests.helpers.clips import animation, film
+from tests.helpers.visits import QUESTION, keep, look
+
+
+@pytest.fixture
+def engine(tiny_vlm):
+    return Engine(tiny_vlm, Resources(64 << 20))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> str:
+    """3 s, of which 6 frames are taken: 3 steps of 4 × 6 tokens."""
+    return str(film(tmp_path_factory.mktemp("clips") / "clip.mp4", frames=30, fps=10, size=(168, 112)))
+
+
+def test_a_clip_is_a_picture_of_several_frames_with_its_sampling(engine, clip):
+    picture, notes = engine.resources.pictures.open(clip, Sampling(5, 4))
+    assert notes == ("4 of 30 frames, 1.3 a second.",)
+    assert picture.film is not None
+    assert picture.film.sampling == Sampling(5, 4)
+    assert picture.film.times == pytest.approx((0, 0.8, 1.5, 2.3), abs=0.01)
+    assert (picture.width, picture.height) == (168, 112)
+    other, _ = engine.resources.pictures.open(clip)
+    assert other.key != picture.key
+
+
+def test_reading_tells_how_far_it_is(engine, clip):
+    *told, (picture, _) = engine.resources.pictures.read(clip)
+    assert all(isinstance(each, Progress) for each in told)
+    assert [each.taken for each in told] == [1, 2, 3, 4, 5, 6]
+    assert told[0].share == 0
+    assert 0.7 < told[-1].share <= 1
+    assert len(picture.film.times) == 6
+
+
+def test_a_clip_that_the_cache_let_go_of_is_read_again(tiny_vlm, clip):
+    small = Resources(1000)
+    picture, _ = small.pictures.open(clip)
+    medium = small.pictures.medium(picture)
+    assert isinstance(medium, Clip)
+    assert medium.times == picture.film.times
+    assert small.pictures.thumbnail(picture).shape == (64, 96, 3)
+
+
+def test_a_model_without_clips_is_shown_the_first_frame_of_what_moves(engine, clip, tmp_path):
+    moving = str(animation(tmp_path / "a.gif", [100, 100], (60, 60)))
+    picture, notes = engine.resources.pictures.open(moving, no_clips="it takes none")
+    assert picture.film is None
+    assert "First frame of several." in notes
+    with pytest.raises(ValueError, match="it takes none"):
+        engine.resources.pictures.open(clip, no_clips="it takes none")
+
+
+def test_stop_ends_the_reading(engine, tmp_path):
+    long = str(film(tmp_path / "long.mp4", frames=400, fps=4, size=(640, 480)))
+    task, told = Task(), []
+
+    def read() -> None:
+        for found in engine.resources.pictures.read(long, Sampling(1000, 400)):
+            told.append(found)
+            task.set()
+
+    with working(task), pytest.raises(DroppedError):
+        read()
+    assert 0 < len(told) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("empty.mp4", b"", "empty"),
+        ("text.mp4", b"What a day\n" * 9, "not an image"),
+        ("cut.mp4", None, "cut off: its index is missing"),
+        ("list.mp4", b"ffconcat version 1.0\nfile other.mp4\n", "not an image"),
+    ],
+)
+def test_bad_files_are_refused_in_words(engine, clip, tmp_path, name, data, why):
+    path = tmp_path / name
+    path.write_bytes(Path(clip).read_bytes()[:600] if data is None else data)
+    with pytest.raises(ValueError, match=why):
+        engine.resources.pictures.open(str(path))
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_clips_stand_behind_images(engine, clip, saved):
+    session = look(engine, clip, saved())
+    pictures = checked_pictures(session.pictures)
+    assert [picture.film is None for picture in pictures] == [True, False]
+    encoded = engine.encoded(Session("tiny", pictures, (QUESTION,)))
+    assert [grid.t for grid in encoded.tokens.grids] == [1, 3]
+
+
+def test_every_step_of_a_clip_is_a_picture_of_the_canvas(engine, clip, saved):
+    session = look(engine, saved(), clip)
+    told = canvas_state.payload(engine, session, keep("idpruner"))
+    assert [(image["clip"], image["time"]) for image in told["images"]] == [(None, None), (1, 0.0), (1, 1.0), (1, 2.0)]
+    assert [image["frames"] for image in told["images"]] == [1, 2, 2, 2]
+    assert [(grid["t"], grid["image"]) for grid in told["grids"]] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert told["grids"][-1]["stop"] == told["n"] == engine.encoded(session).tokens.n
+
+
+def test_shots_have_the_grids_of_their_step():
+    grids = (Grid(1, 2, 2), Grid(3, 2, 3, start=4, image=1))
+    frames = tuple(Image.new("RGB", (12, 8), (i, i, i)) for i in range(5))
+    found = shots([np.zeros((4, 4, 3), np.uint8), Clip(frames, (0.0, 0.5, 1.0, 1.5, 2.0), 2.5, 50)], grids)
+    assert [(shot.image, shot.time, shot.frames) for shot in found] == [
+        (0, None, 1),
+        (1, 0.0, 2),
+        (1, 1.0, 2),
+        (1, 2.0, 2),
+    ]
+    assert [int(shot.pixels[0, 0, 0]) for shot in found] == [0, 0, 2, 4]
+    assert [(grid.start, grid.count, grid.image) for grid in on_shots(grids, found)] == [
+        (0, 4, 0), (4, 6, 1), (10, 6, 2), (16, 6, 3),
+    ]  # fmt: skip
+
+
+def test_a_card_tells_the_frame_and_the_same_patch_beside_it(engine, clip):
+    session = look(engine, clip)
+    card = canvas_state.card(engine, session, keep("idpruner"), 24 + 7)
+    assert (card.frame, card.frames, card.row, card.column) == (1, 3, 1, 1)
+    similarity = engine.encoded(session).tokens.similarity
+    assert card.before == pytest.approx(float(similarity[31, 7]))
+    assert card.after == pytest.approx(float(similarity[31, 55]))
+    assert canvas_state.card(engine, session, keep("idpruner"), 7).before is None
+    assert canvas_state.card(engine, session, keep("idpruner"), 55).after is None
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_overlay_of_a_clip_is_a_sheet_of_its_frames(engine, clip, saved, style):
+    session, setting = look(engine, saved(), clip), keep("evs" if style != "heat" else "idpruner", 0.5)
+    still, sheet = overlays(engine, session, setting, style)
+    assert (still.n, sheet.n) == (engine.encoded(session).tokens.grids[0].count, 72)
+    assert still.kept + sheet.kept == engine.selection(session, setting).k
+    assert sheet.image.shape[1] > sheet.image.shape[0] / 2
+    alone = overlays(engine, look(engine, clip), setting, style)[0]
+    assert alone.n == 72
+
+
+@pytest.mark.parametrize(("name", "scope"), [("evs", "sample"), ("idpruner", "frame"), ("divprune", "novelty"),
+                                             ("flashvid", "sample")])  # fmt: skip
+def test_answers_and_budgets_of_clips(engine, clip, name, scope):
+    session, setting = look(engine, clip), keep(name, 0.25, scope)
+    *_, last = reports(engine, session, setting, Task())
+    assert (last.stage, last.n, last.budget) == ("done", 72, 18)
+    if scope == "frame":
+        steps = engine.selection(session, setting).indices // 24
+        assert steps.bincount().tolist() == [6, 6, 6]
+
+
+def test_scopes_of_frames_are_offered_for_clips_alone(engine, clip, saved):
+    def offered(*paths):
+        return [value for _, value in scopes(engine.encoded(look(engine, *paths)).tokens.grids)["choices"]]
+
+    assert offered(saved()) == ["sample"]
+    assert offered(clip) == ["sample", "frame", "novelty"]
+    assert offered(saved(), clip) == ["sample", "image", "frame", "novelty"]
+
+
+def test_the_menu_greys_what_is_of_no_use(tiny_vlm):
+    able = Capabilities(tiny_vlm)
+    still = {name: line for line, name in able.menu(1)}
+    moving = {name: line for line, name in able.menu(1, clips=True)}
+    for name in ("evs", "dycoke", "flashvid", "fastvid", "holitom", "prunevid", "quota", "uniform_frames"):
+        assert still[name].startswith(REFUSED), name
+        assert still[name].endswith("a picture has one frame")
+        assert not moving[name].startswith(REFUSED), name
+    assert not still["lower_resolution"].startswith(REFUSED)
+    assert moving["lower_resolution"].endswith("for pictures alone")
+
+
+def test_many_images_take_clips_too(engine, clip, saved):
+    session = look(engine, saved())
+    items, skipped = batch_run.opened(engine.resources.pictures, [clip, saved(1)], session)
+    assert skipped == ()
+    *_, last = batch_run.run(engine, items, keep("uniform"), Task())
+    assert last.stage == "done"
+    assert [item.problem for item in last.items] == ["", ""]
+    items, skipped = batch_run.opened(engine.resources.pictures, [clip], session, "it takes none")
+    assert (items, skipped[0].why) == ((), "it takes none")
+
+
+def test_an_export_has_a_sheet_and_a_film(engine, clip, tmp_path):
+    session, before = look(engine, clip), set(Path("/tmp").glob("idpruner-*"))
+    *_, made = export(engine, Wanted(session, keep("idpruner"), (0.5, 0.5), "dimmed"), Task())
+    assert isinstance(made, Archive)
+    with zipfile.ZipFile(io.BytesIO(made.data)) as archive:
+        settings = json.loads(archive.read("settings.json"))
+        selection = json.loads(archive.read("selection.json"))
+        (tmp_path / "film.mp4").write_bytes(archive.read("clip-1-overlay-dimmed.mp4"))
+        assert Image.open(io.BytesIO(archive.read("clip-1-overlay-dimmed.png"))).width > 300
+        assert "clip-1-overlay-dimmed" in archive.read("README.txt").decode()
+    assert settings["images"][0]["clip"]["sampling"] == {"rate": 2.0, "frames": 16}
+    assert settings["images"][0]["clip"]["summary"] == "6 of 30 frames, 2 a second"
+    assert selection["times"] == [pytest.approx([0, 0.5, 1, 1.5, 2, 2.5])]
+    drawn, count = cv2.VideoCapture(str(tmp_path / "film.mp4")), 0
+    while drawn.read()[0]:
+        count += 1
+    assert count == 6
+    assert set(Path("/tmp").glob("idpruner-*")) == before
+
+
+def test_a_link_says_which_frames_are_taken(engine, clip):
+    picture, _ = engine.resources.pictures.open(clip, Sampling(4, 8))
+    made = share_link.of(Session("tiny", (picture,), (QUESTION,)), keep("idpruner"), (0.5, 0.5), "dimmed")
+    assert (made.fps, made.frames, made.example) == (4, 8, share_link.UPLOAD)
+    assert "fps=4&frames=8" in share_link.write(made)
+
+
+def test_recipes_name_a_clip(engine, clip):
+    session = look(engine, clip)
+    texts = {recipe.name: recipe for recipe in written(engine, session, keep("evs"))}
+    assert "open_clip('clip.mp4', rate=2, frames=16)" in texts["library"].text
+    assert "clip.mp4" in texts["command_line"].text
+    assert "--fps 2 --max-frames 16" in texts["command_line"].text
+    assert "this is a clip" in texts["transformers"].note
+    assert "by the same method (EVS)" in texts["vllm"].note
+
+
+@pytest.fixture(scope="module")
+def client(served, tmp_path_factory):
+    return Client(served.url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+def test_programs_ask_about_clips(client, clip):
+    ask = {"image": handle_file(clip), "question": QUESTION}
+    found = client.predict(**ask, method="evs", fps=5, max_frames=4, api_name="/select")
+    assert found["grids"][0]["t"] == 2
+    assert found["times"] == [pytest.approx([0, 0.8, 1.5, 2.3], abs=0.01)]
+    assert (found["n"], found["budget"]) == (48, 12)
+    found = client.predict(**ask, per="novelty", api_name="/answer")
+    assert (found["n"], found["budget"]) == (72, 18)
+    card = client.predict(**ask, token=31, api_name="/inspect")
+    assert (card["frame"], card["frames"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"fps": 0}, "the rate must be a number of frames a second"),
+        ({"max_frames": 0}, "the most frames must be a whole number of at least 1"),
+        ({"method": "lower_resolution"}, "lower resolution is for pictures alone: take fewer frames of a clip"),
+        ({"method": "vflowopt"}, "the entropy of patches is known of pictures alone"),
+    ],
+)
+def test_programs_hear_what_cannot_be(client, clip, values, why):
+    with pytest.raises(AppError, match=why):
+        client.predict(image=handle_file(clip), question=QUESTION, **values, api_name="/select")
+
+
+def test_a_film_that_is_none_is_an_error_of_videos(engine, tmp_path):
+    path = tmp_path / "no.mp4"
+    path.write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 100)
+    with pytest.raises(VideoError):
+        engine.resources.pictures.open(str(path))

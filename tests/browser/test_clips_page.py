@@ -1,0 +1,199 @@
+"""Clips on the page, in a real browser: chosen and dropped, scrubbed and played, resampled, refused in words."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from app.session import Session
+from tests.helpers.clips import film
+from tests.helpers.visits import QUESTION, SharedTab, keep
+
+MOMENT = "#canvas [data-part=moment]"
+SETTLED = "#report .badge.same, #report .badge.other"
+DROP = """([where, name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), held = new DataTransfer();
+  held.items.add(new File([bytes], name, { type: "video/mp4" }));
+  const field = document.querySelector(where);
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    field.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: held }));
+  }
+}"""
+PIXELS = """() => {
+  const canvas = document.querySelector("#canvas [data-part=frames]");
+  return canvas.toDataURL();
+}"""
+
+
+@pytest.fixture(scope="module")
+def shared(served, chromium):
+    with SharedTab(chromium, served.url, viewport={"width": 1440, "height": 900}) as tab:
+        yield tab
+
+
+@pytest.fixture
+def page(shared):
+    with shared.at_the_start() as tab:
+        tab.settle = shared.settle
+        yield tab
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """3 s, of which 6 frames are taken: 3 steps of 4 × 6 tokens."""
+    return film(tmp_path_factory.mktemp("clips") / "clip.mp4", frames=30, fps=10, size=(168, 112))
+
+
+def choose(page, clip: Path) -> None:
+    page.set_input_files("#image input[type=file]", clip)
+    page.wait_for_selector("#canvas .canvas-film:not([hidden])")
+    page.settle()
+
+
+def kept(page) -> list[int]:
+    return sorted(map(int, page.get_attribute("#canvas [data-kept]", "data-kept").split()))
+
+
+def moment(page, words: str = "") -> str:
+    """What stands there once it begins with these words: the canvas draws once a frame."""
+    page.wait_for_function(
+        "([where, words]) => document.querySelector(where).innerText.startsWith(words)", arg=[MOMENT, words]
+    )
+    return page.inner_text(MOMENT)
+
+
+def test_a_clip_that_is_chosen_is_answered_and_shows_its_frames(page, served, clip):
+    choose(page, clip)
+    assert page.inner_text("#note").endswith("6 of 30 frames, 2 a second.")
+    page.wait_for_selector(SETTLED)
+    picture, _ = served.models.resources.pictures.open(str(clip))
+    own = served.engine.selection(Session(served.models.first, (picture,), (QUESTION,)), keep("idpruner", 0.25))
+    assert kept(page) == own.indices.tolist()
+    first = sum(token < 24 for token in own.indices.tolist())
+    assert moment(page) == f"frame 1 of 3 · 0.0 s · {first} of 24 kept"
+    assert page.get_by_label("Time").get_attribute("aria-valuetext") == moment(page)
+    assert page.locator("#scope label").all_inner_texts() == ["all", "each frame", "by what is new"]
+    assert page.locator("#frames-rate").is_visible()
+
+
+def test_the_time_cursor_scrubs_by_key_slider_and_strip_and_plays(page, clip):
+    choose(page, clip)
+    large = "() => document.querySelector('#canvas canvas').toDataURL()"
+    before = page.evaluate(large)
+    page.locator("#canvas canvas").first.focus()
+    page.keyboard.press(".")
+    moment(page, "frame 2 of 3 · 1.0 s")
+    page.wait_for_function(f"(before) => ({large})() !== before", arg=before)
+    page.keyboard.press(",")
+    moment(page, "frame 1 of 3")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageDown")
+    moment(page, "frame 3 of 3 · 2.0 s")
+    assert page.inner_text("#canvas [data-part=tip]").startswith("patch (1, 1) of frame 3")
+    page.get_by_label("Time").fill("1")
+    moment(page, "frame 2 of 3")
+    strip = page.locator("#canvas [data-part=frames]").bounding_box()
+    page.mouse.click(strip["x"] + 20, strip["y"] + 20)
+    moment(page, "frame 1 of 3")
+    page.get_by_role("button", name="Play the clip").click()
+    moment(page, "frame 3 of 3")
+    page.wait_for_function("document.querySelector('#canvas [data-part=roll]').innerText === '▶'")
+
+
+def test_a_slider_repaints_the_strip_without_a_request(page, clip):
+    choose(page, clip)
+    before, asked = page.evaluate(PIXELS), []
+    page.on("request", lambda sent: asked.append(sent.url) if "/queue/" in sent.url else None)
+    page.evaluate(
+        """() => {
+          const slider = document.querySelector("#retention input[type=range]");
+          slider.value = 0.75;
+          slider.dispatchEvent(new Event("input", { bubbles: true }));
+        }"""
+    )
+    page.wait_for_function(f"(before) => ({PIXELS})() !== before", arg=before)
+    assert len(kept(page)) == 54
+    assert asked == []
+
+
+def test_a_patch_tells_its_frame_and_the_same_patch_beside_it(page, clip):
+    choose(page, clip)
+    page.keyboard.press("Escape")
+    page.locator("#canvas canvas").first.focus()
+    for key in (".", "ArrowRight", "PageDown", "Enter"):
+        page.keyboard.press(key)
+    page.locator("#card .card b", has_text="frame 2 of 3").wait_for()
+    assert "same patch, frame before" in page.inner_text("#card")
+    assert "same patch, next frame" in page.inner_text("#card")
+
+
+def test_other_frames_are_taken_as_asked(page, clip):
+    choose(page, clip)
+    field = page.locator("#frames-most input[type=number]")
+    field.fill("4")
+    field.press("Tab")
+    page.locator("#note", has_text="4 of 30 frames").wait_for()
+    page.settle()
+    assert "of 2" in moment(page)
+    field.fill("16")
+    field.press("Tab")
+    page.locator("#note", has_text="6 of 30 frames").wait_for()
+
+
+def test_a_clip_may_be_dropped_and_stand_beside_an_image(page, clip):
+    data = base64.b64encode(clip.read_bytes()).decode()
+    page.evaluate(DROP, ["#image", "clip.mp4", data])
+    page.wait_for_selector("#canvas .canvas-film:not([hidden])")
+    page.settle()
+    assert page.locator("#strip li").count() == 0
+    page.click("#examples button:nth-child(2)")
+    page.wait_for_selector("#canvas .canvas-film", state="hidden")
+    page.settle()
+    page.set_input_files("#images input[type=file][multiple] >> nth=0", clip)
+    page.wait_for_selector("#canvas .canvas-film:not([hidden])")
+    page.settle()
+    assert page.locator("#strip li").count() == 2
+    moment(page, "frame 1 of 3")
+
+
+def test_the_dialog_offers_clips(page):
+    page.evaluate("HTMLInputElement.prototype.click = () => {}")
+    page.locator("#image").click()
+    assert "video/*" in page.get_attribute("#image input[type=file]", "accept")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [("text.mp4", b"What a day\n" * 9, "not an image"), ("cut.mp4", b"", "cut off: its index is missing")],
+)
+def test_a_bad_clip_is_refused_in_words_and_the_image_stays(page, clip, tmp_path, name, data, why):
+    path = tmp_path / name
+    path.write_bytes(data or clip.read_bytes()[:600])
+    page.set_input_files("#image input[type=file]", path)
+    page.locator("#note .notice.warn", has_text=why).wait_for()
+    page.settle()
+    assert page.locator("#canvas .canvas-film").is_hidden()
+    assert len(kept(page)) == 16
+
+
+def test_methods_for_clips_are_grey_until_there_is_one(page, clip):
+    def line(name: str) -> str:
+        page.click("#method input")
+        page.fill("#method input", "")
+        page.fill("#method input", name)
+        found = page.get_by_role("option", name=name).first.get_attribute("aria-label")
+        page.keyboard.press("Escape")
+        return found
+
+    assert line("DyCoke") == "✕ DyCoke · for clips · a picture has one frame"
+    choose(page, clip)
+    assert line("DyCoke") == "DyCoke · for clips"
+
+
+def test_the_page_of_a_clip_fits(page, clip, fits):
+    choose(page, clip)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 900
+    fits(page, "clip")
