@@ -67,7 +67,8 @@ class ImageHandlers:
             opened = yield from self._read(request, session, files, taken)
             pictures = checked_pictures((*session.pictures, *(picture for picture, _ in opened)))
             changed = replace(session, pictures=pictures, questions=_first_turn(question))
-            field = {} if pictures[0] == session.pictures[0] else {self.page.image: self.pictures.shown(pictures[0])}
+            first = pictures[:1] == session.pictures[:1]
+            field = {} if first else {self.page.image: self.pictures.shown(pictures[0])}
             yield field | self._shown(request, changed, [note for _, notes in opened for note in notes])
 
         yield from self._taken(request, work)

@@ -1,6 +1,7 @@
 // The film of the clips in a question: every frame with what is kept of it in a strip, bars of how much that is, and a time
 // cursor: the frame under it is the one that the canvas shows large.
 
+import { paintMaps, small } from "./canvas-maps.js";
 import { Painter } from "./canvas-paint.js";
 
 const GAP = 3, BAR = 12; // CSS pixels: between frames, of the longest bar
@@ -73,6 +74,7 @@ export class Film {
     if (!stay) this.at = this.frames[0] ?? -1;
     this.painted = "";
     this.part("film").hidden = !this.frames.length;
+    if (this.frames.length && !this.part("frames")) this.build();
     const joined = Math.max(1, ...this.frames.map((i) => data.images[i].frames));
     this.part("moment").title = joined > 1 ? `The model takes ${joined} frames of the clip as one; the first of them is shown` : "";
   }
@@ -131,7 +133,8 @@ export class Film {
       const painter = new Painter(context, pictures, data, { zoom: ratio, x: 0, y: 0 }, colours, this.places);
       if (!style) painter.plain();
       else {
-        painter.paint(style, shown, forced);
+        if (small(painter, ratio)) paintMaps(painter, style, shown, forced);
+        else painter.paint(style, shown, forced);
         painter.frames(marked, "white", ratio);
         this.bars(context, kept, ratio);
       }
@@ -163,9 +166,12 @@ export class Film {
     for (const [name, value] of Object.entries({ left: x, top: y, width, height })) now[name] = `${value}px`;
   }
 
-  // A press on the strip, and a drag along it.
-  listen() {
-    const canvas = this.part("frames");
+  // The strip, there once there is a clip: a press on it, and a drag along it, lead to the frame.
+  build() {
+    const canvas = document.createElement("canvas");
+    canvas.dataset.part = "frames";
+    canvas.setAttribute("aria-hidden", "true");
+    this.part("strip").prepend(canvas);
     const scrub = (event) => {
       const bounds = canvas.getBoundingClientRect(), x = event.clientX - bounds.left, y = event.clientY - bounds.top;
       const image = this.places?.findIndex((p) => p && x >= p.x && x <= p.x + p.width + GAP && y >= p.y && y <= p.y + p.height + BAR + GAP);

@@ -161,6 +161,14 @@ export class Painter {
     context.restore();
   }
 
+  // The colour of every token that absorbed others.
+  groups(chosen) {
+    const size = new Uint16Array(this.data.n);
+    for (const target of chosen.into) if (target >= 0) size[target] += 1;
+    const grown = [...chosen.order].filter((token) => size[token] > 1);
+    return new Map(grown.map((token, i) => [token, this.colours.groups[i % this.colours.groups.length]]));
+  }
+
   dimmed(chosen) {
     this.backdrop("dark");
     if (chosen.lives) this.depth(chosen);
@@ -220,10 +228,7 @@ export class Painter {
   merged(chosen) {
     if (!chosen.into) { this.dimmed(chosen); return; }
     this.backdrop("dark");
-    const size = new Uint16Array(this.data.n);
-    for (const target of chosen.into) if (target >= 0) size[target] += 1;
-    const grown = [...chosen.order].filter((token) => size[token] > 1);
-    const colours = new Map(grown.map((token, i) => [token, this.colours.groups[i % this.colours.groups.length]]));
+    const colours = this.groups(chosen);
     for (const token of this.here(this.largestFirst())) {
       const colour = colours.get(chosen.into[token]);
       this.cut(token, colour ? "grey" : "dark");
@@ -232,8 +237,8 @@ export class Painter {
       this.fill(token, css(colour, 0.5));
     }
     for (const token of this.here(chosen.order)) this.cut(token, "plain");
-    this.frames([...chosen.order].filter((token) => size[token] <= 1), css(this.colours.kept), 1);
-    for (const token of grown) this.frames([token], css(colours.get(token)), 2.5);
+    this.frames([...chosen.order].filter((token) => !colours.has(token)), css(this.colours.kept), 1);
+    for (const [token, colour] of colours) this.frames([token], css(colour), 2.5);
   }
 
   largestFirst() {

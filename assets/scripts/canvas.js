@@ -118,7 +118,6 @@ export function start({ element, props, trigger, watch }) {
     canvas.addEventListener("pointerleave", () => { view.hover = -1; view.say(""); redraw(); });
     canvas.addEventListener("wheel", (event) => { if (view.data) view.wheel(event); }, { passive: false });
     canvas.addEventListener("keydown", press);
-    film.listen();
   }
 
   const ACTS = { play: () => replay.play(), clear: () => tools.clear(), roll: () => film.play() };

@@ -20,7 +20,7 @@ from pruning.models.values import POSITIONS
 from pruning.plan import parse_plan
 from pruning.published import PUBLISHED
 
-RULES = Rules(("scenes-vlm", "Qwen/Qwen2.5-VL-3B-Instruct"), (0, 1), (0.02, 1))
+RULES = Rules(("scenes-vlm", "Qwen/Qwen2.5-VL-3B-Instruct"), (0, 1), (0.02, 1), (0.25, 10), (1, 64))
 NASTY = [
     *(
         "../../etc/passwd",
@@ -53,6 +53,7 @@ def links(draw):
         tuple(draw(st.lists(questions, max_size=TURNS))), method, *weights, draw(st.floats(0.02, 1)),
         draw(st.sampled_from(sorted(STYLES))), draw(st.sampled_from(SCOPES)),
         draw(st.sampled_from(PLANS)), draw(st.sampled_from((None, *POSITIONS))), knobs,
+        draw(st.none() | st.floats(*RULES.fps)), draw(st.none() | st.integers(*RULES.frames)),
     )  # fmt: skip
 
 
@@ -78,6 +79,8 @@ def check(link):
     assert link.model in (None, *RULES.models)
     assert link.example in (None, UPLOAD, *(example.name for example in EXAMPLES))
     assert len(link.questions) <= TURNS
+    assert link.fps is None or RULES.fps[0] <= link.fps <= RULES.fps[1]
+    assert link.frames in (None, *range(1, 65))
     assert all(0 < len(question) <= MAX_QUESTION for question in link.questions)
     assert link.method is None or link.method in METHODS
     assert all(w is None or 0 <= w <= 1 for w in (link.importance, link.diversity))

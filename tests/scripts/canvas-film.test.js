@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { budgets, Film, momentWords, rows } from "../../assets/scripts/canvas-film.js";
+import { mapping, small } from "../../assets/scripts/canvas-maps.js";
 import { groupOf, neighbour, tokenAt } from "../../assets/scripts/canvas-model.js";
 import { arrange, extent, Painter } from "../../assets/scripts/canvas-paint.js";
 import { patchWords } from "../../assets/scripts/canvas-words.js";
@@ -135,4 +136,25 @@ test("a clip that plays goes on to its end and stops there", (t) => {
   assert.equal(made.at, 1);
   made.play();
   assert.equal(parts.roll.textContent, "▶");
+});
+
+const COLOURS = { ramp: [[0, 0, 0], [100, 100, 100], [200, 200, 200]], groups: [[9, 8, 7]], seen: [0.2, 0.8] };
+
+test("a map has a pixel for every token, as the styles have it", () => {
+  const data = { ...sample(), scores: Float32Array.from([0, 0.5, 1, 0, 0, 0, 0]) };
+  const painter = new Painter(null, [], data, { zoom: 1, x: 0, y: 0 }, COLOURS);
+  const chosen = { order: Uint16Array.from([2, 5]), into: null, lives: null };
+  assert.deepEqual([0, 2, 5].map(mapping(painter, "dimmed", chosen).seen), [0, 1, 1]);
+  assert.equal(mapping(painter, "grid", chosen).base, "light");
+  assert.deepEqual([1, 2].map(mapping(painter, "heat", chosen).tint), [[100, 100, 100, 120], [200, 200, 200, 235]]);
+  assert.deepEqual([1, 2, 5].map(mapping(painter, "order", chosen).tint).map(([red, , , alpha]) => [red, alpha]), [[200, 0], [200, 204], [0, 204]]);
+  const merged = mapping(painter, "merged", { ...chosen, into: Int32Array.from([-1, 2, 2, -1, -1, 5, -1]) });
+  assert.deepEqual([0, 1, 2, 5].map(merged.tint), [[0, 0, 0, 0], [9, 8, 7, 128], [9, 8, 7, 128], [0, 0, 0, 0]]);
+  const lived = mapping(painter, "dimmed", { ...chosen, lives: Uint16Array.from([0, 1, 2, 0, 0, 2, 0]), alive: [3, 2] });
+  assert.deepEqual([0, 1, 2].map(lived.seen), [0, 0.5, 1]);
+});
+
+test("patches are small where a pixel or two of them is seen", () => {
+  const data = sample(), at = (zoom) => small(new Painter(null, [], data, { zoom, x: 0, y: 0 }, COLOURS), 1);
+  assert.deepEqual([at(1), at(0.05)], [false, true]);
 });
