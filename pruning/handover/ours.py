@@ -17,10 +17,7 @@ FORCED = "Tokens that were forced by hand belong to one picture and are left out
 
 def library(wanted: Wanted) -> Recipe:
     imports, method = python(wanted.asked)
-    opens, opened = "from pruning.images import open_image", f"open_image({wanted.image!r})"
-    if (taken := wanted.sampling) is not None:
-        opens = "from pruning.video import open_clip"
-        opened = f"open_clip({wanted.image!r}, rate={taken.rate:g}, frames={taken.frames})"
+    opens, opened = _clip(wanted) or ("from pruning.images import open_image", f"open_image({wanted.image!r})")
     imports = sorted([
         *imports,
         "from pruning.choosing import choose, needs_of",
@@ -46,25 +43,31 @@ def library(wanted: Wanted) -> Recipe:
 
 def transformers(wanted: Wanted) -> Recipe:
     name, title = "transformers", "Plain transformers"
-    if wanted.sampling is not None:
-        return refused(name, title, "python", "pictures alone are handed over to model.generate, and this is a clip")
     imports, method = python(wanted.asked)
     more = "" if wanted.per == SCOPES[0] else f", per={wanted.per!r}"
     more += "" if wanted.positions == POSITIONS[0] else f", positions={wanted.positions!r}"
     retention = None if wanted.fixed else wanted.retention
-    shipped = wanted.model in sources.NAMED
+    shipped, clip = wanted.model in sources.NAMED, _clip(wanted)
+    opened = clip[1] if clip else f"Image.open({wanted.image!r})"
     generate = f"output = model.generate(**inputs, do_sample=False, max_new_tokens={NEW_TOKENS})"
     lines = [
-        "from PIL import Image",
+        *([] if clip else ["from PIL import Image"]),
         "from transformers import AutoModelForImageTextToText, AutoProcessor",
         "",
-        *sorted(["from pruning import Pruner", *imports, *(["from pruning.models import SHIPPED"] if shipped else [])]),
+        *sorted(
+            [
+                "from pruning import Pruner",
+                *imports,
+                *(["from pruning.models import SHIPPED"] if shipped else []),
+                *clip[:1],
+            ]
+        ),
         "",
         f"name = {'SHIPPED' if shipped else repr(wanted.model)}",
         "model = AutoModelForImageTextToText.from_pretrained(name).eval()",
         "processor = AutoProcessor.from_pretrained(name)",
         f"pruner = Pruner(model, processor, {method}, {retention!r}{more})",
-        f"inputs = pruner(Image.open({wanted.image!r}), {wanted.question!r})",
+        f"inputs = pruner({opened}, {wanted.question!r})",
         *(["with pruner.stages(inputs):", f"    {generate}"] if wanted.staged else [generate]),
         "print(processor.batch_decode(output[:, inputs.prompt_length :], skip_special_tokens=True)[0])",
     ]
@@ -92,6 +95,14 @@ def command_line(wanted: Wanted) -> Recipe:
         parts += ["--fps", f"{taken.rate:g}", "--max-frames", f"{taken.frames}"]
     parts += [part for knob, value in told.items() for part in (f"--{knob.replace('_', '-')}", f"{value}")]
     return _said(name, title, "bash", [shlex.join(parts)], "Nothing differs: it is what this program ran.", wanted)
+
+
+def _clip(wanted: Wanted) -> tuple[str, ...]:
+    """Of a clip the line that imports what opens it, and the expression that does; () of a picture."""
+    if (taken := wanted.sampling) is None:
+        return ()
+    opened = f"open_clip({wanted.image!r}, rate={taken.rate:g}, frames={taken.frames})"
+    return "from pruning.video import open_clip", opened
 
 
 def _said(name: str, title: str, language: str, lines: list[str], note: str, wanted: Wanted) -> Recipe:
