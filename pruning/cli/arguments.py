@@ -20,6 +20,7 @@ from pruning.models import SHIPPED
 from pruning.models.checkpoint.devices import ATTENTIONS, DEVICE_MAPS, QUANTIZATIONS
 from pruning.models.values import POSITIONS
 from pruning.params import Param, params
+from pruning.race.best import HELD_OUT
 from pruning.race.ledger import SETS
 from pruning.race.metrics import METRICS
 from pruning.scenes.worlds import SCENES, WORLDS
@@ -30,6 +31,7 @@ STAGING = (
     "sweep",
     "scenes",
     "race",
+    "best",
     "pays",
     "recipe",
     "certificate",
@@ -37,6 +39,8 @@ STAGING = (
 PLAIN = ("verify",)  # commands with options, but no methods
 RACED = (0.25, 0.1)  # retentions
 CURVES = ("idpruner", "vision_selector", "divprune", "random", "uniform", "pooling", "lower_resolution")
+SOUGHT = ("idpruner", "naive_hybrid", "divprune", "vision_selector", "fastv", "pyramiddrop", "random", "uniform")
+WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # λ
 ELSEWHERE: Mapping[str, type] = {**STAGED, **ENCODING}
 
 
@@ -107,22 +111,13 @@ def _scenes(parser: argparse.ArgumentParser) -> None:
 
 def _race(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    parser.add_argument("--data", required=True, help=f"a world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a "
-                      "folder of pictures with a text file each: question, then answers")  # fmt: skip
+    _add_data(parser)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="of the run; one that stopped goes on there")
     _add_methods(parser, CURVES, ELSEWHERE)
     _add_plans(parser)
     parser.add_argument("--retention", type=float, nargs="+", default=list(RACED), help="default: %(default)s")
     _add_per(parser)
     _add_positions(parser)
-    parser.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
-    parser.add_argument("--columns", nargs="+", metavar="FIELD=COLUMN",
-                        help="what the file calls a record's fields, such as answers=label or choices=A,B,C,D; all "
-                        "other columns are left out")  # fmt: skip
-    parser.add_argument("--suffix", default="", metavar="TEXT",
-                        help="below every question, such as 'Answer with a single word.'")  # fmt: skip
-    parser.add_argument("--limit", type=int, metavar="N", help="rows at most")
-    parser.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
     parser.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="start without asking")
     parser.add_argument("--until-told-apart", action="store_true",
@@ -136,6 +131,26 @@ def _race(parser: argparse.ArgumentParser) -> None:
                         help="a published row, such as idpruner@0.25: its model, method and retention, and beside it "
                         "random tokens and lower resolution; then published, here and the difference")  # fmt: skip
     parser.add_argument("--set", choices=sorted(SETS), help="with --reproduce: which of the row's data sets it is")
+
+
+def _best(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    _add_data(parser)
+    _add_methods(parser, SOUGHT, ELSEWHERE)
+    _add_plans(parser)
+    parser.add_argument("--retention", type=float, default=RACED[0],
+                        help="the budget: share of tokens kept; default: %(default)s")  # fmt: skip
+    parser.add_argument("--lambdas", type=float, nargs="+", default=list(WEIGHTS), metavar="L",
+                        help="of methods that have λ; default: %(default)s")  # fmt: skip
+    _add_per(parser)
+    _add_positions(parser)
+    parser.add_argument("--held-out", type=float, default=HELD_OUT, metavar="SHARE",
+                        help="questions that choose nothing, and say how good the best is; "
+                        "default: %(default)s")  # fmt: skip
+    parser.add_argument(
+        "--shuffle", type=int, default=0, metavar="SEED", help="of the order of the pictures; default: %(default)s"
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=32, help="length of an answer, default: %(default)s")
 
 
 def _pays(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +235,19 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="an image file; for `answer`, `sweep` and `why` also a clip")
     parser.add_argument("question", metavar="QUESTION")
     _add_model(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help=f"a world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a "
+                      "folder of pictures with a text file each: question, then answers")  # fmt: skip
+    parser.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
+    parser.add_argument("--columns", nargs="+", metavar="FIELD=COLUMN",
+                        help="what the file calls a record's fields, such as answers=label or choices=A,B,C,D; all "
+                        "other columns are left out")  # fmt: skip
+    parser.add_argument("--suffix", default="", metavar="TEXT",
+                        help="below every question, such as 'Answer with a single word.'")  # fmt: skip
+    parser.add_argument("--limit", type=int, metavar="N", help="rows at most")
+    parser.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
 
 
 def _add_clip(parser: argparse.ArgumentParser) -> None:
@@ -321,6 +349,7 @@ OPTIONS = {
     "sweep": _sweep,
     "scenes": _scenes,
     "race": _race,
+    "best": _best,
     "pays": _pays,
     "why": _why,
     "recipe": _recipe,

@@ -164,6 +164,15 @@ def _race(options: argparse.Namespace) -> None:
         _rows(options, rows)
 
 
+def _best(options: argparse.Namespace) -> None:
+    from pruning.cli.best import search, told  # with the race, which draws
+
+    check_retention(options.retention)
+    knobs, vlm = _knobs(options), _model(options)
+    result = search(vlm, _methods(options, vlm, knobs), options, _progress)
+    _print(console.as_json(result) if options.json else told(result))
+
+
 def _pays(options: argparse.Namespace) -> None:
     from pruning.cli.pays import draw, measured, told
 
@@ -333,6 +342,7 @@ COMMANDS = {
     "sweep": _sweep,
     "scenes": _scenes,
     "race": _race,
+    "best": _best,
     "pays": _pays,
     "why": _why,
     "recipe": _recipe,

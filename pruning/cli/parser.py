@@ -17,6 +17,7 @@ COMMANDS = {  # -> what follows it, what it does
         "[OPTIONS] [KNOBS] --data DATA --out FOLDER",
         "methods, budgets and a data set side by side, resumable, with statistics",
     ),
+    "best": ("[OPTIONS] [KNOBS] --data DATA", "the setting that keeps the most at a budget, by successive halving"),
     "pays": (ASKED, "whether a setting pays here: times against all tokens and lower resolution"),
     "why": (ASKED, "which patches would bring the answer back, or cannot be done without"),
     "recipe": ("[OPTIONS] [KNOBS]", "a setting written for other programs, ready to paste"),

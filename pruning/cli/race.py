@@ -38,7 +38,7 @@ def race(
         metric=options.metric,
         limit=options.limit,
         scenes=options.scenes,
-        columns=_columns(options.columns),
+        columns=columns(options.columns),
         suffix=options.suffix,
     )
     settings = settings_of({name_of(method): method for method in methods}, options.retention)
@@ -81,7 +81,7 @@ def on_worker(
     return Race(vlm, source, data, settings, per, positions, max_new_tokens)
 
 
-def _columns(given: Sequence[str] | None) -> dict[str, str] | None:
+def columns(given: Sequence[str] | None) -> dict[str, str] | None:
     """ "answers=label" -> {"answers": "label"}. ValueError for what has no equals sign."""
     if wrong := [each for each in given or () if not all(each.partition("=")[::2])]:
         raise ValueError(f"--columns {wrong[0]!r} is not allowed: write FIELD=COLUMN, such as answers=label")

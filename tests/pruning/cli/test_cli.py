@@ -67,6 +67,28 @@ def test_a_certificate_is_verified(run, picture: str, tmp_path: Path) -> None:
     assert [each["what"] for each in json.loads(out)["differences"] if not each["same"]][:2] == ["pictures", "tokens"]
 
 
+def test_the_best_setting_for_a_budget(run, noise, tmp_path: Path) -> None:
+    for i in range(6):
+        noise(112, 84 + 28 * i).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f"{QUESTION}\nred\n", encoding="utf-8")
+    asked = ("best", "--data", str(tmp_path), "--metric", "exact", "--methods", "idpruner", "random",
+             "--lambdas", "0.2", "0.8", "--retention", "0.25", "--max-new-tokens", "2", "--held-out", "0.3")  # fmt: skip
+    code, out, _ = run(*asked, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert {row["name"] for row in found["standings"]} == {
+        "idpruner λ=0.2@0.25", "idpruner λ=0.8@0.25", "random@0.25",
+    }  # fmt: skip
+    assert (found["sizes"], found["fresh"]["n"], found["whole"]["n"]) == ([1, 3], 2, 2)
+    assert found["command"].startswith("idpruner answer")
+    code, out, _ = run(*asked)
+    assert code == 0
+    assert out.splitlines()[-1] == found["command"]
+    code, _, err = run(*asked, "--held-out", "0.7")
+    assert code == 2
+    assert "too few to choose among 3 settings" in err
+
+
 def test_what_cannot_be_verified_is_told(run, picture: str, tmp_path: Path) -> None:
     file = tmp_path / "certificate.json"
     run("certificate", picture, QUESTION, "--out", str(file))

@@ -1,0 +1,118 @@
+"""`best`: the setting that keeps the most of the answers at a budget, over a data set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from pruning.choosing import Asked, name_of
+from pruning.cli.race import columns
+from pruning.handover.recipes import recipes
+from pruning.handover.wanted import Wanted, short_name
+from pruning.method import Method
+from pruning.models import VLM
+from pruning.params import LAMBDA
+from pruning.race.best import Best, best, split
+from pruning.race.data import open_data
+from pruning.race.folder import Result
+from pruning.race.loop import Race
+from pruning.race.records import Record
+from pruning.race.settings import ALL, Setting, settings_of
+
+
+def candidates(methods: Sequence[Asked], lambdas: Sequence[float]) -> dict[str, Asked]:
+    """By label: every method, those with λ at each of these."""
+    found: dict[str, Asked] = {}
+    for asked in methods:
+        if isinstance(asked, Method) and type(asked).has(LAMBDA):
+            found |= {f"{asked.name} λ={each:g}": replace(asked, **{LAMBDA: each}) for each in dict.fromkeys(lambdas)}
+        else:
+            found[name_of(asked)] = asked
+    return found
+
+
+def search(
+    vlm: VLM, methods: Sequence[Asked], options: argparse.Namespace, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """The best of the methods at the retention: values of a `Best` by name, and of each setting that was asked its
+    `method`; the winner's `command`. Raises ValueError as `open_data`, `split` and `best`.
+    """
+    data = open_data(
+        options.data,
+        metric=options.metric,
+        limit=options.limit,
+        scenes=options.scenes,
+        columns=columns(options.columns),
+        suffix=options.suffix,
+    )
+    asked = candidates(methods, options.lambdas)
+    settings = {each.name: each for each in settings_of(asked, [options.retention])}
+
+    def ask(rows: Sequence[Record], names: Sequence[str]) -> Sequence[Result]:
+        chosen = [settings[name] for name in names]
+        race = Race(vlm, options.model, data, chosen, options.per, options.positions, options.max_new_tokens)
+        return race.answer([(row, "") for row in rows]).results
+
+    choose, held = split(data.rows(), options.shuffle, options.held_out)
+    found = best([name for name in settings if name != ALL], choose, held, ask, progress)
+    return _values(found, settings) | {
+        "data": data.name,
+        "retention": options.retention,
+        "model": short_name(str(vlm.model_id)),
+        "command": _command(vlm, settings[found.name], options),
+    }
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """In lines: the table, the winner, what it is worth on questions that chose nothing, and how to run it."""
+    names = [row["name"] for row in result["standings"]]
+    width = max(map(len, names))
+    lines = [
+        f"{len(names)} settings, rounds of {', '.join(map(str, result['sizes']))} questions, "
+        f"{result['fresh']['n']} held out",
+        f"{'setting':<{width}} rounds    n  accuracy (95 %)        behind the best (95 %)      p",
+    ]
+    for row in result["standings"]:
+        line = f"{row['name']:<{width}} {row['rounds']:>6} {row['n']:>4}  {_share(row, 'accuracy', '')}"
+        if row["behind"] is not None:
+            line += f"  {_share(row, 'behind', 'behind_')}  {row['p']:.3f}"
+        lines.append(line)
+        if row["failed"]:
+            lines.append(f"{'':<{width}} failed at {row['failed']} of {row['n']}: {row['why']}")
+    fresh, whole, rival = result["fresh"], result["whole"], result["standings"][1]
+    apart = "told apart from" if rival["p"] < 0.05 else "not told apart from"
+    lines += [
+        f"best: {names[0]}, {apart} the next one, {rival['name']} (p = {rival['p']:.3f})",
+        f"on {fresh['n']} questions that chose nothing: {_share(fresh, 'accuracy', '')}, "
+        f"all tokens {_share(whole, 'accuracy', '')} (p = {result['p_whole']:.3f})",
+        result["command"],
+    ]
+    return "\n".join(lines)
+
+
+def _share(row: Mapping[str, Any], what: str, prefix: str) -> str:
+    return f"{row[what]:6.1%} ({row[f'{prefix}low']:.1%} to {row[f'{prefix}high']:.1%})"
+
+
+def _values(found: Best, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    values = asdict(found) | {"name": found.name}
+    for row in values["standings"]:
+        row["method"] = settings[row["name"]].method
+    return values
+
+
+def _command(vlm: VLM, setting: Setting, options: argparse.Namespace) -> str:
+    """The winner for the command line; why it cannot be said there, else."""
+    assert setting.asked is not None, "all tokens are no candidate"
+    wanted = Wanted(
+        setting.asked,
+        options.retention,
+        short_name(str(vlm.model_id)),
+        vlm.config.model_type,
+        options.per,
+        options.positions,
+    )
+    (recipe,) = (each for each in recipes(wanted) if each.name == "command_line")
+    return (recipe.text or recipe.note).strip()
