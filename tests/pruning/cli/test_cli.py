@@ -71,8 +71,8 @@ def test_the_best_setting_for_a_budget(run, noise, tmp_path: Path) -> None:
     for i in range(6):
         noise(112, 84 + 28 * i).save(tmp_path / f"{i}.png")
         (tmp_path / f"{i}.txt").write_text(f"{QUESTION}\nred\n", encoding="utf-8")
-    asked = ("best", "--data", str(tmp_path), "--metric", "exact", "--methods", "idpruner", "random",
-             "--lambdas", "0.2", "0.8", "--retention", "0.25", "--max-new-tokens", "2", "--held-out", "0.3")  # fmt: skip
+    given = ("--data", str(tmp_path), "--metric", "exact", "--held-out", "0.3", "--max-new-tokens", "2")
+    asked = ("best", *given, "--methods", "idpruner", "random", "--lambdas", "0.2", "0.8", "--retention", "0.25")
     code, out, _ = run(*asked, "--json")
     assert code == 0
     found = json.loads(out)
