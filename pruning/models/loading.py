@@ -179,12 +179,19 @@ def _devices(target: torch.device, device_map: str) -> list[torch.device]:
     return [*(torch.device("cuda", i) for i in range(torch.cuda.device_count())), torch.device("cpu")]
 
 
+def _installing(need: str) -> str:
+    """How to install what a processor needs. torchvision is made for one PyTorch each: the present one stays."""
+    if "torchvision" not in need.lower():
+        return "Install what is missing"
+    return f"Install it for the PyTorch that is here: pip install torch=={torch.__version__.split('+')[0]} torchvision"
+
+
 def _processing(folder: Path, config: Any) -> Processing:
     try:
         processing = build(str(folder), config)
     except ImportError as error:
         need = " ".join(str(error).split()).split(". ")[0]
-        raise ModelError(f"{folder}: {need}. Install what is missing, or choose a model of another family.") from error
+        raise ModelError(f"{folder}: {need}. {_installing(need)}, or choose a model of another family.") from error
     except ModelError:
         raise
     except ValueError as error:
