@@ -252,19 +252,16 @@ def most_isolated(x, turn):  # type: ignore[no-untyped-def]
     n = turn.shape[0]
     isolated, least = n, np.float32(np.inf)
     for i in turn:
-        low, away = NEVER, 1
-        while away < n and lonelier(low, i, least, isolated):
-            if i >= away:
-                low = max(low, bracket(x, i, x.codes[i - away], i - away)[0])
-            if i + away < n:
-                low = max(low, bracket(x, i, x.codes[i + away], i + away)[0])
+        nearest, away = NEVER, 1
+        while away < n and lonelier(nearest, i, least, isolated):
+            for j in (i - away, i + away):
+                if 0 <= j < n and bracket(x, i, x.codes[j], j)[1] >= least:
+                    nearest = max(nearest, cosine(x, i, j))
             away += 1
-        if not lonelier(low, i, least, isolated):
+        if not lonelier(nearest, i, least, isolated):
             continue
-        nearest = NEVER
         for j in range(n):
-            if j != i and bracket(x, i, x.codes[j], j)[1] > max(low, nearest):
+            if j != i and bracket(x, i, x.codes[j], j)[1] > nearest:
                 nearest = max(nearest, cosine(x, i, j))
-        if lonelier(nearest, i, least, isolated):
-            isolated, least = i, nearest
+        isolated, least = i, nearest
     return isolated
