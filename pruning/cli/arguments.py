@@ -186,6 +186,22 @@ def _why(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
 
 
+def _regret(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE", help="an image file or a clip")
+    parser.add_argument("questions", metavar="QUESTION", nargs="+", help="the conversation's, in order")
+    _add_model(parser)
+    parser.add_argument("--method", default="idpruner", choices=sorted(METHODS), metavar="METHOD",
+                       help="one of those below, default: %(default)s")  # fmt: skip
+    parser.add_argument("--retention", type=float, default=0.25, help="share of tokens kept; default: %(default)s")
+    parser.add_argument("--return", dest="counts", type=int, nargs="+", default=[8, 16, 32], metavar="N",
+                        help="dropped tokens that come back at a later question; default: 8 16 32")  # fmt: skip
+    _add_per(parser)
+    _add_positions(parser)
+    _add_weights(parser)
+    _add_knobs(parser)
+    parser.add_argument("--max-new-tokens", type=int, default=64, help="length of an answer, default: %(default)s")
+
+
 def _recipe(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     _add_setting(parser)
@@ -352,6 +368,7 @@ OPTIONS = {
     "best": _best,
     "pays": _pays,
     "why": _why,
+    "regret": _regret,
     "recipe": _recipe,
     "certificate": _certificate,
     "verify": _verify,

@@ -9,7 +9,7 @@ from typing import Any
 
 from pruning.budget import check_retention
 from pruning.choosing import Asked
-from pruning.cli import certificate, console
+from pruning.cli import certificate, console, regret
 from pruning.cli import methods as cli_methods
 from pruning.cli.answer import answer, elsewhere, text
 from pruning.cli.arguments import CURVES, RACED
@@ -226,6 +226,24 @@ def _why(options: argparse.Namespace) -> None:
     _print(console.as_json(result) if options.json else told_why(result))
 
 
+def _regret(options: argparse.Namespace) -> None:
+    check_retention(options.retention)
+    knobs, vlm = _knobs(options), _model(options)
+    check_runs(options.method, vlm.title, vlm.signals)
+    result = regret.measured(
+        vlm,
+        options.image,
+        options.questions,
+        asked_for(vlm.signals, options.method, knobs),
+        options.retention,
+        options.counts,
+        per=options.per,
+        positions=options.positions,
+        max_new_tokens=options.max_new_tokens,
+    )
+    _print(console.as_json(result) if options.json else regret.told(result))
+
+
 def _recipe(options: argparse.Namespace) -> None:
     check_retention(options.retention)
     knobs, vlm = _knobs(options), _model(options)
@@ -345,6 +363,7 @@ COMMANDS = {
     "best": _best,
     "pays": _pays,
     "why": _why,
+    "regret": _regret,
     "recipe": _recipe,
     "certificate": _certificate,
     "verify": _verify,

@@ -20,6 +20,10 @@ COMMANDS = {  # -> what follows it, what it does
     "best": ("[OPTIONS] [KNOBS] --data DATA", "the setting that keeps the most at a budget, by successive halving"),
     "pays": (ASKED, "whether a setting pays here: times against all tokens and lower resolution"),
     "why": (ASKED, "which patches would bring the answer back, or cannot be done without"),
+    "regret": (
+        "[OPTIONS] [KNOBS] IMAGE QUESTION QUESTION ...",
+        "what later questions of a conversation lose by tokens chosen for the first one",
+    ),
     "recipe": ("[OPTIONS] [KNOBS]", "a setting written for other programs, ready to paste"),
     "certificate": (ASKED, "what a picture, question and setting come to, as a file that other machines verify"),
     "verify": ("[OPTIONS] CERTIFICATE [PICTURE ...]", "whether a certificate's sample comes to the same here"),

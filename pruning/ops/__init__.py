@@ -262,7 +262,10 @@ def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tenso
 
 def warm_up() -> None:
     """Compile the kernels, or load them from their cache, so that the first user does not wait for it."""
+    from pruning.ops import lazy  # which stands on this module
+
     similarity = torch.eye(2)
+    lazy.farthest_point(similarity, 2)
     order = mmr(torch.ones(2), similarity, 2, 0.5).numpy()
     dpp(torch.ones(2), similarity, 2)
     farthest_point(similarity, 2)

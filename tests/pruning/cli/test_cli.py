@@ -89,6 +89,35 @@ def test_the_best_setting_for_a_budget(run, noise, tmp_path: Path) -> None:
     assert "too few to choose among 3 settings" in err
 
 
+def test_regret_over_turns(run, picture: str) -> None:
+    asked = (
+        "regret",
+        picture,
+        QUESTION,
+        "how many circles are there?",
+        "--return",
+        "4",
+        "100",
+        "--max-new-tokens",
+        "3",
+    )
+    code, out, _ = run(*asked, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["n"], found["budget"], len(found["turns"])) == (24, 6, 2)
+    back = found["turns"][1]["returned"]
+    assert [(each["by"], each["tokens"]) for each in back] == [
+        (by, tokens) for by in ("the new question", "the method") for tokens in (4, 18)
+    ]
+    code, out, _ = run(*asked)
+    assert code == 0
+    assert "6 of 24 tokens, chosen for the first question" in out
+    assert "+ 18 by the method:" in out
+    code, _, err = run("regret", picture, QUESTION)
+    assert code == 2
+    assert "is no conversation" in err
+
+
 def test_what_cannot_be_verified_is_told(run, picture: str, tmp_path: Path) -> None:
     file = tmp_path / "certificate.json"
     run("certificate", picture, QUESTION, "--out", str(file))
