@@ -60,11 +60,28 @@ class View:
         """The image as `overlay` paints it; of a clip a sheet of its frames."""
         if not self.times:
             return draw.overlay(self.image, self.rects, selection, style, scores, depths)
-        high, wide = self.image.shape[:2]
-        longest = min(max(high, wide), strips.side(int(self.steps.max()) + 1, (wide, high)))
         return strips.contact_sheet(
-            self.frames, self.times, self.rects, self.steps, selection, style, scores, depths, longest
+            self.frames, self.times, self.rects, self.steps, selection, style, scores, depths, self.longest
         )
+
+    @property
+    def longest(self) -> int:
+        """Pixels along the longer side of a frame as `painted` has it."""
+        high, wide = self.image.shape[:2]
+        if not self.times:
+            return max(high, wide)
+        return min(max(high, wide), strips.side(int(self.steps.max()) + 1, (wide, high)))
+
+    def spot(self, token: int) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1) pixels: where one of its own tokens lies on what `painted` gives."""
+        x0, y0, x1, y1 = self.rects[token].tolist()
+        if not self.times:
+            return x0, y0, x1, y1
+        high, wide = self.image.shape[:2]
+        share = self.longest / max(high, wide)
+        size = (round(wide * share), round(high * share))
+        x, y = strips.corner(int(self.steps[token]), int(self.steps.max()) + 1, size)
+        return x + x0 * share, y + y0 * share, x + x1 * share, y + y1 * share
 
 
 @dataclass(frozen=True)

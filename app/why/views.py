@@ -99,7 +99,7 @@ def _curve(step: Step) -> list[tuple[int, float, str]]:
 
 
 def _box(view: View, patch: int, place: int | None) -> dict[str, Any]:
-    left, top, right, bottom = view.rects[patch].tolist()
+    left, top, right, bottom = view.spot(patch)
     return {"patch": patch, "place": place, "x": left, "y": top, "width": right - left, "height": bottom - top}
 
 

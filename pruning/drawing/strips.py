@@ -102,6 +102,12 @@ def side(count: int, size: tuple[int, int]) -> int:
     return int(max(LEAST, wide * max(1.0, size[1] / size[0])))
 
 
+def corner(at: int, count: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(x, y) pixels on a sheet of `count` frames of (width, height): where frame `at`, from 0, begins."""
+    (width, height), across = size, columns(count, size)
+    return GAP + at % across * (width + GAP), GAP + at // across * (height + LINE + GAP)
+
+
 def sheet(frames: Sequence[Image], captions: Sequence[str]) -> Image:
     """Frames of one size in rows, each with its caption below it."""
     high, wide = frames[0].shape[:2]
@@ -109,7 +115,7 @@ def sheet(frames: Sequence[Image], captions: Sequence[str]) -> Image:
     rows = ceil(len(frames) / across)
     out = np.full((GAP + rows * (high + LINE + GAP), GAP + across * (wide + GAP), 3), PAPER, np.uint8)
     for at, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
-        y, x = GAP + at // across * (high + LINE + GAP), GAP + at % across * (wide + GAP)
+        x, y = corner(at, len(frames), (wide, high))
         out[y : y + high, x : x + wide] = frame
         (length, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, LETTERS, 1)
         scale = LETTERS * min(1.0, wide / length)

@@ -319,7 +319,7 @@ def test_the_view_fits(shipped_page, chromium, fits):
         tab.get_by_role("tab", name="Many images").click()
         upload(tab, [example.path for example in EXAMPLES])
         tab.click("#batch-run")
-        tab.wait_for_selector("#batch-progress >> text=6 of 6 images in")
+        tab.wait_for_selector("#batch-progress >> text=8 of 8 images in")
         names = [name.strip() for name in tab.locator("#views > .tab-wrapper [role=tab]").all_inner_texts()]
         assert [name for name in names if name] == [
             "Explore",
