@@ -247,7 +247,7 @@ def _wire(
         race.chart.select(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
         charts.append(race.chart)
         race.explore.click(handlers.anew, None, None, **AT_ONCE, **QUIET)
-        there = race.explore.click(images.asked_elsewhere, [race.asked, session], shown, **STREAMED, **QUIET)
+        there = race.explore.click(images.asked_elsewhere, [race.asked, session], begun, **STREAMED, **QUIET)
         of_it = [race.asked, session, page.method]
         follow(there.success(menus.asked_elsewhere, of_it, settings, **LIGHT_WORK, **QUIET))
     for chart in charts:
