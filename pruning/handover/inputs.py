@@ -37,8 +37,9 @@ class PrunedInputs(Mapping[str, Any]):
         ticket: tells these inputs' image rows from all others in the process.
     """
 
-    def __init__(self, family: Family, ready: Sequence[Ready]) -> None:
-        self._family, self._ready = family, tuple(ready)
+    def __init__(self, family: Family, ready: Sequence[Ready], held: bool) -> None:
+        """held: whether they need a `Pruner.stages` block."""
+        self._family, self._ready, self._held = family, tuple(ready), held
         self.indices: tuple[Tensor, ...] = tuple(each.indices for each in ready)
         self.counts: tuple[int, ...] = tuple(each.encoded.tokens.n for each in ready)
         self.plans: tuple[Plan | None, ...] = tuple(
@@ -91,10 +92,9 @@ class PrunedInputs(Mapping[str, Any]):
 
     def _rows(self) -> dict[Kind, Any]:
         """The encoder's output by kind, split so that the library finds each prompt's rows when it repeats them."""
-        if any(self.plans) and not self.staging.locked():
-            raise ModelError(
-                "these inputs let tokens leave between layers: call model.generate inside `with pruner.stages(inputs):`"
-            )
+        if self._held and not self.staging.locked():
+            why = "let tokens leave between layers" if any(self.plans) else "need this model's windows kept in place"
+            raise ModelError(f"these inputs {why}: call model.generate inside `with pruner.stages(inputs):`")
         apart = [each.rows.by_kind() for each in self._ready]
         kinds = dict.fromkeys(kind for rows in apart for kind in rows)
         return {kind: self._of_kind(kind, [rows[kind] for rows in apart if kind in rows]) for kind in kinds}

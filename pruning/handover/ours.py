@@ -9,6 +9,7 @@ from pruning.choosing import name_of
 from pruning.grids import SCOPES
 from pruning.handover.wanted import Recipe, Wanted, knobs_of, methods_in, python, refused
 from pruning.models.checkpoint import sources
+from pruning.models.families.gemma3 import Gemma3
 from pruning.models.values import POSITIONS
 
 NEW_TOKENS = 64
@@ -50,6 +51,7 @@ def transformers(wanted: Wanted) -> Recipe:
     shipped, clip = wanted.model in sources.NAMED, _clip(wanted)
     opened = clip[1] if clip else f"Image.open({wanted.image!r})"
     generate = f"output = model.generate(**inputs, do_sample=False, max_new_tokens={NEW_TOKENS})"
+    windowed = wanted.model_type in Gemma3.model_types  # whose windows are kept in place there
     lines = [
         *([] if clip else ["from PIL import Image"]),
         "from transformers import AutoModelForImageTextToText, AutoProcessor",
@@ -68,7 +70,7 @@ def transformers(wanted: Wanted) -> Recipe:
         "processor = AutoProcessor.from_pretrained(name)",
         f"pruner = Pruner(model, processor, {method}, {retention!r}{more})",
         f"inputs = pruner({opened}, {wanted.question!r})",
-        *(["with pruner.stages(inputs):", f"    {generate}"] if wanted.staged else [generate]),
+        *(["with pruner.stages(inputs):", f"    {generate}"] if wanted.staged or windowed else [generate]),
         "print(processor.batch_decode(output[:, inputs.prompt_length :], skip_special_tokens=True)[0])",
     ]
     note = (

@@ -110,7 +110,7 @@ class Pruner:
         """
         check(self.vlm.model)
         if isinstance(question, str):
-            return PrunedInputs(self.vlm.family, [self._ready(images, question, history)])
+            return self._inputs([self._ready(images, question, history)])
         if not question:
             raise ValueError("no question: give one, or a list of at least one")
         given = [images] if isinstance(images, Media) else list(images)
@@ -121,14 +121,18 @@ class Pruner:
                 f"{len(turns)}. For several images of one question, put them into a list of their own"
             )
         samples = zip(given, question, turns, strict=True)
-        return PrunedInputs(self.vlm.family, [self._ready(*sample) for sample in samples])
+        return self._inputs([self._ready(*sample) for sample in samples])
+
+    def _inputs(self, ready: Sequence[Ready]) -> PrunedInputs:
+        return PrunedInputs(self.vlm.family, ready, self.vlm.stages(ready) is not None)
 
     @contextmanager
     def stages(self, inputs: PrunedInputs) -> Iterator[LibraryLoop | None]:
-        """While open, `model.generate(**inputs)` lets tokens leave between layers, as the plan says, in any thread.
+        """While open, `model.generate(**inputs)` lets tokens leave between layers, as the plan says, in any thread; and
+        the windows of a model that has some (Gemma 3) stay where they were, once tokens are left out.
 
         Gives what tells of it: `traces`, of each prompt until which layer each token lived, once it was generated. For
-        inputs without cuts it gives None and does nothing. Whatever happens inside, no hook stays.
+        inputs that need neither it gives None and does nothing. Whatever happens inside, no hook stays.
         """
         stages = self.vlm.stages(inputs.ready)
         loop = None if stages is None else LibraryLoop(stages, inputs.prompt_length, inputs.ticket)

@@ -29,6 +29,7 @@ from pruning.models.language.modality import Attended
 from pruning.models.language.prompting import content_token_ids
 from pruning.models.language.stages import Course, Stages, check_layers
 from pruning.models.language.trace import Trace
+from pruning.models.language.windows import takes_masks, window_of
 from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
@@ -470,12 +471,14 @@ class VLM:
         return Ready(encoded, kept, indices, prompt, encoded.rows(kept))
 
     def stages(self, ready: Sequence[Ready]) -> Stages | None:
-        """What leaves between layers, where any of them has a plan."""
-        if not any(isinstance(each.kept, Plan) for each in ready):
+        """What leaves between layers, where any of them has a plan; and what keeps the windows of layers that have one
+        where they were, once tokens are left out.
+        """
+        if not any(isinstance(each.kept, Plan) for each in ready) and not self.windowed:
             return None
         courses = [
             Course(
-                each.kept if isinstance(each.kept, Plan) else Plan(),
+                each.kept if isinstance(each.kept, Plan) else None,
                 each.prompt,
                 each.indices,
                 each.encoded.tokens,
@@ -484,7 +487,14 @@ class VLM:
             )
             for each in ready
         ]
+        if not any(course.staged or course.gaps for course in courses):
+            return None
         return Stages(self.model, courses, len(ready[0].encoded.deepstack))
+
+    @cached_property
+    def windowed(self) -> bool:
+        """Whether layers see a window of the last tokens, and take a mask that tells which these were."""
+        return takes_masks(self.model) and any(window_of(each) is not None for each in self.model.get_decoder().layers)
 
     def _visual(self, rows: Rows, memory: ConversationCache | None = None, kept: Kept = None) -> Visual:
         cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()

@@ -93,8 +93,11 @@ def image_rows(vlm: VLM, given: Mapping[str, Any]) -> tuple[Tensor, list[Tensor]
     return joined(output.pooler_output), [joined(level) for level in getattr(output, "deepstack_features", None) or []]
 
 
-def masks(vlm: VLM, visual: Tensor) -> Any:
-    """Who sees whom, as the language model takes it, for a sequence with image rows where `visual` (n,) says."""
+def masks(vlm: VLM, visual: Tensor, stood: Tensor | None = None) -> Any:
+    """Who sees whom, as the language model takes it, for a sequence with image rows where `visual` (n,) says.
+
+    stood: (n,) what windows count by, where tokens are left out; without, the places in the sequence.
+    """
     text = vlm.config.get_text_config()
     place = torch.arange(len(visual))
     sees = place[:, None] >= place
@@ -106,7 +109,8 @@ def masks(vlm: VLM, visual: Tensor) -> Any:
         return added(sees)
     image = (visual & ~visual.roll(1)).cumsum(0) * visual  # 0 outside, else which image
     sees = sees | ((image[:, None] == image) & visual[:, None])  # an image's tokens see each other both ways
-    near = place[:, None] - place < text.sliding_window
+    stood = place if stood is None else stood
+    near = stood[:, None] - stood < text.sliding_window
     return {"full_attention": added(sees), "sliding_attention": added(sees & near)}
 
 
@@ -146,7 +150,7 @@ def cache_free(
         output = language(
             inputs_embeds=embeddings[None],
             position_ids=at[:, None] if len(at) > 1 else at,
-            attention_mask=masks(vlm, visual),
+            attention_mask=masks(vlm, visual, at[0]),
             use_cache=False,
             **(deep if levels else {}),
         )

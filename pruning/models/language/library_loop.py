@@ -66,7 +66,8 @@ class LibraryLoop:
             run.__exit__(None, None, None)
             if not self.traces and len(stages.held) == stages.depth:
                 times = len(stages.courses) // len(self.stages.courses)
-                self.traces = tuple(course.trace() for course in stages.courses[::times])
+                found = [course.trace() for course in stages.courses[::times]]
+                self.traces = tuple(trace for trace in found if trace is not None)
 
     def _first(self, shape: tuple[int, int], cache: Any) -> Stages:
         """Stages for a pass over the inputs, each of their rows perhaps several times. ModelError for another pass."""

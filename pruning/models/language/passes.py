@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from pruning.models.language.cutting import Cutting
 from pruning.models.language.layout import Layout
 from pruning.models.language.rotation import Rotation
+from pruning.models.language.windows import window_of
 
 if TYPE_CHECKING:
     from pruning.models.language.stages import Stages
@@ -57,7 +58,8 @@ class First:
             if not cutting and self.layout is self.whole:
                 self.stages.held.append(self.layout)
                 self.stages.behind.append(None)
-                return None
+                mask = self._near(layer, named.get("attention_mask"))
+                return None if mask is named.get("attention_mask") else (args, {**named, "attention_mask": mask})
             if self.carried is not self.layout:
                 hidden = self.layout.gather(hidden, self.whole)
             if cutting:
@@ -173,8 +175,24 @@ class First:
             found["position_embeddings"] = tuple(self.layout.gather(x, self.whole) for x in pair)
         kernel = self.stages.model.config._attn_implementation or ""
         flat = "flash" in kernel or not hasattr(layer, "self_attn")  # who take no mask of pairs
-        found["attention_mask"] = self.layout.mask(named.get("attention_mask"), self.whole, flat)
+        found["attention_mask"] = self._near(layer, self.layout.mask(named.get("attention_mask"), self.whole, flat))
         return found
+
+    def _near(self, layer: Any, mask: Tensor | None) -> Tensor | None:
+        """The mask of a layer with a window, which the library counts by what is left, counted by where that stood."""
+        window = window_of(layer) if self.stages.gaps else None
+        if window is None:
+            return mask
+        width = self.layout.width
+        stood = torch.stack([
+            pad(course.stood.to(rows.device)[rows], (width - len(rows), 0))
+            for course, rows in zip(self.stages.courses, self.layout.rows, strict=True)
+        ])  # fmt: skip
+        near = (stood[:, :, None] - stood[:, None, :] < window)[:, None]
+        if mask is None:
+            return near & torch.ones(width, width, dtype=torch.bool, device=near.device).tril()
+        near = near.to(mask.device)
+        return mask & near if mask.dtype == torch.bool else mask.masked_fill(~near, torch.finfo(mask.dtype).min)
 
 
 class Later:
@@ -229,11 +247,19 @@ class Later:
 
     def _allowed(self, i: int, steps: int, kv: int, held: Any, device: torch.device) -> Tensor:
         """(B, steps, kv) bool: what each new token sees of the keys of layer i, by original places."""
-        rows, longest = [], self.stages.held[i].width + self.said + steps
+        rows, stood, longest = [], [], self.stages.held[i].width + self.said + steps
+        gone = min(self.said, 0)  # of the prompt's end, where a conversation goes on otherwise
         for course, row in zip(self.stages.courses, self.stages.held[i].rows, strict=True):
-            following = torch.arange(course.prompt.n, course.prompt.n + self.said + steps, device=row.device)
-            rows.append(torch.cat([row, following]).to(device))
+            n = course.prompt.n
+            following = torch.arange(n + gone, n + self.said + steps, device=row.device)
+            rows.append(torch.cat([row[: len(row) + gone], following]).to(device))
+            original = course.stood.to(row.device)
+            since = original[-1] + 1 + following - n
+            stood.append(torch.cat([original[row[: len(row) + gone]], since]).to(device))
         places = torch.stack([pad(row, (longest - len(row), 0), value=-1) for row in rows])
-        places, at = places[:, None, -kv:], places[:, -steps:, None]
-        allowed = (places >= 0) & (places <= at)
-        return allowed & (at - places < held.sliding_window) if held.is_sliding else allowed
+        keys, at = places[:, None, -kv:], places[:, -steps:, None]
+        allowed = (keys >= 0) & (keys <= at)
+        if not held.is_sliding:
+            return allowed
+        original = torch.stack([pad(row, (longest - len(row), 0)) for row in stood])
+        return allowed & (original[:, -steps:, None] - original[:, None, -kv:] < held.sliding_window)

@@ -18,6 +18,7 @@ from torch import Tensor
 from pruning.models.language.layout import Layout
 from pruning.models.language.passes import First, Later
 from pruning.models.language.trace import CutTrace, Trace
+from pruning.models.language.windows import takes_masks, window_of
 from pruning.models.values import ModelError, Prompt
 from pruning.plan import Cut, Plan, lifetimes
 from pruning.seen import Choice
@@ -26,27 +27,30 @@ from pruning.tokens import VisualTokens
 
 
 class Course:
-    """The cuts of one prompt, and what came of them once it has gone through.
+    """The cuts of one prompt, and what came of them once it has gone through; without a plan there are none.
 
     Raises ValueError as `Plan.counts`, or for fewer images than a rule needs.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        given: Plan | None,
         prompt: Prompt,
         tokens: Tensor,
         sample: VisualTokens,
         layers: int,
         placeholders: Sequence[int],
     ) -> None:
-        """prompt: with only the tokens that enter; tokens: (K,) which of the sample these are."""
+        """given: a plan. prompt: with only the tokens that enter; tokens: (K,) which of the sample these are."""
+        self.staged, plan = given is not None, given or Plan()
         self.prompt, self.tokens, self.n, self.layers = prompt, tokens, sample.n, layers
         self.images = sample.images  # (N,)
         self.entry_scores = None if plan.entering is None else plan.entering.scores  # (N,)
-        given = len(sample.images.unique())
+        # (n,) what windows count by: where the prompt's tokens stood before any left, unless they are numbered anew.
+        self.stood = prompt.positions[0] if prompt.positions.ndim == 2 else torch.arange(prompt.n)
+        images = len(sample.images.unique())
         for cut in plan.cuts:
-            if why := cut.rule.too_few(given):
+            if why := cut.rule.too_few(images):
                 raise ValueError(f"{why}; add one, or choose another method")
         self.counts = {c.after: k for c, k in zip(plan.cuts, plan.counts(len(tokens), layers), strict=True)}
         self.cuts = {cut.after: cut for cut in plan.cuts}
@@ -67,8 +71,15 @@ class Course:
         alive = torch.searchsorted(self.tokens, tokens.cpu())
         return self.prompt.keep(alive).compact(self.images[tokens.cpu()]).positions
 
-    def trace(self) -> Trace:
-        """What was alive where; known once the prompt has gone through."""
+    @property
+    def gaps(self) -> bool:
+        """Whether tokens of the prompt stood farther apart than they do now."""
+        return int(self.stood[-1] - self.stood[0]) >= self.prompt.n
+
+    def trace(self) -> Trace | None:
+        """What was alive where; known once the prompt has gone through. None without a plan."""
+        if not self.staged:
+            return None
         cuts = [(cut.after, len(cut.order)) for cut in self.made]
         alive = alive_of(cuts, len(self.tokens), self.layers)
         lives = lifetimes([(cut.after, cut.order) for cut in self.made], self.tokens, self.n, self.layers)
@@ -95,7 +106,9 @@ class Stages:
         # Of every layer, where its prompt is numbered anew: how far its positions lag behind, (B, 1) or (3, B, 1).
         self.behind: list[Tensor | None] = []
         self.renumbers = any(course.renumbers(cut) for course in courses for cut in course.cuts.values())
-        check_layers(model, self.layers, any(course.evict_early for course in courses), self.renumbers)
+        self.gaps = any(course.gaps for course in courses)
+        if any(course.staged for course in courses):
+            check_layers(model, self.layers, any(course.evict_early for course in courses), self.renumbers)
 
     @property
     def depth(self) -> int:
@@ -134,7 +147,7 @@ def check_layers(model: Any, layers: list[Any], evict_early: bool = False, renum
     shared = getattr(text, "num_kv_shared_layers", 0) or getattr(text, "hidden_size_per_layer_input", 0)
     if shared or any(hasattr(layer, "cross_attn") for layer in layers):
         raise unsupported_stages(model.config.model_type)
-    windows = any(getattr(getattr(layer, "self_attn", None), "is_sliding", False) for layer in layers)
+    windows = any(window_of(layer) is not None for layer in layers)
     if evict_early and (windows or not all(hasattr(layer, "self_attn") for layer in layers)):
         raise ModelError(
             f"models of type {model.config.model_type} have layers that keep a window or a state, from which tokens "
@@ -145,11 +158,10 @@ def check_layers(model: Any, layers: list[Any], evict_early: bool = False, renum
             f"models of type {model.config.model_type} have no one place that turns positions into rotations, so what "
             "is left cannot be numbered anew between layers: choose the form 'paper', which keeps positions"
         )
-    kernel = model.config._attn_implementation or ""
-    if windows and kernel not in ("sdpa", "eager"):
+    if windows and not takes_masks(model):
         raise ModelError(
-            f"the kernel {kernel} counts this model's windows from what is left, not from where it was: load it with "
-            "attention sdpa, or prune before the language model"
+            f"the kernel {model.config._attn_implementation} counts this model's windows from what is left, not from "
+            "where it was: load it with attention sdpa, or prune before the language model"
         )
 
 

@@ -70,7 +70,8 @@ def test_the_librarys_loop_says_what_ours_says_turn_after_turn(vlm: VLM, noise) 
         (indices,) = inputs.indices
         assert 0 < len(indices) < inputs.counts[0]
         said = ours(vlm, images, question, indices, history)
-        assert generated(vlm, inputs) == [said]
+        with make_inputs.stages(inputs):  # which only windows need
+            assert generated(vlm, inputs) == [said]
         history = (*history, Turn(question, vlm.tokenizer.decode(said, skip_special_tokens=True).strip()))
     assert left_on(vlm.model) == before
     assert all(torch.equal(v, weights[k]) for k, v in vlm.model.state_dict().items())
@@ -88,12 +89,25 @@ def test_batches_beams_and_passes_without_a_cache(vlm: VLM, noise) -> None:
     make_inputs = pruner(vlm)
     both = make_inputs(samples, [QUESTION, OTHER])
     said = [ours(vlm, *sample) for sample in zip(samples, (QUESTION, OTHER), both.indices, strict=True)]
-    assert generated(vlm, both) == said
     alone = [make_inputs(*sample) for sample in zip(samples, (QUESTION, OTHER), strict=True)]
-    assert generated(vlm, both, num_beams=2) == [generated(vlm, each, num_beams=2)[0] for each in alone]
-    assert generated(vlm, both) == said, "beams changed the inputs"
+    beams = []
+    for each in alone:
+        with make_inputs.stages(each):
+            beams += generated(vlm, each, num_beams=2)
+    with make_inputs.stages(both):  # which only windows need
+        assert generated(vlm, both) == said
+        assert generated(vlm, both, num_beams=2) == beams
+        assert generated(vlm, both) == said, "beams changed the inputs"
     if vlm.config.model_type != "gemma3":  # whose masks the library makes from the cache
         assert generated(vlm, alone[0], use_cache=False) == said[:1]
+
+
+def test_windows_are_kept_in_place_or_it_says_so(tiny, noise) -> None:
+    found = tiny("gemma3")
+    make_inputs = pruner(found)
+    with pytest.raises(ModelError, match=r"need this model.s windows kept in place: call model\.generate inside"):
+        generated(found, make_inputs([noise(150, 90)], QUESTION))
+    assert generated(found, pruner(found, retention=1.0)([noise(150, 90)], QUESTION))
 
 
 def test_sampling_streamers_and_drafts(one: VLM, noise) -> None:

@@ -169,7 +169,7 @@ def gemma_logits(model: VLM, prompt, rows: torch.Tensor, answer: list[int], both
         sees = place[:, None] >= place
         if both_ways:
             sees = sees | ((image[:, None] == image) & visual[:, None])
-        near = place[:, None] - place < window
+        near = positions[:, None] - positions < window
         for layer, kind in zip(text.layers, text.config.layer_types, strict=True):
             seen = sees & near if kind == "sliding_attention" else sees
             hidden = layer(
@@ -185,7 +185,7 @@ def gemma_logits(model: VLM, prompt, rows: torch.Tensor, answer: list[int], both
 
 
 @pytest.mark.parametrize("retention", [1.0, 0.5, 0.25])
-def test_gemma_sees_images_both_ways_and_windows_of_what_is_left(tiny: Vlm, noise, retention: float) -> None:
+def test_gemma_sees_images_both_ways_and_windows_where_they_were(tiny: Vlm, noise, retention: float) -> None:
     model = tiny("gemma3")
     encoded = model.encode([noise(90, 60), noise(60, 90, seed=1)])
     torch.manual_seed(3)

@@ -83,10 +83,10 @@ def test_what_leaves_before_the_first_layer_never_entered(vlm: VLM, pictures) ->
     (staged,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
     expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids)
     torch.testing.assert_close(staged, expected, rtol=1e-4, atol=1e-4)
-    if vlm.config.model_type != "gemma3":  # whose windows then reach farther
-        (one_shot,) = vlm.logprobs(encoded, QUESTION, answer.ids, [kept])
-        torch.testing.assert_close(staged, one_shot, rtol=1e-5, atol=1e-5)
-        assert vlm.answer(encoded, QUESTION, kept, max_new_tokens=5).ids == answer.ids
+    (one_shot,) = vlm.logprobs(encoded, QUESTION, answer.ids, [kept])
+    torch.testing.assert_close(staged, one_shot, rtol=1e-5, atol=1e-5)
+    alone = vlm.answer(encoded, QUESTION, kept, max_new_tokens=5)
+    assert (alone.ids, alone.trace) == (answer.ids, None)
 
 
 @pytest.mark.parametrize("rule", SELECTING)
@@ -129,10 +129,9 @@ def test_a_plan_goes_on_from_what_a_method_let_in(vlm: VLM, pictures) -> None:
     answer = vlm.answer(encoded, QUESTION, plan, max_new_tokens=4)
     entered = make("uniform").select(encoded.tokens, plan.on(encoded.tokens).entering.k)
     assert torch.equal((answer.trace.lives > 0), entered.mask)
-    if vlm.config.model_type != "gemma3":  # whose windows reach farther once fewer enter
-        expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids)
-        (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
-        torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
+    expected = by_hand(vlm, images, encoded, answer.trace.lives, answer.ids)
+    (forced,) = vlm.logprobs(encoded, QUESTION, answer.ids, [plan])
+    torch.testing.assert_close(forced, expected, rtol=1e-4, atol=1e-4)
     (alone,) = vlm.answer_batch([Sample(encoded, QUESTION, plan)], max_new_tokens=4)
     assert alone.ids == answer.ids
 
