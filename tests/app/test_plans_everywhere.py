@@ -303,8 +303,8 @@ def test_what_needs_more_pictures_is_left_out_beforehand(tiny_vlm):
     assert left_out == ["CATP needs at least 2 images, not 1: earlier ones are its examples"]
     methods, left_out = tradeoff_measure.sweep_methods(capabilities, ["catp", "random"], setting, 2)
     assert ([method.name for method in methods], left_out) == (["catp", "random"], [])
-    line = "CATP · inside the LLM · 2 images or more"
-    assert (f"✕ {line}", "catp") in capabilities.menu(1)
+    line = "CATP · inside the LLM"
+    assert (f"✕ {line} · 2 images or more", "catp") in capabilities.menu(1)
     assert (line, "catp") in capabilities.menu(2)
     served, left_out = usable(tiny_vlm, ["catp", "random"], {}, 1)
     assert [method.name for method in served] == ["random"]
