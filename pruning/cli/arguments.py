@@ -140,6 +140,9 @@ def _best(parser: argparse.ArgumentParser) -> None:
     _add_plans(parser)
     parser.add_argument("--retention", type=float, default=RACED[0],
                         help="the budget: share of tokens kept; default: %(default)s")  # fmt: skip
+    parser.add_argument("--within", type=float, metavar="MS",
+                        help="in its place: milliseconds to the first token, selection included; each setting keeps as "
+                        "many tokens as come within them")  # fmt: skip
     parser.add_argument("--lambdas", type=float, nargs="+", default=list(WEIGHTS), metavar="L",
                         help="of methods that have λ; default: %(default)s")  # fmt: skip
     _add_per(parser)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from statistics import median
 from typing import Any
 
-from pruning.choosing import Asked, name_of
+from PIL.Image import Image
+
+from pruning.choosing import Asked, choose, name_of, needs_of
 from pruning.cli.race import columns
+from pruning.evaluation.timing import first_token_seconds, selection_seconds
+from pruning.grids import Scope
 from pruning.handover.recipes import recipes
 from pruning.handover.wanted import Wanted, short_name
 from pruning.method import Method
 from pruning.models import VLM
 from pruning.params import LAMBDA
+from pruning.plan import Plan
+from pruning.published import Published
 from pruning.race.best import Best, best, split
 from pruning.race.data import open_data
 from pruning.race.folder import Result
 from pruning.race.loop import Race
 from pruning.race.records import Record
 from pruning.race.settings import ALL, Setting, settings_of
+
+TRIED = (0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)
+"""Retentions, the largest first: where a time is asked for, each setting has the first of them that comes within it."""
 
 
 def candidates(methods: Sequence[Asked], lambdas: Sequence[float]) -> dict[str, Asked]:
@@ -48,21 +58,46 @@ def search(
         suffix=options.suffix,
     )
     asked = candidates(methods, options.lambdas)
-    settings = {each.name: each for each in settings_of(asked, [options.retention])}
+    choosing, held = split(data.rows(), options.shuffle, options.held_out)
+    if options.within is None:
+        settings = {each.name: each for each in settings_of(asked, [options.retention])}
+    else:
+        settings = {each.name: each for each in within(vlm, asked, choosing[0], options.within / 1e3, options.per)}
 
     def ask(rows: Sequence[Record], names: Sequence[str]) -> Sequence[Result]:
         chosen = [settings[name] for name in names]
         race = Race(vlm, options.model, data, chosen, options.per, options.positions, options.max_new_tokens)
         return race.answer([(row, "") for row in rows]).results
 
-    choose, held = split(data.rows(), options.shuffle, options.held_out)
-    found = best([name for name in settings if name != ALL], choose, held, ask, progress)
+    found = best([name for name in settings if name != ALL], choosing, held, ask, progress)
     return _values(found, settings) | {
         "data": data.name,
-        "retention": options.retention,
+        "within_ms": options.within,
         "model": short_name(str(vlm.model_id)),
         "command": _command(vlm, settings[found.name], options),
     }
+
+
+def within(vlm: VLM, asked: Mapping[str, Asked], record: Record, most: float, per: Scope) -> list[Setting]:
+    """Of each by its label the setting of the largest retention at which the first token comes within `most` seconds,
+    its selection included, at this question; all tokens first. Those that are too slow at every retention are left out.
+
+    Raises ValueError where fewer than two are left, naming the fastest time that was seen.
+    """
+    image, seen = record.picture.open(), list[float]()
+    vlm.warmup()
+    found = [Setting(ALL, None, 1.0)]
+    for label, each in asked.items():
+        fixed = isinstance(each, Published | Plan)
+        for retention, seconds in _times(vlm, image, record.asked, each, (1.0,) if fixed else TRIED, per):
+            seen.append(seconds)
+            if seconds <= most:
+                found.append(Setting(label, each, None if fixed else retention))
+                break
+    if len(found) < 3:
+        fastest = f"the fastest took {min(seen) * 1e3:.1f} ms" if seen else "none of them can run on this picture"
+        raise ValueError(f"{len(found) - 1} settings answer within {most * 1e3:g} ms, and {fastest}: allow more time")
+    return found
 
 
 def told(result: Mapping[str, Any]) -> str:
@@ -92,6 +127,22 @@ def told(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _times(
+    vlm: VLM, image: Image, question: str, asked: Asked, retentions: Sequence[float], per: Scope
+) -> Iterator[tuple[float, float]]:
+    """Retention, and seconds of the selection and to the first token, of each that is within reach."""
+    needs = needs_of(asked)
+    encoded = vlm.encode([image], needs - {"question"})
+    tokens = vlm.tokens(encoded, question, needs)
+    for retention in retentions:
+        try:
+            kept = choose(asked, tokens, vlm.layers, retention, per, lambda anew: vlm.encode([image], asked=anew))
+        except ValueError:
+            continue
+        first = median(first_token_seconds(vlm, encoded, question, kept))  # type: ignore[arg-type]
+        yield retention, first + selection_seconds(asked, tokens, retention, per, vlm.layers)
+
+
 def _share(row: Mapping[str, Any], what: str, prefix: str) -> str:
     return f"{row[what]:6.1%} ({row[f'{prefix}low']:.1%} to {row[f'{prefix}high']:.1%})"
 
@@ -99,7 +150,7 @@ def _share(row: Mapping[str, Any], what: str, prefix: str) -> str:
 def _values(found: Best, settings: Mapping[str, Setting]) -> dict[str, Any]:
     values = asdict(found) | {"name": found.name}
     for row in values["standings"]:
-        row["method"] = settings[row["name"]].method
+        row |= {"method": settings[row["name"]].method, "retention": settings[row["name"]].retention}
     return values
 
 
@@ -108,7 +159,7 @@ def _command(vlm: VLM, setting: Setting, options: argparse.Namespace) -> str:
     assert setting.asked is not None, "all tokens are no candidate"
     wanted = Wanted(
         setting.asked,
-        options.retention,
+        1.0 if setting.retention is None else setting.retention,
         short_name(str(vlm.model_id)),
         vlm.config.model_type,
         options.per,

@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
 
+from pruning.cli import best as cli_best
 from pruning.cli.best import candidates
 from pruning.method import make
 from pruning.race.best import best, sizes, split
@@ -14,6 +15,7 @@ from pruning.race.folder import Cell, Result
 from pruning.race.records import Fault, Record
 from pruning.race.settings import ALL
 from pruning.staged import make_staged
+from pruning.tokens import Selection
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,27 @@ def test_whole_pictures_are_held_out_in_an_order_that_the_seed_says() -> None:
         split(rows, 0, 1.0)
     with pytest.raises(ValueError, match="too few pictures"):
         split(records(1), 0)
+
+
+def test_within_a_time_each_keeps_as_many_as_come_within_it(tiny_vlm, noise, monkeypatch) -> None:
+    class Given(Drawn):
+        def open(self):
+            return noise(168, 112)
+
+    record = replace(records(1)[0], picture=Given("0"), question="What color is the star?")
+    asked = candidates([make("idpruner"), make("random"), make_staged("fastv")], [0.5])
+    kept = {"idpruner": 0.004, "random": 0.001, "fastv": 0.001}  # seconds of a selection
+    monkeypatch.setattr(cli_best, "selection_seconds", lambda asked, *_: kept[asked.name])
+
+    def first_token_seconds(vlm, encoded, question, chosen):  # a millisecond a token
+        entered = chosen.k if isinstance(chosen, Selection) else chosen.equivalent(24, vlm.layers, 24) * 24
+        return (0.001 * entered,) * 3
+
+    monkeypatch.setattr(cli_best, "first_token_seconds", first_token_seconds)
+    settings = cli_best.within(tiny_vlm, asked, record, 0.0101, "sample")
+    assert [each.name for each in settings] == ["all tokens", "idpruner λ=0.5@0.25", "random@0.35"]
+    with pytest.raises(ValueError, match="0 settings answer within 1 ms, and the fastest took"):
+        cli_best.within(tiny_vlm, asked, record, 0.001, "sample")
 
 
 def test_methods_with_lambda_stand_at_each_of_them() -> None:
