@@ -191,6 +191,8 @@ def _pays(options: argparse.Namespace) -> None:
         options.rounds,
         options.new_tokens,
         _left,
+        options.fps,
+        options.max_frames,
     )
     if options.png is not None:
         draw(result, options.png)

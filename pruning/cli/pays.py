@@ -9,7 +9,7 @@ from PIL import Image
 
 from pruning.choosing import Asked
 from pruning.cli.files import write_picture
-from pruning.cli.media import still
+from pruning.cli.media import opened
 from pruning.drawing.bars import Bar, bars
 from pruning.evaluation.paying import PHASES, Paying
 from pruning.evaluation.pays import pays
@@ -31,13 +31,17 @@ def measured(
     rounds: int,
     new_tokens: int,
     progress: Callable[[float, float, float | None], None],
+    fps: float | None = None,
+    max_frames: int | None = None,
 ) -> tuple[Paying, bool]:
     """The result, and whether it is the whole one: an interruption ends it with what is known by then.
+
+    source: a picture or a clip, of which `opened` takes frames by fps and max_frames.
 
     progress: called with (done, total, seconds to come) after every batch. Raises as `pays` does, and KeyboardInterrupt
     where nothing is known yet.
     """
-    image = still(source, "what a setting pays is measured at other sizes and lower resolution of a picture")
+    image = opened(source, vlm, fps, max_frames)
     vlm.warmup()
     steps = pays(
         vlm,

@@ -26,13 +26,16 @@ from app.engine.device import DroppedError, Task, working
 from app.engine.engine import Engine
 from app.engine.resources import Resources, checked_pictures
 from app.export.archive import Archive, Wanted, export
+from app.pays import run as pays_run
 from app.recipe.write import written
-from app.session import Session
+from app.session import Session, Setting
 from app.share import link as share_link
+from app.tradeoff import measure as tradeoff_measure
 from app.web.updates import scopes
 from pruning.drawing.overlays import STYLES
 from pruning.drawing.paint import KEPT
 from pruning.grids import Grid
+from pruning.staged import make_staged
 from pruning.tokens import Selection
 from pruning.video import Clip, Progress, Sampling, VideoError
 from tests.helpers.clips import animation, film
@@ -328,3 +331,35 @@ def test_a_film_that_is_none_is_an_error_of_videos(engine, tmp_path):
     path.write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 100)
     with pytest.raises(VideoError):
         engine.resources.pictures.open(str(path))
+
+
+def test_whether_it_pays_is_measured_for_clips_without_lower_resolution(engine, clip):
+    *_, last = pays_run.run(engine, look(engine, clip), keep("evs"), Task(), (1,))
+    assert last.stage == "done"
+    assert last.result.left_out[0].startswith("Lower resolution is left out: lower resolution is for pictures alone")
+    assert {row.setting for row in last.result.rows} == {"all tokens", "EVS"}
+    assert len({size.n for size in last.result.sizes}) > 1
+
+
+@pytest.mark.parametrize("name", ["fastv", "flashvid_inner"])
+def test_tokens_of_clips_leave_between_layers(engine, clip, name):
+    session, setting = look(engine, clip), Setting(make_staged(name), 0.75)
+    *_, last = reports(engine, session, setting, Task())
+    assert last.stage == "done"
+    assert last.lives is not None
+    assert len(last.lives.lives) == 72
+    assert canvas_state.payload(engine, session, setting)["staged"]
+    card = canvas_state.card(engine, session, setting, 31)
+    assert (card.frame, card.frames) == (1, 3)
+    (sheet,) = overlays(engine, session, setting, "dimmed")
+    assert sheet.n == 72
+
+
+def test_the_plane_and_curves_of_a_clip(engine, clip):
+    session, setting = look(engine, clip), keep("idpruner")
+    points = tradeoff_measure.plane(engine, session, setting)
+    assert points[-1].budget == 18
+    methods, left_out = tradeoff_measure.sweep_methods(Capabilities(engine.vlm), ["evs", "uniform"], setting, 1)
+    assert left_out == []
+    *_, last = tradeoff_measure.sweep(engine, session, methods, Task(), (0.25, 0.5))
+    assert (last.stage, len(last.points)) == ("done", 4)

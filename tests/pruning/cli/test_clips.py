@@ -80,13 +80,19 @@ def test_methods_and_budgets_for_clips_can_be_named(run, clip: str, method: str)
         assert min(in_step) > 0
 
 
+def test_whether_it_pays_is_measured_of_a_clip(run, clip: str) -> None:
+    given = ("--max-frames", "2", "--concurrency", "1", "--rounds", "1", "--new-tokens", "2", "--json")
+    code, out, _ = run("pays", clip, QUESTION, *given)
+    assert code == 0
+    assert json.loads(out)["left_out"][0].startswith("Lower resolution is left out")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["answer", "CLIP", QUESTION, "--fps", "0"], "the rate must be a number of frames a second"),
         (["answer", "CLIP", QUESTION, "--max-frames", "0"], "the most frames must be a whole number of at least 1"),
         (["answer", "CLIP", QUESTION, "--method", "lower_resolution"], "lower resolution is for pictures alone"),
-        (["pays", "CLIP", QUESTION], "other sizes and lower resolution of a picture: name a picture"),
         (["answer", "STILL", QUESTION, "--overlay", "OUT"], "a picture does not move: end it in .png"),
         (["answer", "TEXT", QUESTION], "not an image"),
         (["answer", "LIST", QUESTION], "not an image"),
