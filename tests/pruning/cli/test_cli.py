@@ -814,7 +814,7 @@ def test_why_names_the_patches_that_bring_an_answer_back(tmp_path: Path, capsys:
 def test_why_names_the_patches_that_an_answer_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*CROSSES, "--retention", "0.25"]) == 0
     out = capsys.readouterr().out
-    assert "of 64 kept patches are needed: without them the answer is lost" in out
+    assert "1 of 64 kept patches is needed: without it the answer is lost" in out
     assert "loses most probability without patch" in out
 
 
