@@ -66,8 +66,8 @@ class PrunedInputs(Mapping[str, Any]):
         positions = torch.cat([pad(p.positions, (longest - p.n, 0)) for p in prompts], dim=-2)
         mask = torch.tensor([[0] * (longest - p.n) + [1] * p.n for p in prompts])
         found = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-        if self._family.marks_images:
-            found["token_type_ids"] = ((ids == config.image_token_id) & (mask == 1)).long()
+        if marks := self._family.image_marks:
+            found[marks] = ((ids == config.image_token_id) & (mask == 1)).long()
         taken: dict[str, Any] = {name: value.to(device) for name, value in found.items()}
         return taken | {"inputs_embeds": None, cache_name(type(self._family.model).forward): None}
 

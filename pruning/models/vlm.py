@@ -493,14 +493,18 @@ class VLM:
 
     @cached_property
     def windowed(self) -> bool:
-        """Whether layers see a window of the last tokens, and take a mask that tells which these were."""
-        return takes_masks(self.model) and any(window_of(each) is not None for each in self.model.get_decoder().layers)
+        """Whether layers see a window of the last tokens, and each can be told which these were. Where layers share
+        keys or inputs they cannot: there windows count what is left.
+        """
+        if self.no_stages or not takes_masks(self.model):
+            return False
+        return any(window_of(each) is not None for each in self.model.get_decoder().layers)
 
     def _visual(self, rows: Rows, memory: ConversationCache | None = None, kept: Kept = None) -> Visual:
         cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()
         mark = 0 if memory is None else hash((rows.features.numpy().tobytes(), cuts))
         output = {kind: self.family.encoder_output(own, kind) for kind, own in rows.by_kind().items()}
-        return Visual(output, mark, self.family.placeholders, self.family.marks_images)
+        return Visual(output, mark, self.family.placeholders, self.family.image_marks)
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -146,7 +146,8 @@ def _masked(encoded: Encoded, p: Tensor) -> Rows:
 def _logits(vlm: VLM, ids: Tensor, positions: Tensor, rows: Rows, steps: int) -> Tensor:
     """(T, V) float32 at the last T places. The mask is never left out: see `generation`."""
     ids = ids.to(vlm.device)
-    marks = {"token_type_ids": (ids == vlm.config.image_token_id).long()} if vlm.family.marks_images else {}
+    told = vlm.family.image_marks
+    marks = {told: (ids == vlm.config.image_token_id).long()} if told else {}
     output: Any = vlm.model(
         input_ids=ids,
         position_ids=positions.to(vlm.device),

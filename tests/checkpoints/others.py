@@ -156,6 +156,68 @@ def tiny_aya_vision(folder: Path, *, seed: int = 0) -> Path:
     )
 
 
+def tiny_gemma4(folder: Path, *, seed: int = 0, per_layer: int = 0) -> Path:
+    """Save a random Gemma 4: patches told by their places, pooled 2 × 2. per_layer: where it is not 0, layers have
+    inputs of so many numbers, share keys, see windows, and pictures both ways.
+    """
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+
+    marks = {
+        "image_token": "<|image|>",
+        "boi_token": "<|image>",
+        "eoi_token": "<image|>",
+        "audio_token": "<|audio|>",
+        "boa_token": "<|audio>",
+        "eoa_token": "<audio|>",
+    }
+    tokenizer = _tokenizer("<|image|>", "<|video|>", *marks.values(), **marks)
+    names = {"image": "<|image|>", "boi": "<|image>", "eoi": "<image|>", "video": "<|video|>", "audio": "<|audio|>"}
+    layers = ["sliding_attention", "full_attention"] * 2
+    config = Gemma4Config(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "global_head_dim": 16,
+            "patch_size": 4,
+            "pooling_kernel_size": 2,
+            "position_embedding_size": 256,
+            "initializer_range": 0.2,
+        },
+        text_config={
+            **text_settings(tokenizer),
+            "num_hidden_layers": 4,
+            "head_dim": 12,
+            "global_head_dim": 12,
+            "sliding_window": 12 if per_layer else 512,
+            "layer_types": layers,
+            "hidden_size_per_layer_input": per_layer,
+            "vocab_size_per_layer_input": len(tokenizer),
+            "num_kv_shared_layers": 2 if per_layer else 0,
+            "use_bidirectional_attention": "vision" if per_layer else None,
+        },
+        eos_token_id=tokenizer.eos_token_id,
+        **{f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in names.items()},
+    )
+    images = {
+        "image_processor_type": "Gemma4ImageProcessor",
+        "patch_size": 4,
+        "max_soft_tokens": 70,
+        "pooling_kernel_size": 2,
+    }
+    return save(
+        folder,
+        lambda: Gemma4ForConditionalGeneration(config),
+        tokenizer,
+        seed,
+        preprocessor_config=images,
+        processor_config={"processor_class": "Gemma4Processor", "image_seq_length": 70},
+    )
+
+
 def tiny_idefics2(folder: Path, *, seed: int = 0) -> Path:
     """Save a random Idefics2: a resampler whose 16 tokens stand for no place in the picture."""
     from transformers import Idefics2Config, Idefics2ForConditionalGeneration

@@ -161,7 +161,11 @@ class Family(TowerAdapter):
 
     def _cells(self, pixels: Pixels, image: int) -> tuple[int, int, Box]:
         """(rows, columns) of an image's tokens and what they cover; (0, 0) where it is not known."""
-        shape = pixels.inputs["pixel_values"].shape
+        shape, places = pixels.inputs["pixel_values"].shape, pixels.inputs.get("image_position_ids")
+        if places is not None and len(shape) == 3:  # (x, y) of every patch of a stretched image; -1: of padding
+            across, down = (int(last) + 1 for last in places[image].amax(0))
+            cell = int(getattr(self.processing.image_processor, "pooling_kernel_size", 1))
+            return down // cell, across // cell, WHOLE
         if len(shape) == 4 and "image_sizes" in pixels.inputs:  # the (height, width) that each image was stretched to
             cell = self._patch * getattr(self.config, "spatial_merge_size", 1)
             height, width = (int(side) for side in pixels.inputs["image_sizes"][image])
@@ -201,6 +205,8 @@ class Family(TowerAdapter):
     def patches(self, pixels: Pixels) -> int:
         """Patches that the tower is given, padding among them."""
         values = pixels.inputs["pixel_values"]
+        if values.ndim == 3:  # patches already: (images, patches, their pixels)
+            return values.shape[0] * values.shape[1]
         return int(values.numel()) // (values.shape[-3] * self._patch**2)
 
     # Tower
@@ -245,9 +251,15 @@ class Family(TowerAdapter):
         return tokens.flatten(0, 1)
 
     @cached_property
-    def marks_images(self) -> bool:
-        """Whether the language model is told which tokens are visual (to let those see each other both ways)."""
-        return "token_type_ids" in inspect.signature(self.model.forward).parameters
+    def image_marks(self) -> str:
+        """By what the language model is told which tokens are visual, to let those see each other both ways; "": by
+        nothing.
+        """
+        taken = inspect.signature(self.model.forward).parameters
+        if "token_type_ids" in taken:
+            return "token_type_ids"
+        both_ways = getattr(self.config.get_text_config(), "use_bidirectional_attention", None) == "vision"
+        return "mm_token_type_ids" if both_ways and "mm_token_type_ids" in taken else ""
 
 
 def told(output: Any, kind: Kind, levels: tuple[Tensor, ...] = ()) -> Rows:

@@ -1,7 +1,7 @@
 """Gemma 3: the image is stretched to a square; 4 × 4 patches are averaged to a token; image tokens see each other.
 
 The language model lets the tokens of an image attend to each other both ways, so it is told which tokens are visual
-(`marks_images`), and most of its layers see only a window of the last tokens. Windows stay where they were: a pruned
+(`image_marks`), and most of its layers see only a window of the last tokens. Windows stay where they were: a pruned
 prompt looks as far back as the whole one (`language.passes`), where the attention kernel takes a mask of pairs.
 """
 

@@ -16,13 +16,13 @@ class Visual:
     """What stands at the placeholders: the value of `mm_encoder_outputs`, by kind.
 
     mark: tells these rows from others, for a conversation cache; 0 where none asks.
-    token_ids: the placeholders'. marked: whether the language model must be told which tokens are visual.
+    token_ids: the placeholders'. marks: by what the language model is told which tokens are visual; "": by nothing.
     """
 
     output: Any
     mark: int
     token_ids: tuple[int, ...]
-    marked: bool
+    marks: str
 
 
 @torch.no_grad()
@@ -35,8 +35,8 @@ def forward(
     would be taken for borders between packed sequences.
     """
     more: dict[str, Any] = {cache_name(type(model).forward): cache}
-    if visual is not None and visual.marked:
-        more["token_type_ids"] = torch.isin(ids, torch.tensor(visual.token_ids, device=ids.device)).long()
+    if visual is not None and visual.marks:
+        more[visual.marks] = torch.isin(ids, torch.tensor(visual.token_ids, device=ids.device)).long()
     output = model(
         input_ids=ids,
         position_ids=positions,

@@ -24,6 +24,7 @@ from tests.helpers import library
 SUPPORTED = {
     "aya_vision": others.tiny_aya_vision,
     "deepseek_vl": others.tiny_deepseek_vl,
+    "gemma4": others.tiny_gemma4,
     "glm4v": others.tiny_glm4v,
     "qwen3_5": tiny_qwen3_5,
 }
@@ -48,6 +49,17 @@ def deepseek_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Let in
+
+
+def test_layers_with_inputs_of_their_own_get_those_of_what_is_left(tmp_path: Path, noise) -> None:
+    model, images = load(others.tiny_gemma4(tmp_path / "gemma4", per_layer=8)), [noise(150, 90)]
+    encoded = model.encode(images)
+    answer = model.answer(encoded, QUESTION, max_new_tokens=6)
+    assert list(answer.ids) == library.generate(model, images, QUESTION, 6)
+    kept = torch.arange(0, encoded.tokens.n, 3)
+    (forced,) = model.logprobs(encoded, QUESTION, answer.ids, [kept])
+    assert forced.isfinite().all()
+    assert "share keys, inputs or states" in model.no_stages
 
 
 @pytest.mark.parametrize("kind", SUPPORTED)
