@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pruning.models.values import Kept, Positions
     from pruning.plan import Plan
     from pruning.tokens import VisualTokens
-    from pruning.video import Clip
+    from pruning.video import Clip, Sampling
 
 T = TypeVar("T")
 
@@ -154,9 +154,16 @@ def attended(key: str, sample: Sample, answer_ids: Sequence[int]) -> list[Attend
     return _once(_attended, key, (sample, list(answer_ids))).get()
 
 
-def certificate(key: str, images: Sequence[Image], names: Sequence[str], question: str, wanted: Wanted) -> Certificate:
-    """What a sample comes to, measured from its pictures on."""
-    return _once(parity.certificate, key, (list(images), list(names), question, wanted)).get()
+def certificate(
+    key: str,
+    images: Sequence[Image | Clip],
+    names: Sequence[str],
+    question: str,
+    wanted: Wanted,
+    samplings: Sequence[Sampling | None],
+) -> Certificate:
+    """What a sample comes to, measured from its pictures and clips on."""
+    return _once(parity.certificate, key, (list(images), list(names), question, wanted, list(samplings))).get()
 
 
 def pays(

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,7 @@ def export(engine: Engine, wanted: Wanted, task: Task) -> Iterator[Step | Archiv
         )
     if chosen.lives is not None and wanted.style == "dimmed":
         notes.append(draw.depth_words([life or 0 for life in chosen.lives.lives], chosen.lives.layers))
-    if session.films:
-        notes.append("A certificate is about pictures, and this is about a clip, so there is none.")
-    elif session.questions:
+    if session.questions:
         yield Step("certificate", 2, total)
         files |= _certificate(engine, session, setting)
         if task.is_set():
@@ -183,8 +182,11 @@ def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task
 
 
 def _certificate(engine: Engine, session: Session, setting: Setting) -> dict[str, bytes]:
-    """Of the pictures as they lie beside it."""
-    names = [f"image-{place}.png" for place in range(1, 1 + len(session.pictures))]
+    """Of the pictures as they lie beside it, and of clips by the names that they were uploaded with."""
+    names = [
+        Path(picture.path).name if picture.film else f"image-{place}.png"
+        for place, picture in enumerate(session.pictures, 1)
+    ]
     return {"certificate.json": certificates.written(certified(engine, session, setting, names)).encode()}
 
 

@@ -11,20 +11,17 @@ from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.handover.certificate import Certificate
 from pruning.handover.parity import Wanted
-from pruning.video import Clip
 
 
 def certified(engine: Engine, session: Session, setting: Setting, names: Sequence[str] = ()) -> Certificate:
     """Measured from the pictures on, for the conversation's first question. names: what the pictures' files are called;
-    none = as they were uploaded. Raises ValueError as `parity.certificate`, for a session without a question, and for
-    one with a clip.
+    none = as they were uploaded. Raises ValueError as `parity.certificate`, and for a session without a question.
     """
     if not session.questions:
         raise ValueError("A certificate tells what is answered, and no question was asked: ask one first")
     question, forced = session.checked_questions()[0], setting.forced
     names = names or [Path(picture.path).name for picture in session.pictures]
     wanted = Wanted(setting.asked, setting.retention, setting.scope, setting.positions, (forced.ins, forced.outs))
-    images = [medium for medium in engine.images(session) if not isinstance(medium, Clip)]
-    if len(images) < len(session.pictures):
-        raise ValueError("A certificate is about pictures, and this is about a clip: ask about a picture")
-    return engine.on_device(partial(remote.certificate, engine.handle, images, names, question, wanted))
+    taken = [picture.film.sampling if picture.film else None for picture in session.pictures]
+    values = engine.handle, engine.images(session), names, question, wanted, taken
+    return engine.on_device(partial(remote.certificate, *values))

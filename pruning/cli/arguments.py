@@ -219,6 +219,7 @@ def _recipe(parser: argparse.ArgumentParser) -> None:
 
 def _certificate(parser: argparse.ArgumentParser) -> None:
     _add_image(parser)
+    _add_clip(parser)
     _add_setting(parser)
     _add_per(parser)
     _add_positions(parser)
@@ -252,7 +253,9 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE", help="an image file; for `answer`, `sweep`, `pays` and `why` also a clip")
+    parser.add_argument(
+        "image", metavar="IMAGE", help="an image file; for `answer`, `sweep`, `pays` and `why` also a clip"
+    )
     parser.add_argument("question", metavar="QUESTION")
     _add_model(parser)
 

@@ -7,28 +7,41 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pruning.choosing import Asked
-from pruning.cli.media import still
+from pruning.cli.media import Medium, opened, still
 from pruning.grids import Scope
 from pruning.handover import certificate as certificates
 from pruning.handover.certificate import Certificate
 from pruning.handover.parity import Difference, Wanted, certificate
 from pruning.models import VLM, load
 from pruning.models.values import Positions
+from pruning.video import Clip, Sampling
 
-STILL = "a certificate is of a picture"
+STILL = "the certificate is of a picture"
 MOST_BYTES = 32 << 20
 
 
 def written(
-    vlm: VLM, source: str, question: str, asked: Asked, retention: float, per: Scope, positions: Positions
+    vlm: VLM,
+    source: str,
+    question: str,
+    asked: Asked,
+    retention: float,
+    per: Scope,
+    positions: Positions,
+    fps: float | None = None,
+    most: int | None = None,
 ) -> str:
-    """The certificate of one picture and question, as JSON. ValueError as `parity.certificate`, and for a film."""
+    """The certificate of one picture or clip and question, as JSON. ValueError as `parity.certificate` and `opened`."""
     wanted = Wanted(asked, retention, per, positions)
-    made = certificate(vlm, [still(source, STILL)], [Path(source).name], question, wanted)
+    medium, taken = opened(source, vlm, fps, most), None
+    if isinstance(medium, Clip):
+        usual = vlm.sampling
+        taken = Sampling(usual.rate if fps is None else fps, usual.frames if most is None else most)
+    made = certificate(vlm, [medium], [Path(source).name], question, wanted, [taken])
     return certificates.written(made)
 
 
-def opened(path: Path) -> Certificate:
+def found(path: Path) -> Certificate:
     """The certificate in a file. Raises ValueError for one that is not there, too large, or as `certificate.read`."""
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -65,6 +78,14 @@ def model_for(was: Certificate, options: argparse.Namespace) -> VLM:
         scorer=options.scorer,
         max_visual_tokens=was.most_tokens,
     )
+
+
+def media_of(vlm: VLM, was: Certificate, files: Sequence[str]) -> list[Medium]:
+    """Its pictures and clips, taken as they were. Raises ValueError as `opened` and `still`."""
+    return [
+        still(file, STILL) if picture.fps is None else opened(file, vlm, picture.fps, picture.frames)
+        for picture, file in zip(was.pictures, files, strict=True)
+    ]
 
 
 def told(was: Certificate, now: dict[str, str], found: Sequence[Difference]) -> str:

@@ -15,7 +15,7 @@ from pruning.cli.answer import answer, elsewhere, text
 from pruning.cli.arguments import CURVES, RACED
 from pruning.cli.bench import bench, table
 from pruning.cli.files import PICTURES, check_path, write_table
-from pruning.cli.media import OVERLAYS, still
+from pruning.cli.media import OVERLAYS
 from pruning.cli.method_table import method_table
 from pruning.cli.recipe import written
 from pruning.cli.reproduce import settle
@@ -260,7 +260,15 @@ def _certificate(options: argparse.Namespace) -> None:
     knobs, vlm = _knobs(options), _model(options)
     asked = _asked(options, vlm, knobs)
     text = certificate.written(
-        vlm, options.image, options.question, asked, options.retention, options.per, options.positions
+        vlm,
+        options.image,
+        options.question,
+        asked,
+        options.retention,
+        options.per,
+        options.positions,
+        options.fps,
+        options.max_frames,
     )
     if options.out is None:
         sys.stdout.write(text)
@@ -270,12 +278,12 @@ def _certificate(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    was = certificate.opened(options.certificate)
+    was = certificate.found(options.certificate)
     files = certificate.pictures_of(options.certificate, was, options.pictures)
     hide_progress()
     vlm = certificate.model_for(was, options)
     limit_threads(vlm)
-    found = verify(was, vlm, [still(file, certificate.STILL) for file in files], options.tolerance)
+    found = verify(was, vlm, certificate.media_of(vlm, was, files), options.tolerance)
     now = made_with(vlm)
     _print(
         console.as_json(

@@ -25,12 +25,17 @@ EXACT = ConfigDict(extra="forbid", strict=True, ser_json_inf_nan="constants")
 
 @dataclass(frozen=True)
 class Picture:
-    """file: its name where the certificate was made. sha256: of its RGB pixels as the model is given them."""
+    """A picture or a clip. file: its name where the certificate was made. sha256: of its RGB pixels as the model is
+    given them, of a clip of all frames that were taken, and their times. fps, frames: of a clip, how they were taken:
+    of each second, and the most in all; None for a picture.
+    """
 
     file: str
     width: int
     height: int
     sha256: str
+    fps: float | None
+    frames: int | None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ from pruning.runnable import REGISTERED, made
 from pruning.staged import make_staged
 from pruning.text import checked_question
 from pruning.tokens import Selection
+from pruning.video import Clip, Sampling
 
+Medium = Image.Image | Clip
 FIRST = 20  # tokens of the answer
 SPREAD = 16  # tokens whose features are measured
 LENGTHS = 0.01  # relative difference of features that counts as one
@@ -62,21 +64,27 @@ class Difference:
 
 
 def certificate(
-    vlm: VLM, images: Sequence[Image.Image], names: Sequence[str], question: str, wanted: Wanted
+    vlm: VLM,
+    images: Sequence[Medium],
+    names: Sequence[str],
+    question: str,
+    wanted: Wanted,
+    samplings: Sequence[Sampling | None] = (),
 ) -> Certificate:
-    """Encode, choose and answer, and tell what came of it. names: of the pictures, as their files are called.
+    """Encode, choose and answer, and tell what came of it. names: of the pictures and clips, as their files are called.
+    samplings: of each, how its frames were taken, None for a picture; () = pictures alone.
 
     Raises ValueError as `VLM.encode`, `choosing.choose` and `VLM.answer` do.
     """
-    pictures = [as_rgb(image)[0] for image in images]
+    pictures, samplings = _as_given(images), samplings or [None] * len(images)
     limits = {
         name: value
         for name in ("size", "max_image_size", "min_pixels", "max_pixels")
         if (value := _plain(getattr(vlm.image_processor, name, None))) is not None
     }
     told = [
-        Picture(name, image.width, image.height, pixels_hash(image))
-        for name, image in zip(names, pictures, strict=True)
+        Picture(name, *image.size, pixels_hash(image), *((float(taken.rate), taken.frames) if taken else (None, None)))
+        for name, image, taken in zip(names, pictures, samplings, strict=True)
     ]
     return sealed(
         Certificate(
@@ -97,7 +105,7 @@ def certificate(
     )
 
 
-def verify(was: Certificate, vlm: VLM, images: Sequence[Image.Image], tolerance: float = LOGITS) -> list[Difference]:
+def verify(was: Certificate, vlm: VLM, images: Sequence[Medium], tolerance: float = LOGITS) -> list[Difference]:
     """The certificate's sample measured anew on this model, compared in the order in which one thing follows from
     another: model, pictures, tokens, indices, positions, logits with all and with the kept tokens.
 
@@ -110,7 +118,7 @@ def verify(was: Certificate, vlm: VLM, images: Sequence[Image.Image], tolerance:
         raise ValueError(f"the certificate is of {len(was.pictures)} pictures, and {len(images)} were given")
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"tolerance = {tolerance!r} is not allowed: it must be a number of at least 0")
-    pictures = [as_rgb(image)[0] for image in images]
+    pictures = _as_given(images)
     wanted = wanted_of(was.asked)
     now = seen(vlm, pictures, was.question, wanted, was.seen.answer_ids)
     found = [_model(was, vlm), _pictures(was, pictures), _tokens(was.seen, now)]
@@ -120,9 +128,7 @@ def verify(was: Certificate, vlm: VLM, images: Sequence[Image.Image], tolerance:
     return found
 
 
-def seen(
-    vlm: VLM, images: Sequence[Image.Image], question: str, wanted: Wanted, answer_ids: Sequence[int] = ()
-) -> Seen:
+def seen(vlm: VLM, images: Sequence[Medium], question: str, wanted: Wanted, answer_ids: Sequence[int] = ()) -> Seen:
     """answer_ids: of the answer whose log-probabilities are wanted; none = the model's own."""
     needs = needs_of(wanted.asked)
     encoded = vlm.encode(images, needs - {"question"})
@@ -177,11 +183,19 @@ def made_with(vlm: VLM) -> dict[str, str]:
     }
 
 
-def pixels_hash(image: Image.Image) -> str:
-    """SHA-256 of an RGB image's size and pixels."""
-    found = hashlib.sha256(f"{image.width}x{image.height}".encode())
-    found.update(np.ascontiguousarray(image).tobytes())
+def pixels_hash(image: Medium) -> str:
+    """SHA-256 of an RGB image's size and pixels; of a clip of all frames, and their times."""
+    found = hashlib.sha256("{}x{}".format(*image.size).encode())
+    for frame in image.frames if isinstance(image, Clip) else (image,):
+        found.update(np.ascontiguousarray(frame).tobytes())
+    if isinstance(image, Clip):
+        found.update(repr([round(time, 3) for time in image.times]).encode())
     return found.hexdigest()
+
+
+def _as_given(images: Sequence[Medium]) -> list[Medium]:
+    """As the model is given them: pictures in RGB."""
+    return [image if isinstance(image, Clip) else as_rgb(image)[0] for image in images]
 
 
 def _kept(vlm: VLM, encoded: Encoded, question: str, wanted: Wanted, again: Callable[[Any], Encoded]) -> Kept:
@@ -229,11 +243,12 @@ def _model(was: Certificate, vlm: VLM) -> Difference:
     return Difference("model", not other, "; ".join(other) or "the same files, dtype, attention and pixel limit")
 
 
-def _pictures(was: Certificate, images: Sequence[Image.Image]) -> Difference:
+def _pictures(was: Certificate, images: Sequence[Medium]) -> Difference:
     for told, image in zip(was.pictures, images, strict=True):
         if (told.width, told.height) != image.size:
             there = f"{told.width}×{told.height}"
-            return Difference("pictures", False, f"{told.file}: {there} there, {image.width}×{image.height} here")
+            here = "{}×{}".format(*image.size)
+            return Difference("pictures", False, f"{told.file}: {there} there, {here} here")
         if told.sha256 != pixels_hash(image):
             return Difference("pictures", False, f"{told.file}: the same size, other pixels")
     return Difference("pictures", True, "the same pixels")

@@ -35,9 +35,11 @@ from app.web.updates import scopes
 from pruning.drawing.overlays import STYLES
 from pruning.drawing.paint import KEPT
 from pruning.grids import Grid
+from pruning.handover.certificate import read as read_certificate
+from pruning.handover.parity import verify
 from pruning.staged import make_staged
 from pruning.tokens import Selection
-from pruning.video import Clip, Progress, Sampling, VideoError
+from pruning.video import Clip, Progress, Sampling, VideoError, open_media
 from tests.helpers.clips import animation, film
 from tests.helpers.visits import QUESTION, keep, look
 
@@ -242,6 +244,12 @@ def test_an_export_has_a_sheet_and_a_film(engine, clip, tmp_path):
         (tmp_path / "film.mp4").write_bytes(archive.read("clip-1-overlay-dimmed.mp4"))
         assert Image.open(io.BytesIO(archive.read("clip-1-overlay-dimmed.png"))).width > 300
         assert "clip-1-overlay-dimmed" in archive.read("README.txt").decode()
+        certificate = read_certificate(archive.read("certificate.json"))
+    assert (certificate.pictures[0].fps, certificate.pictures[0].frames) == (2.0, 16)
+    again = open_media(clip, Sampling(2, 16))
+    assert [each.words for each in verify(certificate, engine.vlm, [again]) if not each.same] == []
+    (other,) = verify(certificate, engine.vlm, [open_media(clip, Sampling(2, 5))])[1:2]
+    assert (other.what, other.same) == ("pictures", False)
     assert settings["images"][0]["clip"]["sampling"] == {"rate": 2.0, "frames": 16}
     assert settings["images"][0]["clip"]["summary"] == "6 of 30 frames, 2 a second"
     assert selection["times"] == [pytest.approx([0, 0.5, 1, 1.5, 2, 2.5])]

@@ -87,6 +87,20 @@ def test_whether_it_pays_is_measured_of_a_clip(run, clip: str) -> None:
     assert json.loads(out)["left_out"][0].startswith("Lower resolution is left out")
 
 
+def test_a_certificate_of_a_clip_takes_the_same_frames_again(run, clip: str, tmp_path: Path) -> None:
+    file = tmp_path / "certificate.json"
+    sampling = ("--fps", "5", "--max-frames", "4")
+    assert run("certificate", clip, QUESTION, *sampling, "--per", "frame", "--out", str(file))[0] == 0
+    told = json.loads(file.read_text(encoding="utf-8"))
+    assert (told["pictures"][0]["fps"], told["pictures"][0]["frames"], told["seen"]["n"]) == (5.0, 4, 2 * 24)
+    code, out, _ = run("verify", str(file))
+    assert (code, out.splitlines()[-1]) == (0, "it comes to the same here")
+    film(tmp_path / "clip.mp4", frames=30, fps=10, size=(112, 168))
+    code, out, _ = run("verify", str(file))
+    assert code == 3
+    assert "the first difference: pictures: clip.mp4: 168×112 there, 112×168 here" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
