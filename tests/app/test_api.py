@@ -103,7 +103,7 @@ def test_only_image_question_and_token_must_be_given(client):
 
 
 def test_every_parameter_is_explained():
-    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others", "concurrency"}
+    assert set(ABOUT) == {*COMMON, *LATE, "token", "methods", "others", "concurrency", "way"}
 
 
 def test_select_gives_the_methods_own_picks(call, served, image):
