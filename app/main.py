@@ -1,5 +1,6 @@
 """From options to the page: what `python app.py` and the installed `idpruner-lab` do."""
 
+import gc
 import logging
 import os
 import signal
@@ -44,6 +45,7 @@ def serve(settings: Settings) -> None:
     stubs.skip()
     with undisturbed():
         demo, url = _launched(settings, name, folder)
+    gc.freeze()  # what a server starts with stays: no later collection walks through it
     url = url.replace("[::]", "[::1]")  # listening everywhere is no address to open
     below = f" (for the proxy that serves it under {settings.root_path}/)" if settings.root_path else ""
     mcp_server = f"\nMCP server: {url}{mcp.PATH}{below}" if settings.mcp else ""
