@@ -103,10 +103,14 @@ def test_the_time_cursor_scrubs_by_key_slider_and_strip_and_plays(page, clip):
     page.wait_for_function("document.querySelector('#canvas [data-part=roll]').innerText === '▶'")
 
 
-def test_a_slider_repaints_the_strip_without_a_request(page, clip):
+def test_a_slider_repaints_the_strip_without_a_request_and_a_patch_tells_its_frame(page, clip):
     choose(page, clip)
     before, asked = page.evaluate(PIXELS), []
-    page.on("request", lambda sent: asked.append(sent.url) if "/queue/" in sent.url else None)
+
+    def note(sent) -> None:
+        asked.extend([sent.url] if "/queue/" in sent.url else [])
+
+    page.on("request", note)
     page.evaluate(
         """() => {
           const slider = document.querySelector("#retention input[type=range]");
@@ -117,13 +121,9 @@ def test_a_slider_repaints_the_strip_without_a_request(page, clip):
     page.wait_for_function(f"(before) => ({PIXELS})() !== before", arg=before)
     assert len(kept(page)) == 54
     assert asked == []
-
-
-def test_a_patch_tells_its_frame_and_the_same_patch_beside_it(page, clip):
-    choose(page, clip)
-    page.keyboard.press("Escape")
+    page.remove_listener("request", note)
     page.locator("#canvas canvas").first.focus()
-    for key in (".", "ArrowRight", "PageDown", "Enter"):
+    for key in ("ArrowRight", "PageDown", "Enter"):
         page.keyboard.press(key)
     page.locator("#card .card b", has_text="frame 2 of 3").wait_for()
     assert "same patch, frame before" in page.inner_text("#card")
