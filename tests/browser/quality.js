@@ -46,7 +46,8 @@ window.quality = (() => {
   }
 
   const root = () => document.querySelector(":modal") ?? document.body;
-  const idle = (element) => element.closest("script, style, template, noscript, :disabled, [aria-disabled=true], [aria-busy=true], [aria-hidden=true]");
+  const idle = (element) => element.closest(
+    "script, style, template, noscript, .sr-only, :disabled, [aria-disabled=true], [aria-busy=true], [aria-hidden=true]");
 
   // Texts below 4.5 to 1 against what is behind them; large ones below 3 to 1. [number of texts, {selector: ratio and text}]
   function faintTexts() {

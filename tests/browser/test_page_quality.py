@@ -19,7 +19,8 @@ MEASURES = (Path(__file__).parent / "quality.js").read_text("utf-8")
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 CONTROLS = {"button", "textbox", "slider", "spinbutton", "combobox", "radio", "checkbox", "tab", "link", "searchbox",
             "application", "Canvas", "progressbar", "progressIndicator", "switch", "menuitem", "option"}  # fmt: skip
-STOOD = """() => document.getAnimations().every((each) => each.effect.getComputedTiming().iterations === Infinity)
+STOOD = """() => document.getAnimations()
+  .every((each) => each.playState !== "running" || each.effect.getComputedTiming().iterations === Infinity)
   && [...document.querySelectorAll('ul[role=listbox]')].every((list) => getComputedStyle(list).opacity === '1')"""
 BLOCKS = ("#controls", "#stage", "#results", "#canvas canvas", "#report .verdict", "#report .costs", "#tradeoff")
 BOXES = """(blocks) => blocks.map((block) => {
