@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pruning.budget import check_budget
 from pruning.ops import device_loops, kernels, set_kernels
+from pruning.ops.checks import check_lambda, check_not_negative, check_values, pool_relevance
 from pruning.ops.scaling import all_finite
 
 
@@ -304,30 +305,3 @@ def _check(similarity: Tensor, k: int, values: Tensor | None = None) -> None:
     check_budget(k, n)
     if values is not None:
         check_values("importance", values, n)
-
-
-def pool_relevance(n: int, k: int, first: int | Tensor, among: Tensor | None) -> Tensor:
-    """(N,) float32: 0 for tokens of the pool, -inf for others. Raises ValueError where the pool lacks `first` or k."""
-    relevance = torch.zeros(n)
-    if among is not None:
-        if among.shape != (n,) or not bool(among[first]) or int(among.sum()) < k:
-            raise ValueError(f"the pool must be ({n},) bool, hold the first pick and at least {k} tokens")
-        relevance[~among.cpu()] = -torch.inf
-    return relevance
-
-
-def check_lambda(mmr_lambda: float) -> None:
-    if not 0 <= mmr_lambda <= 1:
-        raise ValueError(f"mmr_lambda = {mmr_lambda!r} is not allowed: it must be a number from 0 to 1")
-
-
-def check_values(name: str, values: Tensor, n: int) -> None:
-    if values.shape != (n,) or values.dtype != torch.float32:
-        raise ValueError(f"{name} must be ({n},) float32, not {tuple(values.shape)} {values.dtype}")
-    if not all_finite(values):
-        raise ValueError(f"{name} ({n},) holds NaN or infinite values")
-
-
-def check_not_negative(name: str, values: Tensor) -> None:
-    if bool((values < 0).any()):
-        raise ValueError(f"{name} must not be negative, but its minimum is {values.min().item():g}")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pruning import ops
 from pruning.budget import check_budget
-from pruning.ops import lazy_kernels
+from pruning.ops import checks, lazy_kernels
 from pruning.ops.lazy_kernels import Coded
 from pruning.ops.scaling import all_finite, cosine_similarity
 
@@ -36,8 +36,8 @@ def mmr(importance: Tensor, features: Tensor, k: int, mmr_lambda: float) -> Tens
     [0, 2]
     """
     _check(features, k)
-    ops.check_values("importance", importance, len(features))
-    ops.check_lambda(mmr_lambda)
+    checks.check_values("importance", importance, len(features))
+    checks.check_lambda(mmr_lambda)
     if features.device.type != "cpu":
         return ops.mmr(importance, cosine_similarity(features), k, mmr_lambda)
     relevance = importance * torch.tensor(float(mmr_lambda))
@@ -61,7 +61,7 @@ def farthest_point(features: Tensor, k: int, first: int | Tensor | None = None, 
         # The least like the mean are the most likely to be alone.
         turn = np.argsort(known.offset, kind="stable")
         first = int(lazy_kernels.most_isolated(known, turn))
-    relevance = ops.pool_relevance(len(features), k, first, among)
+    relevance = checks.pool_relevance(len(features), k, first, among)
     return _greedy(known, relevance, torch.ones_like(relevance), int(first), k)
 
 
@@ -75,8 +75,8 @@ def weighted_farthest_point(importance: Tensor, features: Tensor, k: int) -> Ten
     [0, 2, 1]
     """
     _check(features, k)
-    ops.check_values("importance", importance, len(features))
-    ops.check_not_negative("importance", importance)
+    checks.check_values("importance", importance, len(features))
+    checks.check_not_negative("importance", importance)
     if features.device.type != "cpu":
         return ops.weighted_farthest_point(importance, cosine_similarity(features), k)
     return _greedy(coded(features), importance.clone(), importance, int(importance.argmax()), k)

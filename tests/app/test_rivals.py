@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from app.batch import run as batch_run
 from app.canvas import state as canvas_state
 from app.canvas.overlays import overlays
 from app.compare.run import Results, compare, overlap
+from app.engine import remote
 from app.engine.capabilities import ANEW, Capabilities, group
 from app.engine.device import Task
 from app.engine.engine import Engine
@@ -247,7 +249,15 @@ def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, sess
     assert "stays" in pays_views.progress(steps[-1])
 
 
-def test_the_view_tells_how_far_it_is_stops_at_once_and_keeps_what_it_has(served, chromium, fits):
+def test_the_view_tells_how_far_it_is_stops_at_once_and_keeps_what_it_has(served, chromium, fits, monkeypatch):
+    pays = remote.pays
+
+    def crawl(*values):
+        for report in pays(*values):
+            time.sleep(0.2)  # else all may be measured before Stop is pressed
+            yield report
+
+    monkeypatch.setattr(remote, "pays", crawl)
     with visit(chromium, served.url) as tab:
         tab.get_by_role("tab", name="Does it pay?").click()
         tab.click("#pays-run")

@@ -26,10 +26,14 @@ def keep(name: str, retention: float = 0.25, scope: str = "sample", **knobs) -> 
     return Setting(make(name, **knobs), retention, scope)
 
 
-STOP = """([button, where, says]) => new Promise((done) => {
+STOP = """([button, where, says]) => new Promise((done, fail) => {
   const start = performance.now();
-  const look = () => (document.querySelector(where).textContent.includes(says)
-    ? done((performance.now() - start) / 1000) : requestAnimationFrame(look));
+  const look = () => {
+    const seconds = (performance.now() - start) / 1000, told = document.querySelector(where).textContent;
+    if (told.includes(says)) done(seconds);
+    else if (seconds > 60) fail(new Error(`a minute after the click on ${button} it says: ${told}`));
+    else requestAnimationFrame(look);
+  };
   document.querySelector(button).click();
   look();
 })"""
