@@ -66,8 +66,9 @@ def wire_batch(page: BatchPage, models: Models, present: Present, inputs: list[A
     """inputs: the components that `present` reads, the session before them."""
     events = BatchEvents(page, models, present)
     shown = [page.about, page.progress, page.totals, *page.cards]
-    page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
-    page.run.click(events.run, [page.files, *inputs], shown, **STREAMED, **QUIET)
+    # In this order: a stop that comes late must not reach the run that follows.
+    stopped = page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
+    stopped.then(events.run, [page.files, *inputs], shown, **STREAMED, **QUIET)
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,14 +101,19 @@ def wire_compare(page: ComparePage, models: Models, present: Present, session: g
     state = [page.slots, page.results]
     shown = [*state, page.status, *page.heads, *page.bodies, *page.tools, page.table, page.matrix]
     adding = [(page.add, events.add), (page.random, events.add_random), (page.uniform, events.add_uniform)]
-    edits = [*(button for button, _ in adding), *page.replaces, *page.removes]
-    # What runs is stopped first: it would go on with slots that are no more.
-    gr.on([button.click for button in [*edits, page.run]], events.stop, None, None, **AT_ONCE, **QUIET)
-    changes = [button.click(event, [*state, *inputs], shown, **LIGHT_WORK, **QUIET) for button, event in adding]
+
+    def pressed(button: gr.Button) -> Callable[..., Any]:
+        """What runs is stopped first, since it would go on with slots that are no more; and in this order: a stop that
+        comes late must not reach the run that follows.
+        """
+        after: Callable[..., Any] = button.click(events.stop, None, None, **AT_ONCE, **QUIET).then
+        return after
+
+    changes = [pressed(button)(event, [*state, *inputs], shown, **LIGHT_WORK, **QUIET) for button, event in adding]
     for place, replace_, remove_ in zip(page.places, page.replaces, page.removes, strict=True):
-        changes.append(replace_.click(events.replace, [place, *state, *inputs], shown, **LIGHT_WORK, **QUIET))
-        changes.append(remove_.click(events.remove, [place, *state, session], shown, **LIGHT_WORK, **QUIET))
-    for begin in [*(change.success for change in changes), page.run.click]:
+        changes.append(pressed(replace_)(events.replace, [place, *state, *inputs], shown, **LIGHT_WORK, **QUIET))
+        changes.append(pressed(remove_)(events.remove, [place, *state, session], shown, **LIGHT_WORK, **QUIET))
+    for begin in [*(change.success for change in changes), pressed(page.run)]:
         ran = begin(events.run, [*state, session], shown, **STREAMED, **QUIET)
         ran.then(events.look, [*state, session], page.status, **LIGHT_WORK, **QUIET)
     session.change(events.look, [*state, session], page.status, **LIGHT_WORK, **QUIET)

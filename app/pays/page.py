@@ -51,8 +51,9 @@ def place_pays(views: gr.Tabs) -> PaysPage:
 def wire_pays(page: PaysPage, models: Models, present: Present, inputs: list[Any]) -> None:
     """inputs: the components that `present` reads, the session before them."""
     events = PaysEvents(models, present)
-    page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
-    page.run.click(events.run, inputs, [page.progress, page.result], **STREAMED, **QUIET)
+    # In this order: a stop that comes late must not reach the run that follows.
+    stopped = page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
+    stopped.then(events.run, inputs, [page.progress, page.result], **STREAMED, **QUIET)
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
 
 

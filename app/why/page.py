@@ -71,9 +71,10 @@ def wire_why(
     what was found: canvas and answer follow it.
     """
     events = WhyEvents(page, models, present, inputs[0], retention, views)
-    page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
+    # In this order: a stop that comes late must not reach the run that follows.
+    stopped = page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
     shown = [page.progress, page.result, page.show, page.found]
-    page.run.click(events.run, [page.way, *inputs], shown, **STREAMED, **QUIET)
+    stopped.then(events.run, [page.way, *inputs], shown, **STREAMED, **QUIET)
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
     there = [inputs[0], retention, views]
     return page.show.click(events.force, [page.found, inputs[0]], there, **LIGHT_WORK, **QUIET)

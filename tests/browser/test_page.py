@@ -339,8 +339,7 @@ def test_a_click_on_the_plane_loads_that_setting(page):
 def test_fidelity_curves_appear_and_their_points_load(page):
     page.get_by_role("tab", name="Fidelity curves").click()
     page.wait_for_selector("#progress >> text=points measured", timeout=60_000)
-    marks = page.locator("#curves .mark")
-    assert marks.count() == 45
+    page.wait_for_function("document.querySelectorAll('#curves .mark').length === 45")
     last = page.locator('#curves .mark[aria-label^="Random: 64 of 64"]')
     last.focus()
     last.press("Enter")
