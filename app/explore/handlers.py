@@ -31,6 +31,7 @@ from app.tradeoff.measure import Measured, Progress
 from app.web import html
 from app.web.controls import Controls, ControlValues
 from app.web.errors import owner, report_errors
+from app.web.events import Told
 from app.web.streams import Shown
 from app.web.updates import Updates, talk_buttons
 from pruning.drawing.palettes import PAGE
@@ -118,18 +119,18 @@ class Handlers:
             return gr.HTML(canvas_state.payload(engine, session, setting), exact=exact)  # a grid of its own
 
     @report_errors
-    def card(self, request: gr.Request, clicked: Any, session: Session, *settings: Any) -> str:
+    def card(self, request: gr.Request, clicked: Told, session: Session, *settings: Any) -> str:
         """Why the patch that was clicked is kept or dropped."""
-        token = (clicked or {}).get("token")
+        token = clicked.data.get("token")
         with self._at_work(request, session) as (engine, capabilities):
             return canvas_views.card(
                 canvas_state.card(engine, session, self.setting(capabilities, session, settings), token)
             )
 
     @report_errors
-    def force(self, edited: Any, session: Session) -> Session:
+    def force(self, edited: Told, session: Session) -> Session:
         """Patches were forced in or out, or released."""
-        return replace(session, forced=canvas_state.forced(edited))
+        return replace(session, forced=canvas_state.forced(edited.data))
 
     @report_errors
     def report(self, request: gr.Request, session: Session, *settings: Any) -> Iterator[str]:

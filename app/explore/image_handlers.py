@@ -20,6 +20,7 @@ from app.model_pool.pool import Models
 from app.session import Session
 from app.web import html
 from app.web.errors import owner, report_errors
+from app.web.events import Told
 from app.web.streams import Shown, stream
 from app.web.updates import Updates, scopes, suggestions, talk_buttons
 from pruning.debris import is_debris
@@ -92,9 +93,9 @@ class ImageHandlers:
         yield from self._taken(request, work)
 
     @report_errors
-    def remove(self, request: gr.Request, clicked: Any, session: Session, question: str) -> Iterator[Updates]:
+    def remove(self, request: gr.Request, clicked: Told, session: Session, question: str) -> Iterator[Updates]:
         """One of several images less; the first of the others stands in the large field."""
-        place = int((clicked or {}).get("index", -1))
+        place = int(clicked.data.get("index", -1))
         left = tuple(picture for i, picture in enumerate(session.pictures) if i != place)
         changed = replace(session, pictures=left or session.pictures, questions=_first_turn(question))
 
@@ -104,9 +105,9 @@ class ImageHandlers:
         yield from self._taken(request, work)
 
     @report_errors
-    def example(self, request: gr.Request, picked: Any, session: Session, *taken: Any) -> Iterator[Updates]:
+    def example(self, request: gr.Request, picked: Told, session: Session, *taken: Any) -> Iterator[Updates]:
         """A picked example: its image or clip, first question, session, suggestions."""
-        chosen = EXAMPLES[int((picked or {}).get("index", 0)) % len(EXAMPLES)]
+        chosen = EXAMPLES[int(picked.data.get("index", 0)) % len(EXAMPLES)]
 
         def work() -> Iterator[Updates]:
             ((picture, notes),) = yield from self._read(request, session, [chosen.path], taken)

@@ -6,7 +6,7 @@ A model may have to be loaded first: that takes its time, during which the page 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from app.session import Session
 from app.web import html
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, owner, report_errors
+from app.web.events import Told
 from app.web.updates import Updates, retention, scopes
 from pruning.runnable import Started
 from pruning.staged import StagedMethod
@@ -60,11 +61,20 @@ class Menus:
         )
 
     @report_errors
-    def point(self, request: gr.Request, clicked: Any, session: Session, name: str) -> Updates:
-        """A point of a chart was clicked: its setting goes into the controls, which then are to be seen. name: of the
-        present method. Raises ValueError for a plan or a knob that this model or method cannot have.
+    def point(self, request: gr.Request, clicked: Told, session: Session, name: str) -> Updates:
+        """A point of a chart was clicked: `_moved`."""
+        return self._moved(request, clicked.data, session, name)
+
+    @report_errors
+    def asked_elsewhere(self, request: gr.Request, asked: Any, session: Session, name: str) -> Updates:
+        """The setting under which another view showed a question: `_moved`."""
+        return self._moved(request, asked[2], session, name)
+
+    def _moved(self, request: gr.Request, setting: Mapping[str, Any], session: Session, name: str) -> Updates:
+        """A setting goes into the controls, which then are to be seen. name: of the present method. Raises ValueError
+        for a plan or a knob that this model or method cannot have.
         """
-        page, setting = self.page, clicked or {}
+        page = self.page
         with self.models.use(session.model_name, owner(request)) as (_, capabilities):
             wanted, plan = setting.get("method"), setting.get("plan") or ""
             name = wanted if wanted in capabilities.methods else name
@@ -85,12 +95,6 @@ class Menus:
             if name in knob.methods and knob.param.name in knobs:
                 value = knob.param.check(knobs[knob.param.name])
                 changed[component] = {**changed[component], "value": value}
-        return changed
-
-    @report_errors
-    def asked_elsewhere(self, request: gr.Request, asked: Any, session: Session, name: str) -> Updates:
-        """The setting under which another view showed a question, as `point`."""
-        changed: Updates = self.point(request, asked[2], session, name)
         return changed
 
     def load(self, request: gr.Request, name: str) -> Iterator[str]:

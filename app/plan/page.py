@@ -22,7 +22,7 @@ from app.session import MAX_PLAN, Session, Setting
 from app.web import html, scripts
 from app.web.controls import Controls, ControlValues, Present
 from app.web.errors import message_for, owner, report_errors
-from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, chosen, told
+from app.web.events import AT_ONCE, LIGHT_WORK, QUIET, STREAMED, Told, chosen, told
 from app.web.events import html as piece
 from app.web.html import waiting
 from app.web.streams import Shown
@@ -178,9 +178,9 @@ class PlanEvents:
             return self._set(engine, capabilities, session, text or "", settings)
 
     @report_errors
-    def dragged(self, request: gr.Request, step: Any, session: Session, *settings: Any) -> tuple[Any, Any]:
+    def dragged(self, request: gr.Request, step: Told, session: Session, *settings: Any) -> tuple[Any, Any]:
         """A step of the chart was moved."""
-        return self.typed(request, str((step or {}).get("text", "")), session, *settings)
+        return self.typed(request, str(step.data.get("text", "")), session, *settings)
 
     @report_errors
     def composed(self, request: gr.Request, first: str | None, session: Session, *settings: Any) -> tuple[Any, Any]:

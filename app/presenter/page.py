@@ -16,11 +16,10 @@ from app.explore.handlers import Handlers
 from app.explore.layout import Page
 from app.model_pool.work import Kind, stream_work
 from app.presenter import slides as presenter_slides
-from app.presenter.slides import Wish
 from app.session import Session
 from app.web import html, scripts, theme
 from app.web.errors import owner, report_errors
-from app.web.events import AT_ONCE, QUIET, STREAMED
+from app.web.events import AT_ONCE, QUIET, STREAMED, Told
 from app.web.streams import Shown
 from app.web.templates import render
 from pruning.evaluation.plane import RETENTIONS
@@ -50,9 +49,9 @@ def wire_presenter(view: gr.HTML, page: Page, handlers: Handlers, inputs: Sequen
     """inputs: the visitor's session, and the page's settings. Every wish of the view first stops what is under way for
     the one before it, and in this order.
     """
-    events, wish = Presenter(handlers), gr.State(None)
-    turned = view.turn(events.turn, wish, wish, **AT_ONCE, **QUIET)
-    turned.then(events.show, [wish, page.curve_methods, *inputs], view, **STREAMED, **QUIET)
+    events, said = Presenter(handlers), gr.State(Told())
+    turned = view.turn(events.turn, said, None, **AT_ONCE, **QUIET)
+    turned.then(events.show, [said, page.curve_methods, *inputs], view, **STREAMED, **QUIET)
     view.leave(events.leave, None, None, **AT_ONCE, **QUIET)
 
 
@@ -63,17 +62,16 @@ class Presenter:
     page: Handlers
 
     @report_errors
-    def turn(self, request: gr.Request, event: gr.EventData, before: Wish | None) -> Wish:
-        """What the view wants to see next. Two wishes may overtake each other: the later one stands."""
-        self.leave(request)
-        asked = presenter_slides.wish(event._data)
-        return asked if before is None or asked.turn >= before.turn else before
+    def turn(self, request: gr.Request, event: gr.EventData, said: Told) -> None:
+        """The view wants to see something else."""
+        if said.hear(event):
+            self.leave(request)
 
     def show(
-        self, request: gr.Request, asked: Wish, names: Sequence[str], session: Session, *settings: Any
+        self, request: gr.Request, said: Told, names: Sequence[str], session: Session, *settings: Any
     ) -> Iterator[Any]:
         """Stream the slide's results into the view, which lies over the page's own messages: it tells of errors too."""
-        models = self.page.models
+        models, asked = self.page.models, presenter_slides.wish(said.data)
 
         def work(engine: Engine, capabilities: Capabilities, task: Task) -> Iterator[Any]:
             slide = presenter_slides.slide(models.resources.pictures, session, asked.place, engine.vlm.no_clips)

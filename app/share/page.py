@@ -23,7 +23,7 @@ from app.share.link import Link
 from app.web import scripts
 from app.web.controls import ControlValues
 from app.web.errors import message_for, owner, report_errors
-from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET, told
+from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, QUIET, Told, told
 from app.web.templates import render
 from app.web.updates import LEAST_RETENTION, retention, scopes, suggestions, talk_buttons
 from pruning.video import Sampling
@@ -95,7 +95,7 @@ class Sharing:
         )
 
     @report_errors
-    def copy(self, request: gr.Request, pressed: Any, session: Session, *settings: Any) -> Any:
+    def copy(self, request: gr.Request, pressed: Told, session: Session, *settings: Any) -> Any:
         """The link, and what is not part of it."""
         with self.menus.models.use(session.model_name, owner(request)) as (_, capabilities):
             setting = self.handlers.setting(capabilities, session, settings)
@@ -103,7 +103,7 @@ class Sharing:
         link = share_link.of(session, setting, (values.importance, values.diversity), values.overlay)
         notes = [UPLOADED] * (link.example == share_link.UPLOAD) + [FORCED] * bool(setting.forced)
         notes += [LONG] * (len(session.questions) > share_link.TURNS)
-        turn, title = (pressed or {}).get("turn"), "Link to what the page shows"
+        turn, title = pressed.data.get("turn"), "Link to what the page shows"
         return gr.HTML(told={"turn": turn, "title": title, "lead": "", "notes": notes, "query": share_link.write(link)})
 
     def open(self, request: gr.Request, session: Session, method: str) -> Iterator[dict[Any, Any]]:

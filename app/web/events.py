@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -29,10 +31,35 @@ STOPS = "Stop what is running; what is there so far stays"  # the tooltip of eve
 AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple"}
 
 
+_HEARING = threading.Lock()
+
+
+@dataclass
+class Told:
+    """What a component of ours said last: `data`, at a moment of the page's clock that scripts.start puts in.
+
+    Two events may overtake each other on their way, so the newest counts, not the last to arrive. One value per visitor
+    for good, which is written in place: of states that are read, and written at an event's end, the slower would win.
+    """
+
+    at: float = 0.0
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def hear(self, event: gr.EventData) -> bool:
+        """Whether the event is the newest so far; then its data is kept."""
+        data = event._data if isinstance(event._data, dict) else {}
+        at = data.get("at")
+        with _HEARING:
+            if not isinstance(at, (int, float)) or not at >= self.at:  # nor NaN
+                return False
+            self.at, self.data = at, data
+        return True
+
+
 def told(trigger: Callable[..., Any]) -> tuple[Any, gr.State]:
-    """An event of a component of ours, and the state that holds the data of the last one: for what comes after it."""
-    data = gr.State(None)
-    return trigger(_data, None, data, **AT_ONCE, **QUIET), data
+    """An event of a component of ours, and the state that holds what was `Told` last: for what comes after it."""
+    said = gr.State(Told())
+    return trigger(_hear, said, None, **AT_ONCE, **QUIET), said
 
 
 def chosen(control: Any) -> Callable[..., Any]:
@@ -48,8 +75,8 @@ def chosen(control: Any) -> Callable[..., Any]:
     return pressed
 
 
-def _data(event: gr.EventData) -> Any:
-    return event._data
+def _hear(event: gr.EventData, said: Told) -> None:
+    said.hear(event)
 
 
 def html(value: str, name: str, script: str | None = None) -> gr.HTML:

@@ -73,10 +73,15 @@ def head(tips: Mapping[str, str]) -> str:
 
 
 def start(name: str) -> str:
-    """A component's script: `start` of its module gets what Gradio gives: `element`, `props`, `trigger`, `watch`."""
+    """A component's script: `start` of its module gets what Gradio gives: `element`, `props`, `trigger`, `watch`.
+
+    What it tells the server bears the moment: events.Told knows by it which of two came later.
+    """
     events = ", ".join(TRIGGERED.findall(assets.text(f"scripts/{name}.js")))
     return f"""// Gradio reads here what a component's events are: {events}
 import(new URL("{place()}/{name}.js", document.baseURI)).then(
-  (module) => module.start({{ element, props, trigger, watch }}),
+  (module) => module.start({{
+    element, props, watch, trigger: (name, data) => trigger(name, {{ ...data, at: performance.now() }}),
+  }}),
   (error) => {{ element.insertAdjacentHTML("beforeend", `{html.notice(LOST, "warn")}`); throw error; }},
 );"""

@@ -14,6 +14,7 @@ from app.race.runs import Races
 from app.ui import build_demo
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, report_errors
+from app.web.events import Told
 from pruning.params import params
 from pruning.runnable import REGISTERED
 from pruning.weights import mmr_lambda
@@ -131,3 +132,24 @@ def test_what_a_visitor_does_last_is_never_dropped(tiny_vlm, uploads, tmp_path):
     for event in events:
         wants_data = any(kind is gr.EventData for kind in get_type_hints(event.fn).values())
         assert not wants_data or event.trigger_mode == "multiple", event.fn.__qualname__
+
+
+def test_of_two_events_that_overtake_each_other_the_later_one_stands():
+    """Both were read with what stood before them: whatever order they are written in, the newest is what remains."""
+    said = Told()
+    events = [gr.EventData(None, {"at": at, "step": step}) for step, at in enumerate((10.5, 30.25, 20.0))]
+    assert [said.hear(event) for event in events] == [True, True, False]
+    assert said.data == {"at": 30.25, "step": 1}
+    for data in (None, [], {"step": 5}, {"at": "now", "step": 5}, {"at": math.nan, "step": 5}):
+        assert not said.hear(gr.EventData(None, data))
+    assert said.data["step"] == 1
+
+
+def test_who_hears_what_a_component_says_takes_the_newest(tiny_vlm, uploads, tmp_path):
+    """No event function keeps the data of its own event: a state that events write at their end can go back."""
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
+    hearing = [fn for fn in demo.fns.values() if fn.fn and gr.EventData in get_type_hints(fn.fn).values()]
+    assert len(hearing) >= 8
+    for event in hearing:
+        assert not event.outputs, event.fn.__qualname__
+        assert [type(component.value) for component in event.inputs] == [Told], event.fn.__qualname__

@@ -25,11 +25,11 @@ from app.explore.image_handlers import ImageHandlers
 from app.explore.layout import layout
 from app.export.page import Exporting
 from app.presenter.page import Presenter
-from app.presenter.slides import Wish
 from app.session import Session
 from app.smallest_budget.page import SmallestBudgetEvents
 from app.ui import opening
 from app.web.controls import Controls
+from app.web.events import Told
 from app.web.streams import Shown, stream
 from tests.checkpoints import tiny_llava_next
 from tests.helpers.checkout import ROOT
@@ -226,7 +226,7 @@ def page(tiny_vlm, tmp_path_factory):
         slots = (present(capabilities, session, settings), None, None, None)
     batch, compare = BatchEvents(batch_view, models, present), CompareEvents(compare_view, models, present)
     search, export = SmallestBudgetEvents(models, present), Exporting(handlers, tmp_path_factory.mktemp("exports"))
-    picked = {"index": 0}
+    picked, wished = Told(data={"index": 0}), Told(data={"turn": 1})
     events = {
         "answer": lambda request: handlers.report(request, session, *settings),
         "canvas": lambda request: handlers.draw(request, session, *settings),
@@ -237,7 +237,7 @@ def page(tiny_vlm, tmp_path_factory):
         "fewest tokens": lambda request: search.tokens(request, session, *settings),
         "best lambda": lambda request: search.over_lambda(request, session, *settings),
         "export": lambda request: export.make(request, None, session, *settings),
-        "presenter": lambda request: Presenter(handlers).show(request, Wish(), ["random"], session, *settings),
+        "presenter": lambda request: Presenter(handlers).show(request, wished, ["random"], session, *settings),
         "upload": lambda request: images.upload(request, session, path, "what color is it?"),
         "more images": lambda request: images.add(
             request, Session(session.model_name, ()), [path], "what color is it?"
