@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -152,6 +154,10 @@ def _wire(
 
     planning = [page.plan.measures, *inputs]
 
+    def halted(event: Callable[..., Any], halt: Callable[..., Any] = handlers.interrupt) -> Any:
+        """What runs is stopped, and what follows hangs on that: a stop that comes late must not reach it."""
+        return event(halt, None, None, **AT_ONCE, **QUIET)
+
     def answer(event: Any) -> None:
         """The answer, however the event before it ended, and what is measured of it."""
         said = event.then(handlers.report, inputs, page.report, **STREAMED, **QUIET)
@@ -166,28 +172,18 @@ def _wire(
 
     # The canvas follows every move by itself; the answer and the plane wait until the slider rests.
     resting = [slider.release for slider in sliders]
-    # A running answer is stopped first, and in this order: stopping must never reach the answer that comes after it.
-    halted = gr.on(resting, handlers.interrupt, None, None, **AT_ONCE, **QUIET)
-    answer(halted)
-    halted.then(handlers.settle, inputs, page.canvas, **LIGHT_WORK, **QUIET)
-    halted.then(handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
-    halted.then(plans.show, planning, page.plan.shown, **LIGHT_WORK, **QUIET)
+    rested = halted(partial(gr.on, resting))
+    answer(rested)
+    rested.then(handlers.settle, inputs, page.canvas, **LIGHT_WORK, **QUIET)
+    rested.then(handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
+    rested.then(plans.show, planning, page.plan.shown, **LIGHT_WORK, **QUIET)
     wire_plan(page.plan, plans, inputs)
-    follow(page.plan.value.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
+    follow(halted(page.plan.value.change))
     clicked, patch = told(page.canvas.select)
     clicked.then(handlers.card, [patch, *inputs], page.card, **LIGHT_WORK, **QUIET)
     edited, forced = told(page.canvas.edit)
-    edited = edited.then(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
-    changed = edited.then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET)
-    answer(changed)
-    follow(gr.on([chosen(choice) for choice in lists], handlers.interrupt, None, None, **AT_ONCE, **QUIET))
-
-    pictures = [page.image.input, page.put.upload, page.examples.select, page.strip.select, page.add.upload]
-    gr.on(pictures, handlers.anew, None, None, **AT_ONCE, **QUIET)
-    asking = [page.ask.click, page.question.submit, page.follow_up.click, page.anew.click]
-    suggested, points = [b.click for b in page.suggestions], [page.plane.select, page.curves.select]
-    method_chosen = chosen(page.method)
-    gr.on([*asking, *suggested, method_chosen, *points], handlers.interrupt, None, None, **AT_ONCE, **QUIET)
+    answer(halted(edited.then).then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET))
+    follow(halted(partial(gr.on, [chosen(choice) for choice in lists])))
 
     asked, shown = [session, page.question], [page.image, *images.news]
     replaced = [*shown, *page.suggestions]
@@ -195,30 +191,41 @@ def _wire(
         (page.image.input, page.image, images.upload),
         (page.put.upload, page.put, images.put),
     ):
-        follow(event(handler, [session, field, page.question, *page.taken], replaced, **STREAMED, **QUIET))
+        follow(
+            halted(event, handlers.anew).then(
+                handler, [session, field, page.question, *page.taken], replaced, **STREAMED, **QUIET
+            )
+        )
     more = [session, page.add, page.question, *page.taken]
-    follow(page.add.upload(images.add, more, shown, **STREAMED, **QUIET))
-    resampled = gr.on([slider.release for slider in page.taken], handlers.anew, None, None, **AT_ONCE, **QUIET)
+    follow(halted(page.add.upload, handlers.anew).then(images.add, more, shown, **STREAMED, **QUIET))
+    resampled = halted(partial(gr.on, [slider.release for slider in page.taken]), handlers.anew)
     follow(resampled.then(images.sample, [*asked, *page.taken], images.news, **STREAMED, **QUIET))
     removed, place = told(page.strip.select)
-    follow(removed.then(images.remove, [place, *asked], shown, **STREAMED, **QUIET))
+    follow(halted(removed.then, handlers.anew).then(images.remove, [place, *asked], shown, **STREAMED, **QUIET))
     picked, place = told(page.examples.select)
     begun = [page.question, *replaced]
-    follow(picked.then(images.example, [place, session, *page.taken], begun, **STREAMED, **QUIET))
+    follow(
+        halted(picked.then, handlers.anew).then(
+            images.example, [place, session, *page.taken], begun, **STREAMED, **QUIET
+        )
+    )
 
+    asks = partial(gr.on, [page.ask.click, page.question.submit])
     for turn in (
-        gr.on(asking[:2], handlers.ask, asked, talk, **LIGHT_WORK, **QUIET),
-        page.follow_up.click(handlers.follow_up, asked, talk, **LIGHT_WORK | ONCE, **QUIET),
-        page.anew.click(handlers.start_anew, asked, talk, **LIGHT_WORK, **QUIET),
+        halted(asks).then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET),
+        halted(page.follow_up.click).then(handlers.follow_up, asked, talk, **LIGHT_WORK | ONCE, **QUIET),
+        halted(page.anew.click).then(handlers.start_anew, asked, talk, **LIGHT_WORK, **QUIET),
     ):
         follow(turn)
         turn.then(handlers.hint, asked, page.hint, **LIGHT_WORK, **QUIET)
     for button in page.suggestions:
-        typed = button.click(lambda text: (text, ""), button, [page.question, page.hint], **LIGHT_WORK, **QUIET)
+        typed = halted(button.click).then(
+            lambda text: (text, ""), button, [page.question, page.hint], **LIGHT_WORK, **QUIET
+        )
         follow(typed.then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
 
     about = [page.about_method, page.retention, page.plan.value, *page.weights, *page.knobs]
-    follow(method_chosen(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
+    follow(halted(chosen(page.method)).then(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
     heads = [page.model, page.photographs, page.header, page.about_model, page.method, page.about_method, page.scope]
     switched = [session, *heads, page.plan.value, *page.weights, *page.knobs]
     best = page.photographs.click(menus.choose_best, None, page.model, **LIGHT_WORK, **QUIET)
@@ -227,7 +234,7 @@ def _wire(
         follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
     opened = demo.load(menus.opened, session, [page.model, page.photographs], **LIGHT_WORK, **QUIET)
     if remote.is_remote():
-        follow(demo.load(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
+        follow(halted(demo.load))
 
     measuring, curves = [session, page.curve_methods, *page.settings], [page.curves, page.progress, page.measured]
     gr.on([page.tab.select, page.measure.click], handlers.curves, measuring, curves, **STREAMED, **QUIET)
@@ -237,22 +244,20 @@ def _wire(
     wire_pays(place_pays(page.views), handlers.models, handlers.setting, inputs)
     wire_recipe(place_recipe(page.views), handlers.models, handlers.setting, inputs)
     why = place_why(page.views)
-    why.show.click(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
-    follow(wire_why(why, handlers.models, handlers.setting, inputs, page.retention, page.views))
+    follow(wire_why(why, halted(why.show.click), handlers.models, handlers.setting, inputs, page.retention, page.views))
     charts = [page.plane, page.curves]
     settings = [page.views, page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
     if races is not None:
         race = place_race(page.views, races, capabilities)
         wire_race(race, races, handlers.models, session)
-        race.chart.select(handlers.interrupt, None, None, **AT_ONCE, **QUIET)
         charts.append(race.chart)
-        race.explore.click(handlers.anew, None, None, **AT_ONCE, **QUIET)
-        there = race.explore.click(images.asked_elsewhere, [race.asked, session], begun, **STREAMED, **QUIET)
+        asked_there = halted(race.explore.click, handlers.anew)
+        there = asked_there.then(images.asked_elsewhere, [race.asked, session], begun, **STREAMED, **QUIET)
         of_it = [race.asked, session, page.method]
         follow(there.success(menus.asked_elsewhere, of_it, settings, **LIGHT_WORK, **QUIET))
     for chart in charts:
         clicked, point = told(chart.select)
-        follow(clicked.then(menus.point, [point, session, page.method], settings, **LIGHT_WORK, **QUIET))
+        follow(halted(clicked.then).then(menus.point, [point, session, page.method], settings, **LIGHT_WORK, **QUIET))
     moved = (page.retention, page.weights)
     wire_smallest_budget(
         place_smallest_budget(page.budget), handlers.models, handlers.setting, session, inputs, moved, follow

@@ -65,19 +65,19 @@ def place_why(views: gr.Tabs) -> WhyPage:
 
 
 def wire_why(
-    page: WhyPage, models: Models, present: Present, inputs: list[Any], retention: gr.Slider, views: gr.Tabs
+    page: WhyPage, shown: Any, models: Models, present: Present, inputs: list[Any], retention: gr.Slider, views: gr.Tabs
 ) -> Any:
-    """inputs: the components that `present` reads, the session before them. Returns the event after which Explore has
-    what was found: canvas and answer follow it.
+    """shown: the event that follows a press of `page.show`. inputs: the components that `present` reads, the session
+    before them. Returns the event after which Explore has what was found: canvas and answer follow it.
     """
     events = WhyEvents(page, models, present, inputs[0], retention, views)
     # In this order: a stop that comes late must not reach the run that follows.
     stopped = page.run.click(events.stop, None, None, **AT_ONCE, **QUIET)
-    shown = [page.progress, page.result, page.show, page.found]
-    stopped.then(events.run, [page.way, *inputs], shown, **STREAMED, **QUIET)
+    results = [page.progress, page.result, page.show, page.found]
+    stopped.then(events.run, [page.way, *inputs], results, **STREAMED, **QUIET)
     page.stop.click(events.stop, None, None, **AT_ONCE, **QUIET)
     there = [inputs[0], retention, views]
-    return page.show.click(events.force, [page.found, inputs[0]], there, **LIGHT_WORK, **QUIET)
+    return shown.then(events.force, [page.found, inputs[0]], there, **LIGHT_WORK, **QUIET)
 
 
 class WhyEvents:

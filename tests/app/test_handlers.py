@@ -153,3 +153,16 @@ def test_who_hears_what_a_component_says_takes_the_newest(tiny_vlm, uploads, tmp
     for event in hearing:
         assert not event.outputs, event.fn.__qualname__
         assert [type(component.value) for component in event.inputs] == [Told], event.fn.__qualname__
+
+
+def test_what_stops_comes_before_what_follows_it(tiny_vlm, uploads, tmp_path):
+    """Beside it on one press, a stop that comes late would end what the press began."""
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
+    hanging = defaultdict(list)
+    for event in demo.fns.values():
+        for component, name in event.targets if event.fn else ():
+            if component is not None:  # else it hangs on another's end, each called by itself
+                hanging[component, name].append(event.fn.__name__)
+    stops = [names for names in hanging.values() if {"interrupt", "anew", "stop", "halt"} & set(names)]
+    assert len(stops) > 30
+    assert [names for names in stops if len(names) > 1] == []
