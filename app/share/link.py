@@ -11,13 +11,13 @@ from app.examples import EXAMPLES, Example
 from app.session import Session, Setting
 from pruning.choosing import name_of
 from pruning.grids import Scope
+from pruning.handover.ours import KNOB
 from pruning.models.values import Positions
 from pruning.params import Param, Value, params
 from pruning.runnable import REGISTERED
 
 NAMES = ("model", "example", "question", "method", "importance", "diversity", "retention", "overlay", "per", "plan",
          "positions", "fps", "frames")  # fmt: skip
-KNOB = "knob."  # a knob's name follows
 UPLOAD = "upload"  # stands for pictures that are no examples: they stay where they were uploaded
 LONGEST, TURNS = 12_000, 8  # characters of a link, questions of a conversation
 

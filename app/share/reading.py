@@ -14,9 +14,10 @@ from urllib.parse import parse_qsl
 
 from app.examples import EXAMPLES
 from app.session import MAX_PLAN, MAX_QUESTION
-from app.share.link import KNOB, LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
+from app.share.link import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES, Scope
+from pruning.handover.ours import KNOB
 from pruning.models.values import POSITIONS, Positions
 from pruning.params import Param, Value
 from pruning.plan import parse_plan

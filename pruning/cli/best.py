@@ -14,6 +14,7 @@ from pruning.choosing import Asked, choose, name_of, needs_of
 from pruning.cli.race import columns
 from pruning.evaluation.timing import first_token_seconds, selection_seconds
 from pruning.grids import Scope
+from pruning.handover import ours
 from pruning.handover.recipes import recipes
 from pruning.handover.wanted import Wanted, short_name
 from pruning.method import Method
@@ -47,7 +48,8 @@ def search(
     vlm: VLM, methods: Sequence[Asked], options: argparse.Namespace, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """The best of the methods at the retention: values of a `Best` by name, and of each setting that was asked its
-    `method`; the winner's `command`. Raises ValueError as `open_data`, `split` and `best`.
+    `method`; the winner's `command` and `page`, the address that opens it in the app. Raises ValueError
+    as `open_data`, `split` and `best`.
     """
     data = open_data(
         options.data,
@@ -70,11 +72,13 @@ def search(
         return race.answer([(row, "") for row in rows]).results
 
     found = best([name for name in settings if name != ALL], choosing, held, ask, progress)
+    wanted = _wanted(vlm, settings[found.name], options)
     return _values(found, settings) | {
         "data": data.name,
         "within_ms": options.within,
         "model": short_name(str(vlm.model_id)),
-        "command": _command(vlm, settings[found.name], options),
+        "command": _command(wanted),
+        "page": ours.page(wanted),
     }
 
 
@@ -123,6 +127,7 @@ def told(result: Mapping[str, Any]) -> str:
         f"on {fresh['n']} questions that chose nothing: {_share(fresh, 'accuracy', '')}, "
         f"all tokens {_share(whole, 'accuracy', '')} (p = {result['p_whole']:.3f})",
         result["command"],
+        f"in the app: {result['page']}",
     ]
     return "\n".join(lines)
 
@@ -154,10 +159,9 @@ def _values(found: Best, settings: Mapping[str, Setting]) -> dict[str, Any]:
     return values
 
 
-def _command(vlm: VLM, setting: Setting, options: argparse.Namespace) -> str:
-    """The winner for the command line; why it cannot be said there, else."""
+def _wanted(vlm: VLM, setting: Setting, options: argparse.Namespace) -> Wanted:
     assert setting.asked is not None, "all tokens are no candidate"
-    wanted = Wanted(
+    return Wanted(
         setting.asked,
         1.0 if setting.retention is None else setting.retention,
         short_name(str(vlm.model_id)),
@@ -165,5 +169,9 @@ def _command(vlm: VLM, setting: Setting, options: argparse.Namespace) -> str:
         options.per,
         options.positions,
     )
+
+
+def _command(wanted: Wanted) -> str:
+    """The winner for the command line; why it cannot be said there, else."""
     (recipe,) = (each for each in recipes(wanted) if each.name == "command_line")
     return (recipe.text or recipe.note).strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from typing import Any
+from urllib.parse import urlencode
 
 from pruning.choosing import name_of
 from pruning.grids import SCOPES
@@ -11,8 +12,13 @@ from pruning.handover.wanted import Recipe, Wanted, knobs_of, methods_in, python
 from pruning.models.checkpoint import sources
 from pruning.models.families.gemma3 import Gemma3
 from pruning.models.values import POSITIONS
+from pruning.params import LAMBDA
+from pruning.plan import Plan
+from pruning.published import Published
 
 NEW_TOKENS = 64
+KNOB = "knob."  # in a link to the page: a knob's name follows
+PAGE = "http://127.0.0.1:7860/"  # where idpruner-lab opens by default
 FORCED = "Tokens that were forced by hand belong to one picture and are left out."
 
 
@@ -97,6 +103,26 @@ def command_line(wanted: Wanted) -> Recipe:
         parts += ["--fps", f"{taken.rate:g}", "--max-frames", f"{taken.frames}"]
     parts += [part for knob, value in told.items() for part in (f"--{knob.replace('_', '-')}", f"{value}")]
     return _said(name, title, "bash", [shlex.join(parts)], "Nothing differs: it is what this program ran.", wanted)
+
+
+def page(wanted: Wanted) -> str:
+    """The address that opens the setting in the app. Its sliders have weights in the place of λ: λ and 1 − λ.
+
+    >>> from pruning.method import make
+    >>> page(Wanted(make("idpruner", mmr_lambda=0.7), 0.1, "scenes", "qwen2_5_vl"))[22:]
+    '?method=idpruner&retention=0.1&knob.importance=scorer&importance=0.7&diversity=0.3'
+    """
+    told: dict[str, Any] = {} if wanted.model in sources.NAMED else {"model": wanted.model}
+    if isinstance(wanted.asked, Plan | Published):
+        told["plan"] = name_of(wanted.asked)
+    else:
+        told |= {"method": wanted.asked.name, "retention": f"{wanted.retention:g}"}
+        told |= {KNOB + knob: value for knob, value in knobs_of(wanted.asked).items()}
+    if (value := told.pop(KNOB + LAMBDA, None)) is not None:
+        told |= {"importance": f"{value:g}", "diversity": f"{1 - value:g}"}
+    told |= {} if wanted.per == SCOPES[0] else {"per": wanted.per}
+    told |= {} if wanted.positions == POSITIONS[0] else {"positions": wanted.positions}
+    return f"{PAGE}?{urlencode(told)}"
 
 
 def _clip(wanted: Wanted) -> tuple[str, ...]:

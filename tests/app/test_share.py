@@ -15,10 +15,13 @@ from app.share.link import LONGEST, NAMES, TURNS, UPLOAD, Link, knobs_of
 from app.share.reading import MOST, Rules, read
 from pruning.drawing.overlays import STYLES
 from pruning.grids import SCOPES
+from pruning.handover.ours import page
+from pruning.handover.wanted import Wanted
 from pruning.method import METHODS, make
 from pruning.models.values import POSITIONS
 from pruning.plan import parse_plan
 from pruning.published import PUBLISHED
+from pruning.runnable import REGISTERED
 
 RULES = Rules(("scenes-vlm", "Qwen/Qwen2.5-VL-3B-Instruct"), (0, 1), (0.02, 1), (0.25, 10), (1, 64))
 NASTY = [
@@ -223,3 +226,19 @@ def test_methods_and_sources_that_the_model_lacks_are_named(tiny_vlm):
     assert link.knobs == {}
     assert refused == [f"knob.importance = 'scorer' ({capabilities.title} has feature_norm)"]
     assert share_link.settle(Link(), capabilities, "random")[0].method == "idpruner"  # a default that cannot run here
+
+
+@pytest.mark.parametrize("asked", ["idpruner", "divprune", "fastv", "lower_resolution", *PLANS[1:]])
+def test_the_library_writes_links_that_the_page_reads(asked):
+    """What `best` found opens in the app: the same method, knobs, weights, retention or plan."""
+    made = parse_plan(asked) if ":" in asked else PUBLISHED.get(asked) or REGISTERED[asked]()
+    made = replace(made, mmr_lambda=0.35) if asked == "idpruner" else made
+    url = page(Wanted(made, 0.1, "Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", SCOPES[-1], POSITIONS[-1]))
+    link, refused = read(url.partition("?")[2], RULES)
+    assert (refused, link.model, link.per, link.positions) == ([], RULES.models[1], SCOPES[-1], POSITIONS[-1])
+    if asked in PLANS:
+        assert (link.plan, link.method, link.retention) == (asked, None, None)
+        return
+    assert (link.plan, link.method, link.retention) == (None, asked, 0.1)
+    assert (link.importance, link.diversity) == ((0.35, 0.65) if asked == "idpruner" else (None, None))
+    assert link.knobs == ({"importance": "scorer"} if asked == "idpruner" else {})

@@ -83,7 +83,7 @@ def test_the_best_setting_for_a_budget(run, noise, tmp_path: Path) -> None:
     assert found["command"].startswith("idpruner answer")
     code, out, _ = run(*asked)
     assert code == 0
-    assert out.splitlines()[-1] == found["command"]
+    assert out.splitlines()[-2:] == [found["command"], f"in the app: {found['page']}"]
     code, _, err = run(*asked, "--held-out", "0.7")
     assert code == 2
     assert "too few to choose among 3 settings" in err
