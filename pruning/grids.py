@@ -28,6 +28,8 @@ class Grid:
     role:  "whole" image; or, for models that cut an image up, one "tile" of it, or the "thumbnail" beside the tiles
     box:   (x0, y0, x1, y1) the part of the image that the grid covers, in fractions of its width and height; beyond
            0..1 where the model pads the image
+    placed: whether its tokens stand for cells of that rectangle; else each has seen the whole picture, or where they
+           lie is not known, and they are one row of `gw`
     """
 
     t: int
@@ -37,6 +39,7 @@ class Grid:
     image: int = 0
     role: Role = "whole"
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    placed: bool = True
 
     def __post_init__(self) -> None:
         if min(self.t, self.gh, self.gw) < 1 or self.start < 0 or self.image < 0:

@@ -50,7 +50,10 @@ class Selected(Used):
     grids: Annotated[list[Part], Field(description="the grids, which cover the N tokens in order")]
     rects: Annotated[
         list[tuple[float, float, float, float]],
-        Field(description="(N, 4) x0, y0, x1, y1 of each token, in pixels of its image as listed in sizes"),
+        Field(
+            description="(N, 4) x0, y0, x1, y1 of each token, in pixels of its image as listed in sizes; empty "
+            "for tokens that are not on a grid"
+        ),
     ]
     sizes: Annotated[list[tuple[int, int]], Field(description="width and height of each image or frame, pixels")]
     times: Annotated[

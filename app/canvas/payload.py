@@ -99,6 +99,7 @@ def payload(
         "lambdas": lambdas,
         "nested": nested(asked),
         "full": full,
+        "placed": all(grid.placed for grid in grids),
         "anew": isinstance(asked, EncodingMethod),
         "off": OFF if isinstance(asked, EncodingMethod) else {},
         "staged": not isinstance(asked, Method | EncodingMethod),

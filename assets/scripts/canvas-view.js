@@ -5,6 +5,8 @@ import { groupOf, styleOf, tokenAt } from "./canvas-model.js";
 import { arrange, css, extent, Painter } from "./canvas-paint.js";
 import { countWords, patchWords } from "./canvas-words.js";
 
+const NOWHERE = "not on a grid: no patch of the picture is a token's own";
+
 export class View {
   // `redraw` has `paint` called with the next frame.
   constructor(element, colours, redraw) {
@@ -97,6 +99,7 @@ export class View {
       input.disabled = Boolean(why);
       input.closest("label").title = why;
     }
+    if (this.data.placed === false) this.part("count").textContent += ` · ${NOWHERE}`;
     if (this.data.off[style]) this.part("count").textContent += ` · ${this.data.off[style]}`;
   }
 

@@ -58,7 +58,7 @@ class PrunedInputs(Mapping[str, Any]):
         prompts = [each.prompt for each in self._ready]
         gaps = any(p.positions.ndim == 2 and int(p.positions.max()) >= p.n for p in prompts)
         longest = max(prompt.n for prompt in prompts) + gaps
-        device, config = self._family.model.device, self._family.config
+        device = self._family.model.device
         # Padding repeats a prompt's first token: like no other it leaves a repetition penalty as it is.
         ids = torch.cat([
             torch.cat([p.input_ids[:, :1].expand(1, longest - p.n), p.input_ids], dim=1) for p in prompts
@@ -67,7 +67,7 @@ class PrunedInputs(Mapping[str, Any]):
         mask = torch.tensor([[0] * (longest - p.n) + [1] * p.n for p in prompts])
         found = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         if marks := self._family.image_marks:
-            found[marks] = ((ids == config.image_token_id) & (mask == 1)).long()
+            found[marks] = (torch.isin(ids, torch.tensor(self._family.marked)) & (mask == 1)).long()
         taken: dict[str, Any] = {name: value.to(device) for name, value in found.items()}
         return taken | {"inputs_embeds": None, cache_name(type(self._family.model).forward): None}
 

@@ -44,7 +44,7 @@ def adopt(model: Any, processor: Any, scorer: str | Path = "", max_visual_tokens
         max_visual_tokens=max_visual_tokens or UNLIMITED,
     )
     vocabulary.check(vlm.family)
-    if model.config.model_type not in family_type.model_types:
+    if family_type.proves or model.config.model_type not in family_type.model_types:
         prove(vlm)
     return vlm
 

@@ -33,6 +33,7 @@ from pruning.models.vlm import VLM
 from pruning.models.world import beside as beside_world
 
 SMALL = 50_000_000  # parameters
+THINKER = "_thinker"  # the part of a model that also speaks which is opened; its files say what the whole is
 TRIAL = (168, 112)  # pixels of the picture that shows whether the image processor's settings can be worked with
 DEFAULT_VISUAL_TOKENS = 4096
 
@@ -99,7 +100,7 @@ def load(
     processing = _processing(folder, config)
     world = beside_world(folder)
     importance = load_scorer(scorer, width) if scorer else beside(folder, width)
-    held = prequantized.held_plain(config) if plain else None
+    held = prequantized.held_plain(config) if plain else config if config.model_type.endswith(THINKER) else None
     model = open_model(
         folder, title, chosen, quantization, attention, device_map or {"": target}, progress, held, adapter
     )
@@ -113,7 +114,7 @@ def load(
     )
     try:
         vocabulary.check(vlm.family)
-        if config.model_type not in family_type.model_types:
+        if family_type.proves or config.model_type not in family_type.model_types:
             prove(vlm)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
@@ -197,7 +198,10 @@ def _processing(folder: Path, config: Any) -> Processing:
     except ValueError as error:
         raise ModelError(f"{folder}: {error}. Choose a model of another family.") from error
     if processing.template is None:
-        raise ModelError(f"{folder} has no chat template: use the instruction-tuned checkpoint of this model")
+        raise ModelError(
+            f"{folder} has no chat template, so how it wants to be asked is not known: use the instruction-tuned "
+            "checkpoint of this model, where there is one"
+        )
     try:
         template.check(processing.tokenizer, processing.template, processing.placeholder)
     except ModelError as error:

@@ -216,14 +216,13 @@ class VLM:
             others = torch.ones(len(features), dtype=torch.bool).index_fill(0, places, False)
             features, marks = rows.features[places], rows.features[others]
         tokens = VisualTokens(features, grids, self._with_scorer(features, needs, signals))
-        side = pixels.side or {name: value for name, value in pixels.inputs.items() if name == "image_grid_thw"}
         return Encoded(
             tokens,
             rects,
             pixels.sizes,
             seconds,
             pixels.texts,
-            side,
+            self.family.side(pixels),
             places,
             marks,
             rows.deepstack,
@@ -504,7 +503,7 @@ class VLM:
         cuts = (kept.cuts, kept.evict_early) if isinstance(kept, Plan) else ()
         mark = 0 if memory is None else hash((rows.features.numpy().tobytes(), cuts))
         output = {kind: self.family.encoder_output(own, kind) for kind, own in rows.by_kind().items()}
-        return Visual(output, mark, self.family.placeholders, self.family.image_marks)
+        return Visual(output, mark, self.family.marked, self.family.image_marks)
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)

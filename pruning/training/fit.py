@@ -147,7 +147,7 @@ def _logits(vlm: VLM, ids: Tensor, positions: Tensor, rows: Rows, steps: int) ->
     """(T, V) float32 at the last T places. The mask is never left out: see `generation`."""
     ids = ids.to(vlm.device)
     told = vlm.family.image_marks
-    marks = {told: (ids == vlm.config.image_token_id).long()} if told else {}
+    marks = {told: torch.isin(ids, torch.tensor(vlm.family.marked, device=ids.device)).long()} if told else {}
     output: Any = vlm.model(
         input_ids=ids,
         position_ids=positions.to(vlm.device),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -69,6 +70,15 @@ def exact(method, retention: float, scope: str = "sample"):
     return canvas_payload.exact_selection(
         selection, nearest_kept(TOKENS, selection), method, retention, scope, "two images"
     )
+
+
+def test_the_page_is_told_of_tokens_that_are_not_on_a_grid() -> None:
+    assert payload(METHOD)["placed"]
+    grids = tuple(replace(grid, placed=False) for grid in TOKENS.grids)
+    nowhere = replace(ENCODED, tokens=replace(TOKENS, grids=grids), rects=token_rects(grids, ENCODED.sizes))
+    told = canvas_payload.payload(PICTURES, nowhere, FLAT, [torch.arange(TOKENS.n)], None, "two images", TOKENS.n)
+    assert not told["placed"]
+    assert not nowhere.rects.any()
 
 
 @pytest.fixture(scope="module")

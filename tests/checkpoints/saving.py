@@ -13,7 +13,7 @@ WORDS = (
 
 
 def word_tokenizer(
-    specials: Sequence[str], template: str, *, eos: str, pad: str, bos: str | None = None, **extra: str
+    specials: Sequence[str], template: str | None, *, eos: str, pad: str, bos: str | None = None, **extra: str
 ) -> Any:
     """One token per known word, the special tokens first; `bos` is put before every text.
 

@@ -53,3 +53,13 @@ test("where the chosen style is off the grid is drawn, and the line below says w
   }
   assert.deepEqual(drawn, ["grid", "grid", "order"]);
 });
+
+test("where tokens are not on a grid the line below says so", () => {
+  const { view, count } = page({});
+  for (const placed of [true, false]) {
+    view.data.placed = placed;
+    view.part("count").textContent = "2 tokens";
+    view.offer("grid");
+    assert.equal(count().includes("not on a grid"), !placed);
+  }
+});

@@ -68,7 +68,9 @@ class Shape:
         width = getattr(vision, "embed_dim", None) or vision.hidden_size
         mlp = getattr(vision, "intermediate_size", None) or round(width * getattr(vision, "mlp_ratio", 4))
         kv_heads = getattr(text, "num_key_value_heads", None) or heads
-        return cls(text.num_hidden_layers, text.hidden_size, text.intermediate_size, kv_heads * head, width, mlp)
+        wide = text.intermediate_size  # of some families one for each layer
+        widest = max(wide) if isinstance(wide, list | tuple) else wide
+        return cls(text.num_hidden_layers, text.hidden_size, widest, kv_heads * head, width, mlp)
 
     def working_bytes(self, dtype: torch.dtype, prompt_tokens: int = PROMPT_TOKENS) -> int:
         """Bytes beside the weights for a prompt of n tokens, of b bytes a number:

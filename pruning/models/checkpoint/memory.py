@@ -149,7 +149,7 @@ def _pickled(size: int, config: Any) -> Weights:
     """From the bytes of pickled weights, which are not opened: stored in the configuration's dtype, float32 without."""
     text = config.get_text_config()
     count = size // (getattr(config, "dtype", None) or torch.float32).itemsize
-    embeddings = text.vocab_size * text.hidden_size * (1 if config.tie_word_embeddings else 2)
+    embeddings = text.vocab_size * text.hidden_size * (1 if getattr(config, "tie_word_embeddings", True) else 2)
     return Weights(max(0, count - embeddings), min(count, embeddings))
 
 

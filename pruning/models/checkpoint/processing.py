@@ -6,7 +6,10 @@ built without one: only pictures are ever given to them.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,14 @@ from pruning.models.checkpoint.video import ClipLimits, clip_limits
 from pruning.models.language import template
 from pruning.models.values import Kind, Turn
 
-# SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package.
-SAME_FOR_IMAGES = {"smolvlm": "idefics3"}
+# SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package. Thinkers go by
+# the name of the whole model.
+SAME_FOR_IMAGES = {
+    "smolvlm": "idefics3",
+    "qwen2_5_omni_thinker": "qwen2_5_omni",
+    "qwen3_omni_moe_thinker": "qwen3_omni_moe",
+}
+NAMING = (*PROCESSOR[:1], *IMAGES[:1], "tokenizer_config.json")  # files that may name the processor's class
 
 
 class Processing:
@@ -29,7 +38,12 @@ class Processing:
         self.clips = clips or ClipLimits()
         self.tokenizer: Any = processor.tokenizer
         self.image_processor: Any = processor.image_processor
-        self.placeholder: str = processor.image_token  # what the chat template writes for an image
+        # What the chat template writes for an image.
+        self.placeholder: str = str(getattr(processor, "image_placeholder_token", None) or processor.image_token)
+        # HunYuan-VL's processor takes no image without the marks that its template writes around.
+        around = ("image_start_token", "image_end_token") if hasattr(processor, "cat_extra_token") else ()
+        start, end = (getattr(processor, name) for name in around) if around else ("", "")
+        self._written = f"{start}{self.placeholder}{end}"  # what an image is written as before a processor sees it
         named = getattr(processor, "video_token", None) or getattr(self.tokenizer, "video_token", None)
         self.marks: dict[Kind, str] = {"image": self.placeholder, "video": named or "<video>"}
         self.template: Any = template.default(processor.chat_template or self.tokenizer.chat_template)
@@ -42,7 +56,7 @@ class Processing:
         """
         batch = self.processor(
             images=[list(images)],
-            text=[self.placeholder * len(images)],
+            text=[self._written * len(images)],
             return_tensors="pt",
             return_text_replacement_offsets=True,
             images_kwargs=options,
@@ -101,26 +115,53 @@ def build(source: str, config: Any) -> Processing:
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
     kind = SAME_FOR_IMAGES.get(config.model_type, config.model_type)
-    if kind not in PROCESSOR_MAPPING_NAMES:
+    named = None if kind != config.model_type else _named(source)
+    if named is None and kind not in PROCESSOR_MAPPING_NAMES:
         raise ValueError(f"the model library has no processor for models of type {config.model_type}")
-    base = getattr(transformers, PROCESSOR_MAPPING_NAMES[kind])
+    base = getattr(transformers, named or PROCESSOR_MAPPING_NAMES[kind])
 
     class ImagesOnly(base):  # type: ignore[misc, valid-type]
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-            return None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
+            same = argument is None or argument_name == "video_processor"
+            return None if same else super().check_argument_for_proper_class(argument_name, argument)
 
     ImagesOnly.__name__ = base.__name__  # which the library looks its settings up by
     with reading(source, "its processor", PROCESSOR):
         settings, _ = base.get_processor_dict(source)
     with reading(source, "its image processor", IMAGES):
-        images = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
+        try:
+            images = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
+        except ValueError as error:
+            alone = re.search(r"torchvision: (\w+)", str(error))
+            if alone is None or find_spec("torchvision") is not None:
+                raise
+            raise ImportError(f"{alone[1]} requires the Torchvision library") from error
     with reading(source, "its tokenizer", TOKENIZER):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     parts = {"image_processor": images, "tokenizer": tokenizer}
-    arguments = [parts.get(name) for name in base.get_attributes()]
+    arguments = {name: parts.get(name) for name in base.get_attributes()}
     with reading(source, "its processor", (*PROCESSOR, *IMAGES[:1])):
-        made = ImagesOnly.from_args_and_dict(arguments, settings)
+        try:
+            made = ImagesOnly.from_args_and_dict(list(arguments.values()), settings)
+        except AttributeError:  # it looks at settings of the video processor, which are those of pictures
+            filled = [images if name == "video_processor" else value for name, value in arguments.items()]
+            made = ImagesOnly.from_args_and_dict(filled, settings)
     return with_clips(made, source, config)
+
+
+def _named(source: str) -> str | None:
+    """The class of processor that a checkpoint's own files name, where the model library has it."""
+    import transformers
+
+    for name in NAMING:
+        file = Path(source) / name
+        if file.is_file():
+            with reading(source, "its processor", (name,)):
+                said = json.loads(file.read_text("utf-8"))
+            named = said.get("processor_class") if isinstance(said, dict) else None
+            if isinstance(named, str) and named.endswith("Processor") and hasattr(transformers, named):
+                return named
+    return None
 
 
 def with_clips(processor: Any, folder: Path | str | None, config: Any) -> Processing:

@@ -144,7 +144,7 @@ def headers(file: Path) -> Iterator[Header]:
 
 
 def config(source: Path | str) -> Any:
-    """The configuration, in the model library's own class.
+    """The configuration, in the model library's own class; of a model that also speaks, that of its part that sees.
 
     Raises:
         ModelError: unreadable, unreachable, or of a kind that only code from its repository could read.
@@ -154,7 +154,8 @@ def config(source: Path | str) -> Any:
     folder = source if isinstance(source, Path) else hub.fetch(source, "config.json").parent
     with reading(folder, "its configuration", CONFIG):
         try:
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            whole = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return getattr(whole, "thinker_config", None) or whole
         except ValueError as error:
             if _needs_code(folder / "config.json"):
                 raise ModelError(

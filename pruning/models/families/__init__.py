@@ -7,16 +7,21 @@ from typing import Any
 
 from pruning.models.families.base import Family
 from pruning.models.families.gemma3 import Gemma3
+from pruning.models.families.granite4_vision import Granite4Vision
+from pruning.models.families.granite_docling import GraniteDocling
+from pruning.models.families.hunyuan_vl import HunYuanVL
 from pruning.models.families.idefics3 import Idefics3, SmolVLM
 from pruning.models.families.internvl import InternVL
 from pruning.models.families.llava import Llava
 from pruning.models.families.llava_next import LlavaNext
 from pruning.models.families.llava_video import LlavaNextVideo, LlavaOneVision
+from pruning.models.families.ovis2 import Ovis2
 from pruning.models.families.qwen_vl import Packed, Qwen3VL, QwenVL
 from pruning.models.values import ModelError, unsupported
 
 FAMILIES: tuple[type[Family], ...] = (
     QwenVL, Qwen3VL, InternVL, Idefics3, SmolVLM, Gemma3, Llava, LlavaNext, LlavaNextVideo, LlavaOneVision,
+    Ovis2, HunYuanVL, GraniteDocling, Granite4Vision,
 )  # fmt: skip
 
 

@@ -63,12 +63,14 @@ class Family(TowerAdapter):
     model_types: ClassVar[tuple[str, ...]] = ()
     towers: ClassVar[tuple[str, ...]] = ()  # model types of their towers, where others go by the same name
     title: ClassVar[str] = "generic"
+    proves: ClassVar[bool] = False  # whether the proof on loading finds out how its tower works
     films: ClassVar[bool] = False  # whether `film` reads clips
 
     def __init__(self, model: Any, processing: Processing) -> None:
         self.model = model
         self.processing = processing
         self.config: Any = model.config
+        self.placed = True  # whether it is known where its tokens lie; the proof may find that it is not
 
     # Pictures
 
@@ -96,6 +98,12 @@ class Family(TowerAdapter):
         inputs, texts = self.processing.images(given, self.options(images, max_tokens))
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         return Pixels(inputs, tuple(i.size for i in images), texts, tuple(text.count(token) for text in texts))
+
+    @staticmethod
+    def pixels(pixels: Pixels) -> Tensor:
+        """What the tower sees of all images, by whichever name the model takes it."""
+        found: Tensor = next(value for name, value in pixels.inputs.items() if name.startswith("pixel_values"))
+        return found
 
     def check_clips(self) -> None:
         """Raise ModelError, with the reason, unless the model can be asked about clips."""
@@ -131,41 +139,50 @@ class Family(TowerAdapter):
         return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
-        """The grids of all images, and (N,) int64: the row of each token among all R (None: token i is row i)."""
+        """The grids of all images, and (N,) int64: the row of each token among all R (None: token i is row i).
+
+        Tokens of which it is not known where they lie, or that have all seen the whole image, are not placed.
+        """
         grids: list[Grid] = []
         for image, (count, size) in enumerate(zip(pixels.counts, pixels.sizes, strict=True)):
+            if not count:
+                raise unsupported(self.config.model_type, "their processor writes no image token for a picture")
+            if not self.placed:
+                grids.append(Grid(1, 1, count, grids[-1].stop if grids else 0, image, placed=False))
+                continue
             if tiles := self._squares(pixels, image):
-                side, seen = isqrt(count // tiles), self.seen(pixels.inputs["pixel_values"].shape[-1])
+                side, seen = isqrt(count // tiles), self.seen(self.pixels(pixels).shape[-1])
                 if tiles * side**2 == count:
                     cut = arrangement(max(1, tiles - 1), *size)
                     grids += tiled_grids(image, cut, side, grids[-1].stop if grids else 0, seen)
                     continue
             rows, columns, box = self._cells(pixels, image)
-            if rows * columns != count:
-                raise unsupported(
-                    self.config.model_type,
-                    f"they make {count} tokens of a picture of {size[0]}×{size[1]} pixels, and where these lie on it "
-                    "is not known",
-                )
-            grids.append(Grid(1, rows, columns, grids[-1].stop if grids else 0, image, box=box))
+            placed = rows * columns == count
+            shape = (rows, columns) if placed else (1, count)
+            grids.append(Grid(1, *shape, grids[-1].stop if grids else 0, image, box=box, placed=placed))
         return tuple(grids), None
 
     def _squares(self, pixels: Pixels, image: int) -> int:
         """Equal squares that an image was stretched to and cut into, its thumbnail the last of them; 0 where the image
         processor cuts nothing, or not so.
         """
-        processor, shape = self.processing.image_processor, pixels.inputs["pixel_values"].shape
-        if not getattr(processor, "crop_to_patches", False) or len(shape) != 4:
+        processor, shape = self.processing.image_processor, self.pixels(pixels).shape
+        cuts = getattr(processor, "crop_to_patches", False) and hasattr(processor, "get_number_of_image_patches")
+        if not cuts or len(shape) != 4:
             return 0
         return int(processor.get_number_of_image_patches(*pixels.sizes[image][::-1], {}))
 
     def _cells(self, pixels: Pixels, image: int) -> tuple[int, int, Box]:
         """(rows, columns) of an image's tokens and what they cover; (0, 0) where it is not known."""
-        shape, places = pixels.inputs["pixel_values"].shape, pixels.inputs.get("image_position_ids")
+        shape, places = self.pixels(pixels).shape, pixels.inputs.get("image_position_ids")
         if places is not None and len(shape) == 3:  # (x, y) of every patch of a stretched image; -1: of padding
             across, down = (int(last) + 1 for last in places[image].amax(0))
             cell = int(getattr(self.processing.image_processor, "pooling_kernel_size", 1))
             return down // cell, across // cell, WHOLE
+        if "image_grid_thw" in pixels.inputs:  # patches of every stretched image, along each axis
+            cell = int(getattr(self.processing.image_processor, "merge_size", 1))
+            _, rows, columns = (int(side) // cell for side in pixels.inputs["image_grid_thw"][image])
+            return rows, columns, WHOLE
         if len(shape) == 4 and "image_sizes" in pixels.inputs:  # the (height, width) that each image was stretched to
             cell = self._patch * getattr(self.config, "spatial_merge_size", 1)
             height, width = (int(side) for side in pixels.inputs["image_sizes"][image])
@@ -184,11 +201,10 @@ class Family(TowerAdapter):
         if getattr(processor, "do_center_crop", False):
             resized, crop = (width, height), processor.crop_size
             if getattr(processor, "do_resize", True):
-                short = processor.size.shortest_edge
-                resized = (
-                    shortest_edge(width, height, short) if short else (processor.size.width, processor.size.height)
-                )
-            box = part_of(box, centre_crop_box(resized, (crop.width, crop.height)))
+                size = dict(processor.size)
+                short = size.get("shortest_edge")
+                resized = shortest_edge(width, height, short) if short else (size["width"], size["height"])
+            box = part_of(box, centre_crop_box(resized, (crop["width"], crop["height"])))
         return box
 
     def seen(self, side: int) -> Box:
@@ -199,12 +215,18 @@ class Family(TowerAdapter):
     @property
     def _patch(self) -> int:
         """Side of the tower's square patches, in pixels."""
-        size = self.config.vision_config.patch_size
+        size = getattr(self.config.vision_config, "patch_size", None)
+        if size is None:  # told by a part of it
+            size = next(
+                part.patch_size for part in vars(self.config.vision_config).values() if hasattr(part, "patch_size")
+            )
         return int(size if isinstance(size, int) else size[0])
 
     def patches(self, pixels: Pixels) -> int:
         """Patches that the tower is given, padding among them."""
-        values = pixels.inputs["pixel_values"]
+        values = self.pixels(pixels)
+        if values.ndim == 2:  # patches of all images, one after the other
+            return len(values)
         if values.ndim == 3:  # patches already: (images, patches, their pixels)
             return values.shape[0] * values.shape[1]
         return int(values.numel()) // (values.shape[-3] * self._patch**2)
@@ -222,7 +244,11 @@ class Family(TowerAdapter):
     def on_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The tensors among the inputs on the model's device, pixels in its dtype."""
         moved = {name: value.to(self.model.device) for name, value in inputs.items() if isinstance(value, Tensor)}
-        return {name: value.to(self.model.dtype) if name == "pixel_values" else value for name, value in moved.items()}
+        dtype = self.model.dtype
+        return {
+            n: value.to(dtype) if n.startswith("pixel_values") and value.is_floating_point() else value
+            for n, value in moved.items()
+        }
 
     @cached_property
     def placeholders(self) -> tuple[int, ...]:
@@ -234,30 +260,60 @@ class Family(TowerAdapter):
         """Rows of a whole batch, one sample after the other, as the value of `mm_encoder_outputs` for their kind."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-        features = rows.features.to(self.model.device, self.model.dtype)
-        return BaseModelOutputWithPooling(pooler_output=features[None] if kind in rows.stacked else [features])
+        device, dtype = self.model.device, self.model.dtype
+        features = rows.features.to(device, dtype)
+        output: Any = BaseModelOutputWithPooling(pooler_output=features[None] if kind in rows.stacked else [features])
+        if rows.deepstack:
+            output.deepstack_features = [[level.to(device, dtype)] for level in rows.deepstack]
+        return output
 
     def positions(self, input_ids: Tensor, side: dict[str, Tensor]) -> Tensor:
         """Positions of an unpruned prompt (1, n): (3, 1, n) with M-RoPE, else (1, n)."""
-        if not hasattr(self.model.model, "get_rope_index"):
+        taken = self._position_inputs
+        if not taken:
             return torch.arange(input_ids.shape[1])[None]
         types = (input_ids == self.config.image_token_id).int()
         types += 2 * (input_ids == getattr(self.config, "video_token_id", None))
-        positions: Tensor = self.model.model.get_rope_index(input_ids, mm_token_type_ids=types, **side)[0]
-        return positions
+        whole = {"mm_token_type_ids": types, "attention_mask": torch.ones_like(input_ids)}
+        given = {name: value for name, value in whole.items() if name in taken}
+        device = self.model.device
+        told: dict[str, Any] = {name: value.to(device) for name, value in (given | side).items()}
+        positions: Tensor = self.model.model.get_rope_index(input_ids.to(device), **told)[0]
+        return positions.cpu()
+
+    def side(self, pixels: Pixels) -> dict[str, Tensor]:
+        """Small inputs of the tower that positions follow from."""
+        own = {name: value for name, value in pixels.inputs.items() if isinstance(value, Tensor)}
+        named = {name: value for name, value in own.items() if name in self._position_inputs}
+        return pixels.side or named or {name: value for name, value in own.items() if name == "image_grid_thw"}
+
+    @cached_property
+    def _position_inputs(self) -> frozenset[str]:
+        """Names of what positions are computed from; none where tokens are counted one by one."""
+        count = getattr(self.model.model, "get_rope_index", None)
+        return frozenset() if count is None else frozenset(inspect.signature(count).parameters)
 
     def arrange(self, tokens: Tensor, pixels: Pixels) -> Tensor:
         """(S, p, C) in the tower's order -> (N, C), or all rows (R, C) where `layout` gives places."""
         return tokens.flatten(0, 1)
 
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """Ids of the tokens that `image_marks` is about: experts for pictures take those around them, too."""
+        if self.image_marks != "moe_mm_token_type_ids":
+            return self.placeholders
+        around = ("image_start_token_id", "image_end_token_id")
+        return (*self.placeholders, *(int(getattr(self.config, name)) for name in around))
+
     @cached_property
     def image_marks(self) -> str:
-        """By what the language model is told which tokens are visual, to let those see each other both ways; "": by
-        nothing.
+        """By what the language model is told which tokens are visual, to let those see each other both ways, or go to
+        experts of their own; "": by nothing.
         """
         taken = inspect.signature(self.model.forward).parameters
-        if "token_type_ids" in taken:
-            return "token_type_ids"
+        for name in ("token_type_ids", "moe_mm_token_type_ids"):
+            if name in taken:
+                return name
         both_ways = getattr(self.config.get_text_config(), "use_bidirectional_attention", None) == "vision"
         return "mm_token_type_ids" if both_ways and "mm_token_type_ids" in taken else ""
 

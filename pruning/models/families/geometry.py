@@ -26,12 +26,15 @@ def token_rects(grids: Sequence[Grid], sizes: Sequence[tuple[int, int]]) -> np.n
     """(N, 4) float32 rectangles x0, y0, x1, y1 of all tokens, each in pixels of the image that its grid shows.
 
     sizes: (width, height) of every image. The cells of a grid divide its box evenly, on each axis by itself; what lies
-    in padding is cut off at the image's edge, so a token that sees padding alone has an empty rectangle on the edge.
+    in padding is cut off at the image's edge, so a token that sees padding alone has an empty rectangle on the edge;
+    tokens that are not placed have empty ones in the corner.
     """
     return np.concatenate([_cells(grid, *sizes[grid.image]) for grid in grids])
 
 
 def _cells(grid: Grid, width: int, height: int) -> np.ndarray:
+    if not grid.placed:
+        return np.zeros((grid.count, 4), np.float32)
     left, top, right, bottom = grid.box
     x = np.clip(np.linspace(left * width, right * width, grid.gw + 1), 0, width)
     y = np.clip(np.linspace(top * height, bottom * height, grid.gh + 1), 0, height)

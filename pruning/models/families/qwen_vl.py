@@ -18,7 +18,7 @@ from torch import Tensor
 from pruning.grids import Grid
 from pruning.models.families.base import Family, Pixels
 from pruning.models.families.geometry import check_aspect
-from pruning.models.values import Kind, Rows
+from pruning.models.values import Rows
 from pruning.video import Clip
 
 STEP_TOKENS = 768  # of one step of a clip, as the video processors of these families have it
@@ -160,8 +160,3 @@ class Qwen3VL(Packed):
         times = [*clip.times, *clip.times[-1:] * (steps * joined - len(clip.times))]
         middles = [(times[i] + times[i + joined - 1]) / 2 for i in range(0, len(times), joined)]
         return "".join(f"<{middle:.1f} seconds>{start}{token * tokens}{end}" for middle in middles)
-
-    def encoder_output(self, rows: Rows, kind: Kind = "image") -> Any:
-        output = super().encoder_output(rows, kind)
-        output.deepstack_features = [[level.to(self.model.device, self.model.dtype)] for level in rows.deepstack]
-        return output

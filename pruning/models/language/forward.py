@@ -16,7 +16,7 @@ class Visual:
     """What stands at the placeholders: the value of `mm_encoder_outputs`, by kind.
 
     mark: tells these rows from others, for a conversation cache; 0 where none asks.
-    token_ids: the placeholders'. marks: by what the language model is told which tokens are visual; "": by nothing.
+    marks: by what the language model is told which tokens are visual, "": by nothing; token_ids: those that it is told.
     """
 
     output: Any
@@ -34,6 +34,10 @@ def forward(
     `mask` covers what the cache holds and the new tokens. It is never left out: without one, gaps in the positions
     would be taken for borders between packed sequences.
     """
+    from transformers import DynamicCache
+
+    if cache is None:  # some families make none of their own
+        cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     more: dict[str, Any] = {cache_name(type(model).forward): cache}
     if visual is not None and visual.marks:
         more[visual.marks] = torch.isin(ids, torch.tensor(visual.token_ids, device=ids.device)).long()
@@ -46,7 +50,8 @@ def forward(
         logits_to_keep=keep,
         **more,
     )
-    return output.logits.float(), getattr(output, cache_name(type(model).forward))
+    logits: Tensor = output.logits[:, -keep:]  # some families form those of all places
+    return logits.float(), getattr(output, cache_name(type(model).forward))
 
 
 @functools.cache

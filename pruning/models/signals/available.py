@@ -12,7 +12,8 @@ from pruning.models.signals import tower as tower_signals
 def signals(family: Family, scorer: Scorer | None) -> frozenset[str]:
     """Names of all signals that the model can provide."""
     learned = {"scorer"} if scorer else set()
-    return frozenset({"question", "patch_entropy"} | learned | tower_signals.names(family))
+    under = {"patch_entropy"} if family.placed else set()
+    return frozenset({"question"} | under | learned | tower_signals.names(family))
 
 
 def stand_ins(family: Family) -> Mapping[str, str]:
