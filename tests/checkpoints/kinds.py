@@ -720,7 +720,8 @@ def bare(kind: str, folder: Path) -> Path:
     }
     tokenizer = word_tokenizer(("<pad>", "</s>", "<image>"), template, eos="</s>", pad="<pad>", **names)
     tokenizer.save_pretrained(folder)
-    AutoConfig.for_model(kind.split()[0]).save_pretrained(folder)
+    seeing: Settings = {"vision_config": {}} if kind == "gemma4_unified" else {}  # which the library leaves out
+    AutoConfig.for_model(kind.split()[0], **seeing).save_pretrained(folder)
     torch.save({}, folder / "pytorch_model.bin")
     named = {"processor_class": PROCESSORS[kind]} if kind in PROCESSORS else {}
     for name, settings in {"preprocessor_config": BARE[kind], "processor_config": named}.items():

@@ -18,8 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from transformers import AutoConfig
 
 from pruning.models import VLM, Encoded, ModelError, Sample, Turn, load
+from pruning.models.checkpoint.footprint import readable
+from pruning.models.checkpoint.presets import PRESETS
+from pruning.models.families import family_of
 from tests.checkpoints import FAMILIES, others
 from tests.checkpoints.kinds import BARE, KINDS, bare, tiny
 from tests.checkpoints.qwen3_vl import tiny_qwen3_5
@@ -27,6 +31,7 @@ from tests.helpers import library
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+KNOWN, KNOWN_END = "<!-- known: begin -->", "<!-- known: end -->"
 QUESTION, STEPS = "What color is the star?", 4
 OLDER = {
     "qwen2-vl": "qwen2_vl",
@@ -226,6 +231,25 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def presets() -> str:
+    """Markdown of the models of the hub that are known by name, smallest first."""
+    lines = ["| model | parameters | download | licence | says it reads documents | clips | sizes are from |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for preset in sorted(PRESETS[1:], key=lambda each: each.parameters):
+        films = family_of(AutoConfig.for_model(preset.family, vision_config={})).films
+        cells = (
+            f"`{preset.model_id}`",
+            f"{preset.parameters / 1e9:.3g} B",
+            readable(preset.download),
+            preset.licence,
+            "yes" if preset.documents else "not known",
+            "yes" if films else "no",
+            preset.source,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measures all of them and writes the table into the page."""
     from transformers.utils import logging as theirs
@@ -238,8 +262,13 @@ def main() -> None:
     for kind in BUILDERS:
         rows.append(measured(kind))
         sys.stderr.write(f"{' | '.join(rows[-1].cells)}\n")
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{rest.partition(END)[2]}", "utf-8")
+    text = _between(PAGE.read_text("utf-8"), BEGIN, END, table(rows))
+    PAGE.write_text(_between(text, KNOWN, KNOWN_END, presets()), "utf-8")
+
+
+def _between(text: str, begin: str, end: str, inside: str) -> str:
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n\n{inside}\n\n{end}{rest.partition(end)[2]}"
 
 
 if __name__ == "__main__":

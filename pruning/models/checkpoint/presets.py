@@ -11,6 +11,7 @@ from pruning.models.checkpoint.sources import SHIPPED
 
 CLIP_L, SIGLIP_B, SIGLIP_SO, INTERN_VIT = (1024, 4096), (768, 3072), (1152, 4304), (1024, 4096)
 QWEN2_VIT, QWEN2_5_VIT, QWEN3_VIT = (1280, 5120), (1280, 3420), (1024, 4096)
+CONFIGURATION = "its configuration"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Preset:
         stored: bytes of a number in its files on the hub; 0: it needs no download.
         gated: to be had after its terms were accepted on the hub, by those who are logged in.
         photographs: whether it reads them, and not drawn pictures alone.
+        documents: whether its makers say that it reads them; False: not known.
+        source: where its sizes are from.
     """
 
     model_id: str
@@ -40,6 +43,8 @@ class Preset:
     stored: int = 2
     gated: bool = False
     photographs: bool = True
+    documents: bool = False
+    source: str = CONFIGURATION
 
     @property
     def download(self) -> int:
@@ -66,11 +71,15 @@ def _hub(
     terms: str = "",
     stored: int = 2,
     gated: bool = False,
+    documents: bool = False,
+    source: str = CONFIGURATION,
 ) -> Preset:
     """billions: of all parameters, of embeddings and head. language: layers, hidden, MLP and key-value width."""
     parameters, embeddings = (round(b * 1e9) for b in billions)
     title, shape = model_id.rpartition("/")[2], Shape(*language, *tower)
-    return Preset(model_id, title, family, parameters, embeddings, shape, licence, terms, stored, gated)
+    return Preset(
+        model_id, title, family, parameters, embeddings, shape, licence, terms, stored, gated, True, documents, source
+    )
 
 
 FLOAT32 = 4  # bytes
@@ -78,6 +87,12 @@ QUICK = {"cpu": 300_000_000}
 """Kind of device -> parameters of a model that still answers there while a visitor waits; no entry: any."""
 
 _LLAMA2 = ("Llama 2 Community License", "Llama 2 Community License: Meta's terms")
+_TRAINERS = "the settings that THUDM/slime trains it with; tower as Qwen3-VL's makers have small ones"
+_DERIVED = "cards of models made from it; MLP and tower fit their total of parameters"
+_INTERN = "its documentation, for totals; the configuration of its Qwen3 language model"
+_RECIPE = "its recipe for vLLM: 1.3 billion, SigLIP2-400M and the language model of Qwen3.5-0.8B"
+_LIBRARY = "the model library's own default, which is this model; its makers' total"
+_GEMMA = "google/gemma.cpp, for layers and widths; total as its makers name it"
 _QWEN_7B, _QWEN_05B = (28, 3584, 18944, 512), (24, 896, 4864, 128)
 _VICUNA_7B = (32, 4096, 11008, 4096)
 
@@ -93,29 +108,36 @@ PRESETS: tuple[Preset, ...] = (
         stored=0,
         photographs=False,
     ),
-    _hub("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", (2.21, 0.23), (28, 1536, 8960, 256), QWEN2_VIT),
-    _hub("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl", (8.29, 1.09), _QWEN_7B, QWEN2_VIT),
     _hub("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", (3.75, 0.31), (36, 2048, 11008, 256), QWEN2_5_VIT,
-         "Qwen Research License", "Qwen Research License: not for commercial use"),
-    _hub("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", (8.29, 1.09), _QWEN_7B, QWEN2_5_VIT),
-    _hub("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", (2.13, 0.31), (28, 2048, 6144, 1024), QWEN3_VIT),
-    _hub("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", (4.44, 0.39), (36, 2560, 9728, 1024), QWEN3_VIT),
-    _hub("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", (8.77, 1.25), (36, 4096, 12288, 1024), SIGLIP_SO),
+         "Qwen Research License", "Qwen Research License: not for commercial use", documents=True),
+    _hub("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", (8.29, 1.09), _QWEN_7B, QWEN2_5_VIT, documents=True),
+    _hub("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", (2.13, 0.31), (28, 2048, 6144, 1024), QWEN3_VIT, documents=True),
+    _hub("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", (4.44, 0.39), (36, 2560, 9728, 1024), QWEN3_VIT, documents=True),
+    _hub("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", (8.77, 1.25), (36, 4096, 12288, 1024), SIGLIP_SO, documents=True),
+    _hub("Qwen/Qwen3.5-0.8B", "qwen3_5", (0.85, 0.25), (24, 1024, 3584, 512), SIGLIP_B, source=_TRAINERS),
+    _hub("Qwen/Qwen3.5-4B", "qwen3_5", (4.54, 0.64), (32, 2560, 9216, 1024), QWEN3_VIT, source=_DERIVED),
     _hub("llava-hf/llava-1.5-7b-hf", "llava", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
     _hub("llava-hf/llava-v1.6-vicuna-7b-hf", "llava_next", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
-    _hub("llava-hf/llava-v1.6-mistral-7b-hf", "llava_next", (7.57, 0.26), (32, 4096, 14336, 1024), CLIP_L),
     _hub("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava_onevision", (0.89, 0.14), _QWEN_05B, SIGLIP_SO),
     _hub("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava_onevision", (8.03, 1.09), _QWEN_7B, SIGLIP_SO),
-    _hub("OpenGVLab/InternVL3-1B-hf", "internvl", (0.94, 0.27), _QWEN_05B, INTERN_VIT),
-    _hub("OpenGVLab/InternVL3-2B-hf", "internvl", (2.09, 0.47), (28, 1536, 8960, 256), INTERN_VIT),
-    _hub("OpenGVLab/InternVL3-8B-hf", "internvl", (7.94, 1.09), _QWEN_7B, INTERN_VIT),
+    _hub("OpenGVLab/InternVL3_5-1B-HF", "internvl", (1.06, 0.31), (28, 1024, 3072, 1024), INTERN_VIT, source=_INTERN),
+    _hub("OpenGVLab/InternVL3_5-2B-HF", "internvl", (2.35, 0.62), (28, 2048, 6144, 1024), INTERN_VIT, source=_INTERN),
+    _hub("OpenGVLab/InternVL3_5-4B-HF", "internvl", (4.73, 0.78), (36, 2560, 9728, 1024), INTERN_VIT, source=_INTERN),
+    _hub("OpenGVLab/InternVL3_5-8B-HF", "internvl", (8.53, 1.24), (36, 4096, 12288, 1024), INTERN_VIT, source=_INTERN),
+    _hub("openbmb/MiniCPM-V-4.6", "minicpmv4_6", (1.3, 0.25), (24, 1024, 3584, 512), SIGLIP_SO, source=_RECIPE,
+         documents=True),
+    _hub("zai-org/GLM-OCR", "glm_ocr", (0.9, 0.12), (16, 1024, 4096, 1024), (1024, 4096), "MIT", source=_LIBRARY,
+         documents=True),
+    _hub("zai-org/GLM-4.6V-Flash", "glm46v", (10.29, 1.24), (40, 4096, 13696, 256), (1536, 13696), "MIT",
+         source=_LIBRARY, documents=True),
+    _hub("google/gemma-4-E2B-it", "gemma4", (5.1, 2.75), (35, 1536, 12288, 512), (768, 3072), source=_GEMMA),
+    _hub("google/gemma-4-E4B-it", "gemma4", (8.0, 3.49), (42, 2560, 10240, 1024), (768, 3072), source=_GEMMA),
     _hub("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm", (0.256, 0.057), (30, 576, 1536, 192), SIGLIP_B,
          stored=FLOAT32),
     _hub("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm", (0.507, 0.095), (32, 960, 2560, 320), SIGLIP_B,
          stored=FLOAT32),
     _hub("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", (2.25, 0.2), (24, 2048, 8192, 2048), SIGLIP_SO,
          stored=FLOAT32),
-    _hub("HuggingFaceM4/Idefics3-8B-Llama3", "idefics3", (8.46, 1.05), (32, 4096, 14336, 1024), SIGLIP_SO),
     _hub("google/gemma-3-4b-it", "gemma3", (4.3, 0.67), (34, 2560, 10240, 1024), SIGLIP_SO,
          "Gemma Terms of Use", "Gemma Terms of Use: accept them on the hub first, and run `hf auth login`", gated=True),
 )  # fmt: skip

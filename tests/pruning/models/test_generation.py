@@ -176,13 +176,13 @@ def test_either_name_of_the_cache_goes_in_and_comes_out(name: str) -> None:
             raise NotImplementedError
 
     def new(self, input_ids, cache=None, **_):
-        return SimpleNamespace(logits=torch.zeros(1, 1, 3), cache=(cache or 0) + 1)
+        return SimpleNamespace(logits=torch.zeros(1, 1, 3), cache=cache + 1)
 
     def old(self, input_ids, past_key_values=None, **_):
-        return SimpleNamespace(logits=torch.zeros(1, 1, 3), past_key_values=(past_key_values or 0) + 1)
+        return SimpleNamespace(logits=torch.zeros(1, 1, 3), past_key_values=past_key_values + 1)
 
     Model.forward = {"cache": new, "past_key_values": old}[name]
-    ids, held = torch.zeros(1, 1, dtype=torch.long), None
+    ids, held = torch.zeros(1, 1, dtype=torch.long), 0
     for _ in range(2):
         _, held = forward(Model(), ids, ids, ids, held, None)
     assert held == 2

@@ -20,8 +20,8 @@ from pruning.models import ModelError, load
 from pruning.models.checkpoint import hub as client
 from pruning.models.checkpoint import reach, transfer
 from pruning.models.checkpoint.presets import PRESETS
-from tests.checkpoints import FAMILIES
 from tests.checkpoints.lora import write_adapter
+from tests.checkpoints.support import BUILDERS
 from tests.helpers.hub import Hub
 
 HUB_ID = "maker/tiny-vl"
@@ -74,9 +74,7 @@ def test_a_hub_id_is_downloaded_without_code(hub: Hub, home: Path, tiny_vlm, noi
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted({preset.family for preset in PRESETS}))
 def test_the_family_of_every_preset_comes_whole(family: str, hub: Hub, home: Path) -> None:
-    kind = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl", "llava_next": "llava-next",
-            "llava_onevision": "llava-onevision"}.get(family, family)  # fmt: skip
-    made = FAMILIES[kind](hub.root / "maker" / family)
+    made = BUILDERS[family](hub.root / "maker" / family)
     vlm = load(f"maker/{family}")
     assert vlm.config.model_type == family
     assert hub.sent[WEIGHTS] == (made / WEIGHTS).stat().st_size

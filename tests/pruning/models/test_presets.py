@@ -29,12 +29,12 @@ def test_ids_and_titles_are_unique_and_can_be_loaded_by_name() -> None:
 def test_every_family_is_supported(kind: str) -> None:
     from transformers import AutoConfig
 
-    assert family_of(AutoConfig.for_model(kind))
+    assert family_of(AutoConfig.for_model(kind, vision_config={}))
 
 
 def test_every_family_asked_for_is_there() -> None:
-    expected = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "llava_next", "llava_onevision", "internvl", "smolvlm",
-                "idefics3", "gemma3"}  # fmt: skip
+    expected = {"qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava", "llava_next", "llava_onevision", "internvl", "smolvlm",
+                "minicpmv4_6", "glm_ocr", "glm46v", "gemma3", "gemma4"}  # fmt: skip
     assert {preset.family for preset in PRESETS} == expected
 
 
@@ -49,7 +49,8 @@ def test_parameters_embeddings_and_shape_hang_together(preset: Preset) -> None:
     tower = preset.parameters - preset.embeddings - language_parameters(preset)
     assert 0.08e9 < tower < 1.1e9  # the towers have 0.09 to 0.7 billion; some queries are wider than the model
     vocabulary = preset.embeddings / preset.shape.hidden
-    assert 30_000 < vocabulary < 310_000  # once where embeddings and head are tied, else twice
+    layers = preset.shape.layers * 256 / preset.shape.hidden if preset.family == "gemma4" else 0  # each has its own
+    assert 30_000 < vocabulary / (1 + layers) < 310_000  # once where embeddings and head are tied, else twice
 
 
 @pytest.mark.parametrize("preset", HUB, ids=ids[1:])
@@ -101,3 +102,11 @@ def test_gated_and_restricted_ones_say_so() -> None:
     assert "not for commercial use" in terms["Qwen/Qwen2.5-VL-3B-Instruct"]
     assert not terms["Qwen/Qwen2.5-VL-7B-Instruct"]
     assert all(preset.licence for preset in PRESETS)
+
+
+def test_the_page_of_models_lists_them_with_where_their_sizes_are_from() -> None:
+    from tests.checkpoints import support
+
+    page = support.PAGE.read_text("utf-8")
+    assert support.presets() in page
+    assert all(preset.source for preset in HUB)
