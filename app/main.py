@@ -74,7 +74,7 @@ def _launched(settings: Settings, name: str, folder: Path) -> tuple[Any, str]:
     except ValueError as error:
         sys.exit(f"{name}: {error}")
     ops.warm_up()
-    resources = Resources(int(settings.cache * 2**20), int(settings.upload_limit * 2**20))
+    resources = Resources(int(settings.cache * 2**20), int(settings.upload_limit * 2**20), settings.joined)
     models = Models(allowed, first, loader, resources)
     if remote.is_remote():
         models.open_all()

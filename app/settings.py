@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from app.engine.joining import MOST_TOKENS
 from app.web import address
 from pruning.assets import version
 from pruning.cli import console
@@ -51,6 +52,7 @@ class Settings:
     auth: str = ""  # "user:password", several separated by commas
     upload_limit: float = 20.0  # megabytes
     cache: float = 1024.0  # megabytes
+    joined: int = MOST_TOKENS  # tokens
     runs: str = AUTO  # folder with runs of the race; "auto": RUNS on one person's own machine, elsewhere none
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class Settings:
         _require(0 <= self.port <= 65535, "port", self.port, "a whole number from 0 to 65535")
         _require(0 < self.upload_limit <= 1000, "upload-limit", self.upload_limit, "megabytes above 0, at most 1000")
         _require(0 < self.cache <= 1_000_000, "cache", self.cache, "megabytes above 0")
+        _require(0 <= self.joined <= 1_000_000, "joined", self.joined, "a whole number of tokens, 0 for one by one")
         self.credentials()
         safe = not (self.mcp and self.auth.strip())
         _require(
@@ -128,6 +131,7 @@ _HELP: Mapping[str, str] = {
     "auth": "user:password that visitors must give; several with commas between",
     "upload_limit": "largest image file a visitor may send, in megabytes",
     "cache": "memory for encoded images and results, in megabytes",
+    "joined": "most tokens of visitors' questions that go through a model in one pass, padding included; 0: one by one",
     "runs": "folder with runs of the race, which all visitors see; auto is none, but on one person's own machine "
     f"{RUNS}, where they are started on the page too",
 }

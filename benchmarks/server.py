@@ -25,8 +25,8 @@ EARLY = 30.0  # seconds after which caches, compiled kernels and threads are exp
 
 
 @contextmanager
-def started(log: Path) -> Iterator[tuple[str, int]]:
-    """`python app.py` on a free port with all else as it is by default: its address and process id.
+def started(log: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """`python app.py` on a free port with `options`, all else as it is by default: its address and process id.
 
     What it prints goes to `log`. Raises RuntimeError with that where it does not start.
     """
@@ -34,7 +34,7 @@ def started(log: Path) -> Iterator[tuple[str, int]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with log.open("wb") as out:
-        command = [sys.executable, "app.py", "--port", str(port)]
+        command = [sys.executable, "app.py", "--port", str(port), *options]
         server = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
     try:
         yield _address(server, log), server.pid

@@ -1,8 +1,9 @@
 """Many visitors at once: is every result the right one, how long does each wait, does the server's memory stay?
 
-    python -m benchmarks.visitors --visitors 20 --seconds 120 [--think 0.5 2] [--cases 24] [--json]
+    python -m benchmarks.visitors --visitors 20 --seconds 120 [--think 0.5 2] [--cases 24] [--alone] [--json]
 
-Starts `python app.py` as a user does. Each visitor is a client of the public endpoints with a picture and questions of
+Starts `python app.py` as a user does; with --alone also one that joins no questions, and both are visited, one after
+the other, by the same visitors. Each visitor is a client of the public endpoints with a picture and questions of
 their own, who thinks between two calls; one more has the page open in a headless browser and drags its retention
 slider. What /select, /answer and /inspect give, and what stands on the page's canvas after a release, is compared with
 what the library gives in this process, computed before the first call. Visitors, browser and server share the cores.
@@ -157,19 +158,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     thinks = "seconds that a visitor thinks before each call; default: 0.5 2"
     say("--think", type=float, nargs=2, default=(0.5, 2.0), metavar=("FROM", "TO"), help=thinks)
     say("--cases", type=int, default=24, help="settings of each visitor, asked in turn; default: 24")
+    say("--alone", action="store_true", help="also measure a server that answers each question by itself")
     say("--json", action="store_true", help="print one JSON object instead of the tables")
     options = parser.parse_args(arguments)
     load = Load(options.visitors, options.seconds, tuple(options.think), options.cases)
     hide_progress()
     vlm = Loader(Settings(device="cpu")).load(str(SHIPPED))
+    runs = [
+        _run(vlm, load, *(("--joined", "0") if alone else ()))
+        for alone in ((True, False) if options.alone else (False,))
+    ]
+    data, shown = {"load": asdict(load), **runs[-1][0]}, runs[-1][1]
+    if options.alone:
+        data["alone"] = runs[0][0]
+        shown = f"each question by itself: {runs[0][1]}\n\nquestions joined: {shown}"
+    show(data, shown, options.json)
+
+
+def _run(vlm: VLM, load: Load, *options: str) -> tuple[dict[str, Any], str]:
+    """One server with `options` visited: its figures as plain values, and to be read."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "app.log"
-        with browser() as chromium, started(log) as (url, pid):
+        with browser() as chromium, started(log, *options) as (url, pid):
             found, said = measured(vlm, chromium, url, pid, load), complaints(log)
     problems = [asdict(call) for call in found.calls if call.error or call.wrong]
-    data = {"load": asdict(load), "rows": [asdict(row) for row in rows(found)], "memory": asdict(found.memory)}
+    data = {"rows": [asdict(row) for row in rows(found)], "memory": asdict(found.memory)}
     shown = "\n".join([text(load, found), *(f"\nthe server said: {line}" for line in said[:10])])
-    show(data | {"problems": problems, "said": said}, shown, options.json)
+    return data | {"problems": problems, "said": said}, shown
 
 
 if __name__ == "__main__":

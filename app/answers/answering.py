@@ -6,7 +6,7 @@ import contextvars
 import hashlib
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from queue import Empty, Queue
@@ -19,6 +19,7 @@ from app.engine.device import TICK, DroppedError, Task, working
 from app.engine.engine import Engine
 from app.session import Session
 from pruning.evaluation import metrics
+from pruning.evaluation.timing import MOST
 from pruning.evaluation.verdict import check_words
 from pruning.plan import Plan
 from pruning.tokens import Selection
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.choosing import Runs
-    from pruning.models import Answer, Encoded, Sample, Turn
+    from pruning.models import Answer, ConversationCache, Encoded, Sample, Turn
     from pruning.models.values import Positions
 
 PATIENCE = 120.0  # seconds without a token before a stream is given up
@@ -62,6 +63,13 @@ class Asked:
             return None
         rows = b"" if chosen.merged is None else hashlib.sha256(chosen.merged.numpy().tobytes()).digest()
         return chosen.indices.numpy().tobytes(), rows, self.positions
+
+    @property
+    def joins(self) -> bool:
+        """Whether it may share a pass with other questions: not where tokens leave between layers, or the pictures are
+        encoded otherwise.
+        """
+        return self.runs is None or isinstance(self.runs, Selection)
 
     def entering(self, n: int) -> int:
         """How many visual tokens enter the language model, where all would be n."""
@@ -160,15 +168,26 @@ def answered(engine: Engine, asked: Asked) -> Answer | None:
 
 
 def first_token_seconds(engine: Engine, asked: Asked) -> float:
-    """Measured time to the first token, the prompt read from its start: the median of up to five runs. Where tokens
-    stand changes no time, so none is measured twice for that.
+    """Measured time to the first token, the prompt read from its start: the median of up to five runs, of one while
+    others wait for the device. Where tokens stand and what they show changes no time: one of several runs stands for
+    all prompts of as many tokens; one of a single run for this question alone.
     """
-    encoded, asked = engine.encoded(asked.session), replace(asked, positions="original")
+    encoded, asked, cache = engine.encoded(asked.session), replace(asked, positions="original"), engine.cache
+    own = shared = asked.key(engine, "ttft")
+    if asked.joins:
+        shared = ("ttft", engine.handle, asked.prompt_tokens(engine, encoded), asked.entering(encoded.tokens.n))
 
-    def work() -> tuple[float, ...]:
-        return remote.first_token_seconds(engine.handle, asked.sample(encoded))
+    def work() -> tuple[float, bool]:
+        hurried = engine.resources.device.awaited
+        runs = remote.first_token_seconds(engine.handle, asked.sample(encoded), 1 if hurried else MOST)
+        return float(np.median(runs)), hurried
 
-    return engine.cache.get(asked.key(engine, "ttft"), lambda: float(np.median(engine.on_device(work))), lambda _: 64)
+    held: float | None = cache.peek(shared) or cache.peek(own)
+    if held is not None:
+        return held
+    seconds, hurried = engine.on_device(work)
+    cache.put(own if hurried else shared, seconds, 64)
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -192,6 +211,10 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
     encoded = engine.encoded(full.session)
 
     def forced(asked: Asked) -> Tensor:
+        prefill = asked.prompt_tokens(engine, encoded)
+        if asked.joins:
+            return engine.joined(_forced, (asked.sample(encoded), answer.ids), prefill + len(answer.ids))
+
         def work() -> list[Tensor]:
             values = (asked.question, answer.ids, [asked.runs], asked.history, asked.positions)
             return remote.logprobs(engine.handle, encoded, *values)
@@ -213,25 +236,68 @@ def closeness(engine: Engine, full: Asked, answer: Answer, pruned: Asked) -> Clo
     return engine.cache.get(key, make, lambda made: 128 + 64 * len(made.sure))
 
 
-def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task: Task, out: Queue[Any]) -> Answer:
-    """Alone on the device, from the conversation's keys and values where they are still held."""
-    from pruning.models import Answer, ConversationCache
+@dataclass(eq=False)
+class Streamed:
+    """An answer under way, of a prompt that begins with nothing held: where its text goes, and how long it is."""
 
+    asked: Asked
+    encoded: Encoded
+    prefill: int
+    out: Queue[Any]
+
+
+def _generate(engine: Engine, encoded: Encoded, asked: Asked, prefill: int, task: Task, out: Queue[Any]) -> Answer:
+    """From the conversation's keys and values where they are still held; else with other visitors' answers."""
     memories, key = engine.resources.memories, engine.key("memory", asked.session, asked.kept)
     # Taken out while in use: a memory serves one generation at a time.
-    spare = [] if remote.is_remote() else [memories.take(key) or ConversationCache()]
+    memory = None if remote.is_remote() else memories.take(key)
+    streamed = Streamed(asked, encoded, prefill, out)
+    if memory is None and asked.joins and not remote.is_remote():
+        return engine.joined(_stream, streamed, prefill)
+    spare = [] if memory is None else [memory]
 
-    def work() -> tuple[Answer, ConversationCache | None]:
+    def work() -> Answer:
         # A second try, after memory ran out, begins with an empty one: who knows what the first left in it.
-        memory = spare.pop() if spare else None if remote.is_remote() else ConversationCache()
-        chunks = []
-        with closing(remote.generate(engine.handle, asked.sample(encoded), memory, MAX_NEW_TOKENS)) as stream:  # type: ignore[type-var]
-            while not task.is_set() and (chunk := next(stream, None)) is not None:
-                chunks.append(chunk)
-                out.put(chunk.text_so_far)
-        return Answer.from_chunks(chunks, prefill), memory
+        return _alone(engine, streamed, task, spare.pop() if spare else None)
 
-    answer, memory = engine.on_device(work)
+    return engine.on_device(work)
+
+
+def _stream(engine: Engine, pieces: Sequence[tuple[Streamed, Task]]) -> list[Answer]:
+    """All of them in one padded pass, each told as its tokens come. No keys and values of it are kept."""
+    from pruning.models import Answer, Chunk
+
+    if len(pieces) == 1:
+        ((streamed, task),) = pieces
+        return [_alone(engine, streamed, task, None)]
+    found = [list[Chunk]() for _ in pieces]
+    samples, tasks = [each.asked.sample(each.encoded) for each, _ in pieces], [task for _, task in pieces]
+    for place, chunk in remote.generate_batch(engine.handle, samples, tasks, MAX_NEW_TOKENS):
+        each = pieces[place][0]
+        found[place].append(chunk)
+        each.out.put(Answer.from_chunks(found[place], each.prefill) if chunk.finish else chunk.text_so_far)
+    return [Answer.from_chunks(own, each.prefill) for own, (each, _) in zip(found, pieces, strict=True)]
+
+
+def _alone(engine: Engine, streamed: Streamed, task: Task, memory: ConversationCache | None) -> Answer:
+    """One answer, whose keys and values are kept for the turns that follow."""
+    from pruning.models import Answer, ConversationCache
+
+    if not remote.is_remote():
+        memory = memory or ConversationCache()
+    chunks = []
+    sample = streamed.asked.sample(streamed.encoded)
+    with closing(remote.generate(engine.handle, sample, memory, MAX_NEW_TOKENS)) as stream:  # type: ignore[type-var]
+        while not task.is_set() and (chunk := next(stream, None)) is not None:
+            chunks.append(chunk)
+            streamed.out.put(chunk.text_so_far)
     if memory is not None:
-        memories.put(key, memory, memory.nbytes + 4096)
-    return answer
+        key = engine.key("memory", streamed.asked.session, streamed.asked.kept)
+        engine.resources.memories.put(key, memory, memory.nbytes + 4096)
+    return Answer.from_chunks(chunks, streamed.prefill)
+
+
+def _forced(engine: Engine, pieces: Sequence[tuple[tuple[Sample, Sequence[int]], Task]]) -> list[Tensor]:
+    """What the answers' tokens are likely to be, of all in one padded pass."""
+    samples, answers = zip(*(work for work, _ in pieces), strict=True)
+    return remote.logprobs_batch(engine.handle, samples, answers)

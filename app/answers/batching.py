@@ -9,11 +9,10 @@ from app.answers.answering import MAX_NEW_TOKENS, Asked, answers
 from app.engine import remote
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine
+from app.engine.joining import MOST_TOKENS
 
 if TYPE_CHECKING:
     from pruning.models import Answer
-
-MOST_TOKENS = 8192  # visual tokens of one pass, padding included: what is asked beyond goes into the next
 
 
 def answer_all(engine: Engine, asked: Sequence[Asked], task: Task) -> list[Answer | str]:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -26,6 +27,18 @@ class DeviceFullError(RuntimeError):
 
 class DroppedError(Exception):
     """The work was stopped before its turn came: nothing of it has begun."""
+
+
+class RiddenError(Exception):
+    """The work was done in another piece's turn."""
+
+
+@dataclass(eq=False)
+class Ride:
+    """Work that another piece may do in its own turn. begun: one does so now; over: it is done."""
+
+    begun: bool = False
+    over: bool = False
 
 
 class Task(threading.Event):
@@ -108,11 +121,11 @@ class Line:
         self._free, self._at_once, self._most = at_once, at_once, most
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self, ride: Ride | None = None) -> Iterator[None]:
         """A turn for the current task, once all who came before have had theirs.
 
-        Raises DroppedError where the task is set, or soon after it is while it waits; ValueError where too many wait
-        already.
+        Raises DroppedError where the task is set, or soon after it is while it waits; RiddenError where `ride` is over
+        before; ValueError where too many wait already.
         """
         task, ticket = CURRENT.get() or Task(), object()
         with self._changed:
@@ -123,9 +136,12 @@ class Line:
                 while True:
                     if task.is_set():
                         raise DroppedError("stopped before its turn came")
+                    if ride is not None and ride.over:
+                        raise RiddenError
                     if self._free and self._waiting[0] is ticket:
                         break
-                    task.place = self._waiting.index(ticket) + 1
+                    riding = ride is not None and ride.begun
+                    task.place = 0 if riding else self._waiting.index(ticket) + 1
                     self._changed.wait(TICK)
                 self._free -= 1
             finally:
@@ -139,6 +155,11 @@ class Line:
                 self._free += 1
                 self._changed.notify_all()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return bool(self._waiting)
+
     def idle_within(self, seconds: float) -> bool:
         """Whether within that time nobody has a turn or waits for one."""
         with self._changed:
@@ -151,9 +172,16 @@ class Device:
     def __init__(self, drop: Callable[[], None]) -> None:
         self._line, self._drop = Line(), drop
 
-    def run(self, work: Callable[[], T], remedy: str = "close other programs that use the device") -> T:
-        """The result of `work`. Raises DeviceFullError with `remedy`, DroppedError, or whatever the work raises."""
-        with self._line.turn():
+    def run(
+        self,
+        work: Callable[[], T],
+        remedy: str = "close other programs that use the device",
+        ride: Ride | None = None,
+    ) -> T:
+        """The result of `work`. Raises DeviceFullError with `remedy`, DroppedError, RiddenError where `ride` is over
+        before its turn comes, or whatever the work raises.
+        """
+        with self._line.turn(ride):
             try:
                 return work()
             except Exception as error:
@@ -168,6 +196,11 @@ class Device:
                     raise
         release_memory()
         raise DeviceFullError(remedy)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for it."""
+        return self._line.awaited
 
     def idle_within(self, seconds: float) -> bool:
         """Whether the device becomes free in that time."""

@@ -6,7 +6,8 @@ through `app.engine.remote` alone, one call at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import threading
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 
 from app.engine import remote
+from app.engine.device import Ride, Task
+from app.engine.joining import Joint
 from app.engine.resources import Resources
 from app.session import Session, Setting
 from pruning.allocation import select_within
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from pruning.video import Clip
 
 T = TypeVar("T")
+W = TypeVar("W")
+R = TypeVar("R")
 
 LATER = frozenset({"scorer", "question"})  # signals that follow from the encoded tokens, without the vision tower
 EARLIER = "which an earlier question of this conversation holds: begin a new one"
@@ -52,11 +57,30 @@ class Engine:
     def __init__(self, vlm: VLM, resources: Resources, name: str = "") -> None:
         self.vlm, self.resources, self.name = vlm, resources, name
         self.cache, self.handle = resources.cache, remote.hold(vlm)
+        self._joints: dict[Callable[..., object], Joint[Any, Any]] = {}
+        self._joining = threading.Lock()
 
     def on_device(self, work: Callable[[], T]) -> T:
         """The result of `work`, alone on the device. Raises DeviceFullError that names this model and the remedy."""
+        return self.resources.device.run(work, self._full)
+
+    def joined(self, together: Callable[[Engine, Sequence[tuple[W, Task]]], Sequence[R]], work: W, tokens: int) -> R:
+        """The result of `work`, a prompt of so many tokens, alone on the device or with other visitors' that wait for
+        `together` too. Raises as `on_device`.
+        """
+        with self._joining:
+            joint = self._joints.setdefault(together, Joint(self.resources.joined))
+        result: R = joint.run(work, tokens, partial(together, self), self._turn)
+        return result
+
+    def _turn(self, work: Callable[[], None], ride: Ride) -> None:
+        self.resources.device.run(work, self._full, ride)
+
+    @property
+    def _full(self) -> str:
+        """What is said where memory ran out."""
         remedy = "use a smaller image, keep fewer tokens, or choose a smaller model"
-        return self.resources.device.run(work, f"{self.vlm.title} ran out of memory on {self.vlm.device}: {remedy}")
+        return f"{self.vlm.title} ran out of memory on {self.vlm.device}: {remedy}"
 
     # Images
 

@@ -131,6 +131,18 @@ def answer_batch(key: str, samples: Sequence[Sample], max_new_tokens: int, cance
     return _once(_answer_batch, key, (list(samples), max_new_tokens, None if is_remote() else cancel)).get()
 
 
+def generate_batch(
+    key: str, samples: Sequence[Sample], cancels: Sequence[Event], max_new_tokens: int
+) -> Iterator[tuple[int, Chunk]]:
+    """The tokens of several answers, each with the place of its sample, as they come. Only where calls stay here."""
+    return _model(key).generate_batch(samples, cancels, max_new_tokens=max_new_tokens)
+
+
+def logprobs_batch(key: str, samples: Sequence[Sample], answers: Sequence[Sequence[int]]) -> list[Tensor]:
+    """(T, V) float32 on the CPU for each sample's answer."""
+    return _once(_logprobs_batch, key, (list(samples), [list(answer) for answer in answers])).get()
+
+
 def logprobs(
     key: str,
     encoded: Encoded,
@@ -183,11 +195,11 @@ def pays(
             yield outcome.get()
 
 
-def first_token_seconds(key: str, sample: Sample) -> tuple[float, ...]:
-    """Seconds to the first token of up to five runs, the prompt read from its start each time; the same wherever its
+def first_token_seconds(key: str, sample: Sample, most: int) -> tuple[float, ...]:
+    """Seconds to the first token of up to `most` runs, the prompt read from its start each time; the same wherever its
     tokens stand.
     """
-    return _once(_first_token_seconds, key, (sample,)).get()
+    return _once(_first_token_seconds, key, (sample, most)).get()
 
 
 def _model(key: str) -> VLM:
@@ -233,6 +245,10 @@ def _logprobs(
     return [logp.float().cpu() for logp in found]
 
 
+def _logprobs_batch(vlm: VLM, samples: list[Sample], answers: list[list[int]]) -> list[Tensor]:
+    return [logp.float().cpu() for logp in vlm.logprobs_batch(samples, answers)]
+
+
 def _trace(vlm: VLM, s: Sample) -> Trace:
     return vlm.trace(s.encoded, s.question, cast("Plan", s.kept), positions=s.positions)
 
@@ -241,8 +257,8 @@ def _attended(vlm: VLM, s: Sample, answer_ids: list[int]) -> list[Attended]:
     return vlm.attended(s.encoded, s.question, answer_ids, s.kept, s.history, s.positions)
 
 
-def _first_token_seconds(vlm: VLM, s: Sample) -> tuple[float, ...]:
-    return timing.first_token_seconds(vlm, s.encoded, s.question, s.kept, s.history)
+def _first_token_seconds(vlm: VLM, s: Sample, most: int) -> tuple[float, ...]:
+    return timing.first_token_seconds(vlm, s.encoded, s.question, s.kept, s.history, most)
 
 
 def _pays(

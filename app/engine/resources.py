@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.engine.cache import ByteCache
 from app.engine.device import CURRENT, Device, DroppedError, Line, Tasks
+from app.engine.joining import MOST_TOKENS
 from app.session import Film, Picture
 from pruning.drawing import overlays as draw
 from pruning.images import MAX_PIXELS, open_image
@@ -32,9 +33,12 @@ MEMORY_SHARE = 4  # of the cache's bytes, conversations' keys and values may tak
 
 
 class Resources:
-    """`cache_bytes` bounds all that is kept of content; `upload_bytes` is the largest image file that is read."""
+    """`cache_bytes` bounds all that is kept of content; `upload_bytes` is the largest image file that is read;
+    `joined` is the most tokens of one pass for several visitors, 0: each has a pass of their own.
+    """
 
-    def __init__(self, cache_bytes: int = 1 << 30, upload_bytes: int = 20 << 20) -> None:
+    def __init__(self, cache_bytes: int = 1 << 30, upload_bytes: int = 20 << 20, joined: int = MOST_TOKENS) -> None:
+        self.joined = joined
         self.cache = ByteCache(cache_bytes)
         # Apart from the rest: they lie on the device, and a slider leaves one behind at every stop.
         self.memories = ByteCache(max(1, cache_bytes // MEMORY_SHARE))
@@ -42,7 +46,7 @@ class Resources:
         self.device = Device(self.clear)
         # Where visitors' work waits before it begins. Each piece has the device to itself for one call at a time, so
         # these only say whose answer comes first, and bound how much work is held in memory at once.
-        self.answers, self.long_work = Line(1, MOST), Line(4, MOST)
+        self.answers, self.long_work = Line(4, MOST), Line(4, MOST)
         self.timing = Line(1, MOST)  # two measurements at once would slow each other down
         self.uploads, self.drawing = Line(2, MOST), Line(4, MOST)
         self.pictures = Pictures(self.cache, upload_bytes)

@@ -69,11 +69,11 @@ def measure(run: Callable[[], object], repeats: int) -> Timing:
     return Timing.of(times)
 
 
-def several(run: Callable[[], float], least: int = 1) -> tuple[float, ...]:
-    """What up to five runs say, at least `least`; after a quarter of a second no more begin than those."""
+def several(run: Callable[[], float], least: int = 1, most: int = MOST) -> tuple[float, ...]:
+    """What up to `most` runs say, at least `least`; after a quarter of a second no more begin than those."""
     results: list[float] = []
     start = time.perf_counter()
-    while len(results) < least or (len(results) < MOST and time.perf_counter() - start < ENOUGH):
+    while len(results) < least or (len(results) < most and time.perf_counter() - start < ENOUGH):
         results.append(run())
     return tuple(results)
 
@@ -97,15 +97,15 @@ def selection_seconds(asked: Asked, tokens: VisualTokens, retention: float, per:
 
 
 def first_token_seconds(
-    vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn] = ()
+    vlm: VLM, encoded: Encoded, question: str, kept: Kept, history: Sequence[Turn] = (), most: int = MOST
 ) -> tuple[float, ...]:
-    """Seconds to the first token of up to five runs, the prompt read from its start each time."""
+    """Seconds to the first token of up to `most` runs, the prompt read from its start each time."""
 
     def once() -> float:
         with closing(vlm.generate(encoded, question, kept, history=history, max_new_tokens=1)) as chunks:  # type: ignore[type-var]
             return float(next(chunks).seconds)
 
-    return several(once)
+    return several(once, most=most)
 
 
 def machine() -> str:

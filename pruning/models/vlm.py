@@ -328,13 +328,31 @@ class VLM:
         Times are those of the whole batch. Setting `cancel` ends those that are not at their end yet. Raises as
         `generate` does.
         """
+        found = [list[Chunk]() for _ in samples]
+        chunks, lengths = self._streams(samples, max_new_tokens, [cancel] * len(samples))
+        for place, chunk in chunks:
+            found[place].append(chunk)
+        return [Answer.from_chunks(own, length) for own, length in zip(found, lengths, strict=True)]
+
+    def generate_batch(
+        self, samples: Sequence[Sample], cancels: Sequence[threading.Event | None], *, max_new_tokens: int = 64
+    ) -> Iterator[tuple[int, Chunk]]:
+        """`answer_batch` as a stream: each token with the place of its sample, as they come. cancels: of each sample;
+        a set one ends its answer before the next token, and the others go on. Raises as `generate`.
+        """
+        return self._streams(samples, max_new_tokens, cancels)[0]
+
+    def _streams(
+        self, samples: Sequence[Sample], max_new_tokens: int, cancels: Sequence[threading.Event | None]
+    ) -> tuple[Iterator[tuple[int, Chunk]], list[int]]:
+        """The chunks of a batch, and the lengths of its prompts."""
         prepared = [self.prepare(sample, max_new_tokens) for sample in samples]
         if not prepared:
-            return []
+            return iter(()), []
         prompts = [each.prompt for each in prepared]
         visual, stages = self._visual(joined([each.rows for each in prepared])), self.stages(prepared)
-        found = generation.batch(self.model, prompts, visual, self._decode, max_new_tokens, cancel, stages)
-        return [Answer.from_chunks(chunks, prompt.n) for chunks, prompt in zip(found, prompts, strict=True)]
+        values = (self.model, prompts, visual, self._decode, max_new_tokens, cancels, stages)
+        return generation.streams(*values), [prompt.n for prompt in prompts]
 
     def rehearse(self, samples: Sequence[Sample], steps: int, cancel: threading.Event | None = None) -> list[float]:
         """`answer_batch` for its times alone: seconds to each of `steps` tokens, which end nothing. Fewer where
@@ -395,9 +413,34 @@ class VLM:
                 batch = [prepared[group[i]] for i in part]
                 visual, stages = self._visual(joined([each.rows for each in batch])), self.stages(batch)
                 prompts = [each.prompt for each in batch]
-                said = generation.forced_logprobs(self.model, prompts, visual, answer, stages)
+                said = generation.forced_logprobs(self.model, prompts, visual, [answer] * len(batch), stages)
                 found.update(zip([group[i] for i in part], said, strict=True))
         return [found[i] for i in range(len(prepared))]
+
+    def logprobs_batch(self, samples: Sequence[Sample], answers: Sequence[Sequence[int]]) -> list[Tensor]:
+        """`logprobs` of an answer to each of several samples in padded passes, the same as one by one.
+
+        Returns:
+            For each sample (T, V) float32 on the model's device.
+
+        Raises as `logprobs`, whichever sample it is of.
+        """
+        if not all(answers):
+            raise ValueError("logprobs needs at least one answer token")
+        for answer in answers:
+            vocabulary.check_answer(self.family, answer)
+        prepared = [self.prepare(sample, len(answer)) for sample, answer in zip(samples, answers, strict=True)]
+        if not prepared:
+            return []
+        found = list[Tensor]()
+        size = max(1, BATCH_ELEMENTS // (max(map(len, answers)) * self.config.get_text_config().vocab_size))
+        for start in range(0, len(prepared), size):
+            batch = prepared[start : start + size]
+            given = [torch.tensor(answer) for answer in answers[start : start + size]]
+            visual, stages = self._visual(joined([each.rows for each in batch])), self.stages(batch)
+            prompts = [each.prompt for each in batch]
+            found += generation.forced_logprobs(self.model, prompts, visual, given, stages)
+        return found
 
     def attended(
         self,

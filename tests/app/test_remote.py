@@ -108,7 +108,9 @@ def test_every_call_gives_what_the_model_gives(space, key, tiny_vlm, noise):
     assert [a.ids for a in together] == [answer.ids, tiny_vlm.answer(own, "why?", max_new_tokens=5).ids]
     (there,) = remote.logprobs(key, encoded, QUESTION, answer.ids, [kept], history, "original")
     assert torch.allclose(there, tiny_vlm.logprobs(own, QUESTION, answer.ids, [kept], history)[0], atol=1e-5)
-    assert 1 <= len(remote.first_token_seconds(key, Sample(encoded, QUESTION, kept, history))) <= timing.MOST
+    assert (
+        1 <= len(remote.first_token_seconds(key, Sample(encoded, QUESTION, kept, history), timing.MOST)) <= timing.MOST
+    )
 
 
 def test_merged_rows_cross_too(space, key, tiny_vlm, noise):

@@ -86,6 +86,7 @@ def test_hosting_variables(environment, host, port):
         (["--device", "tpu"], ["--device", "'tpu'", "cuda"]),
         (["--dtype", "int3"], ["--dtype", "'int3'", "bfloat16"]),
         (["--upload-limit", "nan"], ["--upload-limit", "nan", "megabytes"]),
+        (["--joined", "-1"], ["--joined", "-1", "whole number of tokens"]),
         (["--cache", "0"], ["--cache", "0.0", "megabytes"]),
         (["--host", " "], ["--host", "address"]),
         (["--quantization", "2bit"], ["--quantization", "'2bit'", "4bit"]),

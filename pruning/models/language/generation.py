@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -90,42 +90,61 @@ def stream(
             return
 
 
-def batch(
+def streams(
     model: Any,
     prompts: Sequence[Prompt],
     visual: Visual,
     decode: Callable[[list[int]], str],
     max_new_tokens: int,
-    cancel: threading.Event | None = None,
+    cancels: Sequence[threading.Event | None],
     stages: Stages | None = None,
-) -> list[list[Chunk]]:
-    """`stream` for several prompts in one padded pass: the chunks of each. visual: rows, one prompt after the other.
+) -> Iterator[tuple[int, Chunk]]:
+    """`stream` for several prompts in one padded pass: each chunk with the place of its prompt, as they come.
 
-    stages: what leaves between layers, with a course for each prompt.
+    Args:
+        visual: rows, one prompt after the other. cancels: of each prompt; a set one ends its answer, the others go on.
+        stages: what leaves between layers, with a course for each prompt.
+
+    Raises:
+        As `stream`, whichever prompt it is of.
     """
     synchronize(model.device)
     start = time.perf_counter()
-    ends, found = stop_ids(model), [list[Chunk]() for _ in prompts]
-    open_rows = set(range(len(prompts)))
+    ends, found = stop_ids(model), [list[int]() for _ in prompts]
+    open_rows = dict(enumerate(cancels))
     traces: list[Trace | None] = [None] * len(prompts)
-    for step in _steps(model, prompts, visual, ConversationCache(), cancel, stages):
+    for step in _steps(model, prompts, visual, ConversationCache(), _All(open_rows), stages):
         if stages is not None and traces[0] is None:
             traces = [course.trace() for course in stages.courses]
+        tokens = step.flatten().tolist()  # waits for the device
         seconds = time.perf_counter() - start
-        for row, token_id in enumerate(step.flatten().tolist()):
+        for row, cancel in enumerate(cancels):
+            if cancel is not None and cancel.is_set():
+                open_rows.pop(row, None)
+        for row, token_id in enumerate(tokens):
             if row not in open_rows:
                 continue
-            chunks = found[row]
+            ids = found[row]
             if token_id == BROKEN:
-                raise _broken(model, len(chunks))
-            ids = [*(chunk.token_id for chunk in chunks), token_id]
+                raise _broken(model, len(ids))
+            ids.append(token_id)
             finish: Finish | None = "stop" if token_id in ends else "length" if len(ids) == max_new_tokens else None
-            chunks.append(Chunk(token_id, decode(ids), seconds, finish, traces[row]))
             if finish:
-                open_rows.remove(row)
+                del open_rows[row]
+            yield row, Chunk(token_id, decode(ids), seconds, finish, traces[row])
         if not open_rows:
-            break
-    return found
+            return
+
+
+class _All(threading.Event):
+    """Set once each of those that are left is."""
+
+    def __init__(self, events: Mapping[int, threading.Event | None]) -> None:
+        super().__init__()
+        self._events = events
+
+    def is_set(self) -> bool:
+        return all(event is not None and event.is_set() for event in self._events.values())
 
 
 def paced(
@@ -136,7 +155,7 @@ def paced(
     cancel: threading.Event | None = None,
     stages: Stages | None = None,
 ) -> list[float]:
-    """Seconds from the start to each of `steps` tokens of a batch, whatever they are: ends do not count. As `batch`."""
+    """Seconds from the start to each of `steps` tokens of a batch, whatever they are: no end counts. As `streams`."""
     synchronize(model.device)
     start, seconds = time.perf_counter(), list[float]()
     for step in _steps(model, prompts, visual, ConversationCache(), cancel, stages):
@@ -148,37 +167,38 @@ def paced(
 
 
 def forced_logprobs(
-    model: Any, prompts: list[Prompt], visual: Visual, answer: Tensor, stages: Stages | None = None
-) -> Tensor:
-    """Log-probabilities of every vocabulary entry at each step of a given answer, for prompts of equal length.
+    model: Any, prompts: Sequence[Prompt], visual: Visual, answers: Sequence[Tensor], stages: Stages | None = None
+) -> list[Tensor]:
+    """Log-probabilities of every vocabulary entry at each step of a given answer to each prompt.
 
-    The prompts are prefilled together; then the answer follows in one pass over their cache. Not in the same pass: an
-    answer may contain the placeholder token itself (untrained models say anything).
+    The prompts are prefilled together, padded on the left; then the answers follow in one pass over their cache, padded
+    on the right, which nothing before it sees. Not in the same pass: an answer may contain the placeholder token itself
+    (untrained models say anything).
 
     Args:
-        prompts: B prompts of equal length. visual: their rows, one prompt after the other. answer: (T,) int64.
+        prompts: B prompts. visual: their rows, one prompt after the other. answers: of each (T,) int64.
         stages: what leaves between layers, with a course for each prompt.
 
     Returns:
-        (B, T, V) float32 on the model's device.
+        Of each prompt (T, V) float32 on the model's device.
 
     Raises:
         ModelError: NaN or infinite logits.
     """
-    size, steps, length, device = len(prompts), len(answer), prompts[0].n, model.device
-    ids = torch.cat([p.input_ids for p in prompts]).to(device)
-    positions = torch.cat([p.positions for p in prompts], dim=-2).to(device)  # (3, B, n) or (B, n)
-    following = positions.amax(-1, keepdim=True) + 1 + torch.arange(steps - 1, device=device)
-    mask = torch.ones((size, length + steps - 1), dtype=torch.long, device=device)
+    device, steps = model.device, max(map(len, answers))
+    ids, positions, mask = (x.to(device) for x in _padded(prompts))
+    length = ids.shape[1]
     with _through(stages, 0):
-        logits, cache = forward(model, ids, positions, mask[:, :length], None, visual)
+        logits, cache = forward(model, ids, positions, mask, None, visual)
     if steps > 1:
-        given = answer[:-1].to(device).expand(size, -1)
+        following = positions.amax(-1, keepdim=True) + 1 + torch.arange(steps - 1, device=device)
+        given = torch.nn.utils.rnn.pad_sequence([answer[:-1] for answer in answers], batch_first=True).to(device)
+        mask = torch.cat([mask, mask.new_ones(len(prompts), steps - 1)], dim=1)
         with _through(stages, length):
             more, _ = forward(model, given, following, mask, cache, None, keep=0)
         logits = torch.cat([logits, more], dim=1)
-    found = torch.log_softmax(logits, dim=-1)
-    if bool(found[..., 0].isnan().any()):  # one such number among a step's logits makes all of the step NaN
+    found = [torch.log_softmax(own[: len(answer)], dim=-1) for own, answer in zip(logits, answers, strict=True)]
+    if any(bool(own[:, 0].isnan().any()) for own in found):  # one such number makes all of a step NaN
         raise finite.refusal("The language model, asked how likely an answer is,", model)
     return found
 

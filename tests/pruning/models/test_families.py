@@ -140,6 +140,10 @@ def test_a_batch_of_different_samples_equals_one_by_one(vlm: VLM, pictures) -> N
         assert answer.ids == alone.ids
         assert (answer.prefill_tokens, answer.finished) == (alone.prefill_tokens, alone.finished)
     assert len({answer.prefill_tokens for answer in together}) == len(samples)
+    said = [[*answer.ids[: 1 + place], 5, 6] for place, answer in enumerate(together)]  # of other lengths
+    for sample, ids, values in zip(samples, said, vlm.logprobs_batch(samples, said), strict=True):
+        (own,) = vlm.logprobs(sample.encoded, sample.question, ids, [sample.kept], sample.history)
+        torch.testing.assert_close(values, own, rtol=1e-4, atol=1e-4)
 
 
 # Turns

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pruning.models import ModelError, Sample
+from pruning.models.language import generation
 from pruning.models.language.forward import forward
 from pruning.models.language.kv_cache import ConversationCache
 from tests.helpers import library
@@ -66,8 +67,6 @@ def test_logprobs_of_many_selections_are_those_of_each_alone(tiny_vlm, noise) ->
 
 
 def test_logprobs_run_once_per_budget(tiny_vlm, noise, monkeypatch) -> None:
-    from pruning.models.language import generation
-
     encoded, sizes, plain = tiny_vlm.encode([noise(112, 112)]), [], generation.forced_logprobs
 
     def counted(model, prompts, *rest):
@@ -244,6 +243,41 @@ def test_an_answer_that_breaks_later_keeps_its_words_and_no_memory(tiny_vlm, noi
     with pytest.raises(ModelError, match="after 2 tokens of its answer"):
         next(said)
     assert (len(memory), memory.nbytes) == (0, 0)
+
+
+def test_a_batch_ends_row_by_row(tiny_vlm, noise) -> None:
+    encoded = tiny_vlm.encode([noise(112, 112)])
+    samples = [Sample(encoded, question) for question in ("how many", "what", "which one is it")]
+    cancels = [threading.Event() for _ in samples]
+    whole, found = tiny_vlm.answer_batch(samples, max_new_tokens=5), [[], [], []]
+    assert all(len(answer.ids) == 5 for answer in whole)
+    for place, chunk in tiny_vlm.generate_batch(samples, cancels, max_new_tokens=5):
+        found[place].append(chunk)
+        if place == 1 and len(found[1]) == 2:
+            cancels[1].set()
+    assert [[chunk.token_id for chunk in own] for own in found] == [
+        list(whole[0].ids),
+        list(whole[1].ids[:2]),
+        list(whole[2].ids),
+    ]
+    assert [own[-1].finish for own in found] == ["length", None, "length"]
+    for cancel in cancels:
+        cancel.set()
+    assert list(tiny_vlm.generate_batch(samples, cancels)) == []
+
+
+def test_answers_of_a_batch_are_checked_and_its_logits_bounded(tiny_vlm, noise, monkeypatch) -> None:
+    encoded, sizes, plain = tiny_vlm.encode([noise(112, 112)]), [], generation.forced_logprobs
+    samples, said = [Sample(encoded, question) for question in ("how many", "what", "which")], [[5, 6], [7], [8, 9]]
+    right = tiny_vlm.logprobs_batch(samples, said)
+    monkeypatch.setattr(generation, "forced_logprobs", lambda *given: sizes.append(len(given[1])) or plain(*given))
+    monkeypatch.setattr("pruning.models.vlm.BATCH_ELEMENTS", 4 * tiny_vlm.config.get_text_config().vocab_size)
+    for own, whole in zip(tiny_vlm.logprobs_batch(samples, said), right, strict=True):
+        torch.testing.assert_close(own, whole, rtol=1e-4, atol=1e-4)
+    assert sizes == [2, 1]
+    assert tiny_vlm.logprobs_batch([], []) == []
+    with pytest.raises(ValueError, match="at least one answer token"):
+        tiny_vlm.logprobs_batch(samples, [[5], [], [6]])
 
 
 def test_a_batch_that_breaks_later_gives_no_answers(tiny_vlm, noise, broken) -> None:

@@ -23,8 +23,8 @@ def engine(tiny_vlm):
 
 
 def test_losses_come_with_fidelity_in_the_same_passes(engine, saved, monkeypatch):
-    passes, logprobs = [], remote.logprobs
-    monkeypatch.setattr(remote, "logprobs", lambda *values: passes.append(values) or logprobs(*values))
+    passes, logprobs = [], remote.logprobs_batch
+    monkeypatch.setattr(remote, "logprobs_batch", lambda *values: passes.append(values) or logprobs(*values))
     session, setting = look(engine, saved()), keep("idpruner", 0.1)
     *_, last = reports(engine, session, setting, Task())
     assert len(passes) == 2  # all tokens, kept tokens
