@@ -178,7 +178,7 @@ def shipped_page(uploads: None, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A headless browser, shared; each test opens a context of its own."""
+    """A headless browser, shared; each test opens a context, as `Visitors` does."""
     from tests.helpers.serving import browser
 
     with browser() as running:

@@ -14,7 +14,7 @@ import pytest
 from app.export.archive import NAME
 from tests.helpers.markup import NASTY
 from tests.helpers.serving import serve
-from tests.helpers.visits import visit
+from tests.helpers.visits import ask, visit
 
 FILE = "\"><img src=x onerror=alert(5)> & 'q' {{value}} ${alert(6)}.png"
 ALIEN = "document.querySelectorAll('[onerror], img[src=x], p script, span script, b script, dd script').length"
@@ -47,14 +47,6 @@ def tab(tiny_vlm, uploads, chromium):
 def shown(tab, where: str, text: str = NASTY) -> bool:
     """Whether the text stands there, every character of it."""
     return text in tab.locator(where).first.text_content()
-
-
-def ask(tab, button: str, question: str) -> None:
-    """Returns when the new answers stand: those of before are marked, since "running" can be too short to be seen."""
-    tab.evaluate("document.querySelector('#report .badge').classList.add('before')")
-    tab.fill("#question textarea", question)
-    tab.click(button)
-    tab.wait_for_selector("#report .badge:is(.same, .other):not(.before)")
 
 
 def test_nothing_from_outside_is_markup(tab, noise, tmp_path):

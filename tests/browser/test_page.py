@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.examples import EXAMPLES
-from tests.helpers.visits import LOOP, SharedTab, longest_task
+from tests.helpers.visits import LOOP, SharedTab, ask, longest_task
 
 OVERLAY = "#canvas [data-kept]"
 DRAWN = """() => {
@@ -404,8 +404,7 @@ def test_a_tab_closed_in_mid_sweep_ends_the_sweep(served, chromium, monkeypatch)
     answered(tab)
     tab.get_by_role("tab", name="Fidelity curves").click()
     tab.wait_for_selector("#progress >> text=points measured")
-    tab.fill("#question textarea", "is there anything that nobody asked before?")
-    tab.click("#ask")
+    ask(tab, "#ask", "is there anything that nobody asked before?")
     answered(tab)
     monkeypatch.setattr(served.engine.vlm, "logprobs", crawl)
     batches.clear()

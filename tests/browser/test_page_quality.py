@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import TimeoutError
 
 from app.examples import EXAMPLES
-from tests.helpers.visits import seconds_to_stop
+from tests.helpers.visits import ask, seconds_to_stop
 
 MEASURES = (Path(__file__).parent / "quality.js").read_text("utf-8")
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important; }"
@@ -275,9 +275,7 @@ def test_stop_ends_a_sweep_within_a_second_and_keeps_its_points(served, chromium
         return forced(*values, **named)
 
     tab, _ = visit(served.url, chromium)
-    tab.fill("#question textarea", "is a half measured curve a curve?")
-    tab.click("#ask")
-    tab.wait_for_selector("#report .badge.same, #report .badge.other")
+    ask(tab, "#ask", "is a half measured curve a curve?")
     tab.wait_for_function("!document.querySelector('#report .costs tbody tr:nth-child(4)').innerText.includes('–')")
     monkeypatch.setattr(served.engine.vlm, "logprobs", crawl)
     tab.get_by_role("tab", name="Fidelity curves").click()

@@ -22,7 +22,7 @@ from app.race.runs import Races
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser
 
 # Gradio looks for a free port and takes it later: processes that test side by side look at ports of their own.
 http_server.INITIAL_PORT_VALUE += http_server.TRY_NUM_PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
@@ -141,19 +141,14 @@ def installed_browser() -> str | None:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Chromium, whose contexts are visitors that have been here before: the guide for new ones stays closed."""
+    """Chromium, whose contexts are `Visitors`."""
     from playwright.sync_api import sync_playwright
+
+    from tests.helpers.visitors import Visitors
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=installed_browser(), args=FLAGS)
-        new_context = chromium.new_context
-
-        def visitor(**options: Any) -> BrowserContext:
-            context = new_context(**options)
-            context.add_init_script("localStorage.setItem('idpruner-guide-seen', 'yes')")
-            return context
-
-        chromium.new_context = visitor  # type: ignore[method-assign]
+        chromium.new_context = Visitors(chromium).open  # type: ignore[method-assign]
         try:
             yield chromium
         finally:

@@ -91,6 +91,14 @@ def visit(chromium: Any, url: str) -> Iterator[Any]:
     assert wrong == []
 
 
+def ask(tab: Any, button: str, question: str) -> None:
+    """Returns when the new answers stand: those of before are marked, since "running" can be too short to be seen."""
+    tab.evaluate("document.querySelector('#report .badge').classList.add('before')")
+    tab.fill("#question textarea", question)
+    tab.click(button)
+    tab.wait_for_selector("#report .badge:is(.same, .other):not(.before)")
+
+
 @contextmanager
 def crawling(vlm: Any, patch: Any, seconds: float = 0.2) -> Iterator[None]:
     """Every token of every answer takes its time, until the block ends."""
