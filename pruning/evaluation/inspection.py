@@ -219,6 +219,8 @@ class _View:
     def _patch(self, token: int) -> str:
         grid, row, column = place_of(self.tokens.grids, token)
         several = len({g.image for g in self.tokens.grids}) > 1
+        if not grid.placed:
+            return f"token {token - grid.start + 1}" + (f" of image {grid.image + 1}" if several else "")
         where = {"tile": " of the tiles", "thumbnail": " of the thumbnail", "whole": ""}[grid.role]
         if grid.t > 1:
             where = f" of frame {(token - grid.start) // (grid.gh * grid.gw) + 1}"

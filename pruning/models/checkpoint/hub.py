@@ -7,9 +7,11 @@ of the cache and tokens are those of the hub's own client: `HF_ENDPOINT`, `HF_HO
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from pruning.debris import TWIN, is_debris
 from pruning.models.checkpoint import reach, transfer
@@ -20,22 +22,28 @@ from pruning.models.checkpoint.transfer import Listed
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model")
 # Subfolders, the same weights in a format of their maker, and what a file system leaves.
 NOT_READ = ("*/*", "consolidated*", f"{TWIN}*")
+REVISION = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 TIMEOUT = 10.0  # seconds that the hub has for a list of files
 EXAMPLE = (
     "Qwen/Qwen2.5-VL-3B-Instruct, OWNER/NAME in plain letters, digits, single '-', '_' and '.', none of '-' and '.' at "
-    "an end: check the spelling"
+    "an end, and for one of its revisions @ and that: check the spelling"
 )
 
 
 def is_id(name: str) -> bool:
-    """Whether the hub could have a model of this name: an owner and a name, by the hub's own rules."""
+    """Whether the hub could have a model of this name: an owner and a name, by the hub's own rules, and behind an @, if
+    there is one, a branch, tag or commit.
+    """
     from huggingface_hub import errors, utils
 
+    repository, at, revision = name.partition("@")
     try:
-        utils.validate_repo_id(name)  # type: ignore[attr-defined]
+        utils.validate_repo_id(repository)  # type: ignore[attr-defined]
     except errors.HFValidationError:
         return False
-    return all(part.strip("-.") == part for part in name.split("/")) and "/" in name
+    if at and (REVISION.fullmatch(revision) is None or ".." in revision):
+        return False
+    return all(part.strip("-.") == part for part in repository.split("/")) and "/" in repository
 
 
 def fetch(model_id: str, name: str) -> Path:
@@ -43,7 +51,8 @@ def fetch(model_id: str, name: str) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.hf_hub_download(model_id, name, local_files_only=not reach.answers()))
+        away = not reach.answers()
+        return Path(huggingface_hub.hf_hub_download(**_named(model_id), filename=name, local_files_only=away))
     except Exception as error:  # whatever the client, or the HTTP library under it, raises
         raise explained(model_id, name, error) from error
 
@@ -77,7 +86,7 @@ def tensors(model_id: str) -> list[tuple[str, str, tuple[int, ...]]]:
 
     try:
         reach.require()
-        files = huggingface_hub.get_safetensors_metadata(model_id).files_metadata.values()
+        files = huggingface_hub.get_safetensors_metadata(**_named(model_id)).files_metadata.values()
     except Exception:  # as above
         return []
     return [(name, info.dtype, tuple(info.shape)) for file in files for name, info in file.tensors.items()]
@@ -111,7 +120,7 @@ def download(model_id: str, report: Progress | None) -> Path:
             if file.sha256:
                 transfer.fetch(model_id, revision, file, told)
         folder = huggingface_hub.snapshot_download(
-            model_id,
+            **_named(model_id),
             allow_patterns=patterns,
             ignore_patterns=list(NOT_READ),
             tqdm_class=told.bar(),
@@ -125,10 +134,10 @@ def download(model_id: str, report: Progress | None) -> Path:
 
 def present(model_id: str) -> bool:
     """Whether weights of a repository lie in the cache, or in a folder of that name; nothing is asked of the hub."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
     names = (constants.SAFETENSORS_SINGLE_FILE, constants.SAFETENSORS_INDEX_FILE)
-    return Path(model_id).is_dir() or any(isinstance(try_to_load_from_cache(model_id, name), str) for name in names)
+    return Path(model_id).is_dir() or any(_cached(model_id, name) for name in names)
 
 
 def _cached_whole(model_id: str, problem: Exception) -> Path:
@@ -136,7 +145,7 @@ def _cached_whole(model_id: str, problem: Exception) -> Path:
     import huggingface_hub
 
     try:
-        folder = Path(huggingface_hub.snapshot_download(model_id, local_files_only=True))
+        folder = Path(huggingface_hub.snapshot_download(**_named(model_id), local_files_only=True))
     except Exception:  # as in `fetch`
         folder = None
     if folder is None or not _has_weights(folder):
@@ -161,7 +170,7 @@ def _listing(model_id: str) -> tuple[str, list[Listed]]:
     import huggingface_hub
 
     reach.require()
-    info = huggingface_hub.model_info(model_id, files_metadata=True, timeout=TIMEOUT)
+    info = huggingface_hub.model_info(**_named(model_id), files_metadata=True, timeout=TIMEOUT)
     files = [
         Listed(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else "")
         for file in info.siblings or []
@@ -177,4 +186,9 @@ def _chosen(name: str, patterns: Sequence[str]) -> bool:
 def _cached(model_id: str, name: str) -> bool:
     import huggingface_hub
 
-    return isinstance(huggingface_hub.try_to_load_from_cache(model_id, name), str)
+    return isinstance(huggingface_hub.try_to_load_from_cache(**_named(model_id), filename=name), str)
+
+
+def _named(model_id: str) -> dict[str, Any]:
+    """An id as the client takes it: its repository, and the branch, tag or commit that it names, if any."""
+    return {"repo_id": transfer.repository(model_id), "revision": model_id.partition("@")[2] or None}

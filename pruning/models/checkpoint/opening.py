@@ -128,6 +128,11 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _refused(folder: Path, attention: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+    if "Weights only load failed" in reason:
+        return ModelError(
+            f"{folder}: its pickled weights hold more than tensors, and such files can run code, so they are not "
+            "opened: take safetensors of the same model"
+        )
     if isinstance(error, ImportError):
         return ModelError(f"{folder}: its weights need a package that is not installed ({reason}). Install it.")
     if isinstance(error, ValueError) and attention != "auto" and "attention" in reason.lower():

@@ -87,7 +87,7 @@ QUICK = {"cpu": 300_000_000}
 """Kind of device -> parameters of a model that still answers there while a visitor waits; no entry: any."""
 
 _LLAMA2 = ("Llama 2 Community License", "Llama 2 Community License: Meta's terms")
-_TRAINERS = "the settings that THUDM/slime trains it with; tower as Qwen3-VL's makers have small ones"
+_TRAINERS = "the settings that THUDM/slime trains it with; of its tower nothing is known but that it is small"
 _DERIVED = "cards of models made from it; MLP and tower fit their total of parameters"
 _INTERN = "its documentation, for totals; the configuration of its Qwen3 language model"
 _RECIPE = "its recipe for vLLM: 1.3 billion, SigLIP2-400M and the language model of Qwen3.5-0.8B"

@@ -18,7 +18,7 @@ from PIL import Image
 from pruning.models.checkpoint.damage import CLIPS, IMAGES, PROCESSOR, TOKENIZER, reading
 from pruning.models.checkpoint.video import ClipLimits, clip_limits
 from pruning.models.language import template
-from pruning.models.values import Kind, Turn
+from pruning.models.values import Kind, ModelError, Turn
 
 # SmolVLM's processor is Idefics3's plus video captions, for which alone it insists on another package. Thinkers go by
 # the name of the whole model.
@@ -128,6 +128,11 @@ def build(source: str, config: Any) -> Processing:
     ImagesOnly.__name__ = base.__name__  # which the library looks its settings up by
     with reading(source, "its processor", PROCESSOR):
         settings, _ = base.get_processor_dict(source)
+    for what, files in (("image processor", IMAGES), ("tokenizer", (*TOKENIZER, "tokenizer.model", "tekken.json"))):
+        if not any((Path(source) / name).is_file() for name in files):
+            raise ModelError(
+                f"{source} has no {what}, of which {files[0]} says what it is: copy it from the original checkpoint"
+            )
     with reading(source, "its image processor", IMAGES):
         try:
             images = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)

@@ -16,6 +16,10 @@ SHIPPED = assets.ROOT / "models" / "scenes-vlm"
 NAMED = {"scenes": SHIPPED}
 """Models beside the code, by the short name that `--model` takes."""
 WEIGHTS, PICKLES = "model.safetensors", "pytorch_model*.bin"
+GGUF = (
+    "GGUF file, which is for programs such as llama.cpp and not opened here: take the checkpoint that it was made "
+    "from, with safetensors"
+)
 FLOATS = ("F16", "BF16", "F32", "F64")  # dtypes of tensors that are converted to the dtype asked for
 
 Header = tuple[str, str, tuple[int, ...]]  # name, dtype and shape of a tensor
@@ -38,13 +42,31 @@ def checked(model_id: str | Path) -> Path | str:
         if (folder / "config.json").is_file():
             weight_files(folder)
         elif not adapted:
-            raise ModelError(f"{folder} is no checkpoint: it has no config.json. Name the folder that has one.")
+            raise ModelError(f"{folder} is no checkpoint: {_instead(folder)}")
         return folder
     if folder.exists():
-        raise ModelError(f"{folder} is a file: name the checkpoint's folder instead")
+        what = GGUF if folder.suffix == ".gguf" else "file: name the checkpoint's folder instead"
+        raise ModelError(f"{folder} is a {what}")
+    if str(model_id).startswith(("https://", "http://")):
+        raise ModelError(f"{model_id} is an address: name the model by its id, OWNER/NAME")
     if isinstance(model_id, Path) or not hub.is_id(model_id):
         raise ModelError(f"{model_id} is neither a folder here nor a hub id such as {hub.EXAMPLE}")
     return model_id
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without configuration holds in its place, and what helps."""
+    names = {file.name for file in folder.iterdir()}
+    if any(name.endswith(".gguf") for name in names):
+        return f"it holds a {GGUF}"
+    if "params.json" in names or any(name.startswith("consolidated") for name in names):
+        return (
+            "it has no config.json, and its weights are in its maker's own format: take the one that was converted for "
+            "the model library"
+        )
+    if {"preprocessor_config.json", "tokenizer_config.json"} & names:
+        return "it holds a processor alone, and no config.json: name the folder that has the model's weights, too"
+    return "it has no config.json. Name the folder that has one."
 
 
 def resolved(source: Path | str) -> tuple[Path | str, Path | None]:
@@ -114,6 +136,8 @@ def weight_files(folder: Path) -> list[Path]:
                 )
             return [file for file in files if file.suffix == ".safetensors"]
     if not any(folder.glob(PICKLES)):
+        if any(folder.glob("*.gguf")):
+            raise ModelError(f"{folder}: its weights are a {GGUF}")
         raise ModelError(
             f"{folder} has a config.json but no weights (model.safetensors, or its shards with their index): download "
             "them into it"

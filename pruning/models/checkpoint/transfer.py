@@ -38,6 +38,11 @@ class Listed:
     sha256: str = ""
 
 
+def repository(model_id: str) -> str:
+    """The repository of an id, which may name one of its revisions behind an @."""
+    return model_id.partition("@")[0]
+
+
 def waiting(model_id: str, files: Sequence[Listed]) -> int:
     """Bytes of these files that have not come yet, parts of files counted."""
     return sum(file.size - _arrived(model_id, file) for file in files)
@@ -125,7 +130,7 @@ def _pieces(model_id: str, revision: str, file: Listed, there: int) -> Generator
     from huggingface_hub import constants, errors
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-    url = huggingface_hub.hf_hub_url(model_id, file.name, revision=revision, endpoint=constants.ENDPOINT)
+    url = huggingface_hub.hf_hub_url(repository(model_id), file.name, revision=revision, endpoint=constants.ENDPOINT)
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     if there:
         headers["Range"] = f"bytes={there}-"
@@ -155,7 +160,7 @@ def _blob(model_id: str, file: Listed) -> Path:
     """Where the client looks for a file: by its hash."""
     from huggingface_hub.file_download import repo_folder_name
 
-    return cache() / repo_folder_name(repo_id=model_id, repo_type="model") / "blobs" / file.sha256
+    return cache() / repo_folder_name(repo_id=repository(model_id), repo_type="model") / "blobs" / file.sha256
 
 
 def _arrived(model_id: str, file: Listed) -> int:

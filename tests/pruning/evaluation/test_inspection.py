@@ -53,6 +53,16 @@ def plain(rows, importance):
     return VisualTokens(features, (Grid(1, 1, len(features)),), {"scorer": torch.tensor(importance)})
 
 
+def test_tokens_that_are_not_on_a_grid_are_named_by_their_number() -> None:
+    method = make("idpruner")
+    for placed, name in ((True, "patch (1, 1)"), (False, "token 1")):
+        features = torch.tensor([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]])
+        grids = (Grid(1, 1, 3, placed=placed),)
+        tokens = VisualTokens(features, grids, {"scorer": torch.tensor([1.0, 0.9, 0.8])})
+        selection = method.select(tokens, 2)
+        assert name in inspect(tokens, selection, method, 1, tokens.signal("scorer")).why
+
+
 def test_the_sentence_names_the_reason() -> None:
     tokens = plain([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0], [0.7, 0.7]], [1.0, 0.9, 0.8, 0.0])
     method = make("idpruner")
