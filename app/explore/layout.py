@@ -153,7 +153,7 @@ def _images(start: Start) -> dict[str, Any]:
             start.session.pictures[0].path,
             label="Image",
             sources=sources,
-            height=210,
+            height=150,
             elem_id="image",
             buttons=[],
             placeholder=place,

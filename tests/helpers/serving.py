@@ -148,7 +148,7 @@ def browser() -> Iterator[Browser]:
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=installed_browser(), args=FLAGS)
-        chromium.new_context = Visitors(chromium).open  # type: ignore[method-assign]
+        chromium.new_context = Visitors(chromium).open  # type: ignore[assignment, method-assign]
         try:
             yield chromium
         finally:

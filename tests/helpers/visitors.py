@@ -49,7 +49,7 @@ class _Kept:
         self._changed = False
         context.add_init_script(NEW_TAB)
         self._new_page, self._close = context.new_page, context.close
-        context.new_page, context.close = self._open, self._leave  # type: ignore[method-assign]
+        context.new_page, context.close = self._open, self._leave  # type: ignore[assignment, method-assign]
         for name in CHANGES:
             setattr(context, name, self._marked(getattr(context, name)))
 

@@ -88,7 +88,6 @@ QUICK = {"cpu": 300_000_000}
 
 _LLAMA2 = ("Llama 2 Community License", "Llama 2 Community License: Meta's terms")
 _TRAINERS = "the settings that THUDM/slime trains it with; of its tower nothing is known but that it is small"
-_DERIVED = "cards of models made from it; MLP and tower fit their total of parameters"
 _INTERN = "its documentation, for totals; the configuration of its Qwen3 language model"
 _RECIPE = "its recipe for vLLM: 1.3 billion, SigLIP2-400M and the language model of Qwen3.5-0.8B"
 _LIBRARY = "the model library's own default, which is this model; its makers' total"
@@ -115,7 +114,6 @@ PRESETS: tuple[Preset, ...] = (
     _hub("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", (4.44, 0.39), (36, 2560, 9728, 1024), QWEN3_VIT, documents=True),
     _hub("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", (8.77, 1.25), (36, 4096, 12288, 1024), SIGLIP_SO, documents=True),
     _hub("Qwen/Qwen3.5-0.8B", "qwen3_5", (0.85, 0.25), (24, 1024, 3584, 512), SIGLIP_B, source=_TRAINERS),
-    _hub("Qwen/Qwen3.5-4B", "qwen3_5", (4.54, 0.64), (32, 2560, 9216, 1024), QWEN3_VIT, source=_DERIVED),
     _hub("llava-hf/llava-1.5-7b-hf", "llava", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
     _hub("llava-hf/llava-v1.6-vicuna-7b-hf", "llava_next", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
     _hub("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava_onevision", (0.89, 0.14), _QWEN_05B, SIGLIP_SO),
