@@ -29,7 +29,8 @@ def card(found: Card | None) -> Markup:
     ]
     sign = "kept" if found.rank is not None else "merged" if found.merged_into is not None else "dropped"
     frame = f", frame {found.frame + 1} of {found.frames}" if found.frames > 1 else ""
-    place = f"{where}patch ({found.row + 1}, {found.column + 1}){frame}"
+    lies = f"patch ({found.row + 1}, {found.column + 1})" if found.placed else f"token {found.token + 1}, on no grid"
+    place = f"{where}{lies}{frame}"
     return render("canvas.card", sign=sign, place=place, why=found.why, facts=facts, cuts=_cuts(found))
 
 

@@ -85,5 +85,6 @@ export function patchWords(data, chosen, token) {
   if (data.anew) return `cell (${row + 1}, ${column + 1})${where} of another encoding`;
   const pick = rank < 0 ? " · dropped" : ` · kept, pick ${rank + 1}`;
   const fate = chosen.lives ? ` · ${fateWords(chosen.lives[token], chosen.alive.length)}` : data.staged ? "" : pick;
-  return `patch (${row + 1}, ${column + 1})${where}${fate}${mergedWords(data, chosen, token)}${importance}${similar}`;
+  const lies = data.placed === false ? `token ${token + 1}, on no grid` : `patch (${row + 1}, ${column + 1})`;
+  return `${lies}${where}${fate}${mergedWords(data, chosen, token)}${importance}${similar}`;
 }

@@ -46,6 +46,7 @@ class Card:
     merged_into: the kept token that absorbed it; None where it was dropped whole or kept
     why:        one sentence
     cuts:       its place at every cut of a plan that it came to
+    placed:     whether it is known where it lies (`Grid.placed`); else row and column say nothing
     """
 
     token: int
@@ -65,6 +66,7 @@ class Card:
     merged_into: int | None
     why: str
     cuts: tuple[CutPlace, ...] = ()
+    placed: bool = True
     frame: int = 0
     frames: int = 1
     before: float | None = None
@@ -96,6 +98,7 @@ def inspect(
         row=row,
         column=column,
         role=grid.role,
+        placed=grid.placed,
         rank=rank,
         kept=selection.k,
         importance=raw,

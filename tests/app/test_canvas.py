@@ -14,6 +14,7 @@ from playwright.sync_api import Page
 
 from app.canvas import page as canvas_page
 from app.canvas import payload as canvas_payload
+from app.canvas import views as canvas_views
 from app.web import scripts, theme
 from pruning import Grid, make
 from pruning.allocation import select_within
@@ -21,7 +22,7 @@ from pruning.budget import keep_count
 from pruning.drawing import overlays as draw
 from pruning.drawing import paint
 from pruning.drawing.overlays import STYLES
-from pruning.evaluation.inspection import nearest_kept
+from pruning.evaluation.inspection import inspect, nearest_kept
 from pruning.evaluation.lives import survivors
 from pruning.models import Encoded
 from pruning.models.families.geometry import token_rects
@@ -79,6 +80,9 @@ def test_the_page_is_told_of_tokens_that_are_not_on_a_grid() -> None:
     told = canvas_payload.payload(PICTURES, nowhere, FLAT, [torch.arange(TOKENS.n)], None, "two images", TOKENS.n)
     assert not told["placed"]
     assert not nowhere.rects.any()
+    found = inspect(nowhere.tokens, FLAT.select(nowhere.tokens, 3), FLAT, 2, None)
+    assert "token 3, on no grid" in canvas_views.card(found)
+    assert "patch (1, 3)" in canvas_views.card(replace(found, placed=True))
 
 
 @pytest.fixture(scope="module")

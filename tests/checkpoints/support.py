@@ -61,7 +61,6 @@ class Row:
     kind: str
     refused: str = ""
     fails: tuple[str, ...] = ()
-    stands_in: str = ""
     places: str = ""
     signals: str = ""
     stages: str = ""

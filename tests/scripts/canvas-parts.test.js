@@ -71,6 +71,7 @@ test("the count names tokens, share and λ", () => {
 test("a patch is told by place, rank, importance and likeness", () => {
   assert.equal(patchWords(DATA, CHOSEN, 2), "patch (2, 1) · kept, pick 2 · importance above 25 % of the tokens");
   assert.equal(patchWords({ ...DATA, scores: null }, CHOSEN, 3), "patch (2, 2) · dropped");
+  assert.equal(patchWords({ ...DATA, scores: null, placed: false }, CHOSEN, 3), "token 4, on no grid · dropped");
   const near = { ...CHOSEN, nearest: Float32Array.from([0.25, NaN, NaN, 0.5]) };
   assert.match(patchWords(DATA, near, 0), /dropped · importance above 0 % of the tokens · 0\.25 similar to the nearest kept$/);
   assert.doesNotMatch(patchWords(DATA, near, 1), /similar/);

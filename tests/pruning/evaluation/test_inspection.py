@@ -60,7 +60,9 @@ def test_tokens_that_are_not_on_a_grid_are_named_by_their_number() -> None:
         grids = (Grid(1, 1, 3, placed=placed),)
         tokens = VisualTokens(features, grids, {"scorer": torch.tensor([1.0, 0.9, 0.8])})
         selection = method.select(tokens, 2)
-        assert name in inspect(tokens, selection, method, 1, tokens.signal("scorer")).why
+        card = inspect(tokens, selection, method, 1, tokens.signal("scorer"))
+        assert name in card.why
+        assert card.placed is placed
 
 
 def test_the_sentence_names_the_reason() -> None:
