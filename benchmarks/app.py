@@ -37,6 +37,7 @@ from app.settings import Settings
 from app.tradeoff import measure as tradeoff_measure
 from app.ui import opening
 from app.web.controls import Controls
+from app.web.events import Told
 from benchmarks.report import Times, show, table
 from pruning.cli import console
 from pruning.drawing import overlays as draw
@@ -86,7 +87,7 @@ class Bench:
         """The event of a patch that is clicked."""
         knobs = self.handlers.controls.defaults(self.capabilities)
         settings = (self.setting.method.name, STYLE, "sample", IMPORTANCE, DIVERSITY, RETENTION, "", "original", *knobs)
-        self.handlers.card(None, {"token": token}, self.session, *settings)
+        self.handlers.card(None, Told(data={"token": token}), self.session, *settings)
 
 
 def timed(work: Callable[[int], object], runs: int, before: Callable[[], object] | None = None) -> Times:

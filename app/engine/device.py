@@ -42,11 +42,13 @@ class Ride:
 
 
 class Task(threading.Event):
-    """Set to stop one visitor's work. place: in the line where the work waits now, 1 = next; 0 = it does not wait."""
+    """Set to stop one visitor's work. place: in the line where the work waits now, 1 = next; 0 = it does not wait.
+    over: a later one of its kind has begun, whose news are shown in the place of this one's.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = 0
+        self.place, self.over = 0, False
 
 
 CURRENT: ContextVar[Task | None] = ContextVar("task", default=None)  # whose work this thread does
@@ -89,6 +91,7 @@ class Tasks:
             earlier = self._running.get((owner, kind))
             self._running[owner, kind] = task
         if earlier is not None:
+            earlier.over = True
             earlier.set()
         return task
 

@@ -21,7 +21,7 @@ from app.engine.device import DeviceFullError, DroppedError
 from pruning.text import printable
 
 LOG = logging.getLogger("idpruner.app")
-ONCE = 2.0  # seconds in which a visitor is told the same thing once: one change on the page starts several events
+ONCE = 5.0  # seconds in which a visitor is told the same thing once: one change on the page starts several events
 _told: dict[tuple[str, str], float] = {}  # (owner, message) -> when
 
 

@@ -43,8 +43,8 @@ class _End:
 def stream(task: Task, line: Line, work: Callable[[], Iterator[V]], shown: Shown[V]) -> Iterator[V]:
     """The items of `work`, which begins when its turn in `line` has come and has it until its end.
 
-    Ends within a second after `task` is set. Whatever the work raises is shown, and then raised as its visitor's
-    message. Closing the iterator sets `task`.
+    Ends within a second after `task` is set, and with no more to show once it is over. Whatever the work raises is
+    shown, and then raised as its visitor's message. Closing the iterator sets `task`.
     """
     out: Queue[V | _End] = Queue()
 
@@ -63,7 +63,10 @@ def stream(task: Task, line: Line, work: Callable[[], Iterator[V]], shown: Shown
     # In the visitor's context: a ZeroGPU Space looks there for whose GPU time this is.
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="work", daemon=True).start()
     try:
-        yield from _told(task, out, shown)
+        for news in _told(task, out, shown):
+            if task.over:  # what came after it may be shown already
+                return
+            yield news
     finally:
         task.set()
 

@@ -82,7 +82,7 @@ def test_a_visitor_is_told_the_same_thing_once_for_one_change(monkeypatch):
     assert not shown("one", "both 0")
     assert shown("two", "both 0")
     assert shown("one", "something else")
-    clock[0] += 3
+    clock[0] += 6
     assert shown("one", "both 0")
 
 

@@ -199,6 +199,30 @@ def test_a_stream_that_is_deaf_to_stop_is_left_within_a_second():
     assert line.idle_within(1)
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_stream_shows_nothing_once_a_later_one_has_begun(stopped):
+    """What both show stands in one place: the end of the earlier one must not cover the later one's news."""
+    tasks, going, late = Tasks(), threading.Event(), threading.Event()
+
+    def work() -> Iterator[str]:
+        yield "first"
+        going.set()
+        late.wait(20)
+        yield "late"
+
+    task = tasks.begin("visitor", "compare")
+    news = stream(task, Line(), work, Shown(str, lambda: "stopped", str))
+    assert next(news) == "first"
+    assert going.wait(20)
+    if stopped:
+        tasks.stop("visitor", "compare")
+    later = tasks.begin("visitor", "compare")
+    assert task.is_set()
+    late.set()
+    assert list(news) == []
+    assert list(stream(later, Line(), lambda: (word for word in ["later"]), Shown(str, str, str))) == ["later"]
+
+
 def test_a_stream_that_nobody_reads_any_more_is_stopped():
     task = Task()
     items = stream(task, Line(), lambda: (told for told in ["one", "two"]), SHOWN)

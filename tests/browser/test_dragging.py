@@ -86,7 +86,10 @@ def first(page, count: int) -> list[int]:
 
 def heard(page, patches: list[int]) -> None:
     """Wait until the server knows of these, and of no others."""
-    page.wait_for_timeout(600)  # it is told once the hand rests
+    for _ in range(50):
+        page.wait_for_timeout(600)  # it is told once the hand rests
+        if page.told[-1:] == [patches]:
+            break
     assert page.told[-1:] == [patches]
     page.wait_for_function(SETTLED)
 
