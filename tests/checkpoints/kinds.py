@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.checkpoints.others import CHAT_TEMPLATE, HALF
+from tests.checkpoints.others import CHAT_TEMPLATE, HALF, PERCEIVER
 from tests.checkpoints.saving import save, text_settings, word_tokenizer
 
 Settings = dict[str, Any]
@@ -562,16 +562,7 @@ KINDS: dict[str, Kind] = {
         },
         _vit(),
         {"model_type": "mistral"},
-        {
-            "perceiver_config": {
-                "hidden_size": 48,
-                "resampler_n_latents": 16,
-                "resampler_depth": 2,
-                "resampler_n_heads": 4,
-                "resampler_head_dim": 12,
-                "num_key_value_heads": 2,
-            }
-        },
+        {"perceiver_config": PERCEIVER},
         processor={"processor_class": "Idefics2Processor", "image_seq_len": 16},
         writes="<image>",
     ),

@@ -14,6 +14,17 @@ CHAT_TEMPLATE = (
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 
 
+PERCEIVER = {
+    "hidden_size": 48,
+    "resampler_n_latents": 16,
+    "resampler_depth": 2,
+    "resampler_n_heads": 4,
+    "resampler_head_dim": 12,
+    "num_key_value_heads": 2,
+}
+"""Idefics2's resampler."""
+
+
 def _tokenizer(image: str, *specials: str, **extra: str) -> Any:
     first = ("<pad>", "</s>", "<user>", "<assistant>", *specials)
     return word_tokenizer(first, CHAT_TEMPLATE.replace("IMAGE", image), eos="</s>", pad="<pad>", **extra)
@@ -225,14 +236,7 @@ def tiny_idefics2(folder: Path, *, seed: int = 0) -> Path:
     tokenizer = _tokenizer("<image>", "<image>", "<fake_token_around_image>", "<end_of_utterance>")
     config = Idefics2Config(
         vision_config=_siglip(),
-        perceiver_config={
-            "hidden_size": 48,
-            "resampler_n_latents": 16,
-            "resampler_depth": 2,
-            "resampler_n_heads": 4,
-            "resampler_head_dim": 12,
-            "num_key_value_heads": 2,
-        },
+        perceiver_config=dict(PERCEIVER),
         text_config={"model_type": "mistral", **text_settings(tokenizer)},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
