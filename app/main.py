@@ -87,6 +87,7 @@ def _launched(settings: Settings, name: str, folder: Path) -> tuple[Any, str]:
     except Exception as error:
         sys.exit(f"{name}: {allowed[0].title} does not answer the page's first question: {_cause(error)}")
     uploads.keep_swept(folder)
+    address.past_proxies(settings.host, os.environ)
     try:
         _, url, _ = demo.launch(**launch_options(settings), prevent_thread_lock=True)
         if settings.mcp:

@@ -109,6 +109,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "ssr_mode": False,
         "show_error": False,
         "quiet": True,
+        # Gradio asks for the page before it goes on, and gives up where that takes 3 s, as on a busy machine. It
+        # has asked the server for its start-up events by then, with patience: that it listens is known.
+        "_frontend": False,
     }
 
 

@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import MutableMapping
 from contextlib import ExitStack
 
 HOST = "an address such as 127.0.0.1, ::1 or 0.0.0.0, or a name; the port is --port"
@@ -49,6 +50,17 @@ def is_loopback(name: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def past_proxies(name: str, environment: MutableMapping[str, str]) -> None:
+    """Let no proxy of the environment (HTTP_PROXY, ALL_PROXY) stand between this process and what listens on a host:
+    the app asks itself whether it is up, and a company's proxy does not lead back here.
+    """
+    for variable in ("no_proxy", "NO_PROXY"):  # whoever reads one reads the small one first
+        told = environment.get(variable) or environment.get("NO_PROXY", "")
+        environment[variable] = ",".join(
+            dict.fromkeys([*filter(None, told.split(",")), "localhost", "127.0.0.1", name])
+        )
 
 
 def free_port(name: str, port: int) -> int:

@@ -112,7 +112,11 @@ def address(uploads: None):
         live.edit(told, None, said)
         change.submit(changed, change, live)
     _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, css=".nothing {}", app_kwargs={"routes": scripts.routes()}
+        prevent_thread_lock=True,
+        quiet=True,
+        css=".nothing {}",
+        app_kwargs={"routes": scripts.routes()},
+        _frontend=False,  # as `launch_options`
     )
     yield url
     demo.close(verbose=False)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gradio import networking
 
 from app.settings import Settings, parse
 from app.web import address
 from tests.helpers.checkout import ROOT
+from tests.helpers.serving import serve
 
 
 def test_defaults_listen_on_this_machine_only():
@@ -195,14 +197,35 @@ def test_a_wrong_host_ends_the_start_in_one_line():
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "localhost,127.0.0.1,lab"),
+        ({"NO_PROXY": "example.org"}, "example.org,localhost,127.0.0.1,lab"),
+        ({"no_proxy": "127.0.0.1,lab", "NO_PROXY": "127.0.0.1,lab"}, "127.0.0.1,lab,localhost"),
+    ],
+)
+def test_no_proxy_stands_between_the_app_and_itself(before, after):
+    address.past_proxies("lab", before)
+    assert before == {"no_proxy": after, "NO_PROXY": after}
+
+
+def test_a_page_that_takes_long_to_draw_does_not_end_the_start(monkeypatch, tiny_vlm):
+    monkeypatch.setattr(networking, "url_ok", lambda url: False)  # what Gradio makes of 3 s without an answer
+    with serve(tiny_vlm) as running:
+        assert httpx.get(running.url).status_code == 200
+
+
 @pytest.mark.slow
-def test_the_app_listens_on_ipv6(tmp_path):
-    assert parse([], {"GRADIO_SERVER_NAME": "::1"}) == parse(["--host", "::1"], {})
-    with start("--port", "0", "--host", "::1", GRADIO_TEMP_DIR=str(tmp_path)) as app:
+@pytest.mark.parametrize(("host", "written"), [("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")])
+def test_the_app_listens_whatever_proxy_the_machine_has(host, written, tmp_path):
+    assert parse([], {"GRADIO_SERVER_NAME": host}) == parse(["--host", host], {})
+    nowhere = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
+    with start("--port", "0", "--host", host, GRADIO_TEMP_DIR=str(tmp_path), **nowhere) as app:
         try:
-            url = app.stdout.readline().split()[-1]
-            assert url.startswith("http://[::1]:"), app.stderr.read()
-            assert httpx.get(f"{url}config").json()["root"] == url.rstrip("/")
+            url = (app.stdout.readline().split() or [""])[-1]
+            assert url.startswith(f"http://{written}:"), app.stderr.read()
+            assert httpx.get(f"{url}config", trust_env=False).json()["root"] == url.rstrip("/")
         finally:
             app.terminate()
 
