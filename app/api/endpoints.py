@@ -199,7 +199,7 @@ class Api:
     @endpoint(api_results.Recipes)
     def recipe(self, call: Call) -> api_results.Recipes:
         """The setting written for other programs, ready to paste: this library, plain transformers, the command line,
-        AngelSlim, OpenVINO GenAI, vLLM; of each what will differ there, or why it cannot be served.
+        lmms-eval, AngelSlim, OpenVINO GenAI, vLLM; of each what will differ there, or why it cannot be served.
         """
         return api_results.Recipes(list(written(call.engine, call.session, call.setting)))
 

@@ -1,8 +1,10 @@
-"""Recipes for what this project brings: the library, plain transformers with `Pruner`, the command line."""
+"""Recipes for what this project brings: library, plain transformers with `Pruner`, command line, lmms-eval plug-in."""
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -88,12 +90,9 @@ def transformers(wanted: Wanted) -> Recipe:
 
 def command_line(wanted: Wanted) -> Recipe:
     name, title = "command_line", "Command line"
-    told: dict[str, Any] = {}
-    for method in methods_in(wanted.asked):
-        for knob, value in knobs_of(method).items():
-            if told.setdefault(knob, value) != value:
-                reason = f"its methods have other values of {knob}, and one command has one"
-                return refused(name, title, "bash", reason)
+    told = _one_value_each(wanted)
+    if isinstance(told, str):
+        return refused(name, title, "bash", told)
     what = "--plan" if wanted.fixed else "--method"
     parts = ["idpruner", "answer", wanted.image, wanted.question, "--model", wanted.model, what, name_of(wanted.asked)]
     parts += [] if wanted.fixed else ["--retention", f"{wanted.retention:g}"]
@@ -103,6 +102,29 @@ def command_line(wanted: Wanted) -> Recipe:
         parts += ["--fps", f"{taken.rate:g}", "--max-frames", f"{taken.frames}"]
     parts += [part for knob, value in told.items() for part in (f"--{knob.replace('_', '-')}", f"{value}")]
     return _said(name, title, "bash", [shlex.join(parts)], "Nothing differs: it is what this program ran.", wanted)
+
+
+def lmms_eval(wanted: Wanted) -> Recipe:
+    """For the plug-in `pruning.race.harness`, whose arguments lmms-eval parts at commas outside quotes and braces."""
+    name, title, told = "lmms_eval", "lmms-eval", _one_value_each(wanted)
+    if isinstance(told, str):
+        return refused(name, title, "bash", told)
+    what = "plan" if wanted.fixed else "method"
+    values = {"pretrained": _quoted(wanted.model), what: _quoted(name_of(wanted.asked))}
+    values |= {} if wanted.fixed else {"retention": f"{wanted.retention:g}"}
+    values |= {"knobs": json.dumps(told, separators=(",", ":"))} if told else {}
+    values |= {} if wanted.per == SCOPES[0] else {"per": wanted.per}
+    values |= {} if wanted.positions == POSITIONS[0] else {"positions": wanted.positions}
+    task, taken = "textvqa_val", wanted.sampling
+    if taken is not None:
+        task, values = "videomme", values | {"fps": f"{taken.rate:g}", "max_frames": f"{taken.frames}"}
+    arguments = ",".join(f"{key}={value}" for key, value in values.items())
+    parts = ["lmms_eval", "--model", "idpruner_lab", "--model_args", arguments, "--tasks", task, "--batch_size", "1"]
+    note = (
+        f"Name your own tasks in the place of {task}; this project has to be installed beside lmms-eval. Prompts are "
+        "the task's, decoding is greedy."
+    )
+    return _said(name, title, "bash", [shlex.join(parts)], note, wanted)
 
 
 def page(wanted: Wanted) -> str:
@@ -123,6 +145,20 @@ def page(wanted: Wanted) -> str:
     told |= {} if wanted.per == SCOPES[0] else {"per": wanted.per}
     told |= {} if wanted.positions == POSITIONS[0] else {"positions": wanted.positions}
     return f"{PAGE}?{urlencode(told)}"
+
+
+def _one_value_each(wanted: Wanted) -> Mapping[str, Any] | str:
+    """The knobs that say something, of all methods in it; where two have other values of one, why a command cannot."""
+    told: dict[str, Any] = {}
+    for method in methods_in(wanted.asked):
+        for knob, value in knobs_of(method).items():
+            if told.setdefault(knob, value) != value:
+                return f"its methods have other values of {knob}, and one command has one"
+    return told
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if "," in value else value
 
 
 def _clip(wanted: Wanted) -> tuple[str, ...]:

@@ -47,7 +47,8 @@ class PrunedModel(lmms):  # type: ignore[misc]
     """A model of which only the kept visual tokens go through the language model. Greedy, in one process.
 
     pretrained: a folder, a hub id, or scenes. method: of any registry, or a published schedule; "" for all tokens.
-    plan: in the method's place. knobs: of the method, as JSON. per: what a budget is for. positions: of kept tokens.
+    plan: in the method's place. What has a comma stands in quotes, since lmms-eval parts its arguments there. knobs: of
+    the method, as JSON. per: what a budget is for. positions: of kept tokens.
     fps, max_frames: of clips, each second and in all; as the checkpoint says where they are not given.
     batch_size: prompts that go through the language model at once. Raises ValueError for what the model cannot run.
     """
@@ -75,8 +76,8 @@ class PrunedModel(lmms):  # type: ignore[misc]
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("idpruner_lab runs in one process: start lmms_eval without accelerate or torchrun")
-        self._vlm = load(pretrained, device=device, dtype=dtype, attention=attention, scorer=scorer)
-        self._setting = _setting(self._vlm, method, plan, _knobs(knobs), retention)
+        self._vlm = load(_bare(pretrained), device=device, dtype=dtype, attention=attention, scorer=_bare(scorer))
+        self._setting = _setting(self._vlm, method, _bare(plan), _knobs(knobs), retention)
         self._per, self._positions = per, check_positions(positions)
         usual = self._vlm.sampling
         most = usual.frames if max_frames is None else max_frames
@@ -169,6 +170,11 @@ def _knobs(given: str | Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise ValueError(f"knobs={given!r} is no JSON object: write knobs='{{\"mmr_lambda\": 0.5}}'")
     return found
+
+
+def _bare(text: str) -> str:
+    """Without the quotes in which what has a comma is given."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] in "\"'" else text
 
 
 def _whole(batch_size: int | str) -> int:

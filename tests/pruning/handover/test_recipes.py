@@ -12,9 +12,11 @@ from pruning.handover.recipes import WRITERS, document, recipes
 from pruning.handover.wanted import Recipe, Wanted
 from pruning.method import make
 from pruning.models import VLM, load
+from pruning.models.values import POSITIONS
 from pruning.plan import parse_plan
 from pruning.published import PUBLISHED
 from pruning.staged import make_staged
+from pruning.video import Sampling
 from tests.checkpoints import tiny_llava
 
 yaml = pytest.importorskip("yaml")
@@ -59,6 +61,21 @@ def test_library_transformers_and_command_line_say_the_same(asked, llava, noise,
     said.append(json.loads(capsys.readouterr().out)["kept"]["text"])
     assert said[0]
     assert said == [said[0]] * 3
+
+
+def test_lmms_eval_takes_one_value_of_a_knob_and_tasks_of_its_own() -> None:
+    found = by_name(PLAN)["lmms_eval"]
+    assert shlex.split(found.text)[4] == (
+        'pretrained=owner/model,plan="pre:idpruner:0.6,1:fastv:0.5",knobs={"importance":"feature_norm","mmr_lambda":0.7}'
+    )
+    assert "your own tasks in the place of textvqa_val" in found.note
+    clip = by_name(make("divprune"), sampling=Sampling(2, 8), per="image", positions=POSITIONS[1])["lmms_eval"]
+    given, tasks, task = shlex.split(clip.text)[4:7]
+    assert given.endswith("method=divprune,retention=0.25,per=image,positions=" + POSITIONS[1] + ",fps=2,max_frames=8")
+    assert (tasks, task) == ("--tasks", "videomme")
+    seeds = (lambda name: make(name, seed=1)), (lambda name: make_staged(name, seed=2))
+    two = parse_plan("pre:random:0.6,1:random_inner:0.5", *seeds)
+    assert "other values of seed" in by_name(two)["lmms_eval"].note
 
 
 def test_angelslim_is_told_the_share_removed() -> None:
@@ -115,7 +132,9 @@ def test_what_cannot_be_served_says_why(engine, asked, more, reason) -> None:
 
 def test_what_is_forced_by_hand_is_told() -> None:
     found = by_name(make("divprune"), forced=2)
-    assert all("forced by hand" in found[name].note for name in ("library", "transformers", "command_line"))
+    assert all(
+        "forced by hand" in found[name].note for name in ("library", "transformers", "command_line", "lmms_eval")
+    )
 
 
 def test_the_command_writes_them_all_or_one(tiny_folder, capsys) -> None:

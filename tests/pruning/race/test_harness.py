@@ -5,8 +5,10 @@ stand-in of what the plug-in uses of version 0.7: its classes and the shape of a
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -15,10 +17,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pruning.choosing import choose
+from pruning.choosing import Asked, choose, needs_of
+from pruning.handover.recipes import recipes
+from pruning.handover.wanted import Wanted
 from pruning.method import make
 from pruning.models import VLM, Sample, load
+from pruning.plan import parse_plan
+from pruning.published import PUBLISHED
 from pruning.race.data import open_data
+from pruning.staged import make_staged
 from pruning.video import Sampling, open_media
 from tests.helpers import documents
 from tests.helpers.clips import film
@@ -48,6 +55,24 @@ class Lmms:
         self.task_dict: dict[str, Any] = {}
 
 
+def simple_parse_args_string(text: str) -> dict[str, Any]:
+    """Parts at commas outside quotes and braces; numbers become such, quotes stay."""
+    parts, quote, depth = [""], "", 0
+    for sign in text:
+        if sign in "\"'" and quote in ("", sign):
+            quote = "" if quote else sign
+        depth += 0 if quote else (sign in "{[") - (sign in "}]")
+        if sign == "," and not quote and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    found: dict[str, Any] = dict(part.split("=", 1) for part in parts)
+    for key, value in found.items():
+        with suppress(ValueError):
+            found[key] = int(value) if value.isnumeric() else float(value)
+    return found
+
+
 class ChatMessages:
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         parts = [SimpleNamespace(**{"text": "", "url": None, **part}) for each in messages for part in each["content"]]
@@ -59,6 +84,7 @@ STAND_IN = {
     "lmms_eval.api.model": {"lmms": Lmms},
     "lmms_eval.models.registry_v2": {"ModelManifest": ModelManifest},
     "lmms_eval.protocol": {"ChatMessages": ChatMessages},
+    "lmms_eval.utils": {"simple_parse_args_string": simple_parse_args_string},
 }
 
 
@@ -116,6 +142,29 @@ def test_answers_are_those_of_the_library_with_every_knob_and_every_token_counte
         assert answer.text == wanted.text
         counts = answer.token_counts
         assert (counts.input_tokens, counts.output_tokens) == (wanted.prefill_tokens, len(wanted.ids))
+
+
+RECIPES = {
+    "method": make("idpruner", mmr_lambda=0.9, importance="feature_norm"),
+    "between layers": make_staged("fastv"),
+    "plan": parse_plan("pre:idpruner:0.4,2:fastv:0.5", lambda name: make(name, mmr_lambda=0.9)),
+    "published": PUBLISHED["fastv-3-50"],
+}
+
+
+@pytest.mark.parametrize("asked", RECIPES.values(), ids=RECIPES)
+def test_the_recipe_for_it_is_the_setting(harness, vlm, asked: Asked) -> None:
+    row = next(iter(open_data("scenes", scenes=1).rows()))
+    (recipe,) = (each for each in recipes(Wanted(asked, 0.3, "scenes", "qwen2_5_vl")) if each.name == "lmms_eval")
+    told = shlex.split(recipe.text)
+    assert told[:4] == ["lmms_eval", "--model", "idpruner_lab", "--model_args"]
+    given = importlib.import_module("lmms_eval.utils").simple_parse_args_string(told[4])
+    model = harness.PrunedModel(**given)
+    found = model.generate_until([request(model, row.picture.open(), row.question, max_new_tokens=3)])[0]
+    encoded = vlm.encode([row.picture.open()], needs_of(asked))
+    kept = choose(asked, vlm.tokens(encoded, row.question, needs_of(asked)), vlm.layers, 0.3)
+    wanted = vlm.answer_batch([Sample(encoded, row.question, kept)], max_new_tokens=3)[0]
+    assert (found.text, found.token_counts.input_tokens) == (wanted.text, wanted.prefill_tokens)
 
 
 def test_a_picture_with_several_questions_is_encoded_once_and_answers_end_where_a_task_says(harness) -> None:
