@@ -12,6 +12,7 @@ from pruning.choosing import name_of
 from pruning.grids import SCOPES
 from pruning.handover.wanted import Recipe, Wanted, knobs_of, methods_in, python, refused
 from pruning.models.checkpoint import sources
+from pruning.models.checkpoint.processing import needs_torchvision
 from pruning.models.families.gemma3 import Gemma3
 from pruning.models.values import POSITIONS
 from pruning.params import LAMBDA
@@ -85,6 +86,8 @@ def transformers(wanted: Wanted) -> Recipe:
         "The processor's own pixel limits hold, where this program scales pictures down to 4,096 tokens; the model is "
         "in the checkpoint's dtype."
     )
+    if needs_torchvision(wanted.model_type):
+        note += " Its processor takes clips too, for which the library needs torchvision: pip install torchvision."
     return _said(name, title, "python", lines, note, wanted)
 
 

@@ -181,6 +181,13 @@ def with_clips(processor: Any, folder: Path | str | None, config: Any) -> Proces
         return Processing(processor, clip_limits(folder), own)
 
 
+def needs_torchvision(model_type: str) -> bool:
+    """Whether the library's own processor of this type takes clips too: without torchvision it is not built."""
+    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+
+    return model_type in VIDEO_PROCESSOR_MAPPING_NAMES
+
+
 def _smolvlm() -> str:
     """The template that the library takes for every conversation of SmolVLM with a clip: released ones know none."""
     from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE

@@ -63,6 +63,11 @@ def test_library_transformers_and_command_line_say_the_same(asked, llava, noise,
     assert said == [said[0]] * 3
 
 
+@pytest.mark.parametrize(("kind", "needs"), [("qwen2_5_vl", True), ("internvl", True), ("llava", False)])
+def test_plain_transformers_says_what_a_processor_of_clips_needs(kind, needs) -> None:
+    assert ("pip install torchvision" in by_name(make("divprune"), kind=kind)["transformers"].note) == needs
+
+
 def test_lmms_eval_takes_one_value_of_a_knob_and_tasks_of_its_own() -> None:
     found = by_name(PLAN)["lmms_eval"]
     assert shlex.split(found.text)[4] == (
