@@ -79,6 +79,7 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3, wo
     pictures: list[Pictures] = []
     for step in range(start, steps):
         if step % ROUND == 0 or not pictures:
+            pictures = []  # gone before the next ones come: both at once are more than 20 GB
             pictures = encode_pictures(visual, step // ROUND * 100_000, CACHED, worlds, device)
         rng = np.random.default_rng([2, step])
         loop.set_rate(opts, loop.one_cycle(step, steps, rate))
