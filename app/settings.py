@@ -44,6 +44,7 @@ class Settings:
     attention: str = "auto"
     device_map: str = ""  # empty: the whole model on one device
     scorer: str = ""  # empty: the one beside the checkpoint
+    pruner: str = ""  # empty: those beside the checkpoint
     host: str = "127.0.0.1"
     port: int = 7860
     root_path: str = ""  # "/lab" or "https://example.org/lab": where a proxy serves the page, no slash at its end
@@ -123,6 +124,7 @@ _HELP: Mapping[str, str] = {
     "attention": "attention kernel of all models; auto leaves it to the model library",
     "device_map": "auto, balanced, balanced_low_0 or sequential spread a model over all devices; empty: one device",
     "scorer": "folder or hub id of importance scorer weights for --model (default: those beside the checkpoint)",
+    "pruner": "folder of modules trained to prune --model (default: those beside the checkpoint)",
     "host": "address to listen on; 0.0.0.0 lets other machines in",
     "port": "port to listen on; 0 takes any that is free",
     "root_path": "path such as /lab under which a proxy serves the page; or its whole address, where it does not tell",

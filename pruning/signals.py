@@ -9,6 +9,7 @@
     vision_values@L         (N, H, d)  values of the H heads
     pre_projector           (N, C)     features before the projector / merger
     patch_entropy           (N,)       grey-level entropy of the pixels under the token, in bits (256 levels)
+    covipal                 (N,)       scores of CoViPAL's trained module, of tokens and question
     question                (M, D)     embeddings of the question's content words
     tower                   a function, `Tower`: the features of a picture once tokens have left between vision layers
     projector               a function, offset (C,) float32 -> (N, D) float32: the features as they would be with
@@ -39,8 +40,11 @@ SHAPES: dict[str, str] = {
     "vision_values": "(N, H, d)",
     "pre_projector": "(N, C)",
     "patch_entropy": "(N,)",
+    "covipal": "(N,)",
     "question": "(M, D)",
 }
+LATER = frozenset({"scorer", "covipal", "question"})
+"""Those that follow from the encoded tokens and the question, without the vision tower."""
 COMPARED = frozenset({"pre_projector", "vision_keys"})
 FUNCTIONS = frozenset({"projector", "tower"})
 """Those that are functions of the model: they stay in the process that holds it."""

@@ -30,6 +30,7 @@ from pruning.method import Method
 from pruning.models.world import InWorld, in_world, unknown_words
 from pruning.overrides import with_overrides
 from pruning.plan import Plan
+from pruning.signals import LATER
 from pruning.tokens import Selection
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ T = TypeVar("T")
 W = TypeVar("W")
 R = TypeVar("R")
 
-LATER = frozenset({"scorer", "question"})  # signals that follow from the encoded tokens, without the vision tower
 EARLIER = "which an earlier question of this conversation holds: begin a new one"
 
 

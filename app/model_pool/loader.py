@@ -35,7 +35,7 @@ class Listed:
 
 
 class Loader:
-    """Loads with the same options every time; `--scorer` belongs to the start-up model alone."""
+    """Loads with the same options every time; `--scorer` and `--pruner` belong to the start-up model alone."""
 
     def __init__(self, settings: Settings) -> None:
         import torch
@@ -52,6 +52,7 @@ class Loader:
         from pruning.models import SHIPPED, load
 
         s = self._settings
+        starts = model_id == (s.model or str(SHIPPED))
         vlm = load(
             model_id,
             device=s.device,
@@ -59,7 +60,8 @@ class Loader:
             quantization=s.quantization,
             attention=s.attention,
             device_map=s.device_map,
-            scorer=s.scorer if model_id == (s.model or str(SHIPPED)) else "",
+            scorer=s.scorer if starts else "",
+            pruner=s.pruner if starts else "",
             progress=tell,
         )
         self._share_threads(vlm)

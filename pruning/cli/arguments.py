@@ -309,6 +309,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
                         help="spread the model over all GPUs and the CPU; default: one device")  # fmt: skip
     parser.add_argument("--scorer", default="", metavar="FOLDER",
                         help="folder or hub id of scorer weights; default: those of the checkpoint")  # fmt: skip
+    parser.add_argument("--pruner", default="", metavar="FOLDER",
+                        help="folder of modules trained to prune it; default: those of the checkpoint")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

@@ -76,6 +76,7 @@ def model_for(was: Certificate, options: argparse.Namespace) -> VLM:
         attention=options.attention or was.attention,
         device_map=options.device_map,
         scorer=options.scorer,
+        pruner=options.pruner,
         max_visual_tokens=was.most_tokens,
     )
 

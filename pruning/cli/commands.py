@@ -60,6 +60,7 @@ def _model(options: argparse.Namespace) -> VLM:
             attention=options.attention,
             device_map=options.device_map,
             scorer=options.scorer,
+            pruner=options.pruner,
         )
     limit_threads(vlm)
     if "scorer" not in vlm.signals and options.importance is None:

@@ -27,6 +27,7 @@ from pruning.models.checkpoint.footprint import Shape, readable
 from pruning.models.checkpoint.memory import free_bytes
 from pruning.models.language.generation import synchronize
 from pruning.models.values import Positions, Sample
+from pruning.signals import LATER
 from pruning.video import Clip
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 ALL = "all tokens"
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the picture's area: sizes among which the break-even is looked for
-LATER = frozenset({"question", "scorer"})  # signals that follow from the tokens: part of the selection
 
 
 @dataclass(frozen=True)

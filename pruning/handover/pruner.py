@@ -53,6 +53,7 @@ class Pruner:
         per: Scope = "sample",
         positions: Positions = "original",
         scorer: str | Path = "",
+        pruner: str | Path = "",
         max_visual_tokens: int | None = None,
     ) -> None:
         """
@@ -64,6 +65,7 @@ class Pruner:
                 needs none.
             per: what a budget is for. positions: of kept tokens, "compact" renumbers them.
             scorer: folder or hub id of importance scorer weights; "" takes those beside the checkpoint, if any.
+            pruner: folder of modules that were trained to prune the model; "" takes those beside the checkpoint.
             max_visual_tokens: larger images are scaled down to this many; None leaves it to the processor.
 
         Raises:
@@ -76,7 +78,7 @@ class Pruner:
             raise ValueError(f"per {per!r} is not known: it must be one of {', '.join(SCOPES)}")
         if not isinstance(method, Plan | Published):
             check_retention(retention)  # type: ignore[arg-type]
-        self.vlm: VLM = adopt(model, processor, scorer, max_visual_tokens)
+        self.vlm: VLM = adopt(model, processor, scorer, pruner, max_visual_tokens)
         self.method: Asked = asked_for(self.vlm.signals, method) if isinstance(method, str) else method
         self.retention, self.per, self.positions = retention, per, positions
         if reason := why_not(self.method, self.vlm.title, self.vlm.signals | self.vlm.encodings):

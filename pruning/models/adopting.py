@@ -15,6 +15,8 @@ from pruning.models.families import family_of
 from pruning.models.language import template, vocabulary
 from pruning.models.proof.adapter import prove
 from pruning.models.scorer import beside, load_scorer
+from pruning.models.trained import beside as pruners_beside
+from pruning.models.trained import load_pruner
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
 
@@ -22,14 +24,22 @@ UNLIMITED = 1 << 24  # visual tokens of an image: the processor's own limits hol
 OURS = ("transformers.", "accelerate.", "pruning.models.")  # their hooks record outputs, move tensors, or are ours
 
 
-def adopt(model: Any, processor: Any, scorer: str | Path = "", max_visual_tokens: int | None = None) -> VLM:
-    """A VLM around a loaded model and its processor. scorer: folder or hub id of scorer weights; "" looks beside the
-    checkpoint, where it lies on this machine. max_visual_tokens: of an image; None leaves it to the processor.
+def adopt(
+    model: Any,
+    processor: Any,
+    scorer: str | Path = "",
+    pruner: str | Path = "",
+    max_visual_tokens: int | None = None,
+) -> VLM:
+    """A VLM around a loaded model and its processor.
+
+    scorer: folder or hub id of scorer weights; pruner: folder of modules that were trained to prune the model; "" looks
+    beside the checkpoint, where that lies here. max_visual_tokens: of an image; None leaves it to the processor.
 
     Raises:
         ModelError: no model or processor of the model library, one that is compiled, wrapped, hooked, in training mode
             or on several devices, a family that cannot be pruned, a processor of another model, a scorer of another
-            width.
+            width, a trained pruner of another model.
     """
     check(model)
     family_type = family_of(model.config)
@@ -42,6 +52,7 @@ def adopt(model: Any, processor: Any, scorer: str | Path = "", max_visual_tokens
         model_id=str(model.name_or_path or type(model).__name__),
         title=Path(model.name_or_path or type(model).__name__).name,
         max_visual_tokens=max_visual_tokens or UNLIMITED,
+        pruners=load_pruner(pruner, model) if pruner else None if folder is None else pruners_beside(folder, model),
     )
     vocabulary.check(vlm.family)
     if family_type.proves or model.config.model_type not in family_type.model_types:

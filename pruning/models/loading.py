@@ -28,6 +28,8 @@ from pruning.models.families.base import Family
 from pruning.models.language import template, vocabulary
 from pruning.models.proof.adapter import prove
 from pruning.models.scorer import beside, load_scorer
+from pruning.models.trained import beside as pruners_beside
+from pruning.models.trained import load_pruner
 from pruning.models.values import ModelError
 from pruning.models.vlm import VLM
 from pruning.models.world import beside as beside_world
@@ -47,6 +49,7 @@ def load(
     attention: str = "auto",
     device_map: str = "",
     scorer: str = "",
+    pruner: str = "",
     max_visual_tokens: int = DEFAULT_VISUAL_TOKENS,
     progress: Progress | None = None,
 ) -> VLM:
@@ -65,6 +68,7 @@ def load(
         device_map: "" holds the whole model on `device`; "auto", "balanced", "balanced_low_0" and "sequential" spread
             it over all GPUs and the CPU, as accelerate does.
         scorer: folder or hub id of importance scorer weights; "" takes the one that comes with the checkpoint.
+        pruner: folder of modules that were trained to prune this model; "" takes those that come with the checkpoint.
         max_visual_tokens: larger images are scaled down to this many tokens, below the model's own limit (16,384 for
             Qwen2.5-VL, of which the similarity matrix alone would take 1 GB).
         progress: called with the stage in words and the share done, from any thread.
@@ -74,7 +78,7 @@ def load(
             tensors, a file that cannot be read, text-only or unsupported model, no chat template or one that fails, a
             tokenizer of another model, not enough memory (before and while loading; nothing of the model stays held), a
             package that is not installed, an adapter that cannot be applied, a quantisation that cannot run here, a
-            scorer of another model.
+            scorer or trained pruner of another model.
         ValueError: an unknown option, or a device that this machine lacks.
     """
     target = choose_device(device)
@@ -111,6 +115,7 @@ def load(
         title=title,
         max_visual_tokens=max_visual_tokens,
         world=world,
+        pruners=load_pruner(pruner, model) if pruner else pruners_beside(folder, model),
     )
     try:
         vocabulary.check(vlm.family)

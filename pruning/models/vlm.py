@@ -34,6 +34,7 @@ from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
+from pruning.models.trained import CoViPAL
 from pruning.models.values import (
     Answer,
     Chunk,
@@ -73,8 +74,9 @@ class VLM:
         title: str,
         max_visual_tokens: int,
         world: World | None = None,
+        pruners: Mapping[str, CoViPAL] | None = None,
     ) -> None:
-        self.family, self.scorer, self.world = family, scorer, world
+        self.family, self.scorer, self.world, self.pruners = family, scorer, world, dict(pruners or {})
         self.model: Any = family.model
         self.tokenizer: Any = family.processing.tokenizer
         self.model_id, self.title, self.max_visual_tokens = model_id, title, max_visual_tokens
@@ -110,7 +112,7 @@ class VLM:
     @cached_property
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
-        return available.signals(self.family, self.scorer)
+        return available.signals(self.family, self.scorer, self.pruners.keys())
 
     @cached_property
     def no_stages(self) -> str:
@@ -248,6 +250,8 @@ class VLM:
             with torch.no_grad():
                 signals["question"] = self.model.get_input_embeddings()(ids.to(self.device)).float().cpu()
             finite.check([signals["question"]], f"The word embeddings of {self.title}", self.model)
+            for name in needs & self.pruners.keys():
+                signals[name] = self._by_pruner(name, encoded.tokens.features, signals["question"])
         missing = sorted(needs - signals.keys())
         if missing:
             raise ValueError(
@@ -551,6 +555,13 @@ class VLM:
     def _decode(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text.rstrip("\N{REPLACEMENT CHARACTER}").strip()  # half a character is shown once it is whole
+
+    def _by_pruner(self, name: str, features: Tensor, words: Tensor) -> Tensor:
+        with torch.no_grad():
+            scores = self.pruners[name](features.to(self.device), words.to(self.device)).cpu()
+        if not all_finite(scores):
+            raise ModelError(f"The trained pruner {name} of {self.title} gave NaN or infinite scores: train it again")
+        return scores
 
     def _with_scorer(self, features: Tensor, needs: frozenset[str], signals: dict[str, Any]) -> dict[str, Any]:
         if "scorer" in needs and "scorer" not in signals and self.scorer is not None:

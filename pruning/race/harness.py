@@ -68,6 +68,7 @@ class PrunedModel(lmms):  # type: ignore[misc]
         dtype: str = "auto",
         attention: str = "auto",
         scorer: str = "",
+        pruner: str = "",
         fps: float | None = None,
         max_frames: int | None = None,
         batch_size: int | str = 1,
@@ -76,7 +77,14 @@ class PrunedModel(lmms):  # type: ignore[misc]
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("idpruner_lab runs in one process: start lmms_eval without accelerate or torchrun")
-        self._vlm = load(_bare(pretrained), device=device, dtype=dtype, attention=attention, scorer=_bare(scorer))
+        self._vlm = load(
+            _bare(pretrained),
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            scorer=_bare(scorer),
+            pruner=_bare(pruner),
+        )
         self._setting = _setting(self._vlm, method, _bare(plan), _knobs(knobs), retention)
         self._per, self._positions = per, check_positions(positions)
         usual = self._vlm.sampling

@@ -1,9 +1,11 @@
-"""Train a model of the drawn worlds and its importance scorer: `python -m pruning.training model|scorer|export|world`.
+"""Train a model of the drawn worlds, its importance scorer, and pruners:
+`python -m pruning.training model|scorer|pruner|export|world`.
 
 Stages: vision (dense labels), language (questions on cached visual tokens), joint (both, a short while). `sparse`
 (language again, with few tokens) is left out unless asked for. Each resumes from its checkpoint in --folder.
 
-`scorer --model FOLDER_OR_HUB_ID` trains an importance scorer for any supported model instead.
+`scorer --model FOLDER_OR_HUB_ID` trains an importance scorer for any supported model instead; `pruner` a module of
+another trained method, for any supported model.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from pruning.cli import console
 from pruning.models import hide_progress, limit_threads, load
 from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
-from pruning.training import export, fit, joint, language, packed, scorer, vision, world
+from pruning.training import export, fit, joint, language, packed, pruners, scorer, vision, world
 from pruning.training.data import SHARES
 from pruning.training.objective import KEPT
 from pruning.training.records import FileRecords, Records, SceneRecords
@@ -30,6 +32,8 @@ STEPS = {"vision": 6000, "language": 6000, "joint": 400, "sparse": 300, "scorer"
 """Steps of each stage."""
 FOLDER = Path("runs/worlds-vlm")
 SCENES = "scenes"
+HELD_OUT = 5  # is added to the seed of scenes that are held out: other ones
+EVERY = 25  # steps between checkpoints of a pruner
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,6 +56,20 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         command.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
         command.add_argument(where, type=Path, required=True, help="folder of the packed run")
+    module = commands.add_parser("pruner", help="a module that prunes, on any model, which stays as it is",
+                                 allow_abbrev=False)  # fmt: skip
+    module.add_argument("--method", default=pruners.METHODS[0], choices=pruners.METHODS, help="(%(default)s)")
+    module.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
+    module.add_argument("--steps", type=int, help="one epoch, or 400 for scenes")
+    module.add_argument("--guided", type=float, default=0.4,
+                        help="share of the steps that learn from attention (%(default)s)")  # fmt: skip
+    module.add_argument(
+        "--layer", type=int, help="of the language model that is learned from (default: 16 / 28 of all)"
+    )
+    module.add_argument("--held-out", type=int, default=64, metavar="N",
+                        help="scenes' questions asked at every checkpoint; none with --data (%(default)s)")  # fmt: skip
+    _add_any_model(module)
+    module.set_defaults(model=SCENES, rate=1e-3)
     ready = commands.add_parser("export", help="write the trained model and scorer as a checkpoint folder")
     ready.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
     ready.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -117,7 +135,7 @@ def _run(args: argparse.Namespace) -> None:
         )
         log.info("steps done: %s", ", ".join(f"{stage} {done}" for stage, done in steps.items()))
         return
-    if args.command == "scorer" and args.model:
+    if args.command == "pruner" or (args.command == "scorer" and args.model):
         _any_model(args)
         return
     stages = {"vision": vision.train, "language": language.train, "joint": joint.train, "sparse": language.sparse,
@@ -132,21 +150,30 @@ def _any_model(args: argparse.Namespace) -> None:
     scenes = args.data == SCENES
     records: Records = SceneRecords(args.seed) if scenes else FileRecords(Path(args.data), args.images, args.seed)
     steps = args.steps if args.steps is not None else -(-records.size // max(1, args.batch)) if records.size else 400
-    plan = fit.Plan(
-        args.model, records.title, steps, args.batch, args.budget, args.rate, args.max_visual_tokens, args.seed
-    )
+    common = (args.model, records.title, steps, args.batch, args.budget, args.rate, args.max_visual_tokens, args.seed)
+    module = args.command == "pruner"
+    plan = fit.Plan(*common)
+    pruner = pruners.PrunerPlan(*common, args.method, args.guided, args.layer) if module else None
     hide_progress()
     vlm = load(
         args.model,
         device=args.device,
         dtype=args.dtype,
         quantization=args.quantization,
+        attention="eager" if module else "auto",  # alone it tells its weights, from which a pruner learns
         max_visual_tokens=args.max_visual_tokens,
     )
     limit_threads(vlm)
-    out = args.out or Path("runs") / f"scorer-{vlm.title}"
-    fit.train(vlm, records, plan, out, resume=args.resume)
-    log.info("written: %s. Use it with --scorer %s", out / "scorer.safetensors", out)
+    name = args.method if module else "scorer"
+    out = args.out or Path("runs") / f"{name}-{vlm.title}"
+    if pruner:
+        asked = [SceneRecords(args.seed + HELD_OUT).at(i) for i in range(args.held_out if scenes else 0)]
+        trainee = pruners.CoViPALTrainee(vlm, pruner)
+        fit.train(vlm, records, pruner, out, trainee, resume=args.resume, every=EVERY, held_out=asked)
+    else:
+        fit.train(vlm, records, plan, out, resume=args.resume)
+    option = "--pruner" if module else "--scorer"
+    log.info("written: %s. Use it with %s %s", out / f"{name}.safetensors", option, out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A scorer for any supported model: VisionSelector's recipe on the frozen model, through what `VLM` shows of itself.
+"""One loop for every module that is trained on a frozen model, through what `VLM` shows of itself; and the first of
+them, a scorer by VisionSelector's recipe. `pruners` has the others.
 
 One record after the other, `batch` of them to a step: records differ in length, and at the paper's 64 visual tokens a
 picture nothing is gained by padding them to one.
@@ -10,14 +11,19 @@ levels are multiplied by the mask as the rows are, and its own rows stay as they
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from statistics import mean
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning import ops
+from pruning.budget import keep_count
 from pruning.models import VLM, Encoded, Scorer, Turn
 from pruning.models.language import finite
 from pruning.models.language.generation import stop_ids
@@ -27,7 +33,9 @@ from pruning.training import loop
 from pruning.training.objective import KEPT, anneal, binary_loss, new_scorer, soft_top_k
 from pruning.training.records import Record, Records
 
-CHECKPOINT, PLAN = "scorer.pt", "plan.json"
+PLAN, CURVE = "plan.json", "curve.jsonl"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,42 +66,123 @@ class Plan:
             raise ValueError(f"rate {self.rate}: it must lie between 0 and 1, such as 5e-5")
 
 
-def train(vlm: VLM, records: Records, plan: Plan, out: Path, *, resume: bool = False, every: int = 100) -> Scorer:
-    """Train for `plan.steps` steps and write the scorer to `out`, a folder that `load(…, scorer=out)` takes.
+class Trainee(Protocol):
+    """A kind of module that is trained."""
 
-    Every `every` steps scorer and optimiser are written there too: with `resume` a stopped run goes on from them and
-    ends in the same scorer as one that was not stopped.
+    name: str
+
+    def file(self) -> str:
+        """Name of the file in which its weights are handed on."""
+
+    def new(self, vlm: VLM, generator: torch.Generator) -> nn.Module:
+        """Untrained, for the model."""
+
+    def losses(self, vlm: VLM, module: Any, record: Record, step: int) -> dict[str, tuple[float, Tensor]]:
+        """Of one record, by name: the weight at this step and the loss itself. Raises ValueError naming the record."""
+
+    def save(self, module: Any, vlm: VLM, out: Path) -> None:
+        """Write what `load` takes."""
+
+    def score(self, vlm: VLM, module: Any, record: Record) -> float:
+        """Whether the model answers a held-out record right on the tokens that the module keeps: 1 or 0."""
+
+
+def train(
+    vlm: VLM,
+    records: Records,
+    plan: Plan,
+    out: Path,
+    trainee: Trainee | None = None,
+    *,
+    resume: bool = False,
+    every: int = 100,
+    held_out: Sequence[Record] = (),
+) -> Any:
+    """Train for `plan.steps` steps and write the module to `out`, a folder that `load` takes. trainee: None, a scorer.
+
+    Every `every` steps module and optimiser are written there too, and a line to `curve.jsonl`: the step, the mean of
+    every loss since the last one, and of the held-out records the share that is answered right. With `resume` a stopped
+    run goes on and ends in the same module as one that was not stopped. A loss that is not finite stops the run: the
+    module of the last line stays.
 
     Raises:
         ValueError: `out` holds a run already and `resume` is not set, or one with another plan; a record that the model
             cannot take, by name; a loss that is not finite.
     """
-    start_anew = not (out / CHECKPOINT).is_file()
-    _check_plan(plan, out, start_anew, resume)
-    width = vlm.config.get_text_config().hidden_size
-    scorer = new_scorer(width, torch.Generator().manual_seed(plan.seed)).to(vlm.device)
-    opts: list[torch.optim.Optimizer] = [torch.optim.AdamW(scorer.parameters(), lr=plan.rate, weight_decay=0.0)]
-    start = loop.restore(out / CHECKPOINT, {"scorer": scorer}, opts)
-    progress = loop.Progress("scorer", start, plan.steps)
+    trainee = trainee or ScorerTrainee(plan)
+    module: Any
+    checkpoint = out / f"{trainee.name}.pt"
+    _check_plan(plan, out, checkpoint, out / trainee.file(), resume)
+    module = trainee.new(vlm, torch.Generator().manual_seed(plan.seed)).to(vlm.device)
+    opts: list[torch.optim.Optimizer] = [torch.optim.AdamW(module.parameters(), lr=plan.rate, weight_decay=0.0)]
+    start = loop.restore(checkpoint, {trainee.name: module}, opts)
+    progress = loop.Progress(trainee.name, start, plan.steps)
+    sums: dict[str, list[float]] = {}
     for step in range(start, plan.steps):
         loop.set_rate(opts, loop.one_cycle(step, plan.steps, plan.rate, warmup=max(plan.steps * 3 // 100, 1)))
-        weight, sums = anneal(step, plan.steps), torch.zeros(2)
         for place in range(step * plan.batch, (step + 1) * plan.batch):
             record = records.at(place)
-            loss, binary = losses(vlm, scorer, record, plan.budget)
-            if not torch.isfinite(loss + binary):
+            found = trainee.losses(vlm, module, record, step)
+            total = torch.stack([weight * loss for weight, loss in found.values()]).sum()
+            if not torch.isfinite(total):
                 raise ValueError(f"{record.name}: the loss is NaN or infinite in dtype {_remedy(vlm)}")
-            ((loss + weight * binary) / plan.batch).backward()
-            sums += torch.tensor([loss.item(), binary.item()])
+            (total / plan.batch).backward()
+            for name, (_, loss) in found.items():
+                sums.setdefault(name, []).append(loss.item())
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        loss_mean, binary_mean = (sums / plan.batch).tolist()
-        progress.add(step, loss=loss_mean, binary=binary_mean)
+        progress.add(step, **{name: mean(values[-plan.batch :]) for name, values in sums.items()})
         if (step + 1) % every == 0 or step + 1 == plan.steps:
-            loop.save(out / CHECKPOINT, step + 1, {"scorer": scorer}, opts)
-            scorer.save(out)
-    return scorer.eval().requires_grad_(False)
+            loop.save(checkpoint, step + 1, {trainee.name: module}, opts)
+            trainee.save(module, vlm, out)
+            line = {"step": step + 1, **{name: mean(values) for name, values in sums.items()}}
+            if held_out:
+                line["held_out"] = mean(trainee.score(vlm, module, record) for record in held_out)
+                log.info("held out after %d steps: %.3f", step + 1, line["held_out"])
+            _append(out / CURVE, line)
+            sums.clear()
+    return module.eval().requires_grad_(False)
+
+
+class ScorerTrainee:
+    """VisionSelector's scorer."""
+
+    name = "scorer"
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def file(self) -> str:
+        return WEIGHTS
+
+    def new(self, vlm: VLM, generator: torch.Generator) -> Scorer:
+        return new_scorer(vlm.config.get_text_config().hidden_size, generator)
+
+    def losses(self, vlm: VLM, module: Scorer, record: Record, step: int) -> dict[str, tuple[float, Tensor]]:
+        loss, binary = losses(vlm, module, record, self.plan.budget)
+        return {"loss": (1.0, loss), "binary": (anneal(step, self.plan.steps), binary)}
+
+    def save(self, module: Scorer, vlm: VLM, out: Path) -> None:
+        module.save(out)
+
+    def score(self, vlm: VLM, module: Scorer, record: Record) -> float:
+        encoded = vlm.encode([record.picture()])
+        return answered(vlm, encoded, record, module(encoded.tokens.features.to(vlm.device)), self.plan.budget)
+
+
+def answered(vlm: VLM, encoded: Encoded, record: Record, scores: Tensor, budget: float) -> float:
+    """1 where the greedy answer on the `budget` of the tokens with the highest scores (N,) is the record's, else 0."""
+    kept = ops.topk(scores.detach().float().cpu(), keep_count(encoded.tokens.n, budget)).sort().values
+    answer = vlm.answer(encoded, record.question, kept)
+    return float(answer.text.strip().lower() == record.answer.strip().lower())
+
+
+def _append(file: Path, line: Mapping[str, float]) -> None:
+    """A line of the curve. What a run that was broken off after its last checkpoint wrote of later steps goes."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    kept = [told for told in lines if json.loads(told)["step"] < line["step"]]
+    file.write_text("\n".join([*kept, json.dumps(line)]) + "\n", encoding="utf-8")
 
 
 def losses(vlm: VLM, scorer: Scorer, record: Record, budget: float) -> tuple[Tensor, Tensor]:
@@ -104,7 +193,7 @@ def losses(vlm: VLM, scorer: Scorer, record: Record, budget: float) -> tuple[Ten
     """
     try:
         encoded = vlm.encode([record.picture()])
-        ids, positions, answer = _sequence(vlm, encoded, record.question, record.answer)
+        ids, positions, answer = sequence(vlm, encoded, record.question, record.answer)
         n = encoded.tokens.n
         if n < 2:
             raise ValueError(f"its picture gives {n} visual token: training needs two or more, use a larger one")
@@ -113,11 +202,11 @@ def losses(vlm: VLM, scorer: Scorer, record: Record, budget: float) -> tuple[Ten
     scores = scorer(encoded.tokens.features.to(vlm.device))[None]  # (1, N)
     k = min(max(1, int(budget * n)), n - 1)
     p = soft_top_k(scores, k)
-    logits = _logits(vlm, ids, positions, _masked(encoded, p[0]), len(answer))
+    logits = forced(vlm, ids, positions, _masked(encoded, p[0]), len(answer)).logits[0].float()
     return F.cross_entropy(logits, answer.to(logits.device)), binary_loss(p, scores, k)
 
 
-def _sequence(vlm: VLM, encoded: Encoded, question: str, answer: str) -> tuple[Tensor, Tensor, Tensor]:
+def sequence(vlm: VLM, encoded: Encoded, question: str, answer: str) -> tuple[Tensor, Tensor, Tensor]:
     """Prompt and answer as token ids (1, n + T - 1), their positions, and the T ids to be predicted."""
     prompt, ends = vlm.prompt(encoded, question), stop_ids(vlm.model)
     # The chat template itself writes the answer and its end, if this is an earlier turn; most templates do.
@@ -143,22 +232,26 @@ def _masked(encoded: Encoded, p: Tensor) -> Rows:
     return replace(rows, features=features, deepstack=tuple(levels))
 
 
-def _logits(vlm: VLM, ids: Tensor, positions: Tensor, rows: Rows, steps: int) -> Tensor:
-    """(T, V) float32 at the last T places. The mask is never left out: see `generation`."""
+def forced(
+    vlm: VLM, ids: Tensor, positions: Tensor, rows: Rows, steps: int, mask: Tensor | None = None, **options: Any
+) -> Any:
+    """The library's own output, logits at the last `steps` places. The mask is never left out: see `generation`.
+
+    mask: (1, 1, L, L) float32 to add to what attention compares; None: all that came before is seen.
+    """
     ids = ids.to(vlm.device)
     told = vlm.family.image_marks
     marks = {told: torch.isin(ids, torch.tensor(vlm.family.marked, device=ids.device)).long()} if told else {}
-    output: Any = vlm.model(
+    return vlm.model(
         input_ids=ids,
         position_ids=positions.to(vlm.device),
-        attention_mask=torch.ones_like(ids),
+        attention_mask=torch.ones_like(ids) if mask is None else mask,
         mm_encoder_outputs={"image": vlm.family.encoder_output(rows)},
         use_cache=False,
         logits_to_keep=steps,
         **marks,
+        **options,
     )
-    logits: Tensor = output.logits[0].float()
-    return logits
 
 
 def _remedy(vlm: VLM) -> str:
@@ -168,12 +261,12 @@ def _remedy(vlm: VLM) -> str:
     return f"{name}: start anew with a lower --rate"
 
 
-def _check_plan(plan: Plan, out: Path, start_anew: bool, resume: bool) -> None:
+def _check_plan(plan: Plan, out: Path, checkpoint: Path, weights: Path, resume: bool) -> None:
     """Write the plan of a new run, or compare it with that of the run to go on with."""
     out.mkdir(parents=True, exist_ok=True)
-    if start_anew:
-        if (out / WEIGHTS).exists():
-            raise ValueError(f"{out} holds a scorer already: name another folder with --out")
+    if not checkpoint.is_file():
+        if weights.exists():
+            raise ValueError(f"{out} holds a {checkpoint.stem} already: name another folder with --out")
         (out / PLAN).write_text(json.dumps(asdict(plan), indent=2) + "\n", encoding="utf-8")
         return
     if not resume:

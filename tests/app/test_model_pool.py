@@ -465,13 +465,21 @@ def test_the_loader_hands_on_the_operators_options(tiny_folder, tiny_vlm, monkey
     asked = []
     monkeypatch.setattr("pruning.models.load", lambda model_id, **options: asked.append(options) or tiny_vlm)
     settings = Settings(
-        model="own", models="other", device="cpu", dtype="float32", quantization="none", attention="eager", scorer="s"
+        model="own",
+        models="other",
+        device="cpu",
+        dtype="float32",
+        quantization="none",
+        attention="eager",
+        scorer="s",
+        pruner="p",
     )
     loader = Loader(settings)
     loader.load("own")
     loader.load("other", print)
     common = {"device": "cpu", "dtype": "float32", "quantization": "none", "attention": "eager", "device_map": ""}
-    assert asked == [{**common, "scorer": "s", "progress": None}, {**common, "scorer": "", "progress": print}]
+    mine, others = {"scorer": "s", "pruner": "p"}, {"scorer": "", "pruner": ""}
+    assert asked == [{**common, **mine, "progress": None}, {**common, **others, "progress": print}]
 
 
 def test_real_checkpoints_are_loaded_and_asked_side_by_side(tiny_folder, tmp_path, noise):

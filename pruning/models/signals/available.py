@@ -9,9 +9,9 @@ from pruning.models.scorer import Scorer
 from pruning.models.signals import tower as tower_signals
 
 
-def signals(family: Family, scorer: Scorer | None) -> frozenset[str]:
-    """Names of all signals that the model can provide."""
-    learned = {"scorer"} if scorer else set()
+def signals(family: Family, scorer: Scorer | None, trained: Set[str] = frozenset()) -> frozenset[str]:
+    """Names of all signals that the model can provide. trained: modules that prune it, by the signal of each."""
+    learned = ({"scorer"} if scorer else set()) | trained
     under = {"patch_entropy"} if family.placed else set()
     return frozenset({"question"} | under | learned | tower_signals.names(family))
 

@@ -12,6 +12,7 @@ import torch
 
 from pruning import METHODS, Grid, Method, VisualTokens, make
 from pruning.evaluation.synthetic import Projector
+from pruning.models.trained import KINDS
 from pruning.params import params
 from pruning.signals import COMPARED, FUNCTIONS, SHAPES, Tower
 from tests.helpers.samples import EVERY, LAYERED, features, moved, sample, tiles
@@ -105,7 +106,7 @@ def test_declares_what_a_reader_needs(method):
     if cls.adaptation:
         assert re.fullmatch(r"[^\n]{10,240}\.", cls.adaptation), "one sentence that the page shows"
         assert "adaptation" in doc.lower(), "what the sentence says in short, the docstring says in full"
-    assert cls.trained == ("scorer" in method.needs)
+    assert cls.trained == bool(method.needs & {"scorer", *KINDS})
     assert not (cls.merges and cls.nested), "a selection that merged has no prefix"
 
 

@@ -59,6 +59,11 @@ def highest(method, tokens, k):
     return sorted(range(tokens.n), key=lambda i: (-w[i], i))[:k]
 
 
+def highest_by_module(method, tokens, k):
+    scores = tokens.signal("covipal").numpy()
+    return sorted(range(tokens.n), key=lambda i: (-scores[i], i))[:k]
+
+
 def divprune(method, tokens, k):
     return oracles.farthest_point(oracles.cosine(tokens.features), k)
 
@@ -95,6 +100,7 @@ def importance(method, tokens):
 ORACLES = {
     "idpruner": idpruner,
     "vision_selector": highest,
+    "covipal": highest_by_module,
     "greedy_importance": highest,
     "divprune": divprune,
     "greedy_diversity": greedy_diversity,

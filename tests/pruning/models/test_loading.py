@@ -675,8 +675,10 @@ def test_the_command_line_hands_its_options_on(tiny_folder: Path, tmp_path: Path
 
     monkeypatch.setattr("pruning.cli.commands.load", spy)
     noise(60, 60).save(tmp_path / "picture.png")
-    options = ["--quantization", "4bit", "--attention", "eager", "--device-map", "auto", "--scorer", "some/where"]
+    options = ["--quantization", "4bit", "--attention", "eager", "--device-map", "auto"]
+    options += ["--scorer", "some/where", "--pruner", "else/where"]
     assert main(["answer", str(tmp_path / "picture.png"), "what", "--model", str(tiny_folder), *options]) == 2
     assert "seen" in capsys.readouterr().err
-    expected = {"quantization": "4bit", "attention": "eager", "device_map": "auto", "scorer": "some/where"}
+    expected = {"quantization": "4bit", "attention": "eager", "device_map": "auto"}
+    expected |= {"scorer": "some/where", "pruner": "else/where"}
     assert {name: given[name] for name in expected} == expected

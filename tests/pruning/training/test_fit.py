@@ -205,7 +205,7 @@ def test_the_pass_is_the_models_own(family: str, noise, tmp_path: Path) -> None:
     any_vlm = load(FAMILIES[family](tmp_path))
     record = Record("here", "what color is it?", "red circle", lambda: noise(120, 90))
     encoded = any_vlm.encode([record.picture()])
-    ids, _, target = fit._sequence(any_vlm, encoded, record.question, record.answer)
+    ids, _, target = fit.sequence(any_vlm, encoded, record.question, record.answer)
     assert int(target[-1]) in stop_ids(any_vlm.model)
     assert any_vlm.tokenizer.decode(target[:-1]).strip() == "red circle"
     told = any_vlm.prompt(encoded, "and?", [Turn(record.question, record.answer)]).input_ids[0]
@@ -213,7 +213,11 @@ def test_the_pass_is_the_models_own(family: str, noise, tmp_path: Path) -> None:
 
     rows = fit._masked(encoded, torch.ones(encoded.tokens.n))
     with torch.no_grad():
-        logits = fit._logits(any_vlm, *fit._sequence(any_vlm, encoded, record.question, record.answer)[:2], rows, 3)
+        logits = (
+            fit.forced(any_vlm, *fit.sequence(any_vlm, encoded, record.question, record.answer)[:2], rows, 3)
+            .logits[0]
+            .float()
+        )
     (slow,) = any_vlm.logprobs(encoded, record.question, target.tolist(), [None])
     torch.testing.assert_close(logits.log_softmax(-1), slow, atol=1e-4, rtol=1e-4)
 
@@ -233,7 +237,7 @@ def test_the_loss_is_that_of_softly_masked_tokens(tiny_vlm: VLM, noise, monkeypa
     assert float(p.sum()) == pytest.approx(n // 4)
     rows = encoded.tokens.features * p[0, :, None]
     monkeypatch.setattr(type(encoded), "rows", lambda self, kept: fit.Rows(rows))
-    target = fit._sequence(tiny_vlm, encoded, "what is it?", "red")[2]
+    target = fit.sequence(tiny_vlm, encoded, "what is it?", "red")[2]
     (slow,) = tiny_vlm.logprobs(encoded, "what is it?", target.tolist(), [None])
     assert float(loss.detach()) == pytest.approx(float(F.nll_loss(slow, target)), rel=1e-3)
     assert float(binary.detach()) > 0

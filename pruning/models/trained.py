@@ -1,0 +1,139 @@
+"""Modules that were trained to prune one model, and their strict loading: CoViPAL's so far.
+
+A folder holds NAME.safetensors and NAME.json of each: nothing but tensors and numbers is read. The settings name the
+model by `fingerprint`, so that weights of another one are refused, whatever their width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pruning.models.values import ModelError
+
+ROWS: Final = 64  # of the word embeddings, in a fingerprint
+HEADS: Final = 4
+REMEDY = "Train one for this checkpoint with `python -m pruning.training pruner --model …`, or leave --pruner out"
+
+
+class CoViPAL(nn.Module):
+    """One transformer block over visual tokens and words, and one score for each visual token.
+
+    arXiv 2508.17243 leaves the layers of its module open; this is a guess: maps of both kinds of input to `width` after
+    a normalisation without weights, one pre-norm block of four heads in which all attend to all, a linear read-out.
+    No positions: the order of the tokens changes nothing.
+
+    `forward`: features (N, dim) and words (M, dim), float32 -> (N,) raw scores, higher = kept first.
+    """
+
+    name: Final = "covipal"
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.visual, self.words = nn.Linear(dim, width), nn.Linear(dim, width)
+        self.block = nn.TransformerEncoderLayer(
+            width, HEADS, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.score = nn.Linear(width, 1)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What it is built from anew."""
+        return {"dim": self.visual.in_features, "width": self.visual.out_features}
+
+    def forward(self, features: Tensor, words: Tensor) -> Tensor:
+        said = [
+            part(F.layer_norm(rows, rows.shape[-1:])) for part, rows in ((self.visual, features), (self.words, words))
+        ]
+        mixed: Tensor = self.block(torch.cat(said)[None])[0, : len(features)]
+        scores: Tensor = self.score(mixed)[:, 0]
+        return scores
+
+
+KINDS: Final[Mapping[str, type[CoViPAL]]] = {kind.name: kind for kind in (CoViPAL,)}
+"""By the signal and the method that they serve."""
+
+
+def fingerprint(model: Any) -> str:
+    """Of a loaded model, the same in every dtype and format: its first word embeddings and its last norm."""
+    found = hashlib.sha256()
+    for weight in (model.get_input_embeddings().weight[:ROWS], _last_norm(model)):
+        found.update(weight.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _last_norm(model: Any) -> Tensor:
+    weights = [weight for _, weight in model.get_decoder().named_parameters(recurse=True) if weight.ndim == 1]
+    return weights[-1]
+
+
+def save(module: CoViPAL, folder: Path, model: Any, trained: Mapping[str, Any]) -> None:
+    """Write NAME.safetensors and NAME.json into a folder. trained: how it was, to be read by people."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(weights, folder / f"{module.name}.safetensors")
+    told = {**module.sizes, "model": fingerprint(model), "trained": dict(trained)}
+    (folder / f"{module.name}.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def beside(folder: Path, model: Any) -> dict[str, CoViPAL]:
+    """Those in the folder of the model's own checkpoint, by name; none is no error. Raises as `load_pruner`."""
+    return {name: _read(folder, name, model) for name in KINDS if (folder / f"{name}.safetensors").is_file()}
+
+
+def load_pruner(source: str | Path, model: Any) -> dict[str, CoViPAL]:
+    """Those in a folder, by name, float32, on the model's device.
+
+    Raises:
+        ModelError: no folder, none in it, one that cannot be read, missing or unexpected tensors or wrong shapes
+            (named), NaN or infinite weights, or weights for another model.
+    """
+    folder = Path(source).expanduser()
+    found = beside(folder, model) if folder.is_dir() else {}
+    if not found:
+        files = " or ".join(f"{name}.safetensors" for name in KINDS)
+        raise ModelError(f"{source} holds no trained pruner: it must be a folder with {files}. {REMEDY}")
+    return found
+
+
+def _read(folder: Path, name: str, model: Any) -> CoViPAL:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file, settings = folder / f"{name}.safetensors", folder / f"{name}.json"
+    try:
+        told = json.loads(settings.read_text("utf-8"))
+        sizes = {key: int(told[key]) for key in ("dim", "width")}
+        made_for = str(told["model"])
+        weights = load_file(file)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ModelError(
+            f"the trained pruner {file} or its {settings.name} cannot be read ({what}). {REMEDY}"
+        ) from error
+    width = int(model.config.get_text_config().hidden_size)
+    if sizes["dim"] != width:
+        raise ModelError(f"{file} is for features of width {sizes['dim']}, and this model's have {width}. {REMEDY}")
+    if made_for != fingerprint(model):
+        raise ModelError(f"{file} was trained for another model than this one. {REMEDY}")
+    if sizes["width"] < HEADS or sizes["width"] % HEADS:
+        raise ModelError(f"{file} has width {sizes['width']}: it must be a multiple of {HEADS}. {REMEDY}")
+    module = KINDS[name](**sizes)
+    wanted = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    given = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    if wrong := sorted(f"{key} {given.get(key, 'missing')}" for key in wanted.keys() | given.keys()
+                       if given.get(key) != wanted.get(key)):  # fmt: skip
+        raise ModelError(f"{file} does not hold the tensors of {name}: {', '.join(wrong[:6])}. {REMEDY}")
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise ModelError(f"{file}: its weights are NaN or infinite. {REMEDY}")
+    module.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
+    return module.to(model.device).eval().requires_grad_(False)

@@ -1,0 +1,132 @@
+"""Modules that were trained to prune a model: what they compute, and how strictly their files are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from pruning.choosing import choose
+from pruning.method import make
+from pruning.models import VLM, ModelError, load
+from pruning.models.trained import CoViPAL, fingerprint, load_pruner, save
+from tests.checkpoints import tiny_llava, tiny_qwen2_5_vl
+
+
+def module(vlm: VLM, seed: int = 0) -> CoViPAL:
+    torch.manual_seed(seed)
+    return CoViPAL(int(vlm.config.get_text_config().hidden_size), 8).eval()
+
+
+def by_hand(of: CoViPAL, features: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """The scores from the weights alone: normalise, map, one pre-norm block of four heads, read out."""
+    weights = {name: tensor.double() for name, tensor in of.state_dict().items()}
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(x: torch.Tensor, name: str = "") -> torch.Tensor:
+        y = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        return y * weights[f"{name}.weight"] + weights[f"{name}.bias"] if name else y
+
+    x = torch.cat([linear(norm(features.double()), "visual"), linear(norm(words.double()), "words")])
+    y = norm(x, "block.norm1")
+    q, k, v = (y @ weights["block.self_attn.in_proj_weight"].T + weights["block.self_attn.in_proj_bias"]).chunk(3, -1)
+    heads = []
+    for a, b, c in zip(q.chunk(4, -1), k.chunk(4, -1), v.chunk(4, -1), strict=True):
+        heads.append((a @ b.T / a.shape[-1] ** 0.5).softmax(-1) @ c)
+    x = x + linear(torch.cat(heads, -1), "block.self_attn.out_proj")
+    x = x + linear(F.gelu(linear(norm(x, "block.norm2"), "block.linear1")), "block.linear2")
+    return linear(x, "score")[: len(features), 0]
+
+
+def test_its_scores_are_those_of_its_weights_and_ask_for_no_order(tiny_vlm: VLM) -> None:
+    of, features, words = module(tiny_vlm), torch.randn(7, 48), torch.randn(3, 48)
+    with torch.no_grad():
+        scores = of(features, words)
+        turned = of(features.flip(0), words.flip(0)).flip(0)
+        other = of(features, words + 1.0 * torch.randn(3, 48))
+    torch.testing.assert_close(scores.double(), by_hand(of, features, words), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(turned, scores, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(other, scores, atol=1e-3)
+
+
+def test_a_model_with_it_keeps_what_scores_highest_for_the_question(tiny_vlm: VLM, noise, tmp_path: Path) -> None:
+    of = module(tiny_vlm)
+    save(of, tmp_path, tiny_vlm.model, {"steps": 1})
+    vlm = load(tiny_vlm.model_id, pruner=str(tmp_path))
+    assert vlm.signals - tiny_vlm.signals == {"covipal"}
+    encoded, method = vlm.encode([noise(150, 120)]), make("covipal")
+    kept = []
+    for question in ("what color is the star?", "how many squares are there?"):
+        tokens = vlm.tokens(encoded, question, method.needs)
+        with torch.no_grad():
+            scores = of(tokens.features, tokens.signal("question"))
+        torch.testing.assert_close(tokens.signal("covipal"), scores)
+        kept.append(choose(method, tokens, vlm.layers, 0.25).order)
+        assert kept[-1].tolist() == scores.sort(descending=True, stable=True).indices[: len(kept[-1])].tolist()
+    assert not torch.equal(*kept)
+
+
+def test_a_fingerprint_is_of_the_model_whatever_its_dtype(tiny_vlm: VLM, tmp_path: Path) -> None:
+    half = load(tiny_vlm.model_id, dtype="bfloat16")
+    assert fingerprint(half.model) == fingerprint(tiny_vlm.model)
+    other = load(tiny_qwen2_5_vl(tmp_path / "other", seed=5))
+    assert fingerprint(other.model) != fingerprint(tiny_vlm.model)
+
+
+def changed(folder: Path, name: str, **settings: object) -> None:
+    told = json.loads((folder / name).read_text()) | settings
+    (folder / name).write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda folder: (folder / "covipal.safetensors").unlink(), "holds no trained pruner"),
+        (lambda folder: (folder / "covipal.json").unlink(), r"covipal.json cannot be read"),
+        (lambda folder: (folder / "covipal.json").write_text("[]"), "cannot be read"),
+        (lambda folder: (folder / "covipal.safetensors").write_bytes(b"no tensors"), "cannot be read"),
+        (lambda folder: changed(folder, "covipal.json", dim=64), "width 64, and this model's have 48"),
+        (lambda folder: changed(folder, "covipal.json", width=6), "must be a multiple of 4"),
+        (lambda folder: changed(folder, "covipal.json", width=16), r"does not hold the tensors of covipal: .*\(8"),
+        (lambda folder: changed(folder, "covipal.json", model="abc"), "trained for another model"),
+        (lambda folder: drop(folder, "score.bias"), "score.bias missing"),
+        (lambda folder: drop(folder, "", extra=torch.ones(2)), r"extra \(2,\)"),
+        (lambda folder: drop(folder, "", **{"score.bias": torch.tensor([float("nan")])}), "NaN or infinite"),
+    ],
+)
+def test_what_does_not_fit_is_named(tiny_vlm: VLM, tmp_path: Path, break_it, said: str) -> None:
+    save(module(tiny_vlm), tmp_path, tiny_vlm.model, {})
+    assert list(load_pruner(tmp_path, tiny_vlm.model)) == ["covipal"]
+    break_it(tmp_path)
+    with pytest.raises(ModelError, match=said):
+        load_pruner(tmp_path, tiny_vlm.model)
+
+
+def drop(folder: Path, name: str, **more: torch.Tensor) -> None:
+    file = folder / "covipal.safetensors"
+    weights = {key: tensor for key, tensor in load_file(file).items() if key != name} | more
+    save_file(weights, file)
+
+
+def test_weights_for_another_model_are_refused_beside_it_too(tiny_vlm: VLM, tmp_path: Path) -> None:
+    folder = tiny_llava(tmp_path / "model")
+    save(module(tiny_vlm), folder, tiny_vlm.model, {})
+    with pytest.raises(
+        ModelError, match=r"covipal.safetensors (was trained for another model|is for features of width)"
+    ):
+        load(folder)
+
+
+def test_scores_that_are_no_numbers_are_told(tiny_vlm: VLM, noise, tmp_path: Path) -> None:
+    save(module(tiny_vlm), tmp_path, tiny_vlm.model, {})
+    vlm = load(tiny_vlm.model_id, pruner=str(tmp_path))
+    vlm.pruners["covipal"].score.weight.data[0, 0] = torch.nan
+    encoded = vlm.encode([noise(60, 60)])
+    with pytest.raises(ModelError, match=r"trained pruner covipal .* train it again"):
+        vlm.tokens(encoded, "what?", make("covipal").needs)
