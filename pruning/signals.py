@@ -43,7 +43,9 @@ SHAPES: dict[str, str] = {
     "covipal": "(N,)",
     "question": "(M, D)",
 }
-LATER = frozenset({"scorer", "covipal", "question"})
+ASKING = frozenset({"covipal", "question"})
+"""Those that another question changes."""
+LATER = ASKING | {"scorer"}
 """Those that follow from the encoded tokens and the question, without the vision tower."""
 COMPARED = frozenset({"pre_projector", "vision_keys"})
 FUNCTIONS = frozenset({"projector", "tower"})

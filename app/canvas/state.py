@@ -17,6 +17,7 @@ from pruning.evaluation.inspection import Card, inspect, nearest_kept
 from pruning.evaluation.lives import lives, places, why
 from pruning.importance import raw_importance, signals_for
 from pruning.plan import Plan
+from pruning.signals import ASKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +129,7 @@ def forced(data: object) -> Forced:
 
 def identity_of(session: Session, setting: Setting) -> Hashable:
     """What the orders of a method depend on beside its knobs."""
-    asked = setting.staged or "question" in needs_of(setting.asked)
+    asked = setting.staged or needs_of(setting.asked) & ASKING
     size = setting.retention if setting.encoding is not None else None  # each has a grid of its own
     return (session.model_name, session.keys, session.first if asked else "", size)
 

@@ -19,7 +19,7 @@ from pruning.method import METHODS, Method
 from pruning.params import SOURCE
 from pruning.plan import FORM
 from pruning.runnable import REGISTERED, Started
-from pruning.signals import FUNCTIONS
+from pruning.signals import ASKING, FUNCTIONS
 from pruning.staged import STAGED, StagedMethod
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def group(name: str) -> str:
         return "merging"
     if cls.has(SOURCE) or "scorer" in needs:
         return "importance"
-    if "question" in needs:
+    if needs & ASKING:
         return "question"
     if needs & {"vision_attention", "vision_attention_map", "vision_keys", "vision_values"}:
         return "attention"

@@ -30,7 +30,7 @@ from pruning.method import Method
 from pruning.models.world import InWorld, in_world, unknown_words
 from pruning.overrides import with_overrides
 from pruning.plan import Plan
-from pruning.signals import LATER
+from pruning.signals import ASKING, LATER
 from pruning.tokens import Selection
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Engine:
     def tokens(self, session: Session, needs: frozenset[str]) -> VisualTokens:
         """The encoded tokens with every signal that `needs` names; the question is the conversation's first."""
         encoded = self.encoded(session, needs)
-        question = session.checked_questions()[0] if "question" in needs else ""
+        question = session.checked_questions()[0] if needs & ASKING else ""
 
         def make() -> VisualTokens:
             return self.on_device(lambda: remote.tokens(self.handle, encoded, question, needs))
@@ -149,7 +149,7 @@ class Engine:
         if setting.one_shot:
             return self.selection(session, setting)
         needs, again = needs_of(setting.asked), self.again(session)
-        tokens, question = self.tokens(session, needs), session.first if "question" in needs else ""
+        tokens, question = self.tokens(session, needs), session.first if needs & ASKING else ""
 
         def make() -> Runs:
             return choose(setting.asked, tokens, self.vlm.layers, setting.retention, setting.scope, again)
@@ -204,7 +204,7 @@ class Engine:
             every = self.selection(session, replace(free, retention=1.0, scope="sample"))
             return with_overrides(self.selection(session, free), every, setting.forced.ins, setting.forced.outs)
         tokens, method = self.tokens_for(session, setting), one_shot(setting.method)
-        question = session.first if "question" in method.needs else ""
+        question = session.first if method.needs & ASKING else ""
 
         def make(whole: Setting) -> Selection:
             key = self.key("selection", session, question, whole)

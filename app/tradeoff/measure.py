@@ -39,6 +39,7 @@ from pruning.evaluation.verdict import NO_MEANING, NO_REFERENCE, is_empty
 from pruning.importance import SIGNALS, raw_importance, signals_for
 from pruning.params import SOURCE
 from pruning.runnable import REGISTERED, Started
+from pruning.signals import ASKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,7 +133,7 @@ def plane(engine: Engine, session: Session, setting: Setting) -> list[PlanePoint
     source = source_of(engine, setting.method)
     needs = signals_for(source) | choosing.needs_of(setting.asked)
     tokens = engine.tokens(session, needs)
-    asked = session.first if "question" in needs or setting.staged else ""
+    asked = session.first if needs & ASKING or setting.staged else ""
     trace = engine.trace(session, setting) if setting.staged else None
     positions = setting.positions if setting.staged else ""  # before the language model they choose nothing
     budget = engine.budget(session, setting)

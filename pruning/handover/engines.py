@@ -15,6 +15,7 @@ from pruning.grids import SCOPES
 from pruning.handover.wanted import Recipe, Wanted, knobs_of, refused
 from pruning.method import Method
 from pruning.models.values import POSITIONS
+from pruning.signals import ASKING
 
 QWEN = ("qwen2_vl", "qwen2_5_vl")
 BETWEEN = "tokens leave between the layers of the language model, and it prunes before it alone"
@@ -106,7 +107,7 @@ def vllm(wanted: Wanted) -> Recipe:
     if reason := _beyond(wanted):
         return refused(name, title, "bash", reason)
     needs = needs_of(asked)
-    if "question" in needs:
+    if needs & ASKING:
         reason = "the method asks for the question, and its cache of encoded pictures does not know it"
         return refused(name, title, "bash", reason)
     if any(need.startswith("vision_attention") for need in needs):

@@ -19,9 +19,9 @@ class CoViPAL(ScoreMethod):
     The module first learns what a deeper layer of the language model attends to, then what keeps the answers right.
 
     https://arxiv.org/abs/2508.17243
-    An adaptation: the paper leaves the module's layers, its losses' weights and its data open. Here one block of a quarter
-    of the model's width reads features and embeddings of the question's content words, before the first layer; see
-    `pruning.models.trained` and `pruning.training.pruners`.
+    An adaptation: the paper leaves the module's layers, its losses' weights and its data open. Here one block of a
+    quarter of the model's width reads features and embeddings of the question's content words, before the first layer;
+    see `pruning.models.trained` and `pruning.training.pruners`.
     """
 
     name: ClassVar[str] = "covipal"
@@ -36,7 +36,7 @@ class CoViPAL(ScoreMethod):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"covipal", "question"})
+        return frozenset({"covipal"})
 
     def score(self, tokens: VisualTokens) -> Tensor:
         return tokens.signal("covipal")

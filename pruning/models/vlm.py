@@ -55,6 +55,7 @@ from pruning.models.world import World
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
 from pruning.rgb import as_rgb
+from pruning.signals import ASKING
 from pruning.text import checked_question
 from pruning.tokens import VisualTokens
 from pruning.video import Clip, Sampling
@@ -244,14 +245,15 @@ class VLM:
         """
         available.check(needs, self.signals, self.family, self.title)
         signals = self._with_scorer(encoded.tokens.features, needs, dict(encoded.tokens.signals))
-        if "question" in needs:
+        if needs & ASKING:
             ids = torch.tensor(content_token_ids(self.tokenizer, checked_question(question)))
             vocabulary.check_ids(self.family, ids)
             with torch.no_grad():
-                signals["question"] = self.model.get_input_embeddings()(ids.to(self.device)).float().cpu()
-            finite.check([signals["question"]], f"The word embeddings of {self.title}", self.model)
+                words = self.model.get_input_embeddings()(ids.to(self.device)).float().cpu()
+            finite.check([words], f"The word embeddings of {self.title}", self.model)
+            signals |= {"question": words} if "question" in needs else {}
             for name in needs & self.pruners.keys():
-                signals[name] = self._by_pruner(name, encoded.tokens.features, signals["question"])
+                signals[name] = self._by_pruner(name, encoded.tokens.features, words)
         missing = sorted(needs - signals.keys())
         if missing:
             raise ValueError(

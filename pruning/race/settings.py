@@ -16,6 +16,7 @@ from pruning.params import HasKnobs
 from pruning.plan import Plan, parse_plan
 from pruning.published import PUBLISHED, Published
 from pruning.runnable import REGISTERED, made
+from pruning.signals import ASKING
 from pruning.staged import make_staged
 from pruning.tokens import VisualTokens
 from pruning.video import Clip
@@ -126,7 +127,7 @@ class Shown:
         for mine in self._by_method.values():
             asked = mine[0].asked
             assert asked is not None
-            if "question" in needs_of(asked) or mine[0].name not in self._kept:
+            if needs_of(asked) & ASKING or mine[0].name not in self._kept:
                 self._kept.update(self._chosen(asked, mine, tokens))
         return tokens.n, self._kept
 

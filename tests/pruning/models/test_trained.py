@@ -65,7 +65,7 @@ def test_a_model_with_it_keeps_what_scores_highest_for_the_question(tiny_vlm: VL
     for question in ("what color is the star?", "how many squares are there?"):
         tokens = vlm.tokens(encoded, question, method.needs)
         with torch.no_grad():
-            scores = of(tokens.features, tokens.signal("question"))
+            scores = of(tokens.features, vlm.tokens(encoded, question, frozenset({"question"})).signal("question"))
         torch.testing.assert_close(tokens.signal("covipal"), scores)
         kept.append(choose(method, tokens, vlm.layers, 0.25).order)
         assert kept[-1].tolist() == scores.sort(descending=True, stable=True).indices[: len(kept[-1])].tolist()

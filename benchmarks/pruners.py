@@ -1,0 +1,148 @@
+"""A trained pruner beside what it was taught with, and what it costs of the prefill that it prunes.
+
+    python -m benchmarks.pruners [--pruner FOLDER] [--scenes 60] [--retentions 0.25 0.1 0.05] [--out FOLDER]
+
+On held-out scenes, questions of all families, the same ones for all, greedy answers on the tokens that each ranks
+first: CoViPAL's module; its teacher, the attention of the layer that it learned from, which takes a whole prefill to
+know; the model's scorer; and any tokens, by chance. Times are medians over the pictures, one call each after one that
+does not count, module and prefill in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.models import machine_name
+from pruning import ops
+from pruning.budget import keep_count
+from pruning.cli import console
+from pruning.models import SHIPPED, VLM, Encoded, Sample, hide_progress, load
+from pruning.scenes.held_out import held_out
+from pruning.scenes.worlds import SCENES
+from pruning.training.fit import forced
+from pruning.training.pruners import LAYER, guidance, visual_places
+
+RANKED = ("covipal", "teacher", "scorer", "chance")
+
+
+def teacher(vlm: VLM, encoded: Encoded, question: str, layer: int) -> Tensor:
+    """(N,) float32: what the layer's attention gives each visual token in a prefill of all of them."""
+    prompt = vlm.prompt(encoded, question)
+    with torch.no_grad():
+        output = forced(vlm, prompt.input_ids, prompt.positions, encoded.rows(None), 1, output_attentions=True)
+    return guidance(output.attentions[layer][0], visual_places(vlm, encoded, prompt.input_ids))
+
+
+def measure(vlm: VLM, scenes: int, retentions: Sequence[float]) -> dict[str, Any]:
+    """Accuracy in percent of each ranking at each retention and of all tokens; times in ms. vlm: with eager attention.
+
+    Raises ValueError for a model without a trained pruner.
+    """
+    if "covipal" not in vlm.pruners:
+        raise ValueError(f"{vlm.title} has no trained pruner: name one with --pruner")
+    layer, right = round(LAYER * vlm.layers), defaultdict[str, list[bool]](list)
+    asked, module_ms, prefill_ms = 0, list[float](), list[float]()
+    for number, (picture, questions) in enumerate(held_out(SCENES, scenes)):
+        encoded = vlm.encode([Image.fromarray(picture.image)], frozenset({"scorer"}))
+        n, samples, wanted, keys = encoded.tokens.n, list[Sample](), list[str](), list[str]()
+        for question in questions:
+            scores = {
+                "covipal": vlm.tokens(encoded, question.text, frozenset({"covipal"})).signal("covipal"),
+                "teacher": teacher(vlm, encoded, question.text, layer).cpu(),
+                "scorer": encoded.tokens.signal("scorer"),
+                "chance": torch.rand(n, generator=torch.Generator().manual_seed(number)),
+            }
+            asked += 1
+            for name, retention in [("all", 1.0), *((name, each) for name in RANKED for each in retentions)]:
+                kept = None if name == "all" else ops.topk(scores[name], keep_count(n, retention)).sort().values
+                samples.append(Sample(encoded, question.text, kept))
+                wanted.append(question.answer)
+                keys.append(name if name == "all" else f"{name} {retention:g}")
+        for key, answer, truth in zip(keys, vlm.answer_batch(samples, max_new_tokens=4), wanted, strict=True):
+            right[key].append(answer.text == truth)
+        if questions:
+            module, prefill = _times(vlm, encoded, questions[0].text)
+            module_ms.append(module)
+            prefill_ms.append(prefill)
+    return {
+        "questions": asked,
+        "layer": layer,
+        "accuracy": {key: 100 * sum(values) / len(values) for key, values in right.items()},
+        "module_ms": median(module_ms),
+        "prefill_ms": median(prefill_ms),
+        "share_of_prefill": median(module_ms) / median(prefill_ms),
+    }
+
+
+def _times(vlm: VLM, encoded: Encoded, question: str) -> tuple[float, float]:
+    """Milliseconds of the module, the words' embeddings included, and of a prefill of all tokens."""
+
+    def module() -> None:
+        vlm.tokens(encoded, question, frozenset({"covipal"}))
+
+    def prefill() -> None:
+        vlm.logprobs(encoded, question, [0], [None])
+
+    return _ms(module), _ms(prefill)
+
+
+def _ms(call: Callable[[], None]) -> float:
+    call()
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def table(result: dict[str, Any], retentions: Sequence[float]) -> str:
+    """Markdown."""
+    accuracy = result["accuracy"]
+
+    def line(*cells: str) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [line("ranked by", *(f"{each:.0%} kept" for each in retentions)), "|---" * (1 + len(retentions)) + "|"]
+    lines += [line(name, *(f"{accuracy[f'{name} {each:g}']:.1f}" for each in retentions)) for name in RANKED]
+    told = (
+        f"All tokens: {accuracy['all']:.1f} % of {result['questions']} questions. Module {result['module_ms']:.2f} ms, "
+        f"prefill of all tokens {result['prefill_ms']:.2f} ms: {result['share_of_prefill']:.1%} of it."
+    )
+    return "\n".join([*lines, "", told])
+
+
+@console.command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; returns the exit code: 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pruners", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--model", default=str(SHIPPED))
+    parser.add_argument("--pruner", default="", help="folder of the trained pruner; default: beside the model")
+    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--retentions", type=float, nargs="+", default=[0.25, 0.1, 0.05])
+    parser.add_argument("--out", type=Path, help="folder for pruners.json")
+    options = parser.parse_args(arguments)
+    hide_progress()
+    try:
+        vlm = load(options.model, pruner=options.pruner, attention="eager", device="cpu")
+        result = measure(vlm, options.scenes, options.retentions)
+    except ValueError as error:
+        parser.error(str(error))
+    print(table(result, options.retentions))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        told = {"machine": machine_name(torch.device("cpu")), **result}
+        (options.out / "pruners.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
