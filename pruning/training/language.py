@@ -35,8 +35,8 @@ from pruning.training.vision import new_heads
 
 log = logging.getLogger(__name__)
 
-ROUND = 1500
-"""Steps on one set of cached pictures."""
+ROUND = 500
+"""Steps on one set of cached pictures: after 1,500, charts of the set were answered 0.34 better than held-out ones."""
 ALL = tuple(SHARES)
 
 
