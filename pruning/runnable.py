@@ -24,6 +24,7 @@ WORDS = {
     "pre_projector": "features before the projector",
     "patch_entropy": "the picture's entropy",
     "covipal": "a trained module, of `--pruner` or beside the checkpoint,",
+    "dtop": "a trained module, of `--pruner` or beside the checkpoint,",
     "question": "the question",
     "projector": "the model's projector",
     "tower": "a vision tower between whose layers tokens can leave, one without windows, tiles and merged patches,",

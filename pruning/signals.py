@@ -10,6 +10,7 @@
     pre_projector           (N, C)     features before the projector / merger
     patch_entropy           (N,)       grey-level entropy of the pixels under the token, in bits (256 levels)
     covipal                 (N,)       scores of CoViPAL's trained module, of tokens and question
+    dtop                    (N, C)     logits of the classes that a trained head tells tokens apart by
     question                (M, D)     embeddings of the question's content words
     tower                   a function, `Tower`: the features of a picture once tokens have left between vision layers
     projector               a function, offset (C,) float32 -> (N, D) float32: the features as they would be with
@@ -41,11 +42,12 @@ SHAPES: dict[str, str] = {
     "pre_projector": "(N, C)",
     "patch_entropy": "(N,)",
     "covipal": "(N,)",
+    "dtop": "(N, C)",
     "question": "(M, D)",
 }
 ASKING = frozenset({"covipal", "question"})
 """Those that another question changes."""
-LATER = ASKING | {"scorer"}
+LATER = ASKING | {"scorer", "dtop"}
 """Those that follow from the encoded tokens and the question, without the vision tower."""
 COMPARED = frozenset({"pre_projector", "vision_keys"})
 FUNCTIONS = frozenset({"projector", "tower"})

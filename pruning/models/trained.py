@@ -1,4 +1,4 @@
-"""Modules that were trained to prune one model, and their strict loading: CoViPAL's so far.
+"""Modules that were trained to prune one model, and their strict loading: CoViPAL's and DToP's.
 
 A folder holds NAME.safetensors and NAME.json of each: nothing but tensors and numbers is read. The settings name the
 model by `fingerprint`, so that weights of another one are refused, whatever their width.
@@ -34,6 +34,7 @@ class CoViPAL(nn.Module):
     """
 
     name: Final = "covipal"
+    SIZES: Final = ("dim", "width")
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -57,7 +58,31 @@ class CoViPAL(nn.Module):
         return scores
 
 
-KINDS: Final[Mapping[str, type[CoViPAL]]] = {kind.name: kind for kind in (CoViPAL,)}
+class DToP(nn.Module):
+    """A linear head on every visual token: which of its classes the token shows.
+
+    `forward`: features (N, dim) float32 and words, which it does not read -> (N, classes) logits.
+    """
+
+    name: Final = "dtop"
+    SIZES: Final = ("dim", "classes")
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(dim, classes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What it is built from anew."""
+        return {"dim": self.head.in_features, "classes": self.head.out_features}
+
+    def forward(self, features: Tensor, words: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.head(F.layer_norm(features, features.shape[-1:]))
+        return logits
+
+
+Trained = CoViPAL | DToP
+KINDS: Final[Mapping[str, type[Trained]]] = {CoViPAL.name: CoViPAL, DToP.name: DToP}
 """By the signal and the method that they serve."""
 
 
@@ -74,7 +99,7 @@ def _last_norm(model: Any) -> Tensor:
     return weights[-1]
 
 
-def save(module: CoViPAL, folder: Path, model: Any, trained: Mapping[str, Any]) -> None:
+def save(module: Trained, folder: Path, model: Any, trained: Mapping[str, Any]) -> None:
     """Write NAME.safetensors and NAME.json into a folder. trained: how it was, to be read by people."""
     from safetensors.torch import save_file
 
@@ -85,12 +110,12 @@ def save(module: CoViPAL, folder: Path, model: Any, trained: Mapping[str, Any]) 
     (folder / f"{module.name}.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
-def beside(folder: Path, model: Any) -> dict[str, CoViPAL]:
+def beside(folder: Path, model: Any) -> dict[str, Trained]:
     """Those in the folder of the model's own checkpoint, by name; none is no error. Raises as `load_pruner`."""
     return {name: _read(folder, name, model) for name in KINDS if (folder / f"{name}.safetensors").is_file()}
 
 
-def load_pruner(source: str | Path, model: Any) -> dict[str, CoViPAL]:
+def load_pruner(source: str | Path, model: Any) -> dict[str, Trained]:
     """Those in a folder, by name, float32, on the model's device.
 
     Raises:
@@ -105,14 +130,14 @@ def load_pruner(source: str | Path, model: Any) -> dict[str, CoViPAL]:
     return found
 
 
-def _read(folder: Path, name: str, model: Any) -> CoViPAL:
+def _read(folder: Path, name: str, model: Any) -> Trained:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     file, settings = folder / f"{name}.safetensors", folder / f"{name}.json"
     try:
         told = json.loads(settings.read_text("utf-8"))
-        sizes = {key: int(told[key]) for key in ("dim", "width")}
+        sizes = {key: int(told[key]) for key in KINDS[name].SIZES}
         made_for = str(told["model"])
         weights = load_file(file)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -125,7 +150,9 @@ def _read(folder: Path, name: str, model: Any) -> CoViPAL:
         raise ModelError(f"{file} is for features of width {sizes['dim']}, and this model's have {width}. {REMEDY}")
     if made_for != fingerprint(model):
         raise ModelError(f"{file} was trained for another model than this one. {REMEDY}")
-    if sizes["width"] < HEADS or sizes["width"] % HEADS:
+    if name == DToP.name and sizes["classes"] < 1:
+        raise ModelError(f"{file} tells {sizes['classes']} classes apart: it must be at least 1. {REMEDY}")
+    if name == CoViPAL.name and (sizes["width"] < HEADS or sizes["width"] % HEADS):
         raise ModelError(f"{file} has width {sizes['width']}: it must be a multiple of {HEADS}. {REMEDY}")
     module = KINDS[name](**sizes)
     wanted = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}

@@ -34,7 +34,7 @@ from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
-from pruning.models.trained import CoViPAL
+from pruning.models.trained import Trained
 from pruning.models.values import (
     Answer,
     Chunk,
@@ -75,7 +75,7 @@ class VLM:
         title: str,
         max_visual_tokens: int,
         world: World | None = None,
-        pruners: Mapping[str, CoViPAL] | None = None,
+        pruners: Mapping[str, Trained] | None = None,
     ) -> None:
         self.family, self.scorer, self.world, self.pruners = family, scorer, world, dict(pruners or {})
         self.model: Any = family.model
@@ -245,6 +245,7 @@ class VLM:
         """
         available.check(needs, self.signals, self.family, self.title)
         signals = self._with_scorer(encoded.tokens.features, needs, dict(encoded.tokens.signals))
+        words: Tensor | None = None
         if needs & ASKING:
             ids = torch.tensor(content_token_ids(self.tokenizer, checked_question(question)))
             vocabulary.check_ids(self.family, ids)
@@ -252,8 +253,8 @@ class VLM:
                 words = self.model.get_input_embeddings()(ids.to(self.device)).float().cpu()
             finite.check([words], f"The word embeddings of {self.title}", self.model)
             signals |= {"question": words} if "question" in needs else {}
-            for name in needs & self.pruners.keys():
-                signals[name] = self._by_pruner(name, encoded.tokens.features, words)
+        for name in sorted(needs & self.pruners.keys()):
+            signals[name] = self._by_pruner(name, encoded.tokens.features, words)
         missing = sorted(needs - signals.keys())
         if missing:
             raise ValueError(
@@ -558,9 +559,10 @@ class VLM:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text.rstrip("\N{REPLACEMENT CHARACTER}").strip()  # half a character is shown once it is whole
 
-    def _by_pruner(self, name: str, features: Tensor, words: Tensor) -> Tensor:
+    def _by_pruner(self, name: str, features: Tensor, words: Tensor | None) -> Tensor:
         with torch.no_grad():
-            scores = self.pruners[name](features.to(self.device), words.to(self.device)).cpu()
+            said = None if words is None else words.to(self.device)
+            scores: Tensor = self.pruners[name](features.to(self.device), said).cpu()
         if not all_finite(scores):
             raise ModelError(f"The trained pruner {name} of {self.title} gave NaN or infinite scores: train it again")
         return scores

@@ -21,7 +21,7 @@ import torch
 from pruning.cli import console
 from pruning.models import hide_progress, limit_threads, load
 from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
-from pruning.training import export, fit, joint, language, packed, pruners, scorer, vision, world
+from pruning.training import dtop, export, fit, joint, language, packed, pruners, scorer, vision, world
 from pruning.training.data import SHARES
 from pruning.training.objective import KEPT
 from pruning.training.records import FileRecords, Records, SceneRecords
@@ -34,6 +34,7 @@ FOLDER = Path("runs/worlds-vlm")
 SCENES = "scenes"
 HELD_OUT = 5  # is added to the seed of scenes that are held out: other ones
 EVERY = 25  # steps between checkpoints of a pruner
+TRAINEES = {"covipal": pruners.CoViPALTrainee, "dtop": dtop.DToPTrainee}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,9 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     module.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
     module.add_argument("--steps", type=int, help="one epoch, or 400 for scenes")
     module.add_argument("--guided", type=float, default=0.4,
-                        help="share of the steps that learn from attention (%(default)s)")  # fmt: skip
+                        help="covipal: share of the steps that learn from attention (%(default)s)")  # fmt: skip
     module.add_argument(
-        "--layer", type=int, help="of the language model that is learned from (default: 16 / 28 of all)"
+        "--layer", type=int, help="covipal: of the language model that is learned from (default: 16 / 28 of all)"
     )
     module.add_argument("--held-out", type=int, default=64, metavar="N",
                         help="scenes' questions asked at every checkpoint; none with --data (%(default)s)")  # fmt: skip
@@ -168,7 +169,7 @@ def _any_model(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / f"{name}-{vlm.title}"
     if pruner:
         asked = [SceneRecords(args.seed + HELD_OUT).at(i) for i in range(args.held_out if scenes else 0)]
-        trainee = pruners.CoViPALTrainee(vlm, pruner)
+        trainee: fit.Trainee = TRAINEES[args.method](vlm, pruner)
         fit.train(vlm, records, pruner, out, trainee, resume=args.resume, every=EVERY, held_out=asked)
     else:
         fit.train(vlm, records, plan, out, resume=args.resume)

@@ -34,6 +34,8 @@ HEADS: Final[dict[str, int]] = {
 }  # fmt: skip
 """Labels and how many classes each has; 0 is "none"."""
 AT: Final = {name: i for i, name in enumerate(HEADS)}
+CLASSES: Final = ("ground", *SHAPES, *DIGITS)
+"""What a pixel of a scene shows, and a token of any model, for modules that tell tokens apart by class."""
 
 Labels = NDArray[np.int64]
 
@@ -77,6 +79,36 @@ def scene_labels(scene: Scene) -> Labels:
     for i, item in enumerate(scene.objects):
         cell = int(item.y) // CELL * (width // CELL) + int(item.x) // CELL
         found[cell, :2], found[cell, AT["center"]] = (shapes[i], colors[i]), 1
+    return found
+
+
+def pixel_classes(scene: Scene) -> NDArray[np.int64]:
+    """(H, W) int64, of CLASSES: the digit where one is written, else the object's shape, else the ground."""
+    shapes = np.array([0, *(CLASSES.index(o.shape) for o in scene.objects)])
+    digits = np.array([0, *(CLASSES.index(o.digit) if o.digit else 0 for o in scene.objects)])
+    return np.where(scene.ink > 0, digits[scene.ink], shapes[scene.owner])
+
+
+def token_classes(shown: NDArray[np.int64], rects: NDArray[np.float32]) -> Labels:
+    """(N,) int64: the class of CLASSES of tokens that lie at `rects` (N, 4) px on pixels of these classes (H, W).
+
+    That with the most pixels of a digit, if they are a quarter of the token; else of a shape, if it is an eighth; else
+    the ground; IGNORED where less than that of something is seen, more than a fiftieth, and of empty rectangles.
+    """
+    first = 1 + len(SHAPES)
+    found = np.full(len(rects), IGNORED)
+    for i, (x0, y0, x1, y1) in enumerate(np.rint(rects).astype(int)):
+        pixels = shown[y0:y1, x0:x1]
+        if not pixels.size:
+            continue
+        counts = np.bincount(pixels.ravel(), minlength=len(CLASSES)) / pixels.size
+        digit, shape = first + int(counts[first:].argmax()), 1 + int(counts[1:first].argmax())
+        if counts[digit] >= 0.25:
+            found[i] = digit
+        elif counts[1:first].max() >= 0.125:
+            found[i] = shape
+        elif counts[1:].sum() <= 0.02:
+            found[i] = 0
     return found
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pruning.images import open_image, short
@@ -26,6 +27,7 @@ from pruning.models.families.geometry import check_aspect
 from pruning.scenes import FAMILIES, render
 from pruning.scenes.questions import ask, rephrase
 from pruning.text import check_text
+from pruning.training.labels import pixel_classes
 
 FIRST_SCENE = 800_000_000  # scenes from here on were used for nothing else
 SHOWN = 5  # bad lines named in one message
@@ -40,7 +42,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Record:
     """`name` tells a reader where it comes from; `picture` opens the image, RGB, or raises ValueError. path: of its
-    file; None where it is drawn.
+    file; None where it is drawn. shows: (H, W) int64, the class of every pixel, see `labels.CLASSES`; None where nobody
+    knows.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Record:
     answer: str
     picture: Callable[[], Image.Image]
     path: Path | None = None
+    shows: Callable[[], NDArray[np.int64]] | None = None
 
 
 class Records(Protocol):
@@ -118,7 +122,13 @@ class SceneRecords:
             question = ask(scene, rng, FAMILIES[int(rng.integers(len(FAMILIES)))])
         if rng.random() < 0.5:
             question = rephrase(question, rng)
-        return Record(f"scene {place}", question.text, question.answer, lambda: Image.fromarray(scene.image))
+        return Record(
+            f"scene {place}",
+            question.text,
+            question.answer,
+            lambda: Image.fromarray(scene.image),
+            shows=lambda: pixel_classes(scene),
+        )
 
 
 def _lines(file: Path) -> list[str]:

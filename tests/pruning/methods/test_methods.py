@@ -10,6 +10,7 @@ import torch
 
 from pruning import METHODS, Grid, Method, Selection, VisualTokens, make, ops, register
 from pruning.importance import SOURCES, raw_importance, signals_for
+from pruning.methods.dtop import ordered
 from pruning.params import Range, params
 from tests.helpers import oracles
 from tests.helpers.samples import features, sample, scores
@@ -80,6 +81,21 @@ def naive_hybrid(method, tokens, k):
     return oracles.farthest_point(oracles.cosine(tokens.features), k, pool[0], sorted(pool))
 
 
+def dtop(method, tokens, k):
+    odds = [[math.exp(x) for x in row] for row in tokens.signal("dtop").double().tolist()]
+    sure = [max(row) / sum(row) for row in odds]
+    classes = [row.index(max(row)) for row in odds]
+    order = []
+    for turn in range(method.per_class):
+        found = []
+        for one in set(classes):
+            own = sorted((i for i in range(tokens.n) if classes[i] == one), key=lambda i: (-sure[i], i))
+            found += own[turn : turn + 1]
+        order += sorted(found, key=lambda i: (-sure[i], i))
+    order += sorted(set(range(tokens.n)) - set(order), key=lambda i: (sure[i], i))
+    return order[:k]
+
+
 def dpp(method, tokens, k):
     w = importance(method, tokens)
     return oracles.dpp((w - min(w)) / (max(w) - min(w)), oracles.cosine(tokens.features), k)
@@ -101,6 +117,7 @@ ORACLES = {
     "idpruner": idpruner,
     "vision_selector": highest,
     "covipal": highest_by_module,
+    "dtop": dtop,
     "greedy_importance": highest,
     "divprune": divprune,
     "greedy_diversity": greedy_diversity,
@@ -111,7 +128,7 @@ SETTINGS = {
     make(name, **{param.name: value})
     for name in ORACLES
     for param in params(METHODS[name])
-    for value in (param.choices if param.kind == "choice" else (param.lo, 0.35, param.hi))
+    for value in (param.choices if param.kind == "choice" else (param.lo, 1 if param.kind == "int" else 0.35, param.hi))
 } | {make(name) for name in ORACLES}
 
 
@@ -120,6 +137,16 @@ SETTINGS = {
 def test_picks_what_brute_force_picks(method, n, k):
     tokens = sample(n, seed=n)
     assert method.select(tokens, k).order.tolist() == ORACLES[method.name](method, tokens, k)
+
+
+def test_dtop_keeps_the_surest_of_every_class_and_then_the_least_sure():
+    """Classes a, a, a, b, b, b with confidences .9 to .4; among tokens that show the same, the first come first."""
+    sure = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    classes = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert ordered(sure, classes, 1).tolist() == [0, 3, 5, 4, 2, 1]
+    assert ordered(sure, classes, 0).tolist() == [5, 4, 3, 2, 1, 0]
+    assert ordered(sure, classes, 3).tolist() == [0, 3, 1, 4, 2, 5]
+    assert ordered(torch.ones(4), torch.zeros(4, dtype=torch.int64), 2).tolist() == [0, 1, 2, 3]
 
 
 def test_idpruner_does_not_depend_on_the_scale_of_importance():

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pruning.choosing import choose
 from pruning.method import make
 from pruning.models import VLM, ModelError, load
-from pruning.models.trained import CoViPAL, fingerprint, load_pruner, save
+from pruning.models.trained import CoViPAL, DToP, fingerprint, load_pruner, save
 from tests.checkpoints import tiny_llava, tiny_qwen2_5_vl
 
 
@@ -106,6 +106,43 @@ def test_what_does_not_fit_is_named(tiny_vlm: VLM, tmp_path: Path, break_it, sai
     break_it(tmp_path)
     with pytest.raises(ModelError, match=said):
         load_pruner(tmp_path, tiny_vlm.model)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda folder: changed(folder, "dtop.json", classes=0), "tells 0 classes apart: it must be at least 1"),
+        (lambda folder: changed(folder, "dtop.json", classes=4), r"does not hold the tensors of dtop: .*\(3"),
+        (
+            lambda folder: (folder / "dtop.safetensors").rename(folder / "covipal.safetensors"),
+            "covipal.json cannot be read",
+        ),
+        (
+            lambda folder: [file.rename(folder / f"covipal{file.suffix}") for file in sorted(folder.iterdir())],
+            "cannot be read",
+        ),
+    ],
+)
+def test_a_head_of_another_kind_or_size_is_named(tiny_vlm: VLM, tmp_path: Path, break_it, said: str) -> None:
+    save(DToP(48, 3), tmp_path, tiny_vlm.model, {})
+    assert list(load_pruner(tmp_path, tiny_vlm.model)) == ["dtop"]
+    break_it(tmp_path)
+    with pytest.raises(ModelError, match=said):
+        load_pruner(tmp_path, tiny_vlm.model)
+
+
+def test_several_in_one_folder_serve_beside_each_other(tiny_vlm: VLM, noise, tmp_path: Path) -> None:
+    head = DToP(48, 3).eval()
+    save(head, tmp_path, tiny_vlm.model, {})
+    save(module(tiny_vlm), tmp_path, tiny_vlm.model, {})
+    vlm = load(tiny_vlm.model_id, pruner=str(tmp_path))
+    assert vlm.signals - tiny_vlm.signals == {"covipal", "dtop"}
+    encoded = vlm.encode([noise(150, 120)])
+    with torch.no_grad():
+        logits = head(encoded.tokens.features)
+    found = vlm.tokens(encoded, "", make("dtop").needs)
+    torch.testing.assert_close(found.signal("dtop"), logits)
+    assert "question" not in found.signals
 
 
 def drop(folder: Path, name: str, **more: torch.Tensor) -> None:
