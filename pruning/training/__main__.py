@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from pruning.cli import console
-from pruning.models import hide_progress, limit_threads, load
+from pruning.models import VLM, hide_progress, limit_threads, load
 from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
 from pruning.training import dtop, export, fit, joint, language, packed, pruners, scorer, vision, world
 from pruning.training.data import SHARES
@@ -34,7 +34,10 @@ FOLDER = Path("runs/worlds-vlm")
 SCENES = "scenes"
 HELD_OUT = 5  # is added to the seed of scenes that are held out: other ones
 EVERY = 25  # steps between checkpoints of a pruner
-TRAINEES = {"covipal": pruners.CoViPALTrainee, "dtop": dtop.DToPTrainee}
+TRAINEES: Mapping[str, Callable[[VLM, pruners.PrunerPlan], fit.Trainee]] = {
+    "covipal": pruners.CoViPALTrainee,
+    "dtop": dtop.DToPTrainee,
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -169,7 +172,7 @@ def _any_model(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / f"{name}-{vlm.title}"
     if pruner:
         asked = [SceneRecords(args.seed + HELD_OUT).at(i) for i in range(args.held_out if scenes else 0)]
-        trainee: fit.Trainee = TRAINEES[args.method](vlm, pruner)
+        trainee = TRAINEES[args.method](vlm, pruner)
         fit.train(vlm, records, pruner, out, trainee, resume=args.resume, every=EVERY, held_out=asked)
     else:
         fit.train(vlm, records, plan, out, resume=args.resume)
