@@ -15,6 +15,7 @@ from app.ui import build_demo
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, report_errors
 from app.web.events import Told
+from pruning.models.trained import KINDS
 from pruning.params import params
 from pruning.runnable import REGISTERED
 from pruning.weights import mmr_lambda
@@ -24,7 +25,7 @@ from tests.helpers.serving import Shelf, models_of
 def test_controls_mirror_the_registry(served):
     controls, capabilities = Controls(), Capabilities(served.engine.vlm)
     assert {*capabilities.methods, *capabilities.refused} == set(REGISTERED)
-    assert set(capabilities.refused) == {"flowcut_tower"}
+    assert set(capabilities.refused) == {"flowcut_tower", *KINDS}  # no trained modules lie beside this model
     declared = {(name, p.name) for name, cls in REGISTERED.items() for p in params(cls)}
     shown = {(name, knob.param.name) for knob in controls.knobs for name in knob.methods}
     assert declared - shown == {(name, "mmr_lambda") for name in REGISTERED if controls.has_lambda(name)}
@@ -33,7 +34,7 @@ def test_controls_mirror_the_registry(served):
             name, "dimmed", "sample", 1, 1, 0.5, "", "original", tuple(controls.defaults(capabilities))
         )
         if name in capabilities.refused:
-            with pytest.raises(ValueError, match="needs a vision tower between whose layers"):
+            with pytest.raises(ValueError, match=r"needs a (vision tower between whose layers|trained module)"):
                 controls.method(capabilities, values)
             continue
         assert controls.method(capabilities, values).name == name

@@ -38,9 +38,12 @@ from pruning.choosing import out_of_reach
 from pruning.cli.methods import usable
 from pruning.encoding import ENCODING
 from pruning.method import make
+from pruning.models import load
+from pruning.models.trained import KINDS
 from pruning.plan import parse_plan
 from pruning.runnable import REGISTERED, started
 from pruning.staged import make_staged
+from tests.helpers.modules import write_modules
 from tests.helpers.visits import QUESTION, keep, look
 
 PLAN = parse_plan("pre:idpruner:0.5,1:random_inner:0.25", lambda name: make(name, importance="feature_norm"))
@@ -66,8 +69,10 @@ def planned():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(REGISTERED) - set(ENCODING)))  # those have tests of their own
-def test_every_method_stands_in_a_slot_and_in_many_images(tiny, saved, name):
+def test_every_method_stands_in_a_slot_and_in_many_images(tiny, saved, name, tmp_path):
     vlm = tiny("llava" if name == "flowcut_tower" else "qwen2.5-vl")  # the one has the tower for it
+    if name in KINDS:
+        vlm = load(vlm.model_id, pruner=str(write_modules(vlm, tmp_path)))
     engine, capabilities = Engine(vlm, Resources(64 << 20), "tiny"), Capabilities(vlm)
     method = started(engine.vlm.signals, name)
     session = look(engine, saved())

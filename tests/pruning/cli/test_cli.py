@@ -20,6 +20,7 @@ from pruning.cli.parser import build_parser
 from pruning.drawing.paint import KEPT, SEEN
 from pruning.encoding import ENCODING
 from pruning.method import METHODS, make
+from pruning.models.trained import KINDS
 from pruning.models.values import POSITIONS
 from pruning.params import params
 from pruning.race import settings
@@ -27,6 +28,7 @@ from pruning.scenes.worlds import WORLDS
 from pruning.staged import STAGED, make_staged
 from tests.checkpoints import FAMILIES
 from tests.helpers.checkout import ROOT
+from tests.helpers.modules import write_modules
 
 QUESTION = "What color is the star?"
 
@@ -186,10 +188,18 @@ def test_a_method_inside_the_tower_is_refused_where_tokens_cannot_leave_there(ru
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"flowcut_tower"}))
-def test_every_method_can_be_named(run, picture: str, name: str) -> None:
-    code, out, _ = run("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1")
+def test_every_method_can_be_named(run, picture: str, name: str, tiny_vlm, tmp_path: Path) -> None:
+    module = ("--pruner", str(write_modules(tiny_vlm, tmp_path / "modules"))) if name in KINDS else ()
+    code, out, _ = run("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1", *module)
     assert code == 0
     assert json.loads(out)["budget"] == 6
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_trained_method_without_its_module_is_refused(run, picture: str, name: str) -> None:
+    code, out, err = run("answer", picture, QUESTION, "--method", name)
+    assert (code, out) == (2, "")
+    assert "needs a trained module, of `--pruner` or beside the checkpoint" in err
 
 
 @pytest.mark.parametrize("name", ["aim_inner", "todre_inner", "vflowopt_inner"])
