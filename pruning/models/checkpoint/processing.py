@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def build(source: str, config: Any) -> Processing:
     ImagesOnly.__name__ = base.__name__  # which the library looks its settings up by
     with reading(source, "its processor", PROCESSOR):
         settings, _ = base.get_processor_dict(source)
+    settings |= _unsaid(base, settings, config)
     for what, files in (("image processor", IMAGES), ("tokenizer", (*TOKENIZER, "tokenizer.model", "tekken.json"))):
         if not any((Path(source) / name).is_file() for name in files):
             raise ModelError(
@@ -167,6 +169,20 @@ def _named(source: str) -> str | None:
             if isinstance(named, str) and named.endswith("Processor") and hasattr(transformers, named):
                 return named
     return None
+
+
+def _unsaid(base: Any, settings: dict[str, Any], config: Any) -> dict[str, Any]:
+    """What a processor must know of the tower and checkpoints of its first years do not tell it, from the model's own
+    settings: the library then looked at them when the model ran.
+    """
+    known = {
+        "patch_size": getattr(config.vision_config, "patch_size", None),
+        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None),
+        "num_additional_image_tokens": int(config.vision_config.model_type == "clip_vision_model"),  # CLS
+    }
+    if known.keys() - signature(base.__init__).parameters.keys():
+        return {}
+    return {name: value for name, value in known.items() if settings.get(name) is None}
 
 
 def with_clips(processor: Any, folder: Path | str | None, config: Any) -> Processing:

@@ -1,0 +1,85 @@
+"""Checkpoints with the files of released ones, narrow layers aside, load and answer as the library does."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from pruning.models import load
+from pruning.models.checkpoint.presets import known
+from tests.checkpoints import tiny_llava
+from tests.checkpoints.real import RELEASED
+from tests.checkpoints.reducing import Released, save
+from tests.checkpoints.support import PROOFS
+
+TURNS = {"QWEN3_5", "MINICPM_V_4_6", "GLM_OCR", "LLAVA", "PADDLEOCR_VL"}
+"""Whose templates write an answer otherwise once it has been given, or put pictures before all words."""
+
+UNTIED = {"OpenGVLab/InternVL3_5-2B-HF"}  # its files hold embeddings twice, which its settings do not say
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_all_tokens_answer_as_the_library_and_a_quarter_as_a_plain_pass(name: str, tmp_path: Path, noise) -> None:
+    released = RELEASED[name]
+    model = load(save(released, tmp_path / "model"))
+    assert model.encode([noise(150, 90)]).tokens.n == released.tokens
+    proofs = ("all tokens", "a quarter", *(("two turns",) if name in TURNS else ()))
+    assert [proof for proof in proofs if not PROOFS[proof](model)] == []
+
+
+def test_glm_ocr_cuts_a_picture_as_its_own_processor_was_seen_to(tmp_path: Path, noise) -> None:
+    """townsendmerino/goinfer multimodal/glm_ocr_test.go: 100 × 100 pixels become 8 × 8 patches, 2 × 2 to a token."""
+    model = load(save(RELEASED["GLM_OCR"], tmp_path / "model"))
+    (grid,) = model.encode([noise(100, 100)]).tokens.grids
+    assert (grid.gh, grid.gw) == (4, 4)
+
+
+@pytest.mark.parametrize("lost", ["patch_size", "vision_feature_select_strategy", "num_additional_image_tokens", "all"])
+def test_what_a_processor_of_the_first_years_does_not_say_is_in_the_model_s_settings(
+    lost: str, tmp_path: Path, noise
+) -> None:
+    folder = tiny_llava(tmp_path / "model")
+    file = folder / "processor_config.json"
+    told = json.loads(file.read_text())
+    file.unlink() if lost == "all" else file.write_text(json.dumps({k: v for k, v in told.items() if k != lost}))
+    model = load(folder)
+    processor = model.family.processing.processor
+    for name in ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens"):
+        assert getattr(processor, name) == told[name]
+    assert PROOFS["all tokens"](model)
+
+
+def test_what_a_processor_says_stays(tmp_path: Path) -> None:
+    folder = tiny_llava(tmp_path / "model")
+    file = folder / "processor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "num_additional_image_tokens": 0}))
+    assert load(folder).family.processing.processor.num_additional_image_tokens == 0
+
+
+@pytest.mark.parametrize(
+    "released", [each for each in RELEASED.values() if known(each.model)], ids=lambda each: each.model
+)
+def test_a_preset_has_the_sizes_of_its_configuration(released: Released, tmp_path: Path) -> None:
+    """Counted on a model without memory."""
+    preset = known(released.model)
+    assert preset is not None
+    (tmp_path / "config.json").write_text(json.dumps(released.config))
+    config = AutoConfig.from_pretrained(tmp_path)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    words = {
+        id(weight): weight.numel()
+        for name, weight in model.named_parameters()
+        if "embed_tokens" in name or "head" in name
+    }
+    twice = released.model in UNTIED
+    total = sum(weight.numel() for weight in model.parameters()) + twice * sum(words.values())
+    assert preset.parameters == pytest.approx(total, rel=0.01)
+    assert preset.embeddings == pytest.approx(sum(words.values()) * (1 + twice), rel=0.03)
+    text = config.get_text_config()
+    assert (preset.shape.layers, preset.shape.hidden) == (text.num_hidden_layers, text.hidden_size)
+    if released.config["model_type"] != "gemma4":  # whose later layers are wider than the first
+        assert preset.shape.mlp == text.intermediate_size
+    assert preset.shape.vision_hidden == config.vision_config.hidden_size
