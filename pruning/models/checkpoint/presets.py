@@ -87,10 +87,10 @@ QUICK = {"cpu": 300_000_000}
 """Kind of device -> parameters of a model that still answers there while a visitor waits; no entry: any."""
 
 _LLAMA2 = ("Llama 2 Community License", "Llama 2 Community License: Meta's terms")
-_TRAINERS = "the settings that THUDM/slime trains it with; of its tower nothing is known but that it is small"
+_COUNTED = "its configuration as bykof/peekaboolean counts it"
 _INTERN = "its documentation, for totals; the configuration of its Qwen3 language model"
-_RECIPE = "its recipe for vLLM: 1.3 billion, SigLIP2-400M and the language model of Qwen3.5-0.8B"
-_LIBRARY = "the model library's own default, which is this model; its makers' total"
+_OCR = "its configuration, which makes more than the 0.9 billion that its makers name"
+_LIBRARY = "the model library's own default for its type; its makers' total"
 _GEMMA = "google/gemma.cpp, for layers and widths; total as its makers name it"
 _QWEN_7B, _QWEN_05B = (28, 3584, 18944, 512), (24, 896, 4864, 128)
 _VICUNA_7B = (32, 4096, 11008, 4096)
@@ -113,7 +113,7 @@ PRESETS: tuple[Preset, ...] = (
     _hub("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", (2.13, 0.31), (28, 2048, 6144, 1024), QWEN3_VIT, documents=True),
     _hub("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", (4.44, 0.39), (36, 2560, 9728, 1024), QWEN3_VIT, documents=True),
     _hub("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", (8.77, 1.25), (36, 4096, 12288, 1024), SIGLIP_SO, documents=True),
-    _hub("Qwen/Qwen3.5-0.8B", "qwen3_5", (0.85, 0.25), (24, 1024, 3584, 512), SIGLIP_B, source=_TRAINERS),
+    _hub("Qwen/Qwen3.5-0.8B", "qwen3_5", (0.85, 0.25), (24, 1024, 3584, 512), SIGLIP_B, source=_COUNTED),
     _hub("llava-hf/llava-1.5-7b-hf", "llava", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
     _hub("llava-hf/llava-v1.6-vicuna-7b-hf", "llava_next", (7.06, 0.26), _VICUNA_7B, CLIP_L, *_LLAMA2),
     _hub("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava_onevision", (0.89, 0.14), _QWEN_05B, SIGLIP_SO),
@@ -122,13 +122,12 @@ PRESETS: tuple[Preset, ...] = (
     _hub("OpenGVLab/InternVL3_5-2B-HF", "internvl", (2.35, 0.62), (28, 2048, 6144, 1024), INTERN_VIT, source=_INTERN),
     _hub("OpenGVLab/InternVL3_5-4B-HF", "internvl", (4.73, 0.78), (36, 2560, 9728, 1024), INTERN_VIT, source=_INTERN),
     _hub("OpenGVLab/InternVL3_5-8B-HF", "internvl", (8.53, 1.24), (36, 4096, 12288, 1024), INTERN_VIT, source=_INTERN),
-    _hub("openbmb/MiniCPM-V-4.6", "minicpmv4_6", (1.3, 0.25), (24, 1024, 3584, 512), SIGLIP_SO, source=_RECIPE,
-         documents=True),
-    _hub("zai-org/GLM-OCR", "glm_ocr", (0.9, 0.12), (16, 1024, 4096, 1024), (1024, 4096), "MIT", source=_LIBRARY,
+    _hub("openbmb/MiniCPM-V-4.6", "minicpmv4_6", (1.3, 0.25), (24, 1024, 3584, 512), SIGLIP_SO, documents=True),
+    _hub("zai-org/GLM-OCR", "glm_ocr", (1.11, 0.18), (16, 1536, 4608, 1024), (1024, 4096), "MIT", source=_OCR,
          documents=True),
     _hub("zai-org/GLM-4.6V-Flash", "glm46v", (10.29, 1.24), (40, 4096, 13696, 256), (1536, 13696), "MIT",
          source=_LIBRARY, documents=True),
-    _hub("google/gemma-4-E2B-it", "gemma4", (5.1, 2.75), (35, 1536, 12288, 512), (768, 3072), source=_GEMMA),
+    _hub("google/gemma-4-E2B-it", "gemma4", (5.1, 2.75), (35, 1536, 12288, 512), (768, 3072)),
     _hub("google/gemma-4-E4B-it", "gemma4", (8.0, 3.49), (42, 2560, 10240, 1024), (768, 3072), source=_GEMMA),
     _hub("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm", (0.256, 0.057), (30, 576, 1536, 192), SIGLIP_B,
          stored=FLOAT32),
