@@ -94,6 +94,12 @@ class Method(Described):
         with torch.no_grad():
             return self.pick(tokens, budget)
 
+    def reason(self, tokens: VisualTokens, token: int) -> str:
+        """What it goes by with this one of `tokens`, which carry its signals, in its own words, for a reader who asks
+        why it was kept or dropped; "" where score, importance and likeness say it.
+        """
+        return ""
+
     @abstractmethod
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         """The method itself, called by `select` with a valid budget (1..N), finite features and the needed signals."""

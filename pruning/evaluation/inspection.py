@@ -180,6 +180,8 @@ class _View:
         return f"kept as {ordinal(rank)}: {self._why_kept(token, rank)}"
 
     def _why_kept(self, token: int, rank: int) -> str:
+        if own := self._own(token):
+            return own
         if isinstance(self.method, ScoreMethod):
             return f"{ordinal(rank)} highest score of {self.tokens.n:,}"
         if self.importance is not None and self.weight is not None:
@@ -193,6 +195,8 @@ class _View:
         return f"at most {similarity:.2f} similar to what was kept before it ({self._patch(nearest)})"
 
     def _why_dropped(self, token: int) -> str:
+        if own := self._own(token):
+            return own
         scores = self.selection.scores
         if isinstance(self.method, ScoreMethod) and scores is not None:
             place = int((scores > scores[token]).sum()) + 1
@@ -214,6 +218,9 @@ class _View:
             f"importance {float(self.importance[token]):.2f}, the last one kept has "
             f"{float(self.importance[last]):.2f}; it is {likeness}"
         )
+
+    def _own(self, token: int) -> str:
+        return "" if self.method is None else self.method.reason(self.tokens, token)
 
     @property
     def _title(self) -> str:

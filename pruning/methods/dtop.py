@@ -50,6 +50,14 @@ class DToP(Method):
         sure, classes = tokens.signal("dtop").softmax(1).max(1)
         return Selection(ordered(sure, classes, self.per_class)[:budget], tokens.n, 1 - sure)
 
+    def reason(self, tokens: VisualTokens, token: int) -> str:
+        sure, shown = tokens.signal("dtop")[token].softmax(0).max(0)
+        first = f"{self.per_class} surest tokens stay" if self.per_class > 1 else "surest token stays"
+        rule = f"of every class the {first} first, then the least sure of all"
+        if not self.per_class:
+            rule = "the least sure of all stay first"
+        return f"class {int(shown) + 1} with probability {float(sure):.2f}; {rule}"
+
 
 def ordered(sure: Tensor, classes: Tensor, per_class: int) -> Tensor:
     """(N,) int64, all tokens: the `per_class` surest of every class, classes in turns, then the others, the least sure

@@ -65,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     module.add_argument("--method", default=pruners.METHODS[0], choices=pruners.METHODS, help="(%(default)s)")
     module.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
     module.add_argument("--steps", type=int, help="one epoch, or 400 for scenes")
-    module.add_argument("--guided", type=float, default=0.4,
-                        help="covipal: share of the steps that learn from attention (%(default)s)")  # fmt: skip
+    module.add_argument("--guided", type=float,
+                        help="covipal: share of the steps that learn from attention (default: 0.4)")  # fmt: skip
     module.add_argument(
         "--layer", type=int, help="covipal: of the language model that is learned from (default: 16 / 28 of all)"
     )
@@ -157,7 +157,11 @@ def _any_model(args: argparse.Namespace) -> None:
     common = (args.model, records.title, steps, args.batch, args.budget, args.rate, args.max_visual_tokens, args.seed)
     module = args.command == "pruner"
     plan = fit.Plan(*common)
-    pruner = pruners.PrunerPlan(*common, args.method, args.guided, args.layer) if module else None
+    pruner = None
+    if module:
+        _check_own(args)
+        guided = pruners.PrunerPlan.guided if args.guided is None else args.guided
+        pruner = pruners.PrunerPlan(*common, args.method, guided, args.layer)
     hide_progress()
     vlm = load(
         args.model,
@@ -178,6 +182,13 @@ def _any_model(args: argparse.Namespace) -> None:
         fit.train(vlm, records, plan, out, resume=args.resume)
     option = "--pruner" if module else "--scorer"
     log.info("written: %s. Use it with %s %s", out / f"{name}.safetensors", option, out)
+
+
+def _check_own(args: argparse.Namespace) -> None:
+    """Raise ValueError for an option that the module to be trained has no use for."""
+    given = [name for name in ("guided", "layer") if getattr(args, name) is not None]
+    if given and args.method != "covipal":
+        raise ValueError(f"--{given[0]} belongs to covipal, and {args.method} learns from no attention: leave it out")
 
 
 if __name__ == "__main__":

@@ -91,6 +91,21 @@ def test_other_methods_say_what_they_look_at() -> None:
     assert "similar to" in inspect(tokens, kept, spread, 3).why
 
 
+def test_a_method_with_a_reason_of_its_own_gives_it() -> None:
+    """DToP compares no tokens, so likeness to what was kept before says nothing of its picks."""
+    logits = torch.tensor([[0.0, 3.0], [0.0, 1.0], [2.0, 0.0]])
+    tokens = plain([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]], [1.0, 0.9, 0.8]).with_signals(dtop=logits)
+    method = make("dtop", per_class=1)
+    kept = method.select(tokens, 2)
+    rule = "of every class the surest token stays first, then the least sure of all"
+    assert inspect(tokens, kept, method, 0).why == f"kept as 1st: class 2 with probability 0.95; {rule}"
+    assert inspect(tokens, kept, method, 1).why == f"dropped: class 2 with probability 0.73; {rule}"
+    rule = "of every class the 5 surest tokens stay first, then the least sure of all"
+    assert inspect(tokens, kept, make("dtop"), 2).why == f"kept as 2nd: class 1 with probability 0.88; {rule}"
+    alone = make("dtop", per_class=0)
+    assert inspect(tokens, alone.select(tokens, 1), alone, 1).why.endswith("0.73; the least sure of all stay first")
+
+
 def test_a_merged_token_names_its_absorber() -> None:
     tokens = plain([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]], [1.0, 0.9, 0.8])
     merged = Selection(torch.tensor([2, 0]), 3, merge_into=torch.tensor([0, 0, 2]), rows=tokens.features[[2, 0]])

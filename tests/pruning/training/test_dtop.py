@@ -111,6 +111,8 @@ def test_the_command_trains_it_and_other_data_is_refused(
     out, common = tmp_path / "out", ["pruner", "--method", "dtop", "--model", str(tiny_folder), "--batch", "1"]
     assert main([*common, "--steps", "2", "--held-out", "1", "--out", str(out)]) == 0
     assert load(tiny_folder, pruner=str(out)).signals >= {"dtop"}
+    assert main([*common, "--guided", "0.5", "--out", str(tmp_path / "third")]) == 2
+    assert "--guided belongs to covipal, and dtop learns from no attention" in capsys.readouterr().err
     noise(90, 60).save(tmp_path / "0.png")
     row = {"image": "0.png", "question": "what color is it?", "answer": "red"}
     (tmp_path / "data.jsonl").write_text(json.dumps(row))
