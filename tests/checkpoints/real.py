@@ -4,6 +4,7 @@ Values alone are taken over; chat templates are rebuilt after what the released 
 short.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from tests.checkpoints.gemma3 import CHAT_TEMPLATE as GEMMA3_TEMPLATE
@@ -1397,6 +1398,145 @@ LLAVA_ONEVISION = Released(
     pad="<|endoftext|>",
     names={"image_token": "<image>", "video_token": "<video>"},
 )
+
+
+def _sized(base: Released, model: str, source: str, text: dict[str, Any], tower: dict[str, Any]) -> Released:
+    """The same type of model in another size."""
+    config = base.config
+    parts = {"text_config": {**config["text_config"], **text}, "vision_config": {**config["vision_config"], **tower}}
+    return replace(base, model=model, source=source, config={**config, **parts})
+
+
+QWEN3_VL_8B = _sized(
+    replace(QWEN3_VL, config={**QWEN3_VL.config, "tie_word_embeddings": False}),
+    "Qwen/Qwen3-VL-8B-Instruct",
+    "wenchunchia/MultiModal-Search-Qwen3-VL-Embedding- config.json, of a model that was made from it, "
+    "d7c337194e0de704c802154190ccfd39b40677f2",
+    {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 36,
+        "num_key_value_heads": 8,
+        "tie_word_embeddings": False,
+    },
+    {
+        "deepstack_visual_indexes": [8, 16, 24],
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "out_hidden_size": 4096,
+    },
+)
+QWEN3_VL_8B = replace(  # its image processor tells the limits twice, by their former names too
+    QWEN3_VL_8B,
+    tokens=15,
+    files={
+        "preprocessor_config": {
+            **QWEN3_VL.files["processor_config"]["image_processor"],
+            "max_pixels": 1310720,
+            "min_pixels": 4096,
+            "size": {"longest_edge": 1310720, "shortest_edge": 4096},
+        }
+    },
+)
+
+IDEFICS3 = Released(
+    "HuggingFaceTB/SmolVLM-Instruct",
+    source="its configuration as a public test of another project holds it",
+    config={
+        "architectures": ["Idefics3ForConditionalGeneration"],
+        "model_type": "idefics3",
+        "image_token_id": 49153,
+        "image_seq_len": 81,
+        "scale_factor": 3,
+        "tie_word_embeddings": False,
+        "text_config": {
+            "model_type": "llama",
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+            "head_dim": 64,
+            "rms_norm_eps": 1e-05,
+            "rope_theta": 273768.0,
+            "vocab_size": 49155,
+            "tie_word_embeddings": False,
+        },
+        "vision_config": {
+            "model_type": "idefics3",
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "num_hidden_layers": 27,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+            "image_size": 384,
+        },
+        "vocab_size": 49155,
+    },
+    files={
+        "preprocessor_config": {
+            **SMOLVLM2.files["preprocessor_config"],
+            "image_processor_type": "Idefics3ImageProcessor",
+            "max_image_size": {"longest_edge": 384},
+            "processor_class": "Idefics3Processor",
+            "size": {"longest_edge": 1536},
+        },
+        "processor_config": {"image_seq_len": 81, "processor_class": "Idefics3Processor"},
+    },
+    marks=SMOLVLM2.marks,
+    ids=SMOLVLM2.ids,
+    template=SMOLVLM2.template,
+    tokens=1053,
+    eos=SMOLVLM2.eos,
+    pad=SMOLVLM2.pad,
+    names=SMOLVLM2.names,
+)
+
+SIZED = (
+    _sized(
+        QWEN3_VL,
+        "Qwen/Qwen3-VL-2B-Instruct",
+        "its sizes as public tests of other projects hold them",
+        {"hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 16, "num_hidden_layers": 28},
+        {"out_hidden_size": 2048},
+    ),
+    _sized(
+        QWEN3_5,
+        "Qwen/Qwen3.5-0.8B",
+        "its sizes as public documents of other projects hold them; the language model is also that of MiniCPM-V 4.6",
+        MINICPM_V_4_6.config["text_config"] | {"vocab_size": 248320},
+        {"depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12, "out_hidden_size": 1024},
+    ),
+    _sized(
+        SMOLVLM2,
+        "HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
+        "its sizes as public tests of other projects hold them",
+        {
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "num_attention_heads": 9,
+            "num_hidden_layers": 30,
+            "num_key_value_heads": 3,
+        },
+        {},
+    ),
+    _sized(
+        GEMMA3,
+        "google/gemma-3-4b-it",
+        "its sizes as the tests of kambojvikram/dynquant hold them",
+        {
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "num_attention_heads": 8,
+            "num_hidden_layers": 34,
+            "num_key_value_heads": 4,
+        },
+        {},
+    ),
+)
+"""Of these the sizes alone are taken over."""
 
 RELEASED = {name: each for name, each in list(globals().items()) if isinstance(each, Released)}
 """Name -> settings, in the order above."""
