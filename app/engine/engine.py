@@ -237,9 +237,16 @@ class Engine:
     def selection_seconds(self, session: Session, setting: Setting) -> float:
         """Seconds of a selection from the features on; measured once per setting."""
         tokens = self.tokens_for(session, setting)
+        needs = frozenset[str]() if setting.encoding is not None else needs_of(setting.asked)
+        encoded, question = self.encoded(session, needs), session.checked_questions()[0] if needs & ASKING else ""
+
+        def fresh() -> VisualTokens:
+            if remote.is_remote():  # another process has the model: the way there is no part of a selection
+                return tokens
+            return timing.signals_anew(self.vlm, encoded, question, needs)
 
         def make() -> float:
-            return timing.selection_seconds(setting.asked, tokens, setting.retention, setting.scope, self.vlm.layers)
+            return timing.selection_seconds(setting.asked, fresh, setting.retention, setting.scope, self.vlm.layers)
 
         return self.cache.get(self.key("seconds", session, setting.choice), make, lambda _: 64)
 

@@ -18,7 +18,7 @@ from pruning.evaluation.answered import Answered, Piece, side, speedup, used
 from pruning.evaluation.dominance import dominance
 from pruning.evaluation.lives import lives, survivors
 from pruning.evaluation.reencoded import reencoded
-from pruning.evaluation.timing import MOST, first_token_seconds, selection_seconds
+from pruning.evaluation.timing import MOST, first_token_seconds, selection_seconds, signals_anew
 from pruning.evaluation.verdict import Verdict, is_empty, verdict
 from pruning.grids import Scope
 from pruning.importance import heat_scores
@@ -89,7 +89,8 @@ def answer(
     times = [first_token_seconds(vlm, encoded, question, each) for each in both]
     alive = [_alive(vlm, encoded, each, given) for each, given in zip(both, answers, strict=True)]
     full, pruned = (side(vlm, given, median(runs)) for given, runs in zip(answers, times, strict=True))
-    select_s = selection_seconds(method, tokens, retention, per, vlm.layers)
+    fresh = partial(signals_anew, vlm, encoded, question, needs)
+    select_s = selection_seconds(method, fresh, retention, per, vlm.layers)
     asked = method.encoding(tokens.n, keep_count(tokens.n, retention)) if isinstance(method, EncodingMethod) else None
     anew = reencoded(asked, encoded, seen, again) if asked else None
     if overlay is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL.Image import Image
 
 from pruning.choosing import Asked, choose, name_of, needs_of
 from pruning.cli.race import columns
-from pruning.evaluation.timing import first_token_seconds, selection_seconds
+from pruning.evaluation.timing import first_token_seconds, selection_seconds, signals_anew
 from pruning.grids import Scope
 from pruning.handover import ours
 from pruning.handover.recipes import recipes
@@ -145,7 +146,8 @@ def _times(
         except ValueError:
             continue
         first = median(first_token_seconds(vlm, encoded, question, kept))  # type: ignore[arg-type]
-        yield retention, first + selection_seconds(asked, tokens, retention, per, vlm.layers)
+        fresh = partial(signals_anew, vlm, encoded, question, needs)
+        yield retention, first + selection_seconds(asked, fresh, retention, per, vlm.layers)
 
 
 def _share(row: Mapping[str, Any], what: str, prefix: str) -> str:

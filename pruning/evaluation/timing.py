@@ -17,6 +17,7 @@ import torch
 
 from pruning.choosing import choose
 from pruning.encoding import EncodingMethod
+from pruning.signals import LATER
 
 if TYPE_CHECKING:
     from pruning.choosing import Asked
@@ -78,19 +79,28 @@ def several(run: Callable[[], float], least: int = 1, most: int = MOST) -> tuple
     return tuple(results)
 
 
-def selection_seconds(asked: Asked, tokens: VisualTokens, retention: float, per: Scope, layers: int) -> float:
+def signals_anew(vlm: VLM, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
+    """The tokens with what follows from features and question computed anew: scorer, words, trained modules."""
+    own = {name: value for name, value in encoded.tokens.signals.items() if name not in LATER}
+    return vlm.tokens(replace(encoded, tokens=replace(encoded.tokens, signals=own)), question, needs)
+
+
+def selection_seconds(
+    asked: Asked, fresh: Callable[[], VisualTokens], retention: float, per: Scope, layers: int
+) -> float:
     """Median of three to five choices of what runs in a model of L layers, from the features on.
 
-    What is chosen between layers is no part of it, but of the time to the first token; for another encoding nothing is
-    chosen. Raises ValueError as `choose`.
+    fresh: gives the tokens, `signals_anew`, since a scorer or a trained module is part of what a choice costs. What is
+    chosen between layers is no part of it, but of the time to the first token; for another encoding nothing is chosen.
+    Raises ValueError as `choose`.
     """
     if isinstance(asked, EncodingMethod):
         return 0.0
 
     def once() -> float:
-        fresh = replace(tokens)  # a copy without the computed similarity
         start = time.perf_counter()
-        choose(asked, fresh, layers, retention, per)
+        tokens = replace(fresh())  # a copy without the computed similarity
+        choose(asked, tokens, layers, retention, per)
         return time.perf_counter() - start
 
     return statistics.median(several(once, SELECTIONS))

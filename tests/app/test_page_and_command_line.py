@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 from dataclasses import asdict, fields
 
@@ -22,6 +23,7 @@ from pruning.cli.methods import usable
 from pruning.encoding import ENCODING
 from pruning.evaluation import timing
 from pruning.evaluation.fidelity import FidelityPoint
+from pruning.models import Scorer
 from pruning.runnable import REGISTERED, started
 from pruning.staged import STAGED
 from tests.helpers.visits import QUESTION, keep, look
@@ -141,6 +143,20 @@ def test_selection_is_timed_by_one_rule(engine, saved, tiny_folder, monkeypatch,
     page, calls[:] = list(calls), []
     assert main(["answer", saved(), QUESTION, "--max-new-tokens", "1", "--model", str(tiny_folder)]) == 0
     assert page == calls == [(2, 0.25, "sample")] * timing.MOST
+
+
+def test_what_scores_the_tokens_is_part_of_the_selection(engine, saved, tiny_folder, monkeypatch, capsys):
+    forward = Scorer.forward
+
+    def slow(self, features):
+        time.sleep(0.02)
+        return forward(self, features)
+
+    monkeypatch.setattr(Scorer, "forward", slow)
+    assert engine.selection_seconds(look(engine, saved(7)), keep("idpruner", 0.3)) > 0.02
+    arguments = ["answer", saved(), QUESTION, "--max-new-tokens", "1", "--json", "--model", str(tiny_folder)]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["select_s"] > 0.02
 
 
 def test_slow_runs_are_few(monkeypatch):
