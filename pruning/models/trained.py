@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pruning.models.values import ModelError
 
-ROWS: Final = 64  # of the word embeddings, in a fingerprint
+ROWS, LEAST = 64, 1e-3  # of the word embeddings, in a fingerprint; weights that are smaller count as 0 there
 HEADS: Final = 4
 REMEDY = "Train one for this checkpoint with `python -m pruning.training pruner --model …`, or leave --pruner out"
 
@@ -87,16 +87,14 @@ KINDS: Final[Mapping[str, type[Trained]]] = {CoViPAL.name: CoViPAL, DToP.name: D
 
 
 def fingerprint(model: Any) -> str:
-    """Of a loaded model, the same in every dtype and format: its first word embeddings and its last norm."""
+    """Of a loaded model, the same in every dtype and format: its first word embeddings, and all its norms and biases."""
     found = hashlib.sha256()
-    for weight in (model.get_input_embeddings().weight[:ROWS], _last_norm(model)):
-        found.update(weight.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    vectors = (weight for weight in model.parameters() if weight.ndim == 1)
+    for weight in (model.get_input_embeddings().weight[:ROWS], *vectors):
+        coarse = weight.detach().to("cpu", torch.bfloat16)
+        coarse = coarse.where(coarse.abs() >= LEAST, 0)  # float16 has not all of the small ones
+        found.update(coarse.view(torch.int16).numpy().tobytes())
     return found.hexdigest()
-
-
-def _last_norm(model: Any) -> Tensor:
-    weights = [weight for _, weight in model.get_decoder().named_parameters(recurse=True) if weight.ndim == 1]
-    return weights[-1]
 
 
 def save(module: Trained, folder: Path, model: Any, trained: Mapping[str, Any]) -> None:

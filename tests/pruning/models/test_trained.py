@@ -73,8 +73,13 @@ def test_a_model_with_it_keeps_what_scores_highest_for_the_question(tiny_vlm: VL
 
 
 def test_a_fingerprint_is_of_the_model_whatever_its_dtype(tiny_vlm: VLM, tmp_path: Path) -> None:
-    half = load(tiny_vlm.model_id, dtype="bfloat16")
-    assert fingerprint(half.model) == fingerprint(tiny_vlm.model)
+    brain, half = (load(tiny_vlm.model_id, dtype=dtype) for dtype in ("bfloat16", "float16"))
+    assert fingerprint(brain.model) == fingerprint(tiny_vlm.model)
+    brain.model.half()  # weights that are bfloat16 on disk, held in float16
+    assert fingerprint(brain.model) == fingerprint(tiny_vlm.model)
+    tower = half.model.model.visual
+    next(weight for weight in tower.parameters() if weight.ndim == 1).data.add_(0.1)
+    assert fingerprint(half.model) != fingerprint(tiny_vlm.model)
     other = load(tiny_qwen2_5_vl(tmp_path / "other", seed=5))
     assert fingerprint(other.model) != fingerprint(tiny_vlm.model)
 
