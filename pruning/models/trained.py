@@ -87,7 +87,7 @@ KINDS: Final[Mapping[str, type[Trained]]] = {CoViPAL.name: CoViPAL, DToP.name: D
 
 
 def fingerprint(model: Any) -> str:
-    """Of a loaded model, the same in every dtype and format: its first word embeddings, and all its norms and biases."""
+    """Of a loaded model, the same in every dtype and format: its first word embeddings, its norms and biases."""
     found = hashlib.sha256()
     vectors = (weight for weight in model.parameters() if weight.ndim == 1)
     for weight in (model.get_input_embeddings().weight[:ROWS], *vectors):
