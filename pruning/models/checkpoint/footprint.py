@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 PROMPT_TOKENS = 2048  # a picture of about 1,600 × 1,000 pixels in Qwen2.5-VL, with its question and answer
+GLM_TOWERS = ("glm4v_vision", "glm4v_moe_vision")  # whose `intermediate_size` is the merger's, their blocks' is another
 PATCHES = 4  # encoder patches behind one visual token, in most families
 QUANTIZED_BITS = {"none": 0.0, "8bit": 8.0, "4bit": 4.13}
 """Bits of a quantised weight. 4 bits: NF4 with one scale for 64 weights, the scales quantised to 8 bits in turn."""
@@ -67,6 +68,8 @@ class Shape:
         # In Qwen2-VL's tower `hidden_size` is the width of its output.
         width = getattr(vision, "embed_dim", None) or vision.hidden_size
         mlp = getattr(vision, "intermediate_size", None) or round(width * getattr(vision, "mlp_ratio", 4))
+        if vision.model_type in GLM_TOWERS:
+            mlp = vision.out_hidden_size
         kv_heads = getattr(text, "num_key_value_heads", None) or heads
         wide = text.intermediate_size  # of some families one for each layer
         widest = max(wide) if isinstance(wide, list | tuple) else wide

@@ -125,7 +125,7 @@ PRESETS: tuple[Preset, ...] = (
     _hub("openbmb/MiniCPM-V-4.6", "minicpmv4_6", (1.3, 0.25), (24, 1024, 3584, 512), SIGLIP_SO, documents=True),
     _hub("zai-org/GLM-OCR", "glm_ocr", (1.11, 0.18), (16, 1536, 4608, 1024), (1024, 4096), "MIT", source=_OCR,
          documents=True),
-    _hub("zai-org/GLM-4.6V-Flash", "glm46v", (10.29, 1.24), (40, 4096, 13696, 256), (1536, 13696), "MIT",
+    _hub("zai-org/GLM-4.6V-Flash", "glm46v", (10.29, 1.24), (40, 4096, 13696, 256), (1536, 4096), "MIT",
          source=_LIBRARY, documents=True),
     _hub("google/gemma-4-E2B-it", "gemma4", (5.1, 2.75), (35, 1536, 12288, 512), (768, 3072)),
     _hub("google/gemma-4-E4B-it", "gemma4", (8.0, 3.49), (42, 2560, 10240, 1024), (768, 3072), source=_GEMMA),

@@ -301,3 +301,18 @@ def test_known_sizes() -> None:
     assert model.weights.bytes(torch.bfloat16) == pytest.approx(16.6e9, rel=0.01)
     assert 5e9 < model.weights.bytes(torch.bfloat16, "4bit") < 7e9
     assert QUANTIZED_BITS["4bit"] == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["Glm4v", "Glm4vMoe", "Glm46V", "Qwen2_5_VL", "Qwen3VL"])
+def test_a_tower_s_mlp_is_as_wide_as_its_blocks_have_it(name: str) -> None:
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")()
+    with torch.device("meta"):
+        tower = transformers.AutoModel.from_config(config.vision_config)
+    widths = {
+        layer.out_features
+        for path, layer in tower.named_modules()
+        if isinstance(layer, torch.nn.Linear) and path.startswith("blocks.0.mlp.")
+    }
+    assert Shape.of(config).vision_mlp in widths - {Shape.of(config).vision_hidden}
