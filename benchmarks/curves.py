@@ -26,6 +26,7 @@ from tests.helpers.serving import browser
 
 METHODS = ("idpruner", "fastv", "pyramiddrop", "dart", "random")
 PATIENCE = 120_000  # milliseconds for what a page waits for
+LINKED = "() => document.querySelector('#readout')?.textContent.includes('50 %')"
 DONE = "() => / points measured/.test(document.querySelector('#progress').textContent)"
 # The boxes of these lines and no others are ticked; tells how many are then.
 TICK = """(lines) => {
@@ -72,6 +73,7 @@ def measured(chromium: Browser, url: str, methods: Sequence[str], examples: Sequ
     tab.set_default_timeout(PATIENCE)
     for example in examples:
         tab.goto(f"{url}?example={example}&method={methods[0]}&retention=0.5")
+        tab.wait_for_function(LINKED)  # what the page begins with is answered too, and goes when the link is opened
         tab.wait_for_selector("#report .badge.same, #report .badge.other")
         tab.get_by_role("tab", name="Fidelity curves").click()
         tab.wait_for_function(DONE)  # those that the page begins with

@@ -14,6 +14,7 @@ from pruning.drawing.overlays import STYLES
 from pruning.method import make
 
 QUESTION = "what color is the star?"
+A_WHILE = "() => new Promise((done) => setTimeout(() => requestAnimationFrame(done), 50))"
 
 
 def look(engine: Engine, *paths: str, questions: tuple[str, ...] = (QUESTION,)) -> Session:
@@ -162,10 +163,11 @@ class SharedTab:
         Now and then the browser's driver is not told that a stream has ended: where nothing was asked for 10 seconds,
         none is waited for.
         """
+        # by the page's own clock: while it is busy nothing comes of anything
         quiet, end, asked, since = 0, time.monotonic() + 60, len(self._asked), time.monotonic()
         while quiet < 10:  # half a second: from one event to what comes after it the page may be busy
             assert time.monotonic() < end, "the page goes on asking by itself"
-            self._tab.wait_for_timeout(50)
+            self._tab.evaluate(A_WHILE)
             if len(self._asked) != asked:
                 asked, since = len(self._asked), time.monotonic()
             if asked and time.monotonic() - since > 10:
