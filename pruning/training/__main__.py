@@ -70,10 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     module.add_argument(
         "--layer", type=int, help="covipal: of the language model that is learned from (default: 16 / 28 of all)"
     )
-    module.add_argument("--held-out", type=int, default=64, metavar="N",
-                        help="scenes' questions asked at every checkpoint; none with --data (%(default)s)")  # fmt: skip
     _add_any_model(module)
-    module.set_defaults(model=SCENES, rate=1e-3)
+    module.set_defaults(held_out=64, model=SCENES, rate=1e-3)
     ready = commands.add_parser("export", help="write the trained model and scorer as a checkpoint folder")
     ready.add_argument("--folder", type=Path, default=FOLDER, help="checkpoints (%(default)s)")
     ready.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -108,6 +106,8 @@ def _add_any_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", default="auto", choices=("auto", *DTYPES), help="(%(default)s)")
     group.add_argument("--quantization", default="none", choices=QUANTIZATIONS, help="(%(default)s)")
     group.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    group.add_argument("--held-out", type=int, default=0, metavar="N",
+                       help="scenes' questions asked at every checkpoint; none with --data (%(default)s)")  # fmt: skip
 
 
 @console.command
@@ -174,12 +174,10 @@ def _any_model(args: argparse.Namespace) -> None:
     limit_threads(vlm)
     name = args.method if module else "scorer"
     out = args.out or Path("runs") / f"{name}-{vlm.title}"
-    if pruner:
-        asked = [SceneRecords(args.seed + HELD_OUT).at(i) for i in range(args.held_out if scenes else 0)]
-        trainee = TRAINEES[args.method](vlm, pruner)
-        fit.train(vlm, records, pruner, out, trainee, resume=args.resume, every=EVERY, held_out=asked)
-    else:
-        fit.train(vlm, records, plan, out, resume=args.resume)
+    asked = [SceneRecords(args.seed + HELD_OUT).at(i) for i in range(args.held_out if scenes else 0)]
+    trainee = TRAINEES[args.method](vlm, pruner) if pruner else fit.ScorerTrainee(plan)
+    every = EVERY if pruner else 100
+    fit.train(vlm, records, pruner or plan, out, trainee, resume=args.resume, every=every, held_out=asked)
     option = "--pruner" if module else "--scorer"
     log.info("written: %s. Use it with %s %s", out / f"{name}.safetensors", option, out)
 

@@ -362,7 +362,8 @@ def test_the_command_trains_on_a_file_and_on_scenes(tiny_folder: Path, pictures:
     common = ["scorer", "--model", str(tiny_folder), "--batch", "2", "--device", "cpu"]
     assert main([*common, "--data", str(data), "--images", str(pictures), "--out", str(tmp_path / "file")]) == 0
     assert json.loads((tmp_path / "file" / "plan.json").read_text())["steps"] == 2  # one epoch
-    assert main([*common, "--steps", "1", "--out", str(tmp_path / "drawn")]) == 0
+    assert main([*common, "--steps", "1", "--held-out", "2", "--out", str(tmp_path / "drawn")]) == 0
+    assert json.loads((tmp_path / "drawn" / "curve.jsonl").read_text())["held_out"] in (0.0, 0.5, 1.0)
     for folder in ("file", "drawn"):
         assert "scorer" in load(tiny_folder, scorer=str(tmp_path / folder)).signals
 
