@@ -56,11 +56,9 @@ def past_proxies(name: str, environment: MutableMapping[str, str]) -> None:
     """Let no proxy of the environment (HTTP_PROXY, ALL_PROXY) stand between this process and what listens on a host:
     the app asks itself whether it is up, and a company's proxy does not lead back here.
     """
-    for variable in ("no_proxy", "NO_PROXY"):  # whoever reads one reads the small one first
-        told = environment.get(variable) or environment.get("NO_PROXY", "")
-        environment[variable] = ",".join(
-            dict.fromkeys([*filter(None, told.split(",")), "localhost", "127.0.0.1", name])
-        )
+    told = environment.get("no_proxy") or environment.get("NO_PROXY", "")  # the small one counts where both are set
+    exempt = ",".join(dict.fromkeys([*filter(None, told.split(",")), "localhost", "127.0.0.1", name]))
+    environment["no_proxy"] = environment["NO_PROXY"] = exempt
 
 
 def free_port(name: str, port: int) -> int:

@@ -19,15 +19,8 @@ from pruning.race.report import REPORT, stopped, write
 from pruning.race.settings import Setting, settings_of
 
 LEVEL = 0.05  # of dropping a setting wrongly, at each retention
-LOADED = (
-    "device",
-    "dtype",
-    "quantization",
-    "attention",
-    "device_map",
-    "scorer",
-    "pruner",
-)  # options that workers load with
+# Options that workers load with.
+LOADED = ("device", "dtype", "quantization", "attention", "device_map", "scorer", "pruner")
 FAULTS = 5  # that are told one by one
 
 

@@ -30,8 +30,7 @@ class CoViPAL(ScoreMethod):
     venue: ClassVar[str] = "EMNLP Findings 2025"
     trained: ClassVar[bool] = True
     adaptation: ClassVar[str] = (
-        "The module's layers and the weights of its losses are guesses, as the paper leaves them open; it reads the "
-        "question's content words, and a soft top-k holds the budget while it learns from answers."
+        "Layers and losses' weights are guesses, as the paper leaves them open; it reads the question's content words."
     )
 
     @property

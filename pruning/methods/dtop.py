@@ -34,8 +34,7 @@ class DToP(Method):
     venue: ClassVar[str] = "ICCV 2023"
     trained: ClassVar[bool] = True
     adaptation: ClassVar[str] = (
-        "Made for segmentation: here a linear head names what the tokens of drawn scenes show, once, before the "
-        "language model, and the budget takes the place of the threshold."
+        "Made for segmentation: here a linear head, once, before the language model; a budget replaces the threshold."
     )
 
     per_class: Annotated[

@@ -202,6 +202,7 @@ def test_a_wrong_host_ends_the_start_in_one_line():
     [
         ({}, "localhost,127.0.0.1,lab"),
         ({"NO_PROXY": "example.org"}, "example.org,localhost,127.0.0.1,lab"),
+        ({"no_proxy": "example.org"}, "example.org,localhost,127.0.0.1,lab"),
         ({"no_proxy": "127.0.0.1,lab", "NO_PROXY": "127.0.0.1,lab"}, "127.0.0.1,lab,localhost"),
     ],
 )
