@@ -51,6 +51,7 @@ from app.tradeoff import views as tradeoff_views
 from app.web import address, gradio_patches, scripts, theme
 from app.web.controls import Controls
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, THREADS, chosen, told
+from app.web.listening import Listening
 from app.web.request_limits import RequestLimits
 from app.why.page import TIPS as WHY
 from app.why.page import place_why, wire_why
@@ -90,7 +91,10 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     largest = int(settings.upload_limit * 2**20)
     return {
         "app_kwargs": {
-            "middleware": [Middleware(RequestLimits, upload_bytes=largest, prefix=settings.prefix)],
+            "middleware": [
+                Middleware(RequestLimits, upload_bytes=largest, prefix=settings.prefix),
+                Middleware(Listening),
+            ],
             "routes": scripts.routes(),
         },
         "server_name": address.bracketed(settings.host),

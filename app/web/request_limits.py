@@ -21,6 +21,7 @@ from app.web.errors import message_for
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+App = Callable[..., Awaitable[None]]
 
 FILES = 32  # that one upload may bring: Gradio's own limit is for each of them, and 1,000 files
 BASE64, WORDS = 4 / 3, 1 << 20  # a file as text in JSON is longer by this; bytes of all else in a request
@@ -34,7 +35,7 @@ class RequestLimits:
     upload_bytes: the largest file that is taken. prefix: under which a proxy serves the page, "/lab", or nothing.
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]], upload_bytes: int, prefix: str = "") -> None:
+    def __init__(self, app: App, upload_bytes: int, prefix: str = "") -> None:
         self._app, self._file, self._prefix = app, upload_bytes, prefix
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -1,5 +1,6 @@
 // What runs once in the page, whatever its components do.
 
+import "./listening.js";
 import "./details.js";
 import "./media.js";
 import "./menus.js";

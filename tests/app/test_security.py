@@ -285,7 +285,7 @@ def test_many_files_in_one_upload_are_bounded(web):
 
 def test_limits_are_the_operator_s():
     options = launch_options(Settings(upload_limit=3))
-    (middleware,) = options["app_kwargs"]["middleware"]
+    middleware, _ = options["app_kwargs"]["middleware"]
     assert options["max_file_size"] == middleware.kwargs["upload_bytes"] == 3 << 20
 
 
