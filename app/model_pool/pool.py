@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pruning.models import VLM
 
 LOG = logging.getLogger("idpruner.app")
-TICK = 0.5  # seconds between two looks at a load
+TICK, TELLS = 0.1, 5  # seconds between two looks at a load; every which of them is told
 LOAD = "load"  # kind of the tasks that are stopped with it
 
 
@@ -140,12 +140,15 @@ class Models:
             else:
                 job = self._jobs[name] = LoadJob(self.allowed[name].title, owner)
                 threading.Thread(target=self._run, args=(name, job), name="load", daemon=True).start()
+        looks = 0
         while not job.done.wait(TICK):
             if task is not None and task.is_set():
                 with self._lock:
                     job.leave(owner)
                 raise StoppedError(f"Loading {job.title} was stopped: choose it again to go on")
-            yield job.progress()
+            looks += 1
+            if looks % TELLS == 0:
+                yield job.progress()
         if job.error is not None:
             raise job.error
 
