@@ -138,7 +138,7 @@ class Run:
 
     def state(self) -> State:
         """new: nothing asked yet; running: a process holds the lock; stopped: rows are left, and nobody asks them."""
-        if _held(self.path / LOCK):
+        if held(self.path / LOCK):
             return "running"
         progress = self.progress
         if not progress.done:
@@ -289,7 +289,8 @@ def _read(kind: type[T], path: Path) -> T:
         raise ValueError(f"{path.parent} holds no run of a race: it has no {path.name}") from error
 
 
-def _held(path: Path) -> bool:
+def held(path: Path) -> bool:
+    """Whether a process holds this lock."""
     if not path.is_file():
         return False
     lock = FileLock(path)

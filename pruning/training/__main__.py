@@ -24,7 +24,7 @@ from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
 from pruning.training import dtop, export, fit, joint, language, packed, pruners, scorer, vision, world
 from pruning.training.data import SHARES
 from pruning.training.objective import KEPT
-from pruning.training.records import FileRecords, Records, SceneRecords
+from pruning.training.records import FileRecords, Records, SceneRecords, held_out
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ STEPS = {"vision": 6000, "language": 6000, "joint": 400, "sparse": 300, "scorer"
 """Steps of each stage."""
 FOLDER = Path("runs/worlds-vlm")
 SCENES = "scenes"
-HELD_OUT = 5  # is added to the seed of scenes that are held out: other ones
 EVERY = 25  # steps between checkpoints of a pruner
 TRAINEES: Mapping[str, Callable[[VLM, pruners.PrunerPlan], fit.Trainee]] = {
     "covipal": pruners.CoViPALTrainee,
@@ -174,7 +173,7 @@ def _any_model(args: argparse.Namespace) -> None:
     limit_threads(vlm)
     name = args.method if module else "scorer"
     out = args.out or Path("runs") / f"{name}-{vlm.title}"
-    asked = [SceneRecords(args.seed + HELD_OUT).at(i) for i in range(args.held_out if scenes else 0)]
+    asked = [held_out(args.seed).at(i) for i in range(args.held_out if scenes else 0)]
     trainee = TRAINEES[args.method](vlm, pruner) if pruner else fit.ScorerTrainee(plan)
     every = EVERY if pruner else 100
     fit.train(vlm, records, pruner or plan, out, trainee, resume=args.resume, every=every, held_out=asked)

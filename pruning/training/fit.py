@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,8 +33,7 @@ from pruning.models.values import Rows
 from pruning.training import loop
 from pruning.training.objective import KEPT, anneal, binary_loss, new_scorer, soft_top_k
 from pruning.training.records import Record, Records
-
-PLAN, CURVE = "plan.json", "curve.jsonl"
+from pruning.training.runs import CURVE, HELD_OUT, PLAN, Run
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +106,24 @@ def train(
     module of the last line stays.
 
     Raises:
-        ValueError: `out` holds a run already and `resume` is not set, or one with another plan; a record that the model
-            cannot take, by name; a loss that is not finite.
+        ValueError: `out` holds a run already and `resume` is not set, or one with another plan, or another process
+            trains there; a record that the model cannot take, by name; a loss that is not finite.
     """
-    trainee = trainee or ScorerTrainee(plan)
+    out.mkdir(parents=True, exist_ok=True)
+    with Run(out).at_work():
+        return _train(vlm, records, plan, out, trainee or ScorerTrainee(plan), resume, every, held_out)
+
+
+def _train(
+    vlm: VLM,
+    records: Records,
+    plan: Plan,
+    out: Path,
+    trainee: Trainee,
+    resume: bool,
+    every: int,
+    held_out: Sequence[Record],
+) -> Any:
     module: Any
     checkpoint = out / f"{trainee.name}.pt"
     _check_plan(plan, out, checkpoint, out / trainee.file(), resume)
@@ -117,6 +131,8 @@ def train(
     opts: list[torch.optim.Optimizer] = [torch.optim.AdamW(module.parameters(), lr=plan.rate, weight_decay=0.0)]
     start = loop.restore(checkpoint, {trainee.name: module}, opts)
     progress = loop.Progress(trainee.name, start, plan.steps)
+    run, begun = Run(out), time.monotonic()
+    before = run.seconds if start else 0.0
     sums: dict[str, list[float]] = {}
     for step in range(start, plan.steps):
         loop.set_rate(opts, loop.one_cycle(step, plan.steps, plan.rate, warmup=max(plan.steps * 3 // 100, 1)))
@@ -138,9 +154,10 @@ def train(
             trainee.save(module, vlm, out)
             line = {"step": step + 1, **{name: mean(values) for name, values in sums.items()}}
             if held_out:
-                line["held_out"] = mean(trainee.score(vlm, module, record) for record in held_out)
-                log.info("held out after %d steps: %.3f", step + 1, line["held_out"])
+                line[HELD_OUT] = mean(trainee.score(vlm, module, record) for record in held_out)
+                log.info("held out after %d steps: %.3f", step + 1, line[HELD_OUT])
             _append(out / CURVE, line)
+            run.note(before + time.monotonic() - begun)
             sums.clear()
     return module.eval().requires_grad_(False)
 
@@ -263,7 +280,6 @@ def _remedy(vlm: VLM) -> str:
 
 def _check_plan(plan: Plan, out: Path, checkpoint: Path, weights: Path, resume: bool) -> None:
     """Write the plan of a new run, or compare it with that of the run to go on with."""
-    out.mkdir(parents=True, exist_ok=True)
     if not checkpoint.is_file():
         if weights.exists():
             raise ValueError(f"{out} holds a {checkpoint.stem} already: name another folder with --out")

@@ -29,6 +29,7 @@ from pruning.scenes.questions import ask, rephrase
 from pruning.text import check_text
 from pruning.training.labels import pixel_classes
 
+HELD_OUT = 5  # is added to the seed of scenes that are held out: other ones
 FIRST_SCENE = 800_000_000  # scenes from here on were used for nothing else
 SHOWN = 5  # bad lines named in one message
 EVERY = 10.0  # seconds between two words on how far the check has come
@@ -129,6 +130,11 @@ class SceneRecords:
             lambda: Image.fromarray(scene.image),
             shows=lambda: pixel_classes(scene),
         )
+
+
+def held_out(seed: int) -> SceneRecords:
+    """Scenes that a run of this seed does not train on."""
+    return SceneRecords(seed + HELD_OUT)
 
 
 def _lines(file: Path) -> list[str]:

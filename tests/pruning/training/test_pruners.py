@@ -15,6 +15,7 @@ from pruning.training import fit, pruners
 from pruning.training.__main__ import main
 from pruning.training.pruners import CoViPALTrainee, PrunerPlan, guidance, soft_mask, visual_places
 from pruning.training.records import Record, SceneRecords
+from pruning.training.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,8 @@ def test_a_stopped_run_ends_like_one_that_was_not(eager: VLM, noise, tmp_path: P
     assert all(torch.equal(one[name], other[name]) for name in one)
     curves = [(folder / "curve.jsonl").read_text() for folder in (whole, stopped)]
     assert curves[0] == curves[1]
+    assert Run(stopped).state(6, 6) == "done"
+    assert Run(stopped).seconds > 0
     assert {json.loads(line)["held_out"] for line in curves[0].splitlines()} <= {0.0, 1.0}
 
 
