@@ -78,6 +78,26 @@ def test_it_learns_what_tokens_show(tiny_vlm: VLM, tmp_path: Path) -> None:
     assert float(F.cross_entropy(logits, labels, ignore_index=IGNORED)) < losses[0]
 
 
+def test_a_stopped_run_ends_like_one_that_was_not(tiny_vlm: VLM, tmp_path: Path, monkeypatch) -> None:
+    whole, stopped, plain, calls = tmp_path / "whole", tmp_path / "stopped", DToPTrainee.losses, []
+    fit.train(tiny_vlm, SceneRecords(), plan(4), whole, DToPTrainee(tiny_vlm, plan(4)), every=2)
+
+    def stop(*args):
+        calls.append(args)
+        if len(calls) > 5:  # within the third step
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DToPTrainee, "losses", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit.train(tiny_vlm, SceneRecords(), plan(4), stopped, DToPTrainee(tiny_vlm, plan(4)), every=2)
+    assert (stopped / "curve.jsonl").read_text().count("\n") == 1
+    fit.train(tiny_vlm, SceneRecords(), plan(4), stopped, DToPTrainee(tiny_vlm, plan(4)), every=2, resume=True)
+    for name in ("dtop.safetensors", "curve.jsonl"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_the_loss_is_that_of_the_tokens_that_are_told_apart(tiny_vlm: VLM) -> None:
     trainee, record = DToPTrainee(tiny_vlm, plan(1)), SceneRecords().at(3)
     module = trainee.new(tiny_vlm, torch.Generator().manual_seed(1))
