@@ -97,6 +97,12 @@ class Overlay:
     n: int
     depths: tuple[tuple[int, float], ...] = ()
 
+    @property
+    def shown(self) -> tuple[int, int, str]:
+        """Width, height and address, as a page shows it."""
+        height, width = self.image.shape[:2]
+        return width, height, draw.data_url(self.image)
+
 
 def overlays(engine: Engine, session: Session, setting: Setting, style: str) -> tuple[Overlay, ...]:
     """Every image of the session under this setting. Raises ValueError for an unknown style."""

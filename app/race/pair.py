@@ -12,7 +12,6 @@ from app.engine.engine import Engine
 from app.engine.resources import PICTURES_ALONE
 from app.session import Session, Setting
 from app.web.uploads import VARIABLE
-from pruning.drawing import overlays as draw
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.race.data import open_data, picture_of
@@ -78,9 +77,3 @@ def page_setting(manifest: Manifest, name: str) -> Setting:
     if isinstance(setting.asked, Plan | Published):
         return Setting(made(FIRST, {}), 1.0, plan=setting.asked, **where)
     return Setting(setting.asked, setting.retention or 1.0, **where)
-
-
-def url(overlay: Overlay) -> tuple[int, int, str]:
-    """Width, height and address of a painted image."""
-    height, width = overlay.image.shape[:2]
-    return width, height, draw.data_url(overlay.image)

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from app.pace import Pace
-from app.race.pair import Pair, url
+from app.race.pair import Pair
 from app.race.runs import Listed
 from app.web import html
 from app.web.html import NONE, notice, to_come
@@ -88,7 +88,7 @@ def difference(pair: Pair | None, empty: str = "") -> Markup:
     if pair is None:
         return html.progress(empty) if empty else Markup()
     result, cells = pair.result, pair.result.cells
-    painted = [*map(url, pair.painted)]
+    painted = [overlay.shown for overlay in pair.painted]
     pictures = [painted[at] if painted else None for at in range(2)]
     sides = [_side(title, cells[name], shown)
              for name, title, shown in zip(pair.names, pair.titles, pictures, strict=True)]  # fmt: skip
