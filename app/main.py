@@ -60,6 +60,7 @@ def _launched(settings: Settings, name: str, folder: Path) -> tuple[Any, str]:
     from app.model_pool.loader import Loader, listed
     from app.model_pool.pool import Models
     from app.race.runs import Races
+    from app.training.runs import Trainings
     from app.ui import build_demo, launch_options
     from pruning import ops
     from pruning.models import hide_progress
@@ -81,7 +82,7 @@ def _launched(settings: Settings, name: str, folder: Path) -> tuple[Any, str]:
     runs, starts = settings.runs_folder, settings.own_machine and not remote.is_remote()
     races = None if runs is None else Races(runs, starts)
     try:
-        demo = build_demo(models, races)
+        demo = build_demo(models, races, None if runs is None else Trainings(runs))
     except AssetError:
         raise
     except Exception as error:

@@ -54,7 +54,7 @@ class Settings:
     upload_limit: float = 20.0  # megabytes
     cache: float = 1024.0  # megabytes
     joined: int = MOST_TOKENS  # tokens
-    runs: str = AUTO  # folder with runs of the race; "auto": RUNS on one person's own machine, elsewhere none
+    runs: str = AUTO  # folder with runs of race and training; "auto": RUNS on one person's own machine, elsewhere none
 
     def __post_init__(self) -> None:
         kind = self.device.split(":")[0]
@@ -134,8 +134,8 @@ _HELP: Mapping[str, str] = {
     "upload_limit": "largest image file a visitor may send, in megabytes",
     "cache": "memory for encoded images and results, in megabytes",
     "joined": "most tokens of visitors' questions that go through a model in one pass, padding included; 0: one by one",
-    "runs": "folder with runs of the race, which all visitors see; auto is none, but on one person's own machine "
-    f"{RUNS}, where they are started on the page too",
+    "runs": "folder with runs of the race and of training, which all visitors see; auto is none, but on one person's "
+    f"own machine {RUNS}, where races are started on the page too",
 }
 
 

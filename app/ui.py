@@ -48,6 +48,9 @@ from app.smallest_budget.page import TIPS as SMALLEST_BUDGET
 from app.smallest_budget.page import place_smallest_budget, wire_smallest_budget
 from app.tradeoff import measure as tradeoff_measure
 from app.tradeoff import views as tradeoff_views
+from app.training.page import TIPS as TRAINING
+from app.training.page import place_training, wire_training
+from app.training.runs import Trainings
 from app.web import address, gradio_patches, scripts, theme
 from app.web.controls import Controls
 from app.web.events import AT_ONCE, LIGHT_WORK, LOADING, ONCE, QUIET, STREAMED, THREADS, chosen, told
@@ -57,13 +60,13 @@ from app.why.page import TIPS as WHY
 from app.why.page import place_why, wire_why
 from pruning.drawing.palettes import PAGE
 
-TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | RECIPE | RACE | SMALLEST_BUDGET | EXPORT | WHY
+TIPS = EXPLORE | PLAN | COMPARE | BATCH | PAYS | RECIPE | RACE | TRAINING | SMALLEST_BUDGET | EXPORT | WHY
 
 
-def build_demo(models: Models, races: Races | None = None) -> gr.Blocks:
+def build_demo(models: Models, races: Races | None = None, trainings: Trainings | None = None) -> gr.Blocks:
     """The page with an example whose result is already computed. Computing it also warms the model up.
 
-    races: what the view "Race" shows; there is none without.
+    races, trainings: what the views "Race" and "Training" show; there is none without.
     """
     gradio_patches.apply()
     gr.set_static_paths([FOLDER])
@@ -74,6 +77,8 @@ def build_demo(models: Models, races: Races | None = None) -> gr.Blocks:
             page = layout(controls, start)
             handlers, images = Handlers(models, controls, page), ImageHandlers(models, page)
             _wire(demo, page, handlers, images, Menus(models, controls, page), races, capabilities)
+            if trainings is not None:
+                wire_training(place_training(page.views, trainings), trainings, models, page.session, demo)
             endpoints(Api(models, controls), start.method, (IMPORTANCE, DIVERSITY), RETENTION)
     demo.queue(default_concurrency_limit=4, max_size=256)
     return demo

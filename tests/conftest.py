@@ -165,14 +165,17 @@ def served(tiny_vlm: VLM, uploads: None):
 
 @pytest.fixture(scope="session")
 def shipped_page(uploads: None, tmp_path_factory: pytest.TempPathFactory):
-    """The running app as `python app.py` opens it: with the shipped model, and a race that was run."""
+    """The running app as `python app.py` opens it: with the shipped model, a race that was run, and a training run."""
     from app.race.runs import Races
+    from app.training.runs import Trainings
     from tests.helpers.races import scenes_run
     from tests.helpers.serving import serve
+    from tests.helpers.trainings import trained
 
     vlm, runs = load(), tmp_path_factory.mktemp("runs")
     scenes_run(runs / "scenes-1", vlm.model_id)
-    with serve(vlm, races=Races(runs, True)) as running:
+    trained(runs / "covipal-1")
+    with serve(vlm, races=Races(runs, True), trainings=Trainings(runs)) as running:
         yield running
 
 

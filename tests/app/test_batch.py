@@ -329,6 +329,7 @@ def test_the_view_fits(shipped_page, chromium, fits):
             "Use this setting",
             "Why?",
             "Race",
+            "Training",
         ]
         fits(tab, "many-images")
         tab.set_viewport_size({"width": 390, "height": 844})

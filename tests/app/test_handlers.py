@@ -11,6 +11,7 @@ import pytest
 
 from app.engine.capabilities import Capabilities
 from app.race.runs import Races
+from app.training.runs import Trainings
 from app.ui import build_demo
 from app.web.controls import Controls, ControlValues
 from app.web.errors import message_for, report_errors
@@ -99,7 +100,7 @@ def test_expected_errors_keep_their_words():
 
 def test_of_what_hangs_on_one_event_at_most_one_waits(tiny_vlm, uploads, tmp_path):
     """What waited is run by sending the whole event again: two that wait would call each other for ever."""
-    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True), Trainings(tmp_path))
     waiting, led = defaultdict(list), set()
     for event in demo.fns.values():
         first = event
@@ -120,7 +121,7 @@ def test_what_a_visitor_does_last_is_never_dropped(tiny_vlm, uploads, tmp_path):
     """By Gradio's own rule an event is dropped while the same one is being answered; and one that waits comes with the
     present inputs, but with the data of the event before it.
     """
-    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True), Trainings(tmp_path))
     events = [event for event in demo.fns.values() if event.api_visibility == "private" and event.fn is not None]
     assert len(events) > 60
     once = [event.fn for event in events if event.trigger_mode not in ("always_last", "multiple")]
@@ -148,7 +149,7 @@ def test_of_two_events_that_overtake_each_other_the_later_one_stands():
 
 def test_who_hears_what_a_component_says_takes_the_newest(tiny_vlm, uploads, tmp_path):
     """No event function keeps the data of its own event: a state that events write at their end can go back."""
-    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True), Trainings(tmp_path))
     hearing = [fn for fn in demo.fns.values() if fn.fn and gr.EventData in get_type_hints(fn.fn).values()]
     assert len(hearing) >= 8
     for event in hearing:
@@ -158,7 +159,7 @@ def test_who_hears_what_a_component_says_takes_the_newest(tiny_vlm, uploads, tmp
 
 def test_what_stops_comes_before_what_follows_it(tiny_vlm, uploads, tmp_path):
     """Beside it on one press, a stop that comes late would end what the press began."""
-    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True))
+    demo = build_demo(models_of(Shelf({tiny_vlm.model_id: tiny_vlm})), Races(tmp_path, True), Trainings(tmp_path))
     hanging = defaultdict(list)
     for event in demo.fns.values():
         for component, name in event.targets if event.fn else ():

@@ -43,6 +43,9 @@ from app.smallest_budget import views as smallest_budget_views
 from app.smallest_budget.search import Search, Try
 from app.tradeoff import views as tradeoff_views
 from app.tradeoff.measure import Progress
+from app.training import runs as training_runs
+from app.training import sample as training_sample
+from app.training import views as training_views
 from app.web import html
 from app.web.templates import render
 from app.why import run as why
@@ -58,6 +61,7 @@ from pruning.evaluation.why import Found
 from pruning.handover.wanted import Recipe
 from pruning.race.folder import Cell, Manifest, Result
 from pruning.race.settings import ALL
+from pruning.training.runs import Curve, Point
 from tests.helpers.checkout import ROOT
 from tests.helpers.markup import NASTY
 from tests.helpers.visits import keep
@@ -143,6 +147,23 @@ def race_chart(said: str) -> Markup:
         return race_views.chart(raced(said), manifest)
 
 
+def run(said: str) -> training_runs.Listed:
+    """A training run whose losses and settings have this name."""
+    points = (Point(1, {said: 0.5}, 0.5), Point(2, {said: 0.25}, 0.5))
+    return training_runs.Listed(said, "done", {"steps": 2, "method": said, said: said}, Curve(points), 1.0, said)
+
+
+def trained(said: str) -> Markup:
+    """With the figures' own names the same each time."""
+    with matplotlib.rc_context({"svg.hashsalt": "test"}):
+        return training_views.curves(run(said))
+
+
+def kept(said: str) -> training_sample.Sample:
+    sides = tuple(training_sample.Side(said, PAINTED, 1) for _ in "12")
+    return training_sample.Sample(said, said, sides)
+
+
 def pair(said: str, **changes) -> Pair:
     cells = {"a": Cell(said, 1.0), "b": Cell(said, 0.5)}
     result = Result("", 1, said, "", said, said, said, said, (said,), (said, said), "exact", 64, cells)
@@ -171,6 +192,11 @@ VIEWS: list[tuple[Callable, Callable[[str], str]]] = [
     (race_views.difference, lambda said: race_views.difference(pair(said, why=said))),
     (race_views.difference, lambda said: race_views.difference(pair(said, painted=(PAINTED, PAINTED)))),
     (race_views.difference, lambda said: race_views.difference(None, said)),
+    (training_views.status, lambda said: training_views.status(run(said), said)),
+    (training_views.status, lambda said: training_views.status(None, said)),
+    (training_views.curves, trained),
+    (training_views.sample, lambda said: training_views.sample(kept(said))),
+    (training_views.sample, lambda said: training_views.sample(None, said)),
     (recipe_views.note, lambda said: recipe_views.note(Recipe("vllm", "vLLM", "bash", "", said))),
     (batch_views.about, lambda said: batch_views.about(Session("tiny", (), (said,)), SETTING)),
     (batch_views.progress, lambda said: batch_views.progress(None, problem=said)),

@@ -20,6 +20,7 @@ from app.model_pool.loader import Listed
 from app.model_pool.pool import Models
 from app.race.runs import Races
 from app.settings import Settings
+from app.training.runs import Trainings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -105,7 +106,12 @@ def models_of(shelf: Shelf, resources: Resources | None = None) -> Models:
 
 @contextmanager
 def serve(
-    *vlms: Any, shelf: Shelf | None = None, models: Models | None = None, races: Races | None = None, **settings: Any
+    *vlms: Any,
+    shelf: Shelf | None = None,
+    models: Models | None = None,
+    races: Races | None = None,
+    trainings: Trainings | None = None,
+    **settings: Any,
 ) -> Iterator[Served]:
     """The page on a free port, of `models` or of those on a shelf; `settings` beside what a test run needs."""
     from app.api import mcp
@@ -114,7 +120,7 @@ def serve(
     if models is None:
         shelf = shelf or Shelf({vlm.model_id: vlm for vlm in vlms})
         models = models_of(shelf, Resources(256 << 20, int(UPLOAD_MB * 2**20)))
-    demo = build_demo(models, races)
+    demo = build_demo(models, races, trainings)
     chosen = Settings(port=0, upload_limit=UPLOAD_MB, **settings)
     _, url, _ = demo.launch(**launch_options(chosen), prevent_thread_lock=True)
     if chosen.mcp:

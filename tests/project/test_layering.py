@@ -22,7 +22,7 @@ FLOORS = {
         "settings",
         "answers canvas model_pool",
         "plan tradeoff",
-        "compare batch smallest_budget pays race recipe why explore",
+        "compare batch smallest_budget pays race recipe training why explore",
         "api presenter share",
         "export",
         "ui",
