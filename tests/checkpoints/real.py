@@ -1494,6 +1494,8 @@ IDEFICS3 = Released(
     names=SMOLVLM2.names,
 )
 
+SNAPSHOT = "hlky/dinoml_v2 agents/plans/transformers/{}, 6b8c0acb3a19f77188401b57db6e403aa92534f3"
+LANGUAGE = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
 SIZED = (
     _sized(
         QWEN3_VL,
@@ -1532,6 +1534,99 @@ SIZED = (
             "num_attention_heads": 8,
             "num_hidden_layers": 34,
             "num_key_value_heads": 4,
+        },
+        {},
+    ),
+    replace(
+        QWEN2_5_VL,
+        model="Qwen/Qwen2.5-VL-3B-Instruct",
+        source=SNAPSHOT.format("qwen2_5_vl/report.md"),
+        config={
+            **QWEN2_5_VL.config,
+            "hidden_size": 2048,
+            "intermediate_size": 11008,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 36,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+            "vision_config": {**QWEN2_5_VL.config["vision_config"], "out_hidden_size": 2048},
+            "vocab_size": 151936,
+        },
+    ),
+    replace(
+        LLAVA_NEXT,
+        model="llava-hf/llava-v1.6-vicuna-7b-hf",
+        source=SNAPSHOT.format("llava_next/report.md"),
+        config={**LLAVA_NEXT.config, "text_config": LLAVA.config["text_config"]},
+    ),
+    _sized(
+        LLAVA_ONEVISION,
+        "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+        SNAPSHOT.format("llava_onevision/_sources"),
+        {
+            "hidden_size": 896,
+            "intermediate_size": 4864,
+            "num_attention_heads": 14,
+            "num_hidden_layers": 24,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+            "vocab_size": 152000,
+        },
+        {},
+    ),
+    *(
+        _sized(
+            INTERNVL3_5,
+            f"OpenGVLab/InternVL3_5-{size}-HF",
+            SNAPSHOT.format(f"qwen3/report.md, of Qwen3-{qwen}, its language model"),
+            dict(zip(LANGUAGE, sizes, strict=True)),
+            {},
+        )
+        for size, qwen, *sizes in (
+            ("1B", "0.6B", 28, 1024, 3072, 16),
+            ("4B", "4B", 36, 2560, 9728, 32),
+            ("8B", "8B", 36, 4096, 12288, 32),
+        )
+    ),
+    replace(
+        SMOLVLM2,
+        model="HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+        source=SNAPSHOT.format("smolvlm/_sources"),
+        config={
+            **SMOLVLM2.config,
+            "scale_factor": 3,
+            "text_config": {
+                "head_dim": 64,
+                "hidden_size": 2048,
+                "intermediate_size": 8192,
+                "model_type": "llama",
+                "num_hidden_layers": 24,
+                "pixel_shuffle_factor": 3,
+                "rms_norm_eps": 1e-05,
+                "rope_theta": 130000,
+                "vocab_size": 49280,
+            },
+            "vision_config": {
+                "image_size": 384,
+                "intermediate_size": 4304,
+                "model_type": "smolvlm_vision",
+                "num_hidden_layers": 27,
+                "patch_size": 14,
+            },
+        },
+    ),
+    _sized(
+        GEMMA4,
+        "google/gemma-4-E4B-it",
+        SNAPSHOT.format("gemma4/_sources, of the model that is not instruction-tuned"),
+        {
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "layer_types": [*["sliding_attention"] * 5, "full_attention"] * 7,
+            "num_hidden_layers": 42,
+            "num_key_value_heads": 2,
+            "num_kv_shared_layers": 18,
+            "use_double_wide_mlp": False,
         },
         {},
     ),

@@ -22,6 +22,7 @@ FEW = {
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 16,
 }
+VISUAL = 64  # entries of a vocabulary of its own that a tower looks pictures up in
 PADDED = 8  # entries of the vocabulary that no token has, as in every released one
 
 
@@ -33,7 +34,7 @@ class Released:
     config: `config.json`. files: the others, by name. layers: how many are left of the language model. blocks: of the
     tower. marks: special tokens. ids: name of a setting, wherever it stands -> its token or tokens. names: attributes
     of the tokenizer. heads: of the language model, where its settings leave width and heads to the library: their size.
-    tokens: what a picture of 150 × 90 pixels becomes.
+    tokens: what a picture of 150 × 90 pixels becomes. unk: as `word_tokenizer` takes it.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Released:
     eos: str
     pad: str
     bos: str | None = None
+    unk: str | None = "<unk>"
     names: dict[str, str] = field(default_factory=dict)
     layers: int = 2
     blocks: int = 2
@@ -64,6 +66,7 @@ def save(released: Released, folder: Path, *, seed: int = 0) -> Path:
         eos=released.eos,
         pad=released.pad,
         bos=released.bos,
+        unk=released.unk,
         **released.names,
     )
     number = tokenizer.convert_tokens_to_ids
@@ -99,7 +102,11 @@ def _reduced(released: Released, vocabulary: int) -> Settings:
     parts: Settings = {"text_config": text} if nested else text
     if "vocab_size" in config:
         parts = {**parts, "vocab_size": vocabulary}
+    if nested and "hidden_size" in config:
+        parts = {**parts, "hidden_size": wide}
     parts["vision_config"] = _tower(config["vision_config"], released.blocks, wide)
+    if "alignment_intermediate_size" in config:
+        parts["alignment_intermediate_size"] = 64
     if "audio_config" in config:
         parts["audio_config"] = {
             **config["audio_config"],
@@ -139,10 +146,13 @@ def _text(real: Settings, released: Released, vocabulary: int) -> Settings:
 def _tower(real: Settings, blocks: int, wide: int) -> Settings:
     depth = _depth(real)
     heads = real.get("num_attention_heads") or real["num_heads"]
-    size = real["hidden_size"] // heads
-    tower = {**real, **_where_there(real, {**HEADS, **NARROW, "num_key_value_heads": 2, "out_hidden_size": wide})}
+    width = "embed_dim" if "embed_dim" in real else "hidden_size"  # where both are there, the latter is the model's
+    size = real[width] // heads
+    tower = {**real, **_where_there(real, {**HEADS, **NARROW, "num_key_value_heads": 2})}
+    tower |= _where_there(real, {"out_hidden_size": wide, "vocab_size": VISUAL})
     tower |= {
-        "hidden_size": 2 * size,
+        "hidden_size": wide,
+        width: 2 * size,
         "intermediate_size": 64,
         "depth" if "depth" in real else "num_hidden_layers": blocks,
     }

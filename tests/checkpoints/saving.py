@@ -13,10 +13,18 @@ WORDS = (
 
 
 def word_tokenizer(
-    specials: Sequence[str], template: str | None, *, eos: str, pad: str, bos: str | None = None, **extra: str
+    specials: Sequence[str],
+    template: str | None,
+    *,
+    eos: str,
+    pad: str,
+    bos: str | None = None,
+    unk: str | None = "<unk>",
+    **extra: str,
 ) -> Any:
     """One token per known word, the special tokens first; `bos` is put before every text.
 
+    unk: the token by which the tokenizer says that it does not know a name; None: it has none, as those of bytes.
     extra: names of further special tokens, such as image_token="<image>".
     """
     from tokenizers import AddedToken, Tokenizer
@@ -35,7 +43,7 @@ def word_tokenizer(
         core.post_processor = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
-        unk_token="<unk>",
+        unk_token=unk,
         pad_token=pad,
         eos_token=eos,
         bos_token=bos,

@@ -39,6 +39,8 @@ class Processing:
         self.clips = clips or ClipLimits()
         self.tokenizer: Any = processor.tokenizer
         self.image_processor: Any = processor.image_processor
+        # What its class asks of the image processor, whatever that one's own file says.
+        self.asked: dict[str, Any] = dict(getattr(processor, "images_kwargs", None) or {})
         # What the chat template writes for an image.
         self.placeholder: str = str(getattr(processor, "image_placeholder_token", None) or processor.image_token)
         # HunYuan-VL's processor takes no image without the marks that its template writes around.

@@ -167,10 +167,11 @@ class Family(TowerAdapter):
         processor cuts nothing, or not so.
         """
         processor, shape = self.processing.image_processor, self.pixels(pixels).shape
-        cuts = getattr(processor, "crop_to_patches", False) and hasattr(processor, "get_number_of_image_patches")
-        if not cuts or len(shape) != 4:
+        asked = self.processing.asked
+        cuts = asked.get("crop_to_patches", getattr(processor, "crop_to_patches", False))
+        if not cuts or not hasattr(processor, "get_number_of_image_patches") or len(shape) != 4:
             return 0
-        return int(processor.get_number_of_image_patches(*pixels.sizes[image][::-1], {}))
+        return int(processor.get_number_of_image_patches(*pixels.sizes[image][::-1], asked))
 
     def _cells(self, pixels: Pixels, image: int) -> tuple[int, int, Box]:
         """(rows, columns) of an image's tokens and what they cover; (0, 0) where it is not known."""

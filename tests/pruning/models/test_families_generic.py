@@ -113,7 +113,7 @@ def test_sizes_that_the_processor_tells_give_the_grids() -> None:
     """As Pixtral's does, which needs a package that may be absent here: stand-ins for its model and its output."""
     vision = SimpleNamespace(patch_size=14)
     config = SimpleNamespace(model_type="mistral3", spatial_merge_size=2, vision_config=vision)
-    family = Family(SimpleNamespace(config=config), SimpleNamespace(image_processor=SimpleNamespace()))
+    family = Family(SimpleNamespace(config=config), SimpleNamespace(image_processor=SimpleNamespace(), asked={}))
     inputs = {"pixel_values": torch.zeros(2, 3, 56, 84), "image_sizes": torch.tensor([[56, 84], [28, 56]])}
     grids, places = family.layout(Pixels(inputs, ((300, 200), (100, 50)), ("", ""), (6, 2)))
     assert grids == (Grid(1, 2, 3), Grid(1, 1, 2, start=6, image=1))

@@ -11,23 +11,29 @@ from pruning.models import load
 from pruning.models.checkpoint.presets import known
 from tests.checkpoints import tiny_llava
 from tests.checkpoints.real import RELEASED, SIZED
+from tests.checkpoints.real_others import OTHERS
 from tests.checkpoints.reducing import Released, save
 from tests.checkpoints.support import PROOFS
 
-TURNS = {"QWEN3_5", "MINICPM_V_4_6", "GLM_OCR", "LLAVA", "PADDLEOCR_VL"}
+EVERY = {**RELEASED, **OTHERS}
+TURNS = {"QWEN3_5", "MINICPM_V_4_6", "GLM_OCR", "LLAVA", "PADDLEOCR_VL", "DEEPSEEK_VL"}
 """Whose templates write an answer otherwise once it has been given, or put pictures before all words."""
 
 TILED = {"SMOLVLM2", "IDEFICS3", "INTERNVL3_5"}
 """Whose pictures become a thousand tokens: a quarter of them is proven on tiles of fewer."""
 
-UNTIED = {"OpenGVLab/InternVL3_5-2B-HF"}  # its files hold embeddings twice, which its settings do not say
+UNPLACED = {"MINICPM_V_4_6"}  # whose tokens have seen the whole picture
+
+UNTIED = {f"OpenGVLab/InternVL3_5-{size}B-HF" for size in (1, 2, 4, 8)}
+"""Whose files hold embeddings twice, which their settings do not say."""
 
 
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", EVERY)
 def test_all_tokens_answer_as_the_library_and_a_quarter_as_a_plain_pass(name: str, tmp_path: Path, noise) -> None:
-    released = RELEASED[name]
+    released = EVERY[name]
     model = load(save(released, tmp_path / "model"))
-    assert model.encode([noise(150, 90)]).tokens.n == released.tokens
+    tokens = model.encode([noise(150, 90)]).tokens
+    assert (tokens.n, all(grid.placed for grid in tokens.grids)) == (released.tokens, name not in UNPLACED)
     proofs = ("all tokens", *(("a quarter",) if name not in TILED else ()), *(("two turns",) if name in TURNS else ()))
     assert [proof for proof in proofs if not PROOFS[proof](model)] == []
 
@@ -62,7 +68,7 @@ def test_what_a_processor_says_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "released", [each for each in (*RELEASED.values(), *SIZED) if known(each.model)], ids=lambda each: each.model
+    "released", [each for each in (*EVERY.values(), *SIZED) if known(each.model)], ids=lambda each: each.model
 )
 def test_a_preset_has_the_sizes_of_its_configuration(released: Released, tmp_path: Path) -> None:
     """Counted on a model without memory."""
@@ -81,6 +87,7 @@ def test_a_preset_has_the_sizes_of_its_configuration(released: Released, tmp_pat
     total = sum(weight.numel() for weight in model.parameters()) + twice * sum(words.values())
     assert preset.parameters == pytest.approx(total, rel=0.01)
     assert preset.embeddings == pytest.approx(sum(words.values()) * (1 + twice), rel=0.03)
+    assert preset.family == released.config["model_type"]
     text = config.get_text_config()
     assert (preset.shape.layers, preset.shape.hidden) == (text.num_hidden_layers, text.hidden_size)
     if released.config["model_type"] != "gemma4":  # whose later layers are wider than the first
