@@ -90,8 +90,7 @@ _LLAMA2 = ("Llama 2 Community License", "Llama 2 Community License: Meta's terms
 _COUNTED = "its configuration as bykof/peekaboolean counts it"
 _INTERN = "its documentation, for totals; the configuration of its Qwen3 language model"
 _OCR = "its configuration, which makes more than the 0.9 billion that its makers name"
-_LIBRARY = "the model library's own default for its type; its makers' total"
-_GEMMA = "google/gemma.cpp, for layers and widths; total as its makers name it"
+_E4B = "the configuration of google/gemma-4-E4B, from which it was tuned"
 _QWEN_7B, _QWEN_05B = (28, 3584, 18944, 512), (24, 896, 4864, 128)
 _VICUNA_7B = (32, 4096, 11008, 4096)
 
@@ -125,10 +124,10 @@ PRESETS: tuple[Preset, ...] = (
     _hub("openbmb/MiniCPM-V-4.6", "minicpmv4_6", (1.3, 0.25), (24, 1024, 3584, 512), SIGLIP_SO, documents=True),
     _hub("zai-org/GLM-OCR", "glm_ocr", (1.11, 0.18), (16, 1536, 4608, 1024), (1024, 4096), "MIT", source=_OCR,
          documents=True),
-    _hub("zai-org/GLM-4.6V-Flash", "glm46v", (10.29, 1.24), (40, 4096, 13696, 256), (1536, 4096), "MIT",
-         source=_LIBRARY, documents=True),
+    _hub("zai-org/GLM-4.6V-Flash", "glm4v", (10.29, 1.24), (40, 4096, 13696, 256), (1536, 4096), "MIT",
+         documents=True),
     _hub("google/gemma-4-E2B-it", "gemma4", (5.1, 2.75), (35, 1536, 12288, 512), (768, 3072)),
-    _hub("google/gemma-4-E4B-it", "gemma4", (8.0, 3.49), (42, 2560, 10240, 1024), (768, 3072), source=_GEMMA),
+    _hub("google/gemma-4-E4B-it", "gemma4", (8.0, 3.49), (42, 2560, 10240, 1024), (768, 3072), source=_E4B),
     _hub("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm", (0.256, 0.057), (30, 576, 1536, 192), SIGLIP_B,
          stored=FLOAT32),
     _hub("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm", (0.507, 0.095), (32, 960, 2560, 320), SIGLIP_B,

@@ -34,7 +34,7 @@ def test_every_family_is_supported(kind: str) -> None:
 
 def test_every_family_asked_for_is_there() -> None:
     expected = {"qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava", "llava_next", "llava_onevision", "internvl", "smolvlm",
-                "minicpmv4_6", "glm_ocr", "glm46v", "gemma3", "gemma4"}  # fmt: skip
+                "minicpmv4_6", "glm_ocr", "glm4v", "gemma3", "gemma4"}  # fmt: skip
     assert {preset.family for preset in PRESETS} == expected
 
 
