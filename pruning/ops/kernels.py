@@ -9,7 +9,11 @@ waits for it.
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -30,12 +34,30 @@ def compiled_in_any_order(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compile(function: Callable[..., Any], freedom: frozenset[str]) -> Callable[..., Any]:
-    flags = set(freedom) or False
+    kernel: Callable[..., Any] = numba.njit(nogil=True, fastmath=set(freedom) or False)(function)
     try:
-        kernel: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=flags)(function)
+        kernel.enable_caching()  # type: ignore[attr-defined]
     except RuntimeError:  # no folder to cache in: a read-only installation without a home
-        kernel = numba.njit(nogil=True, fastmath=flags)(function)
+        if folder := _own_folder(Path(tempfile.gettempdir())):
+            numba.config.CACHE_DIR = str(folder)
+            kernel.enable_caching()  # type: ignore[attr-defined]
     return kernel
+
+
+def _own_folder(among: Path) -> Path | None:
+    """A folder for compiled code among temporary files, None where there can be none: what lies there is run, so nobody
+    else may write to it.
+    """
+    if not hasattr(os, "getuid"):  # Windows, where there always is one of the user's
+        return None
+    folder = among / f"idpruner-kernels-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
+    return folder if own else None
 
 
 @compiled

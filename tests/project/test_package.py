@@ -239,9 +239,12 @@ def test_the_installed_programs_work_in_another_folder(installed: Path) -> None:
 
 @pytest.mark.slow
 def test_it_works_where_nothing_can_be_written(installed: Path) -> None:
-    """Neither the packages, nor the working folder, nor a home: only the system's folder for temporary files."""
+    """Neither the packages, nor the working folder, nor a home: only a folder for temporary files."""
+    temporary = installed / "temporary"
+    temporary.mkdir()
     subprocess.run(["chmod", "-R", "a-w", installed], check=True)
-    named = {"env": environment(HOME="/nonexistent")}
+    temporary.chmod(0o777)
+    named = {"env": environment(HOME="/nonexistent", TMPDIR=str(temporary))}
     if os.geteuid() == 0:  # to whom no permission matters
         named |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     if subprocess.run([installed / ".venv" / "bin" / "python", "-c", "import torch"], **named).returncode:
@@ -254,6 +257,7 @@ def test_it_works_where_nothing_can_be_written(installed: Path) -> None:
     assert "Permission denied: 'a.png'" in refused.stderr
     assert "Traceback" not in refused.stderr
     opened(installed, **named)
+    assert list(temporary.glob("idpruner-kernels-*/*/*.nbi")), "it is not compiled anew at every start"
 
 
 @pytest.mark.slow
