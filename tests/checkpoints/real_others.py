@@ -5,7 +5,7 @@ Values alone are taken over; chat templates are rebuilt after what the released 
 
 from tests.checkpoints.qwen_vl import CHAT_TEMPLATE as QWEN_TEMPLATE
 from tests.checkpoints.real import CLIP, GLM_IDS, GLM_OCR, GLM_TEMPLATE, HALF, HELPFUL, QWEN, QWEN_IDS, SNAPSHOT, STEPS
-from tests.checkpoints.reducing import Released
+from tests.checkpoints.reducing import Released, Settings
 
 QWEN2_VL = Released(
     "Qwen/Qwen2-VL-2B-Instruct",
@@ -468,5 +468,228 @@ GLM_4_6V_FLASH = Released(
     pad="<|endoftext|>",
 )
 
-OTHERS = {name: each for name, each in list(globals().items()) if isinstance(each, Released) and each is not GLM_OCR}
-"""Name -> settings, in the order above."""
+GRANITE_GRIDS = [
+    *([384, 384 * width] for width in range(1, 11)),
+    *([768, 384 * width] for width in range(1, 6)),
+    *([1152, 384 * width] for width in range(1, 4)),
+    *([384 * height, 384 * width] for height in (4, 5) for width in (1, 2)),
+    *([384 * height, 384] for height in range(6, 11)),
+]
+GRANITE_VISION = Released(
+    "ibm-granite/granite-vision-3.2-2b",
+    # Of LLaVA-NeXT's type, with four layers of a SigLIP tower side by side. The language model's settings are those of
+    # the model that it was made from.
+    source="ylsdamxssjxxdd/eva thirdparty/llama.cpp/examples/llava/README-granitevision.md, "
+    "04e7fe29478cfb5eca6c36f8c0b20e13152db598; for granite-3.1-2b a public test of another project",
+    config={
+        "architectures": ["LlavaNextForConditionalGeneration"],
+        "image_grid_pinpoints": GRANITE_GRIDS,
+        "image_token_index": 49155,
+        "model_type": "llava_next",
+        "projector_hidden_act": "gelu",
+        "text_config": {
+            "attention_bias": False,
+            "attention_dropout": 0.1,
+            "attention_multiplier": 0.015625,
+            "embedding_multiplier": 12.0,
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "logits_scaling": 8.0,
+            "max_position_embeddings": 131072,
+            "mlp_bias": False,
+            "model_type": "granite",
+            "num_attention_heads": 32,
+            "num_hidden_layers": 40,
+            "num_key_value_heads": 8,
+            "residual_multiplier": 0.22,
+            "rms_norm_eps": 1e-5,
+            "rope_scaling": None,
+            "rope_theta": 5000000.0,
+            "tie_word_embeddings": True,
+            "torch_dtype": "bfloat16",
+            "vocab_size": 49152,
+        },
+        "tie_word_embeddings": True,
+        "vision_config": {
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_size": 1152,
+            "image_size": 384,
+            "intermediate_size": 4304,
+            "layer_norm_eps": 1e-6,
+            "model_type": "siglip_vision_model",
+            "num_attention_heads": 16,
+            "num_hidden_layers": 27,
+            "patch_size": 14,
+        },
+        "vision_feature_layer": [-24, -20, -12, -1],
+        "vision_feature_select_strategy": "full",
+    },
+    files={
+        "preprocessor_config": {
+            **HALF,
+            **STEPS,
+            "crop_size": {"height": 384, "width": 384},
+            "do_center_crop": True,
+            "do_pad": True,
+            "image_grid_pinpoints": GRANITE_GRIDS,
+            "image_processor_type": "LlavaNextImageProcessor",
+            "processor_class": "LlavaNextProcessor",
+            "size": {"height": 384, "width": 384},
+        },
+        "processor_config": {
+            "image_token": "<image>",
+            "patch_size": 14,
+            "processor_class": "LlavaNextProcessor",
+            "vision_feature_select_strategy": "full",
+        },
+    },
+    marks=("<|system|>", "<|user|>", "<|assistant|>", "<image>"),
+    ids={"image_token_index": "<image>"},
+    template=(
+        "<|system|>\nyou are a helpful assistant.\n{% for message in messages %}{{ '<|' + message['role'] + '|>\n' }}"
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}{{ '<image>\n' }}{% elif part['type'] == 'text' %}{{ part['text'] }}"
+        "{% endif %}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}<|end_of_text|>{% else %}"
+        "{{ '\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    ),
+    tokens=1188,
+    eos="<|end_of_text|>",
+    pad="<|end_of_text|>",
+    names={"image_token": "<image>"},
+    blocks=4,
+)
+
+LFM2_VL = Released(
+    "LiquidAI/LFM2-VL-1.6B",
+    # Its pictures are opened with torchvision alone.
+    source=SNAPSHOT.format("lfm2_vl/_sources") + "; for the template varun00391/local-finetuned-model "
+    "LiquidAI:LFM2-VL-450M/lfm2-450m, a913c33978b466ed686191eda666661a918ee9a3",
+    config={
+        "architectures": ["Lfm2VlForConditionalGeneration"],
+        "do_image_splitting": True,
+        "downsample_factor": 2,
+        "dtype": "bfloat16",
+        "encoder_patch_size": 16,
+        "image_token_id": 396,
+        "image_token_index": 396,
+        "max_image_tokens": 256,
+        "max_num_patches": 1024,
+        "max_pixels_tolerance": 1.5,
+        "max_tiles": 10,
+        "min_image_tokens": 64,
+        "min_tiles": 2,
+        "model_type": "lfm2_vl",
+        "projector_bias": True,
+        "projector_hidden_act": "gelu",
+        "projector_hidden_size": 2560,
+        "text_config": {
+            "_name_or_path": "LiquidAI/LFM2-1.2B",
+            "architectures": ["Lfm2ForCausalLM"],
+            "block_auto_adjust_ff_dim": True,
+            "block_dim": 2048,
+            "block_ff_dim": 12288,
+            "block_ffn_dim_multiplier": 1.0,
+            "block_mlp_init_scale": 1.0,
+            "block_multiple_of": 256,
+            "block_norm_eps": 1e-05,
+            "block_out_init_scale": 1.0,
+            "block_use_swiglu": True,
+            "block_use_xavier_init": True,
+            "conv_L_cache": 3,
+            "conv_bias": False,
+            "conv_dim": 2048,
+            "conv_dim_out": 2048,
+            "conv_use_xavier_init": True,
+            "dtype": "bfloat16",
+            "eos_token_id": 7,
+            "hidden_size": 2048,
+            "initializer_range": 0.02,
+            "intermediate_size": 12288,
+            "layer_types": [*["conv", "conv", "full_attention"] * 3, *["conv", "full_attention"] * 3, "conv"],
+            "max_position_embeddings": 128000,
+            "model_type": "lfm2",
+            "norm_eps": 1e-05,
+            "num_attention_heads": 32,
+            "num_heads": 32,
+            "num_hidden_layers": 16,
+            "num_key_value_heads": 8,
+            "rope_theta": 1000000.0,
+            "use_cache": True,
+            "use_pos_enc": True,
+            "vocab_size": 65536,
+        },
+        "tile_size": 512,
+        "transformers_version": "4.57.1",
+        "use_image_special_tokens": True,
+        "use_thumbnail": True,
+        "vision_config": {
+            "attention_dropout": 0.0,
+            "dtype": "bfloat16",
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "layer_norm_eps": 1e-06,
+            "model_type": "siglip2_vision_model",
+            "num_attention_heads": 16,
+            "num_channels": 3,
+            "num_hidden_layers": 26,
+            "num_patches": 256,
+            "patch_size": 16,
+            "vision_use_head": False,
+        },
+    },
+    files={
+        "preprocessor_config": {
+            **HALF,
+            **STEPS,
+            **dict.fromkeys(("crop_size", "device", "disable_grouping", "do_center_crop", "do_convert_rgb")),
+            **dict.fromkeys(("input_data_format", "pad_size", "return_tensors")),
+            "data_format": "channels_first",
+            "default_to_square": True,
+            "do_image_splitting": True,
+            "do_pad": True,
+            "do_resize": False,
+            "downsample_factor": 2,
+            "encoder_patch_size": 16,
+            "image_processor_type": "Lfm2VlImageProcessorFast",
+            "max_image_tokens": 256,
+            "max_num_patches": 1024,
+            "max_pixels_tolerance": 2.0,
+            "max_tiles": 10,
+            "min_image_tokens": 64,
+            "min_tiles": 2,
+            "patch_size": 16,
+            "processor_class": "Lfm2VlProcessor",
+            "return_row_col_info": True,
+            "size": {"height": 512, "width": 512},
+            "tile_size": 512,
+            "use_thumbnail": True,
+        },
+    },
+    marks=("<|startoftext|>", "<|im_start|>", "<image>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"),
+    ids={"image_token_id": "<image>", "image_token_index": "<image>", "eos_token_id": "<|im_end|>"},
+    template="{{ bos_token }}" + QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>"),
+    tokens=0,
+    eos="<|im_end|>",
+    pad="<|pad|>",
+    bos="<|startoftext|>",
+    layers=3,
+)
+
+LFM2_VL_FIRST: Settings = {
+    **{name: value for name, value in LFM2_VL.config.items() if name not in ("dtype", "image_token_id")},
+    "auto_map": {
+        "AutoConfig": "modeling_lfm2_vl.Lfm2VlConfig",
+        "AutoModelForImageTextToText": "modeling_lfm2_vl.Lfm2VlForConditionalGeneration",
+    },
+    "model_type": "lfm2-vl",
+    "transformers_version": "4.55.0",
+}
+"""As LFM2-VL was released at first, for code of its own: the source of the template has the 450M so."""
+
+OTHERS = {
+    name: each
+    for name, each in list(globals().items())
+    if isinstance(each, Released) and each not in (GLM_OCR, LFM2_VL)
+}
+"""Name -> settings of those that are loaded, in the order above."""

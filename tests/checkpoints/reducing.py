@@ -13,7 +13,7 @@ from tests.checkpoints.saving import word_tokenizer
 
 Settings = dict[str, Any]
 HEADS = {"num_attention_heads": 2, "num_heads": 2}
-NARROW = {"intermediate_size": 64, "moe_intermediate_size": 32, "hidden_size_per_layer_input": 16}
+NARROW = {"intermediate_size": 64, "block_ff_dim": 96, "moe_intermediate_size": 32, "hidden_size_per_layer_input": 16}
 FEW = {
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
@@ -114,6 +114,9 @@ def _reduced(released: Released, vocabulary: int) -> Settings:
             "num_hidden_layers": 1,
             "output_proj_dims": wide,
         }
+    if isinstance(layers := config.get("vision_feature_layer"), list):
+        depth = _depth(config["vision_config"])
+        parts["vision_feature_layer"] = [-max(1, round(-layer * released.blocks / depth)) for layer in layers]
     if "insert_layer_id" in config:
         parts["insert_layer_id"] = round(config["insert_layer_id"] * released.blocks / _depth(config["vision_config"]))
     return {**config, **parts}
@@ -124,7 +127,7 @@ def _text(real: Settings, released: Released, vocabulary: int) -> Settings:
     size = real.get("head_dim") or released.heads or real["hidden_size"] // heads
     text = {
         **real,
-        **_where_there(real, {**NARROW, **FEW}),
+        **_where_there(real, {**HEADS, **NARROW, **FEW}),
         "num_hidden_layers": released.layers,
         "vocab_size": vocabulary,
     }

@@ -181,6 +181,12 @@ def config(source: Path | str) -> Any:
             whole = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             return getattr(whole, "thinker_config", None) or whole
         except ValueError as error:
+            if spelled := _spelled_otherwise(folder / "config.json"):
+                raise ModelError(
+                    f"{source}: its configuration is of a type {spelled[0]}, which the model library knows as "
+                    f"{spelled[1]}: its files are older than that and made for code of their own, which is never run. "
+                    "Take the checkpoint's newer revision, or one that was converted for the library"
+                ) from error
             if _needs_code(folder / "config.json"):
                 raise ModelError(
                     f"{source} needs code from its own repository, and such code is never run: choose a checkpoint "
@@ -190,8 +196,25 @@ def config(source: Path | str) -> Any:
 
 
 def _needs_code(file: Path) -> bool:
+    return "auto_map" in _held(file)
+
+
+def _spelled_otherwise(file: Path) -> tuple[str, str] | None:
+    """The type in a configuration and how the library spells it; None where it is the same, or unknown there."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    said = str(_held(file).get("model_type", ""))
+    known = {_plain(name): name for name in CONFIG_MAPPING_NAMES}.get(_plain(said))
+    return (said, known) if known and known != said else None
+
+
+def _plain(kind: str) -> str:
+    return kind.lower().replace("-", "_")
+
+
+def _held(file: Path) -> dict[str, Any]:
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(held, dict) and "auto_map" in held
+        return {}
+    return held if isinstance(held, dict) else {}

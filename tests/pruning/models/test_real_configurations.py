@@ -1,22 +1,24 @@
 """Checkpoints with the files of released ones, narrow layers aside, load and answer as the library does."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from pruning.models import load
+from pruning.models import ModelError, load
 from pruning.models.checkpoint.presets import known
 from tests.checkpoints import tiny_llava
 from tests.checkpoints.real import RELEASED, SIZED
-from tests.checkpoints.real_others import OTHERS
+from tests.checkpoints.real_others import LFM2_VL, LFM2_VL_FIRST, OTHERS
 from tests.checkpoints.reducing import Released, save
 from tests.checkpoints.support import PROOFS
 
 EVERY = {**RELEASED, **OTHERS}
-TURNS = {"QWEN3_5", "MINICPM_V_4_6", "GLM_OCR", "LLAVA", "PADDLEOCR_VL", "DEEPSEEK_VL"}
+TURNS = {"QWEN3_5", "MINICPM_V_4_6", "GLM_OCR", "LLAVA", "PADDLEOCR_VL", "DEEPSEEK_VL", "AYA_VISION"}
 """Whose templates write an answer otherwise once it has been given, or put pictures before all words."""
 
 TILED = {"SMOLVLM2", "IDEFICS3", "INTERNVL3_5"}
@@ -36,6 +38,22 @@ def test_all_tokens_answer_as_the_library_and_a_quarter_as_a_plain_pass(name: st
     assert (tokens.n, all(grid.placed for grid in tokens.grids)) == (released.tokens, name not in UNPLACED)
     proofs = ("all tokens", *(("a quarter",) if name not in TILED else ()), *(("two turns",) if name in TURNS else ()))
     assert [proof for proof in proofs if not PROOFS[proof](model)] == []
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="its pictures can be opened where torchvision is")
+def test_lfm2_vl_says_what_its_pictures_need(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Lfm2VlImageProcessor requires the Torchvision library.*pip install torch=="):
+        load(save(LFM2_VL, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("code", [True, False], ids=["code of its own", "none"])
+def test_a_type_that_the_library_spells_otherwise_is_named_by_both_spellings(code: bool, tmp_path: Path) -> None:
+    """LFM2-VL's first files, and copies of them without the code."""
+    config = {name: value for name, value in LFM2_VL_FIRST.items() if code or name != "auto_map"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"type lfm2-vl, .* knows as lfm2_vl: .* newer revision"):
+        load(tmp_path)
 
 
 def test_glm_ocr_cuts_a_picture_as_its_own_processor_was_seen_to(tmp_path: Path, noise) -> None:
