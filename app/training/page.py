@@ -24,7 +24,10 @@ from app.web.updates import Updates
 
 EVERY = 5.0  # seconds between two looks at a run that is at work
 SAMPLE = Kind("training", lambda r: r.drawing)
-IN_SIGHT = "(...given) => [...given.slice(0, -1), document.querySelector('#training')?.checkVisibility() ?? false]"
+# Of what a look is asked with, the run's name goes where nobody sees the view.
+IN_SIGHT = (
+    "(visitor, run, seen) => [visitor, document.querySelector('#training')?.checkVisibility() ? run : null, seen]"
+)
 TIPS = {
     "tab Training": "Curves of training runs, and what the module of the last checkpoint keeps",
     "#training-run": "Which training run is shown: its folder, its method, how it stands",
@@ -45,7 +48,6 @@ class TrainingPage:
     sample: gr.HTML
     seen: gr.State  # (lines of the menu, name, points, problem) that the page shows
     drawn: gr.State  # (name, step, model) whose sample is to be shown
-    sight: gr.Checkbox  # which nobody sees: whether the view is in sight, as the page itself says
 
 
 def place_training(views: gr.Tabs, trainings: Trainings) -> TrainingPage:
@@ -54,7 +56,7 @@ def place_training(views: gr.Tabs, trainings: Trainings) -> TrainingPage:
     shown = bool(trainings.names())
     with views, gr.Tab("Training", id="training", visible=shown) as made["tab"], gr.Column(elem_id="training"):
         made["timer"], made["seen"] = gr.Timer(EVERY, active=False), gr.State(None)
-        made["drawn"], made["sight"] = gr.State(None), gr.Checkbox(True, visible="hidden")
+        made["drawn"] = gr.State(None)
         with gr.Row(elem_classes="view-tools"):
             made["run"] = gr.Dropdown([], label="Run", show_label=False, visible=False, elem_id="training-run")
             made["place"] = gr.Slider(
@@ -85,7 +87,7 @@ def wire_training(page: TrainingPage, trainings: Trainings, models: Models, sess
     ]
     for event in (page.tab.select, chosen(page.run)):
         event(events.show, asked, shown, **LIGHT_WORK, **QUIET)
-    page.timer.tick(events.look, [*asked, page.sight], shown, js=IN_SIGHT, **LIGHT_WORK, **QUIET)
+    page.timer.tick(events.look, asked, shown, js=IN_SIGHT, **LIGHT_WORK, **QUIET)
     wanted = [session, page.run, page.place, page.retention]
     moved = (page.drawn.change, page.place.release, page.retention.release)
     for event in moved:
@@ -103,9 +105,9 @@ class TrainingEvents:
         return gr.update(visible=bool(self.trainings.names()))
 
     @report_errors
-    def look(self, request: gr.Request, session: Session, name: str | None, seen: Any, sight: Any) -> Updates:
-        """As `show`; out of sight nobody looks again until the tab is chosen."""
-        return self.show(request, session, name, seen) if sight else {self.page.timer: gr.Timer(active=False)}
+    def look(self, request: gr.Request, session: Session, name: str | None, seen: Any) -> Updates:
+        """As `show`; without a name the view is out of sight, and nobody looks again until its tab is chosen."""
+        return self.show(request, session, name, seen) if name else {self.page.timer: gr.Timer(active=False)}
 
     @report_errors
     def show(self, request: gr.Request, session: Session, name: str | None, seen: Any = None) -> Updates:

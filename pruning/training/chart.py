@@ -50,7 +50,7 @@ def held_out(points: Sequence[Point], steps: int, where: str, palette: Palette =
         return None
     figure, axes = frame(palette, "Steps", "Held-out questions answered right, %")
     values = [value for _, value in line]
-    axes.set_ylim(max(-2.0, min(values) - 8), min(104.0, max(values) + 8))
+    axes.set_ylim(max(-2.0, min(values) - 8), min(101.0, max(values) + 8))
     _draw(axes, [(where, line)], max(steps, points[-1].step), palette)
     best = max(values)
     at = next(step for step, value in line if value == best)

@@ -156,13 +156,13 @@ def test_the_page_follows_a_run_only_in_sight_and_while_it_is_at_work(models, tm
         shown = events.show(request, session, None)
         assert shown[page.timer].active
         assert shown[page.drawn] == ("run", 75, models.first)
-        again = events.look(request, session, "run", shown[page.seen], True)
+        again = events.look(request, session, "run", shown[page.seen])
         assert page.curves not in again
         assert page.run not in again
-        away = events.look(request, session, "run", shown[page.seen], False)
+        away = events.look(request, session, None, shown[page.seen])
         assert [*away] == [page.timer]
         assert not away[page.timer].active
-    ended = events.look(request, session, "run", shown[page.seen], True)
+    ended = events.look(request, session, "run", shown[page.seen])
     assert not ended[page.timer].active
     assert "Stopped: 75 of 100 steps in 12 s" in ended[page.status]
     (found,) = events.sample(request, session, "run", 1, 0.2)
@@ -187,6 +187,6 @@ def test_the_view_shows_curves_and_what_is_kept(shipped_page, chromium, fits) ->
         field.fill("0.1")
         field.press("Tab")
         tab.wait_for_selector(".training-sides >> text=14 of 144 tokens kept")
-        assert tab.evaluate(f"({IN_SIGHT})('run', true)") == ["run", True]
+        assert tab.evaluate(f"({IN_SIGHT})(1, 'run', 2)") == [1, "run", 2]
         tab.get_by_role("tab", name="Explore").click()
-        assert tab.evaluate(f"({IN_SIGHT})('run', true)") == ["run", False]
+        assert tab.evaluate(f"({IN_SIGHT})(1, 'run', 2)") == [1, None, 2]
