@@ -322,6 +322,7 @@ OVIS2 = Released(
     eos="<|im_end|>",
     pad="<|endoftext|>",
     unk=None,
+    blocks=1,
 )
 
 DEEPSEEK_VL = Released(

@@ -110,4 +110,6 @@ def test_a_preset_has_the_sizes_of_its_configuration(released: Released, tmp_pat
     assert (preset.shape.layers, preset.shape.hidden) == (text.num_hidden_layers, text.hidden_size)
     if released.config["model_type"] != "gemma4":  # whose later layers are wider than the first
         assert preset.shape.mlp == text.intermediate_size
+        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        assert preset.shape.kv_width == text.num_key_value_heads * size
     assert preset.shape.vision_hidden == config.vision_config.hidden_size
