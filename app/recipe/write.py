@@ -22,5 +22,6 @@ def written(engine: Engine, session: Session, setting: Setting) -> tuple[Recipe,
             image=CLIP if session.films else IMAGE,
             forced=len(setting.forced.ins) + len(setting.forced.outs),
             sampling=session.films[0].sampling if session.films else None,
+            weights=engine.vlm.weights,
         )
     )

@@ -170,6 +170,7 @@ def _wanted(vlm: VLM, setting: Setting, options: argparse.Namespace) -> Wanted:
         vlm.config.model_type,
         options.per,
         options.positions,
+        weights=vlm.weights,
     )
 
 

@@ -12,5 +12,7 @@ def written(
     vlm: VLM, asked: Asked, retention: float, per: Scope, positions: Positions, only: str | None
 ) -> tuple[Recipe, ...]:
     """All recipes, or the one of a name."""
-    found = recipes(Wanted(asked, retention, short_name(vlm.model_id), vlm.config.model_type, per, positions))
+    model = short_name(vlm.model_id)
+    wanted = Wanted(asked, retention, model, vlm.config.model_type, per, positions, weights=vlm.weights)
+    found = recipes(wanted)
     return tuple(each for each in found if only in (None, each.name))

@@ -39,7 +39,7 @@ def library(wanted: Wanted) -> Recipe:
     lines = [
         *imports,
         "",
-        f"vlm = load({wanted.model!r})",
+        f"vlm = load({wanted.model!r}{_named(wanted)})",
         f"method = {method}",
         f"image, question = {opened}, {wanted.question!r}",
         "encoded = vlm.encode([image], needs_of(method) - {'question'})",
@@ -56,6 +56,7 @@ def transformers(wanted: Wanted) -> Recipe:
     imports, method = python(wanted.asked)
     more = "" if wanted.per == SCOPES[0] else f", per={wanted.per!r}"
     more += "" if wanted.positions == POSITIONS[0] else f", positions={wanted.positions!r}"
+    more += _named(wanted)
     retention = None if wanted.fixed else wanted.retention
     shipped, clip = wanted.model in sources.NAMED, _clip(wanted)
     opened = clip[1] if clip else f"Image.open({wanted.image!r})"
@@ -103,6 +104,7 @@ def command_line(wanted: Wanted) -> Recipe:
     parts += [] if wanted.positions == POSITIONS[0] else ["--positions", wanted.positions]
     if (taken := wanted.sampling) is not None:
         parts += ["--fps", f"{taken.rate:g}", "--max-frames", f"{taken.frames}"]
+    parts += [part for option, source in wanted.weights.items() for part in (f"--{option}", source)]
     parts += [part for knob, value in told.items() for part in (f"--{knob.replace('_', '-')}", f"{value}")]
     return _said(name, title, "bash", [shlex.join(parts)], "Nothing differs: it is what this program ran.", wanted)
 
@@ -118,6 +120,7 @@ def lmms_eval(wanted: Wanted) -> Recipe:
     values |= {"knobs": json.dumps(told, separators=(",", ":"))} if told else {}
     values |= {} if wanted.per == SCOPES[0] else {"per": wanted.per}
     values |= {} if wanted.positions == POSITIONS[0] else {"positions": wanted.positions}
+    values |= {option: _quoted(source) for option, source in wanted.weights.items()}
     task, taken = "textvqa_val", wanted.sampling
     if taken is not None:
         task, values = "videomme", values | {"fps": f"{taken.rate:g}", "max_frames": f"{taken.frames}"}
@@ -158,6 +161,11 @@ def _one_value_each(wanted: Wanted) -> Mapping[str, Any] | str:
             if told.setdefault(knob, value) != value:
                 return f"its methods have other values of {knob}, and one command has one"
     return told
+
+
+def _named(wanted: Wanted) -> str:
+    """Further arguments in Python: where scorer and trained pruner come from."""
+    return "".join(f", {option}={source!r}" for option, source in wanted.weights.items())
 
 
 def _quoted(value: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -29,6 +30,7 @@ class Wanted:
 
     asked: what runs, its plan's entry not made yet. retention: says nothing where that has a schedule of its own.
     model: folder or hub id. model_type: as its configuration has it. forced: tokens that were forced by hand.
+    weights: of scorer and trained pruner, as `VLM.weights`.
     """
 
     asked: Asked
@@ -41,6 +43,7 @@ class Wanted:
     image: str = IMAGE
     forced: int = 0
     sampling: Sampling | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fixed(self) -> bool:
@@ -85,7 +88,7 @@ def knobs_of(method: Knobbed) -> dict[str, Any]:
     >>> knobs_of(make("idpruner", mmr_lambda=0.7))
     {'importance': 'scorer', 'mmr_lambda': 0.7}
     """
-    values = {field.name: (getattr(method, field.name), field.default) for field in fields(method)}
+    values = {each.name: (getattr(method, each.name), each.default) for each in fields(method)}
     return {name: value for name, (value, start) in values.items() if name == SOURCE or value != start}
 
 

@@ -53,6 +53,7 @@ def adopt(
         title=Path(model.name_or_path or type(model).__name__).name,
         max_visual_tokens=max_visual_tokens or UNLIMITED,
         pruners=load_pruner(pruner, model) if pruner else None if folder is None else pruners_beside(folder, model),
+        weights={"scorer": str(scorer), "pruner": str(pruner)},
     )
     vocabulary.check(vlm.family)
     if family_type.proves or model.config.model_type not in family_type.model_types:

@@ -116,6 +116,7 @@ def load(
         max_visual_tokens=max_visual_tokens,
         world=world,
         pruners=load_pruner(pruner, model) if pruner else pruners_beside(folder, model),
+        weights={"scorer": scorer, "pruner": pruner},
     )
     try:
         vocabulary.check(vlm.family)

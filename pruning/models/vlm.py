@@ -76,11 +76,16 @@ class VLM:
         max_visual_tokens: int,
         world: World | None = None,
         pruners: Mapping[str, Trained] | None = None,
+        weights: Mapping[str, str] | None = None,
     ) -> None:
+        """weights: where scorer and trained pruner come from, by option of `load`; those beside the checkpoint are not
+        named.
+        """
         self.family, self.scorer, self.world, self.pruners = family, scorer, world, dict(pruners or {})
         self.model: Any = family.model
         self.tokenizer: Any = family.processing.tokenizer
         self.model_id, self.title, self.max_visual_tokens = model_id, title, max_visual_tokens
+        self.weights = {option: source for option, source in (weights or {}).items() if source}
         self._tower = threading.Lock()  # capturing signals hooks the tower for the length of one call
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from pruning.models.families.base import Family
 from pruning.models.scorer import Scorer
 from pruning.models.signals import tower as tower_signals
+from pruning.models.trained import KINDS
 
 
 def signals(family: Family, scorer: Scorer | None, trained: Set[str] = frozenset()) -> frozenset[str]:
@@ -31,6 +32,11 @@ def check(needs: Set[str], there: Set[str], family: Family, title: str) -> None:
         raise ValueError(
             f"{title} has no trained importance scorer: choose another importance source, or train one with "
             "`python -m pruning.training scorer --model …`"
+        )
+    if unknown and unknown[0] in KINDS:
+        raise ValueError(
+            f"{title} has no trained module for {unknown[0]}: name its folder with --pruner (pruner= in Python), or train "
+            f"one with `python -m pruning.training pruner --method {unknown[0]} --model …`"
         )
     if unknown:
         kinds = sorted({name.partition("@")[0] for name in there})

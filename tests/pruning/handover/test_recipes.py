@@ -7,11 +7,14 @@ import pytest
 
 from pruning.choosing import Asked
 from pruning.cli.main import main
+from pruning.cli.recipe import written as written_for
 from pruning.encoding import make_encoding
 from pruning.handover.recipes import WRITERS, document, recipes
 from pruning.handover.wanted import Recipe, Wanted
 from pruning.method import make
 from pruning.models import VLM, load
+from pruning.models.scorer import Scorer
+from pruning.models.trained import CoViPAL, save
 from pruning.models.values import POSITIONS
 from pruning.plan import parse_plan
 from pruning.published import PUBLISHED
@@ -48,7 +51,35 @@ def test_library_transformers_and_command_line_say_the_same(asked, llava, noise,
     noise(150, 90).save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
     retention = 0.6 if asked is RUN["between layers"] else 0.25
-    wanted = Wanted(asked, retention, folder, vlm.config.model_type, question="What color is the star?")
+    said = answers(Wanted(asked, retention, folder, vlm.config.model_type, question="What color is the star?"), capsys)
+    assert said[0]
+    assert said == [said[0]] * 3
+
+
+@pytest.mark.parametrize("method", ["idpruner", "covipal"])
+def test_scorer_and_trained_pruner_are_named_where_they_came_from(
+    method, llava, noise, tmp_path, monkeypatch, capsys
+) -> None:
+    folder, plain = llava
+    noise(150, 90).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my scorer").mkdir()
+    dim = plain.config.get_text_config().hidden_size
+    Scorer(dim, 8).save(tmp_path / "my scorer")
+    save(CoViPAL(dim, 8), tmp_path / "my, pruner", plain.model, {})
+    vlm = load(folder, scorer="my scorer", pruner="my, pruner")
+    assert (plain.weights, list(vlm.weights)) == ({}, ["scorer", "pruner"])
+    (written,) = written_for(vlm, make(method), 0.25, "sample", POSITIONS[0], "lmms_eval")
+    assert ',scorer=my scorer,pruner="my, pruner"' in shlex.split(written.text)[4]
+    question = "What color is the star?"
+    wanted = Wanted(make(method), 0.25, folder, vlm.config.model_type, question=question, weights=vlm.weights)
+    said = answers(wanted, capsys)
+    assert said == [said[0]] * 3
+    assert make(method).needs - plain.signals, "or it would run without them"
+
+
+def answers(wanted: Wanted, capsys) -> list[str]:
+    """What library, plain transformers and command line answer by their recipes."""
     found = {each.name: each for each in recipes(wanted)}
     said = []
     for name in ("library", "transformers"):
@@ -59,8 +90,7 @@ def test_library_transformers_and_command_line_say_the_same(asked, llava, noise,
     assert command[0] == "idpruner"
     assert main([*command[1:], "--json"]) == 0
     said.append(json.loads(capsys.readouterr().out)["kept"]["text"])
-    assert said[0]
-    assert said == [said[0]] * 3
+    return said
 
 
 @pytest.mark.parametrize(("kind", "needs"), [("qwen2_5_vl", True), ("internvl", True), ("llava", False)])

@@ -72,6 +72,13 @@ def test_a_model_with_it_keeps_what_scores_highest_for_the_question(tiny_vlm: VL
     assert not torch.equal(*kept)
 
 
+@pytest.mark.parametrize("name", ["covipal", "dtop"])
+def test_a_model_without_it_says_what_helps(tiny_vlm: VLM, noise, name: str) -> None:
+    encoded = tiny_vlm.encode([noise(150, 120)])
+    with pytest.raises(ValueError, match=rf"no trained module for {name}.*--pruner.*--method {name} --model"):
+        tiny_vlm.tokens(encoded, "what color is the star?", make(name).needs)
+
+
 def test_a_fingerprint_is_of_the_model_whatever_its_dtype(tiny_vlm: VLM, tmp_path: Path) -> None:
     brain, half = (load(tiny_vlm.model_id, dtype=dtype) for dtype in ("bfloat16", "float16"))
     assert fingerprint(brain.model) == fingerprint(tiny_vlm.model)
