@@ -35,8 +35,8 @@ def check(needs: Set[str], there: Set[str], family: Family, title: str) -> None:
         )
     if unknown and unknown[0] in KINDS:
         raise ValueError(
-            f"{title} has no trained module for {unknown[0]}: name its folder with --pruner (pruner= in Python), or train "
-            f"one with `python -m pruning.training pruner --method {unknown[0]} --model …`"
+            f"{title} has no trained module for {unknown[0]}: name its folder with --pruner (pruner= in Python), or "
+            f"train one with `python -m pruning.training pruner --method {unknown[0]} --model …`"
         )
     if unknown:
         kinds = sorted({name.partition("@")[0] for name in there})
