@@ -9,7 +9,6 @@ from app.training.sample import Sample
 from app.web import html
 from app.web.html import notice, to_come, waiting
 from app.web.templates import render
-from app.web.wording import share
 from pruning.drawing.palettes import PAGE
 from pruning.method import METHODS
 from pruning.training import chart
@@ -43,8 +42,9 @@ def status(run: Listed | None, gone: str = "") -> Markup:
 def curves(run: Listed) -> Markup:
     """Losses and held-out score over steps, and all settings of the run."""
     points = run.curve.points
-    where = f"at {share(run.plan['budget'])} of the tokens" if isinstance(run.plan.get("budget"), float) else ""
-    drawn = (chart.losses(points, run.steps, PAGE), NO_LOSS), (chart.held_out(points, run.steps, where, PAGE), NO_SCORE)
+    budget = run.plan.get("budget")
+    scores = chart.held_out(points, run.steps, budget if isinstance(budget, float) else None, PAGE)
+    drawn = (chart.losses(points, run.steps, PAGE), NO_LOSS), (scores, NO_SCORE)
     charts = [
         render("tradeoff.no_chart", empty=empty) if each is None
         else render("tradeoff.chart", summary=each.summary, svg=each.svg(), marks=(), note=each.summary)

@@ -107,6 +107,18 @@ def _add_any_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     group.add_argument("--held-out", type=int, default=0, metavar="N",
                        help="scenes' questions asked at every checkpoint; none with --data (%(default)s)")  # fmt: skip
+    group.add_argument("--held-out-at", type=_share, nargs="+", default=[], metavar="SHARE",
+                       help="shares of the tokens at which they are asked too, beside --budget")  # fmt: skip
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share of the tokens: a number above 0 up to 1, such as 0.1")
+    return value
 
 
 @console.command
@@ -176,7 +188,8 @@ def _any_model(args: argparse.Namespace) -> None:
     asked = [held_out(args.seed).at(i) for i in range(args.held_out if scenes else 0)]
     trainee = TRAINEES[args.method](vlm, pruner) if pruner else fit.ScorerTrainee(plan)
     every = EVERY if pruner else 100
-    fit.train(vlm, records, pruner or plan, out, trainee, resume=args.resume, every=every, held_out=asked)
+    fit.train(vlm, records, pruner or plan, out, trainee, resume=args.resume, every=every, held_out=asked,
+              budgets=args.held_out_at)  # fmt: skip
     option = "--pruner" if module else "--scorer"
     log.info("written: %s. Use it with %s %s", out / f"{name}.safetensors", option, out)
 

@@ -41,21 +41,22 @@ def losses(points: Sequence[Point], steps: int, palette: Palette = LIGHT) -> Cha
     return Chart(figure, (), f"Losses over steps: {told}.", palette)
 
 
-def held_out(points: Sequence[Point], steps: int, where: str, palette: Palette = LIGHT) -> Chart | None:
-    """Share of the held-out questions that are answered right, over steps; None without one. where: at which share of
-    the tokens, in words.
+def held_out(points: Sequence[Point], steps: int, budget: float | None, palette: Palette = LIGHT) -> Chart | None:
+    """Share of the held-out questions that are answered right, a line for every share of the tokens; None without one.
+    budget: the run's own, None where nobody knows.
     """
-    line = [(point.step, 100 * point.held_out) for point in points if point.held_out is not None]
-    if not line:
+    names = list(dict.fromkeys(name for point in points for name in point.held_out))
+    lines = [(_kept(name, budget), [(p.step, 100 * p.held_out[name]) for p in points if name in p.held_out])
+             for name in names]  # fmt: skip
+    if not lines:
         return None
     figure, axes = frame(palette, "Steps", "Held-out questions answered right, %")
-    values = [value for _, value in line]
+    values = [value for _, line in lines for _, value in line]
     axes.set_ylim(max(-2.0, min(values) - 8), min(101.0, max(values) + 8))
-    _draw(axes, [(where, line)], max(steps, points[-1].step), palette)
-    best = max(values)
-    at = next(step for step, value in line if value == best)
-    told = f"{values[-1]:.1f} % at step {line[-1][0]}, at best {best:.1f} % at step {at}"
-    return Chart(figure, (), f"Held-out questions answered right {where}: {told}.", palette)
+    _draw(axes, lines, max(steps, points[-1].step), palette)
+    told = "; ".join(f"on {name} {line[-1][1]:.1f} % at step {line[-1][0]}, at best {best:.1f} % at step {at}"
+                     for name, line in lines for at, best in [max(line, key=lambda spot: spot[1])])  # fmt: skip
+    return Chart(figure, (), f"Held-out questions answered right: {told}.", palette)
 
 
 def _draw(axes: Axes, lines: Sequence[Line], steps: int, palette: Palette) -> None:
@@ -67,6 +68,15 @@ def _draw(axes: Axes, lines: Sequence[Line], steps: int, palette: Palette) -> No
                   mec=palette.paper, mew=0.5, zorder=3)  # fmt: skip
     for slot, (name, line) in enumerate(lines):
         names.add(*line[0], name, palette.name(slot), side=-1)
+
+
+def _kept(name: str, budget: float | None) -> str:
+    """Of which share of the tokens a line is."""
+    try:
+        share = float(name) if name else budget
+    except ValueError:
+        return name
+    return "the budget" if share is None else f"{100 * share:.3g} % of the tokens"
 
 
 def _words(name: str) -> str:

@@ -58,11 +58,11 @@ class DToPTrainee:
     def save(self, module: DToP, vlm: VLM, out: Path) -> None:
         save(module, out, vlm.model, {**asdict(self.plan), "classes": CLASSES})
 
-    def score(self, vlm: VLM, module: DToP, record: Record) -> float:
+    def score(self, vlm: VLM, module: DToP, record: Record, budget: float) -> float:
         encoded = vlm.encode([record.picture()])
         with torch.no_grad():
             logits = module(encoded.tokens.features.to(vlm.device)).cpu()
         tokens, n = encoded.tokens.with_signals(dtop=logits), encoded.tokens.n
-        order = make("dtop").select(tokens, keep_count(n, self.plan.budget)).order
+        order = make("dtop").select(tokens, keep_count(n, budget)).order
         ranks = torch.zeros(n).index_copy(0, order, torch.arange(len(order), 0, -1.0))
-        return answered(vlm, encoded, record, ranks, self.plan.budget)
+        return answered(vlm, encoded, record, ranks, budget)

@@ -83,8 +83,10 @@ class Trainee(Protocol):
     def save(self, module: Any, vlm: VLM, out: Path) -> None:
         """Write what `load` takes."""
 
-    def score(self, vlm: VLM, module: Any, record: Record) -> float:
-        """Whether the model answers a held-out record right on the tokens that the module keeps: 1 or 0."""
+    def score(self, vlm: VLM, module: Any, record: Record, budget: float) -> float:
+        """Whether the model answers a held-out record right on that share of the tokens, as the module ranks them:
+        1 or 0.
+        """
 
 
 def train(
@@ -97,13 +99,14 @@ def train(
     resume: bool = False,
     every: int = 100,
     held_out: Sequence[Record] = (),
+    budgets: Sequence[float] = (),
 ) -> Any:
     """Train for `plan.steps` steps and write the module to `out`, a folder that `load` takes. trainee: None, a scorer.
 
     Every `every` steps module and optimiser are written there too, and a line to `curve.jsonl`: the step, the mean of
-    every loss since the last one, and of the held-out records the share that is answered right. With `resume` a stopped
-    run goes on and ends in the same module as one that was not stopped. A loss that is not finite stops the run: the
-    module of the last line stays.
+    every loss since the last one, and of the held-out records the share that is answered right on the plan's budget,
+    and on each of `budgets`. With `resume` a stopped run goes on and ends in the same module as one that was not
+    stopped. A loss that is not finite stops the run: the module of the last line stays.
 
     Raises:
         ValueError: `out` holds a run already and `resume` is not set, or one with another plan, or another process
@@ -111,7 +114,7 @@ def train(
     """
     out.mkdir(parents=True, exist_ok=True)
     with Run(out).at_work():
-        return _train(vlm, records, plan, out, trainee or ScorerTrainee(plan), resume, every, held_out)
+        return _train(vlm, records, plan, out, trainee or ScorerTrainee(plan), resume, every, held_out, budgets)
 
 
 def _train(
@@ -123,6 +126,7 @@ def _train(
     resume: bool,
     every: int,
     held_out: Sequence[Record],
+    budgets: Sequence[float],
 ) -> Any:
     module: Any
     checkpoint = out / f"{trainee.name}.pt"
@@ -153,9 +157,10 @@ def _train(
             loop.save(checkpoint, step + 1, {trainee.name: module}, opts)
             trainee.save(module, vlm, out)
             line = {"step": step + 1, **{name: mean(values) for name, values in sums.items()}}
-            if held_out:
-                line[HELD_OUT] = mean(trainee.score(vlm, module, record) for record in held_out)
-                log.info("held out after %d steps: %.3f", step + 1, line[HELD_OUT])
+            asked = {HELD_OUT: plan.budget} | {f"{HELD_OUT}@{budget:g}": budget for budget in budgets}
+            for name, budget in asked.items() if held_out else ():
+                line[name] = mean(trainee.score(vlm, module, record, budget) for record in held_out)
+                log.info("held out after %d steps, on %g of the tokens: %.3f", step + 1, budget, line[name])
             _append(out / CURVE, line)
             run.note(before + time.monotonic() - begun)
             sums.clear()
@@ -183,9 +188,9 @@ class ScorerTrainee:
     def save(self, module: Scorer, vlm: VLM, out: Path) -> None:
         module.save(out)
 
-    def score(self, vlm: VLM, module: Scorer, record: Record) -> float:
+    def score(self, vlm: VLM, module: Scorer, record: Record, budget: float) -> float:
         encoded = vlm.encode([record.picture()])
-        return answered(vlm, encoded, record, module(encoded.tokens.features.to(vlm.device)), self.plan.budget)
+        return answered(vlm, encoded, record, module(encoded.tokens.features.to(vlm.device)), budget)
 
 
 def answered(vlm: VLM, encoded: Encoded, record: Record, scores: Tensor, budget: float) -> float:

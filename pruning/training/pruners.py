@@ -91,11 +91,11 @@ class CoViPALTrainee:
     def save(self, module: CoViPAL, vlm: VLM, out: Path) -> None:
         save(module, out, vlm.model, asdict(self.plan) | {"layer": self.layer})
 
-    def score(self, vlm: VLM, module: CoViPAL, record: Record) -> float:
+    def score(self, vlm: VLM, module: CoViPAL, record: Record, budget: float) -> float:
         encoded, words = self._seen(vlm, record)
         with torch.no_grad():
             scores = module(encoded.tokens.features.to(vlm.device), words)
-        return answered(vlm, encoded, record, scores, self.plan.budget)
+        return answered(vlm, encoded, record, scores, budget)
 
     def _seen(self, vlm: VLM, record: Record) -> tuple[Encoded, Tensor]:
         encoded = vlm.encode([record.picture()])

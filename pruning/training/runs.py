@@ -1,7 +1,8 @@
 """A run of `fit` on disk: read at any time, also while another process writes it, and held by the one at work.
 
 plan.json      everything that its result depends on (`fit.Plan`)
-curve.jsonl    a line per checkpoint: {"step", the mean of every loss since the last one, "held_out"}
+curve.jsonl    a line per checkpoint: {"step", the mean of every loss since the last one, "held_out": answered right
+                   on the budget, "held_out@SHARE": on another share of the tokens}
 progress.json  {"seconds"}: of work until the last line, over all its starts
 lock           held by the process at work; the system frees it when that ends, however it ends
 NAME.pt        module and optimiser of the last checkpoint; NAME.safetensors: the module as it is handed on
@@ -13,7 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,13 @@ State = Literal["running", "stopped", "done"]
 
 @dataclass(frozen=True)
 class Point:
-    """A line of the curve. losses: by name. held_out: share of the held-out questions answered right, where asked."""
+    """A line of the curve. losses: by name. held_out: share of the held-out questions answered right, by
+    the share of the tokens that is kept, as it is written; "": the run's own budget.
+    """
 
     step: int
     losses: Mapping[str, float]
-    held_out: float | None = None
+    held_out: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,5 +138,5 @@ def _point(line: bytes, before: int) -> Point:
     for name, value in told.items():
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(f"{name} is {value!r}: it must be a number")
-    score = told.pop(HELD_OUT, None)
-    return Point(step, told, score)
+    scores = {name: told.pop(name) for name in list(told) if name.partition("@")[0] == HELD_OUT}
+    return Point(step, told, {name.partition("@")[2]: score for name, score in scores.items()})

@@ -149,7 +149,7 @@ def race_chart(said: str) -> Markup:
 
 def run(said: str) -> training_runs.Listed:
     """A training run whose losses and settings have this name."""
-    points = (Point(1, {said: 0.5}, 0.5), Point(2, {said: 0.25}, 0.5))
+    points = (Point(1, {said: 0.5}, {"": 0.5}), Point(2, {said: 0.25}, {"": 0.5, said: 0.25}))
     return training_runs.Listed(said, "done", {"steps": 2, "method": said, said: said}, Curve(points), 1.0, said)
 
 

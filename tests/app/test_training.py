@@ -80,6 +80,7 @@ def test_a_broken_line_is_named_and_the_others_are_shown(line: str, said: str, t
     listed = Trainings(tmp_path).listed("run")
     assert "line 2" in training_views.status(listed)
     assert "guidance 3.03 at step 25" in training_views.curves(listed)
+    assert "on 10 % of the tokens 81.2 % at step 75" in training_views.curves(listed)
 
 
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pruning.training.pruners import PrunerPlan
 from pruning.training.runs import CURVE, PLAN, Run
 
 POINTS = [
-    {"step": 25, "guidance": 3.03, "held_out": 0.75},
-    {"step": 50, "guidance": 1.55, "held_out": 0.875},
-    {"step": 75, "loss": 0.31, "binary": 0.25, "held_out": 0.953125},
-    {"step": 100, "loss": 0.09, "binary": 0.2, "held_out": 0.9375},
+    {"step": 25, "guidance": 3.03, "held_out": 0.75, "held_out@0.1": 0.5},
+    {"step": 50, "guidance": 1.55, "held_out": 0.875, "held_out@0.1": 0.640625},
+    {"step": 75, "loss": 0.31, "binary": 0.25, "held_out": 0.953125, "held_out@0.1": 0.8125},
+    {"step": 100, "loss": 0.09, "binary": 0.2, "held_out": 0.9375, "held_out@0.1": 0.796875},
 ]
 
 

@@ -121,7 +121,7 @@ def test_a_held_out_question_is_answered_on_what_the_method_keeps(tiny_vlm: VLM,
     answer, asked = tiny_vlm.answer(encoded, record.question, kept).text, []
     plain = tiny_vlm.answer
     monkeypatch.setattr(tiny_vlm, "answer", lambda *args: asked.append(args[2]) or plain(*args))
-    assert trainee.score(tiny_vlm, module, record) == float(answer.strip().lower() == record.answer)
+    assert trainee.score(tiny_vlm, module, record, 0.2) == float(answer.strip().lower() == record.answer)
     assert torch.equal(asked[0], kept)
 
 

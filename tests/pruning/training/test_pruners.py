@@ -136,7 +136,12 @@ def test_plans_that_cannot_be(eager: VLM, changes: dict[str, object], said: str)
 def test_the_command_trains_and_the_module_is_used(tiny_folder: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     arguments = ["pruner", "--model", str(tiny_folder), "--steps", "2", "--batch", "1", "--held-out", "1"]
-    assert main([*arguments, "--out", str(out)]) == 0
+    assert main([*arguments, "--out", str(out), "--held-out-at", "0.5", "1"]) == 0
+    (point,) = Run(out).curve().points
+    assert point.held_out.keys() == {"", "0.5", "1"}
+    with pytest.raises(SystemExit):
+        main([*arguments, "--held-out-at", "1.5"])
+    assert "'1.5' is no share of the tokens: a number above 0 up to 1" in capsys.readouterr().err
     assert load(tiny_folder, pruner=str(out)).signals >= {"covipal"}
     told = json.loads((out / "covipal.json").read_text())["trained"]
     assert (told["steps"], told["data"], told["method"], told["layer"]) == (2, "scenes", "covipal", 1)
