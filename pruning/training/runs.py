@@ -2,7 +2,7 @@
 
 plan.json      everything that its result depends on (`fit.Plan`)
 curve.jsonl    a line per checkpoint: {"step", the mean of every loss since the last one, "held_out": answered right
-                   on the budget, "held_out@SHARE": on another share of the tokens}
+               on the budget, "held_out@SHARE": on another share of the tokens}
 progress.json  {"seconds"}: of work until the last line, over all its starts
 lock           held by the process at work; the system frees it when that ends, however it ends
 NAME.pt        module and optimiser of the last checkpoint; NAME.safetensors: the module as it is handed on

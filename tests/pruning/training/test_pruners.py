@@ -142,6 +142,8 @@ def test_the_command_trains_and_the_module_is_used(tiny_folder: Path, tmp_path: 
     with pytest.raises(SystemExit):
         main([*arguments, "--held-out-at", "1.5"])
     assert "'1.5' is no share of the tokens: a number above 0 up to 1" in capsys.readouterr().err
+    assert main([*arguments, "--held-out", "0", "--held-out-at", "0.1"]) == 2
+    assert "--held-out-at needs held-out questions" in capsys.readouterr().err
     assert load(tiny_folder, pruner=str(out)).signals >= {"covipal"}
     told = json.loads((out / "covipal.json").read_text())["trained"]
     assert (told["steps"], told["data"], told["method"], told["layer"]) == (2, "scenes", "covipal", 1)
