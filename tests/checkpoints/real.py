@@ -1494,7 +1494,7 @@ IDEFICS3 = Released(
     names=SMOLVLM2.names,
 )
 
-SNAPSHOT = "hlky/dinoml_v2 agents/plans/transformers/{}, 6b8c0acb3a19f77188401b57db6e403aa92534f3"
+SNAPSHOT = "hlky/dinoml_v2 …/plans/transformers/{}, 6b8c0acb3a19f77188401b57db6e403aa92534f3"
 LANGUAGE = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
 SIZED = (
     _sized(

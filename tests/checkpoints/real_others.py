@@ -1,4 +1,4 @@
-"""Settings of more released checkpoints, of types that `real.py` lacks. Their makers' files are read in one repository.
+"""Settings of more released checkpoints, of types that `real.py` lacks, most of them read in one public repository.
 
 Values alone are taken over; chat templates are rebuilt after what the released ones do.
 """
