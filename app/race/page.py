@@ -117,7 +117,7 @@ def _new(races: Races, capabilities: Capabilities, small: dict[str, Any]) -> dic
             )
             made["limit"] = gr.Number(100, label="Questions at most", precision=0, minimum=1, elem_id="race-limit")
             made["metric"] = gr.Dropdown(
-                [("as the records say", ""), *((name.replace("_", " "), name) for name in METRICS)],
+                [("as recorded", ""), *((name.replace("_", " "), name) for name in METRICS)],
                 value="", label="Metric", filterable=False, elem_id="race-metric",
             )  # fmt: skip
         ticked = [name for name in METHODS if name in capabilities.methods]
