@@ -170,11 +170,13 @@ def shipped_page(uploads: None, tmp_path_factory: pytest.TempPathFactory):
     from app.training.runs import Trainings
     from tests.helpers.races import scenes_run
     from tests.helpers.serving import serve
-    from tests.helpers.trainings import trained
+    from tests.helpers.trainings import keep, trained
 
     vlm, runs = load(), tmp_path_factory.mktemp("runs")
     scenes_run(runs / "scenes-1", vlm.model_id)
-    trained(runs / "covipal-1")
+    run = trained(runs / "covipal-1")
+    for step in (50, 100):
+        keep(run, step)
     with serve(vlm, races=Races(runs, True), trainings=Trainings(runs)) as running:
         yield running
 

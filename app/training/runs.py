@@ -13,8 +13,8 @@ from pruning.training.runs import CURVE, Curve, Run, State
 
 @dataclass(frozen=True)
 class Listed:
-    """A run as it stands now. name: its folder's. plan: its settings, empty where they cannot be read. problem: what is
-    wrong with its files.
+    """A run as it stands now. name: its folder's. plan: its settings, empty where they cannot be read. modules: the
+    steps whose module it keeps. problem: what is wrong with its files.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Listed:
     plan: Mapping[str, Any] = field(default_factory=dict)
     curve: Curve = field(default_factory=lambda: Curve(()))
     seconds: float = 0.0
+    modules: tuple[int, ...] = ()
     problem: str = ""
 
     @property
@@ -65,4 +66,4 @@ class Trainings:
         except ValueError as error:
             problems.append(str(error))
         state = run.state(curve.step, plan.get("steps", curve.step))
-        return Listed(name, state, plan, curve, run.seconds, "; ".join(problems))
+        return Listed(name, state, plan, curve, run.seconds, tuple(run.modules), "; ".join(problems))

@@ -45,16 +45,19 @@ class Side:
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out question, and what each keeps of its picture: the trained module first."""
+    """A held-out question, and what each keeps of its picture: the trained module first, as after `step` steps, 0: of a
+    run that kept the last one alone.
+    """
 
     question: str
     answer: str
+    step: int
     sides: tuple[Side, ...]
 
 
-def sample(engine: Engine, run: Run, place: int, retention: float) -> Sample:
-    """The held-out picture at `place`, from 1: by the module of the last checkpoint, by the same one untrained, and by
-    what the model has without either.
+def sample(engine: Engine, run: Run, place: int, retention: float, at: float | None = None) -> Sample:
+    """The held-out picture at `place`, from 1: by the module as it was after `at` steps, or at the last checkpoint
+    before; by the same one untrained, and by what the model has without either. at None: as it is now.
 
     Raises ValueError for a place or retention out of range, a run without a module, and one that was trained for
     another model than the engine's, as `load_pruner`.
@@ -62,7 +65,9 @@ def sample(engine: Engine, run: Run, place: int, retention: float) -> Sample:
     if type(place) is not int or not 1 <= place <= PLACES:
         raise ValueError(f"held-out picture {place!r} is not there: choose one from 1 to {PLACES}")
     seed = run.plan["seed"]
-    name, module = _module(engine, run)
+    modules = run.modules
+    step = max((step for step in modules if at is None or step <= at), default=min(modules, default=0))
+    name, module = _module(engine, run, modules.get(step, run.path))
     record, path = held_out(seed).at(place - 1), Path(os.environ[VARIABLE]) / f"training-{seed}-{place}.png"
     if not path.exists():
         record.picture().save(path)
@@ -85,15 +90,15 @@ def sample(engine: Engine, run: Run, place: int, retention: float) -> Sample:
         painted = Overlay(seen.painted(selection, "dimmed", None, None), len(selection.indices), selection.n)
         return Side(title, painted, int((first.mask & selection.mask).sum()))
 
-    return Sample(record.question, record.answer, tuple(side(title, each) for title, each in kept.items()))
+    return Sample(record.question, record.answer, step, tuple(side(title, each) for title, each in kept.items()))
 
 
-def _module(engine: Engine, run: Run) -> tuple[str, Trained | Scorer]:
+def _module(engine: Engine, run: Run, folder: Path) -> tuple[str, Trained | Scorer]:
     """The signal that it gives, and the module on the CPU."""
     try:
-        if (run.path / WEIGHTS).is_file():
-            return "scorer", load_scorer(run.path, int(engine.vlm.config.get_text_config().hidden_size)).cpu()
-        name, module = next(iter(load_pruner(run.path, engine.vlm.model).items()))
+        if (folder / WEIGHTS).is_file():
+            return "scorer", load_scorer(folder, int(engine.vlm.config.get_text_config().hidden_size)).cpu()
+        name, module = next(iter(load_pruner(folder, engine.vlm.model).items()))
     except ModelError as error:
         remedy = f"This run is of {run.plan.get('model')!r}: choose that model on the view Explore"
         raise ValueError(f"{error}. {remedy}") from error

@@ -63,8 +63,10 @@ def sample(found: Sample | None, problem: str = "", place: int = 0) -> Markup:
     if found is None:
         return Markup()
     sides = []
+    after = f", after {found.step:,} steps" if found.step else ""
     for number, side in enumerate(found.sides):
         kept = f"{side.overlay.kept} of {side.overlay.n} tokens kept"
         common = f", {side.common} of them by {found.sides[0].title} too" if number else ""
-        sides.append((side.title, f"{kept}{common}", (f"{side.title}: {kept}", *side.overlay.shown)))
+        title = side.title + ("" if number else after)
+        sides.append((title, f"{kept}{common}", (f"{side.title}: {kept}", *side.overlay.shown)))
     return render("training.sample", question=found.question, answer=found.answer, sides=sides)

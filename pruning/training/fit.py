@@ -156,6 +156,7 @@ def _train(
         if (step + 1) % every == 0 or step + 1 == plan.steps:
             loop.save(checkpoint, step + 1, {trainee.name: module}, opts)
             trainee.save(module, vlm, out)
+            trainee.save(module, vlm, run.room(step + 1))
             line = {"step": step + 1, **{name: mean(values) for name, values in sums.items()}}
             asked = {HELD_OUT: plan.budget} | {f"{HELD_OUT}@{budget:g}": budget for budget in budgets}
             for name, budget in asked.items() if held_out else ():

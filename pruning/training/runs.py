@@ -6,12 +6,14 @@ curve.jsonl    a line per checkpoint: {"step", the mean of every loss since the 
 progress.json  {"seconds"}: of work until the last line, over all its starts
 lock           held by the process at work; the system frees it when that ends, however it ends
 NAME.pt        module and optimiser of the last checkpoint; NAME.safetensors: the module as it is handed on
+steps/STEP/    the module as it was after so many steps, of at most KEPT checkpoints, the last one among them
 """
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +24,8 @@ from filelock import FileLock, Timeout
 
 from pruning.race.folder import LOCK, PROGRESS, held, replace_file
 
-PLAN, CURVE = "plan.json", "curve.jsonl"
+PLAN, CURVE, STEPS = "plan.json", "curve.jsonl", "steps"
+KEPT = 16  # a module may have 20 MB, and a run hundreds of checkpoints
 HELD_OUT = "held_out"
 REMEDY = "remove it, and what is right is shown"
 State = Literal["running", "stopped", "done"]
@@ -101,6 +104,22 @@ class Run:
     def note(self, seconds: float) -> None:
         """Write `seconds`."""
         replace_file(self.path / PROGRESS, json.dumps({"seconds": round(seconds, 3)}).encode(), sync=False)
+
+    @property
+    def modules(self) -> dict[int, Path]:
+        """Steps -> the folder of the module as it was then, ascending; none of a run that kept none."""
+        found = {int(path.name): path for path in (self.path / STEPS).glob("*") if path.name.isdecimal()}
+        return dict(sorted(found.items()))
+
+    def room(self, step: int) -> Path:
+        """A folder for the module as it is after so many steps. Of too many, one goes whose neighbours are closest."""
+        (path := self.path / STEPS / str(step)).mkdir(parents=True, exist_ok=True)
+        kept = self.modules
+        while len(kept) > KEPT:
+            steps = list(kept)
+            _, close = min((steps[i + 1] - steps[i - 1], steps[i]) for i in range(1, len(steps) - 1))
+            shutil.rmtree(kept.pop(close))
+        return path
 
     def state(self, step: int, steps: int) -> State:
         """running: a process holds the lock; else done or stopped, by how far it came."""

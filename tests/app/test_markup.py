@@ -161,7 +161,7 @@ def trained(said: str) -> Markup:
 
 def kept(said: str) -> training_sample.Sample:
     sides = tuple(training_sample.Side(said, PAINTED, 1) for _ in "12")
-    return training_sample.Sample(said, said, sides)
+    return training_sample.Sample(said, said, 50, sides)
 
 
 def pair(said: str, **changes) -> Pair:

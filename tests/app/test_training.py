@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import gradio as gr
 import pytest
+from safetensors.torch import load_file, save_file
 
 from app.session import Session
 from app.training import views as training_views
@@ -17,9 +19,9 @@ from app.training.runs import Trainings
 from app.training.sample import sample
 from pruning.models import load
 from pruning.models.checkpoint.sources import SHIPPED
-from pruning.training.runs import CURVE, PLAN
+from pruning.training.runs import CURVE, KEPT, PLAN
 from tests.helpers.serving import Shelf, models_of
-from tests.helpers.trainings import POINTS, trained
+from tests.helpers.trainings import POINTS, keep, trained
 from tests.helpers.visits import visit
 
 
@@ -118,6 +120,33 @@ def test_what_a_module_keeps_stands_beside_the_untrained_and_the_scorers(
         sample(shipped_engine, run, 65, 0.2)
 
 
+def test_a_module_is_shown_as_it_was_after_so_many_steps(shipped_engine, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run")
+    assert sample(shipped_engine, run, 1, 0.2, 50).step == 0
+    early = keep(run, 25) / "covipal.safetensors"
+    save_file({name: 0 * weights for name, weights in load_file(early).items()}, early)
+    for step in (50, 100):
+        keep(run, step)
+    found = {at: sample(shipped_engine, run, 1, 0.2, at) for at in (None, 100, 99, 30, 25, 1)}
+    assert [each.step for each in found.values()] == [100, 100, 50, 25, 25, 25]
+    masks = {at: each.sides[0].overlay.shown for at, each in found.items()}
+    assert masks[None] == masks[99] != masks[30]
+    assert "CoViPAL, after 25 steps" in training_views.sample(found[30])
+
+
+def test_checkpoints_are_kept_evenly_and_no_more_than_so_many(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run")
+    for step in range(25, 25 * 200, 25):
+        run.room(step)
+        kept = list(run.modules)
+        assert len(kept) <= KEPT
+        assert (kept[0], kept[-1]) == (25, step)
+    gaps = [after - before for before, after in pairwise(kept[:-1])]  # the last one has just come
+    assert max(gaps) <= 4 * min(gaps)
+    (run.path / "steps" / "notes").mkdir()
+    assert list(run.modules) == kept
+
+
 def test_of_a_scorers_run_the_other_is_attention(shipped_engine, tmp_path: Path) -> None:
     run = trained(tmp_path / "scorer")
     for name in ("scorer.safetensors", "scorer.json"):
@@ -149,6 +178,7 @@ def test_the_page_follows_a_run_only_in_sight_and_while_it_is_at_work(models, tm
         page = place_training(gr.Tabs(), trainings)
     events = TrainingEvents(page, trainings, models)
     assert page.tab.visible is False
+    assert events.show(request, session, None)[page.at]["visible"] is False
     assert events.opened()["visible"] is False
     assert "No training run lies here" in events.show(request, session, None)[page.status]
     run = trained(tmp_path / "run", points=3)
@@ -157,18 +187,28 @@ def test_the_page_follows_a_run_only_in_sight_and_while_it_is_at_work(models, tm
         shown = events.show(request, session, None)
         assert shown[page.timer].active
         assert shown[page.drawn] == ("run", 75, models.first)
-        again = events.look(request, session, "run", shown[page.seen])
+        assert shown[page.at] == gr.update(minimum=0, maximum=1, value=0, visible=False)
+        again = events.look(request, session, "run", shown[page.seen], 0)
         assert page.curves not in again
         assert page.run not in again
-        away = events.look(request, session, None, shown[page.seen])
+        for step in (25, 50):
+            keep(run, step)
+        now = events.look(request, session, "run", shown[page.seen], 0)
+        assert now[page.at] == gr.update(minimum=25, maximum=50, value=50, visible=True)
+        keep(run, 75)
+        for at, stands in ((50, 75), (30, 30)):
+            later = events.look(request, session, "run", now[page.seen], at)
+            assert later[page.at] == gr.update(minimum=25, maximum=75, value=stands, visible=True)
+        away = events.look(request, session, None, shown[page.seen], 0)
         assert [*away] == [page.timer]
         assert not away[page.timer].active
-    ended = events.look(request, session, "run", shown[page.seen])
+    ended = events.look(request, session, "run", shown[page.seen], 0)
     assert not ended[page.timer].active
     assert "Stopped: 75 of 100 steps in 12 s" in ended[page.status]
-    (found,) = events.sample(request, session, "run", 1, 0.2)
+    (found,) = events.sample(request, session, "run", 1, 0.2, 60)
+    assert "after 50 steps" in found[page.sample]
     assert "29 of 144 tokens kept" in found[page.sample]
-    (found,) = events.sample(request, session, "run", 99, 0.2)
+    (found,) = events.sample(request, session, "run", 99, 0.2, 60)
     assert "held-out picture 99 is not there" in found[page.sample]
     shutil.rmtree(run.path)
     gone = events.show(request, session, "run", shown[page.seen])
@@ -184,10 +224,12 @@ def test_the_view_shows_curves_and_what_is_kept(shipped_page, chromium, fits) ->
         assert tab.locator(".training-sides img").count() == 3
         fits(tab, "training")
         assert tab.evaluate("document.documentElement.scrollHeight") <= 900
-        field = tab.locator("#training-retention input[type=number]")
-        field.fill("0.1")
-        field.press("Tab")
-        tab.wait_for_selector(".training-sides >> text=14 of 144 tokens kept")
+        tab.wait_for_selector(".training-sides >> text=CoViPAL, after 100 steps")
+        for name, value, says in (("retention", "0.1", "14 of 144 tokens kept"), ("at", "60", "after 50 steps")):
+            field = tab.locator(f"#training-{name} input[type=number]")
+            field.fill(value)
+            field.press("Tab")
+            tab.wait_for_selector(f".training-sides >> text={says}")
         assert tab.evaluate(f"({IN_SIGHT})(1, 'run', 2)") == [1, "run", 2]
         tab.get_by_role("tab", name="Explore").click()
         assert tab.evaluate(f"({IN_SIGHT})(1, 'run', 2)") == [1, None, 2]

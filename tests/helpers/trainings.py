@@ -18,7 +18,7 @@ POINTS = [
 
 
 def trained(folder: Path, method: str = "covipal", points: int = len(POINTS)) -> Run:
-    """A run of 100 steps that came so far, in 12 s."""
+    """A run of 100 steps that came so far, in 12 s; how its module stood before is not kept."""
     folder.mkdir(parents=True)
     plan = PrunerPlan("scenes", "scenes", 100, method=method)
     (folder / PLAN).write_text(json.dumps(asdict(plan)))
@@ -28,3 +28,12 @@ def trained(folder: Path, method: str = "covipal", points: int = len(POINTS)) ->
     run = Run(folder)
     run.note(12.0)
     return run
+
+
+def keep(run: Run, step: int) -> Path:
+    """The run's module as that after so many steps: its folder."""
+    room = run.room(step)
+    for file in run.path.glob("*.safetensors"):
+        shutil.copy(file, room)
+        shutil.copy(file.with_suffix(".json"), room)
+    return room

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from pruning.budget import keep_count
 from pruning.method import make
 from pruning.models import VLM, load
+from pruning.models.trained import load_pruner
 from pruning.scenes import render
 from pruning.training import fit
 from pruning.training.__main__ import main
@@ -20,6 +21,7 @@ from pruning.training.dtop import DToPTrainee
 from pruning.training.labels import AT, CLASSES, IGNORED, pixel_classes, scene_labels, token_classes
 from pruning.training.pruners import PrunerPlan
 from pruning.training.records import Record, SceneRecords
+from pruning.training.runs import Run
 from pruning.training.shipped import CELL
 
 
@@ -96,6 +98,11 @@ def test_a_stopped_run_ends_like_one_that_was_not(tiny_vlm: VLM, tmp_path: Path,
     fit.train(tiny_vlm, SceneRecords(), plan(4), stopped, DToPTrainee(tiny_vlm, plan(4)), every=2, resume=True)
     for name in ("dtop.safetensors", "curve.jsonl"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+    modules = Run(stopped).modules
+    assert list(modules) == [2, 4]
+    early, late = (load_pruner(path, tiny_vlm.model)["dtop"].head.weight for path in modules.values())
+    assert torch.equal(late, load_pruner(stopped, tiny_vlm.model)["dtop"].head.weight)
+    assert not torch.equal(early, late)
 
 
 def test_the_loss_is_that_of_the_tokens_that_are_told_apart(tiny_vlm: VLM) -> None:

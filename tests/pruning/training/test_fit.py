@@ -12,11 +12,13 @@ from torch.nn import functional as F
 from pruning.images import open_image
 from pruning.models import VLM, Scorer, Turn, load
 from pruning.models.language.generation import stop_ids
+from pruning.models.scorer import load_scorer
 from pruning.training import fit
 from pruning.training.__main__ import main
 from pruning.training.fit import Plan, losses, train
 from pruning.training.objective import ANNEAL, anneal, binary_loss, new_scorer, soft_top_k
 from pruning.training.records import FileRecords, Record, SceneRecords
+from pruning.training.runs import Run
 from tests.checkpoints import FAMILIES
 
 
@@ -364,6 +366,7 @@ def test_the_command_trains_on_a_file_and_on_scenes(tiny_folder: Path, pictures:
     assert json.loads((tmp_path / "file" / "plan.json").read_text())["steps"] == 2  # one epoch
     assert main([*common, "--steps", "1", "--held-out", "2", "--out", str(tmp_path / "drawn")]) == 0
     assert json.loads((tmp_path / "drawn" / "curve.jsonl").read_text())["held_out"] in (0.0, 0.5, 1.0)
+    assert load_scorer(Run(tmp_path / "file").modules[2], 48)
     for folder in ("file", "drawn"):
         assert "scorer" in load(tiny_folder, scorer=str(tmp_path / folder)).signals
 
