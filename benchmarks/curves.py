@@ -23,10 +23,17 @@ from benchmarks.report import Times, show, table
 from pruning.cli import console
 from pruning.runnable import REGISTERED
 from tests.helpers.serving import browser
+from tests.helpers.visits import A_WHILE
 
 METHODS = ("idpruner", "fastv", "pyramiddrop", "dart", "random")
 PATIENCE = 120_000  # milliseconds for what a page waits for
 LINKED = "() => document.querySelector('#readout')?.textContent.includes('50 %')"
+# Both answers stand, and their costs are of as many tokens as are kept: what else the link brings about has come.
+REPORTED = """() => {
+  const kept = document.querySelector("#readout").textContent.trim().match(/^[0-9,]+/)?.[0];
+  const costs = document.querySelector("#report .badge:is(.same, .other)") && document.querySelector("#report .costs");
+  return costs && [...costs.rows[1].cells].some((cell) => cell.textContent.trim() === kept);
+}"""
 DONE = "() => / points measured/.test(document.querySelector('#progress').textContent)"
 # The boxes of these lines and no others are ticked; tells how many are then.
 TICK = """(lines) => {
@@ -74,7 +81,7 @@ def measured(chromium: Browser, url: str, methods: Sequence[str], examples: Sequ
     for example in examples:
         tab.goto(f"{url}?example={example}&method={methods[0]}&retention=0.5")
         tab.wait_for_function(LINKED)  # what the page begins with is answered too, and goes when the link is opened
-        tab.wait_for_selector("#report .badge.same, #report .badge.other")
+        tab.wait_for_function(REPORTED)
         tab.get_by_role("tab", name="Fidelity curves").click()
         tab.wait_for_function(DONE)  # those that the page begins with
         tab.click("#tradeoff .label-wrap")
@@ -82,7 +89,7 @@ def measured(chromium: Browser, url: str, methods: Sequence[str], examples: Sequ
         ticked = tab.evaluate(TICK, lines)
         if ticked != len(methods):
             raise RuntimeError(f"the page offers {ticked} of the methods {', '.join(methods)} on {example}")
-        tab.wait_for_timeout(300)  # every box that is ticked is told to the server
+        tab.evaluate(A_WHILE)  # a box that is ticked is told in the frame after
         first, last, points = tab.evaluate(MEASURE, PATIENCE)
         rows.append(Row(example, points, round(first, 1), round(last, 1)))
     context.close()
