@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 from app.engine.engine import Engine
 from app.session import Session, Setting
 from pruning.drawing.overlays import STYLES
+from pruning.grids import Scope
 from pruning.method import make
 
 QUESTION = "what color is the star?"
@@ -23,7 +24,7 @@ def look(engine: Engine, *paths: str, questions: tuple[str, ...] = (QUESTION,)) 
     return Session("tiny", pictures, questions)
 
 
-def keep(name: str, retention: float = 0.25, scope: str = "sample", **knobs) -> Setting:
+def keep(name: str, retention: float = 0.25, scope: Scope = "sample", **knobs: Any) -> Setting:
     return Setting(make(name, **knobs), retention, scope)
 
 
