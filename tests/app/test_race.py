@@ -16,27 +16,13 @@ from app.race.page import _ratios
 from app.race.pair import page_setting, painted
 from app.race.runs import Races, Wanted, differing
 from pruning.method import make
-from pruning.models import load
 from pruning.plan import parse_plan
 from pruning.race.folder import MANIFEST, RESULTS, Cell, Result, append
 from pruning.race.report import REPORT
 from pruning.race.settings import ALL, Setting, told
 from pruning.staged import make_staged
 from tests.helpers.races import SAID, run, scenes_run
-from tests.helpers.serving import Shelf, models_of
 from tests.helpers.visits import visit
-
-
-@pytest.fixture(scope="module")
-def models():
-    vlm = load()
-    return models_of(Shelf({vlm.model_id: vlm}))
-
-
-@pytest.fixture(scope="module")
-def shipped_engine(models, uploads):
-    with models.use(models.first, "test") as (engine, _):
-        return engine
 
 
 def until(holds, seconds: float = 60) -> None:

@@ -17,24 +17,10 @@ from app.training import views as training_views
 from app.training.page import IN_SIGHT, TrainingEvents, place_training
 from app.training.runs import Trainings
 from app.training.sample import sample
-from pruning.models import load
 from pruning.models.checkpoint.sources import SHIPPED
 from pruning.training.runs import CURVE, KEPT, PLAN
-from tests.helpers.serving import Shelf, models_of
 from tests.helpers.trainings import POINTS, keep, trained
 from tests.helpers.visits import visit
-
-
-@pytest.fixture(scope="module")
-def models():
-    vlm = load()
-    return models_of(Shelf({vlm.model_id: vlm}))
-
-
-@pytest.fixture(scope="module")
-def shipped_engine(models, uploads):
-    with models.use(models.first, "test") as (engine, _):
-        return engine
 
 
 def test_runs_are_read_as_they_stand(tmp_path: Path) -> None:
