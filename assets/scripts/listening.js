@@ -7,14 +7,12 @@
 const PATIENCE = 5000; // ms: a connection that broke never tells
 
 const ask = window.fetch.bind(window);
-// That is being opened, or open: { name, request, arrived, over }. The request is held: with it goes the signal that tells
-// of the end.
-let stream = null;
+let stream = null; // that is being opened, or open: { name, arrived, over }
 
 const within = (...promises) => Promise.race([...promises, new Promise((done) => setTimeout(done, PATIENCE))]);
 
 function open(request) {
-  const name = `${performance.timeOrigin}-${Math.random()}`, opened = { name, request };
+  const name = `${performance.timeOrigin}-${Math.random()}`, opened = { name };
   request.headers.set("x-stream", name);
   const answer = ask(request), failed = answer.then((response) => !response.ok, () => true);
   opened.arrived = failed;
