@@ -29,7 +29,7 @@ IN_SIGHT = (
     "(visitor, run, ...more) => [visitor, document.querySelector('#training')?.checkVisibility() ? run : null, ...more]"
 )
 TIPS = {
-    "tab Training": "Curves of training runs, and what the module of the last checkpoint keeps",
+    "tab Training": "Curves of training runs, and what their modules keep as they learn",
     "#training-run": "Which training run is shown: its folder, its method, how it stands",
     "#training-place": "A drawn picture with its question that the run does not train on",
     "#training-at": "How the module stood then, at the last checkpoint that is kept before: see it learn",

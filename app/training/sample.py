@@ -1,4 +1,4 @@
-"""What the module of a run's last checkpoint keeps of a held-out picture, beside others. Knows no page."""
+"""What the module of a run's checkpoint keeps of a held-out picture, beside others. Knows no page."""
 
 from __future__ import annotations
 

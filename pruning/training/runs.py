@@ -107,18 +107,22 @@ class Run:
 
     @property
     def modules(self) -> dict[int, Path]:
-        """Steps -> the folder of the module as it was then, ascending; none of a run that kept none."""
-        found = {int(path.name): path for path in (self.path / STEPS).glob("*") if path.name.isdecimal()}
+        """Steps -> the folder of the module as it was then, ascending; none of a run that kept none.
+
+        A module's settings are written last: without them it is still being written, or its run was broken off.
+        """
+        found = {int(file.parent.name): file.parent for file in (self.path / STEPS).glob("*/*.json")
+                 if file.parent.name.isdecimal()}  # fmt: skip
         return dict(sorted(found.items()))
 
     def room(self, step: int) -> Path:
         """A folder for the module as it is after so many steps. Of too many, one goes whose neighbours are closest."""
-        (path := self.path / STEPS / str(step)).mkdir(parents=True, exist_ok=True)
-        kept = self.modules
-        while len(kept) > KEPT:
-            steps = list(kept)
-            _, close = min((steps[i + 1] - steps[i - 1], steps[i]) for i in range(1, len(steps) - 1))
-            shutil.rmtree(kept.pop(close))
+        steps = sorted({*self.modules, step})
+        while len(steps) > KEPT:
+            _, at = min((steps[at + 1] - steps[at - 1], at) for at in range(1, len(steps) - 1))
+            shutil.rmtree(self.path / STEPS / str(steps.pop(at)))
+        path = self.path / STEPS / str(step)
+        path.mkdir(parents=True, exist_ok=True)
         return path
 
     def state(self, step: int, steps: int) -> State:

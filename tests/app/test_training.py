@@ -123,14 +123,15 @@ def test_a_module_is_shown_as_it_was_after_so_many_steps(shipped_engine, tmp_pat
 def test_checkpoints_are_kept_evenly_and_no_more_than_so_many(tmp_path: Path) -> None:
     run = trained(tmp_path / "run")
     for step in range(25, 25 * 200, 25):
-        run.room(step)
+        keep(run, step)
         kept = list(run.modules)
         assert len(kept) <= KEPT
         assert (kept[0], kept[-1]) == (25, step)
     gaps = [after - before for before, after in pairwise(kept[:-1])]  # the last one has just come
     assert max(gaps) <= 4 * min(gaps)
     (run.path / "steps" / "notes").mkdir()
-    assert list(run.modules) == kept
+    run.room(5000)  # where nothing is written yet
+    assert list(run.modules) == kept[:-1], "one made room"
 
 
 def test_of_a_scorers_run_the_other_is_attention(shipped_engine, tmp_path: Path) -> None:
