@@ -11,15 +11,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 from pruning.budget import check_budget, keep_count
 from pruning.grids import SCOPES, Scope
 from pruning.method import Described, Registry, Stage, build, enter
 from pruning.tokens import VisualTokens
 
-RESOLUTION = "resolution"
+Axis = Literal["resolution", "frames"]
+RESOLUTION: Axis = "resolution"
 """What a model offers whose visual tokens become fewer with a smaller picture, by its processor's own options."""
+FRAMES: Axis = "frames"
+"""What a model offers that takes clips: their visual tokens become fewer with fewer frames."""
 
 
 class OutOfReachError(ValueError):
@@ -30,10 +33,12 @@ class OutOfReachError(ValueError):
 class Encoding:
     """What is asked of the model: the same pictures with at most `most` visual tokens in all, as many as come nearest.
 
-    Raises ValueError unless `most` is a whole number of at least 1.
+    axis: of what there is less: "resolution" of pictures, "frames" of clips. Raises ValueError unless `most` is a whole
+    number of at least 1.
     """
 
     most: int
+    axis: Axis = RESOLUTION
 
     def __post_init__(self) -> None:
         if isinstance(self.most, bool) or not isinstance(self.most, int) or self.most < 1:
@@ -44,14 +49,16 @@ class Encoding:
 class EncodingMethod(Described):
     """Says how the pictures are to be encoded, for a budget.
 
-    needs: what the model must offer (`VLM.encodings`), as `Method.needs` names signals; all else as `Described`
+    axis: of what there is less. needs: what the model must offer (`VLM.encodings`), as `Method.needs` names signals;
+    all else as `Described`
     """
 
     stage: ClassVar[Stage] = "pre_tower"
+    axis: ClassVar[Axis] = RESOLUTION
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({RESOLUTION})
+        return frozenset({self.axis})
 
     def encoding(self, n: int, budget: int) -> Encoding:
         """What to ask for in place of the N tokens. Raises ValueError when the budget is not in 1..N."""
@@ -100,6 +107,6 @@ def make_encoding(name: str, **knobs: object) -> EncodingMethod:
     """An encoding method by its key. Raises ValueError listing the known ones or their knobs, or a knob's own rule.
 
     >>> make_encoding("lower_resolution").encoding(256, 64)
-    Encoding(most=64)
+    Encoding(most=64, axis='resolution')
     """
     return build(ENCODING, "encoding method", name, knobs)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from pruning.choosing import Asked, Fixed, methods_of, needs_of, title_of
-from pruning.encoding import ENCODING, RESOLUTION, EncodingMethod, make_encoding
+from pruning.encoding import ENCODING, FRAMES, RESOLUTION, EncodingMethod, make_encoding
 from pruning.importance import best_source
 from pruning.method import METHODS, Method, make
 from pruning.params import SOURCE
@@ -29,6 +29,7 @@ WORDS = {
     "projector": "the model's projector",
     "tower": "a vision tower between whose layers tokens can leave, one without windows, tiles and merged patches,",
     RESOLUTION: "an option that makes fewer visual tokens of a picture",
+    FRAMES: "a model that takes clips",
 }
 REMEDY = "Choose another method, or another model"
 Started = Method | StagedMethod | EncodingMethod

@@ -33,13 +33,14 @@ class View:
 
     frames: of a clip, else the image alone. times: of each frame, seconds; () for an image. steps: (N,) int64 of the
     clip, from 0; 0 for all tokens of an image, -1 for those of other images, whose rectangles are empty and lie outside
-    of the picture.
+    of the picture. taken: which of the frames have tokens, where others were left out; (): all.
     """
 
     frames: tuple[NDArray[np.uint8], ...]
     rects: NDArray[np.float32]
     steps: NDArray[np.int64]
     times: tuple[float, ...] = ()
+    taken: tuple[int, ...] = ()
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -61,8 +62,23 @@ class View:
         if not self.times:
             return draw.overlay(self.image, self.rects, selection, style, scores, depths)
         return strips.contact_sheet(
-            self.frames, self.times, self.rects, self.steps, selection, style, scores, depths, self.longest
+            self.frames, self.times, self.rects, self.steps, selection, style, scores, depths, self.longest, self.taken
         )
+
+    def film(
+        self,
+        selection: Selection,
+        style: str,
+        scores: NDArray[np.float32] | None,
+        depths: NDArray[np.float32] | None,
+    ) -> list[NDArray[np.uint8]]:
+        """The frames of a clip as `overlay` paints each."""
+        return strips.strip(self.frames, self.rects, self.steps, selection, style, scores, depths, self.taken)
+
+    @property
+    def _sheet(self) -> list[int]:
+        """The frames that `painted` shows of a clip."""
+        return strips.on_sheet(len(self.frames), self.steps, self.taken)
 
     @property
     def longest(self) -> int:
@@ -70,7 +86,7 @@ class View:
         high, wide = self.image.shape[:2]
         if not self.times:
             return max(high, wide)
-        return min(max(high, wide), strips.side(int(self.steps.max()) + 1, (wide, high)))
+        return min(max(high, wide), strips.side(len(self._sheet), (wide, high)))
 
     def spot(self, token: int) -> tuple[float, float, float, float]:
         """(x0, y0, x1, y1) pixels: where one of its own tokens lies on what `painted` gives."""
@@ -80,7 +96,9 @@ class View:
         high, wide = self.image.shape[:2]
         share = self.longest / max(high, wide)
         size = (round(wide * share), round(high * share))
-        x, y = strips.corner(int(self.steps[token]), int(self.steps.max()) + 1, size)
+        of = strips.steps_of(len(self.frames), self.steps, self.taken)
+        at = self._sheet.index(of.index(int(self.steps[token])))
+        x, y = strips.corner(at, len(self._sheet), size)
         return x + x0 * share, y + y0 * share, x + x1 * share, y + y1 * share
 
 
@@ -145,7 +163,7 @@ def views(engine: Engine, session: Session, setting: Setting) -> tuple[View, ...
 
     return engine.memo(
         session,
-        ("views", encoded.tokens.n),
+        ("views", encoded.tokens.n, encoded.taken),
         make,
         lambda made: sum(frame.nbytes for v in made for frame in v.frames) + sum(v.rects.nbytes for v in made),
     )
@@ -157,17 +175,18 @@ def view(encoded: Encoded, place: int, medium: Image | Clip | NDArray[np.uint8],
     longest: pixels of the longest side, of a clip of the sheet's; None: as it is.
     """
     shows = encoded.tokens.images.numpy() == place
-    taken: list[Any] = [medium]
+    given: list[Any] = [medium]
     times: tuple[float, ...] = ()
+    some = encoded.taken[place] if encoded.taken else ()
     if isinstance(medium, Clip):
-        taken, times = list(medium.frames), medium.times
-        steps = next(grid.t for grid in encoded.tokens.grids if grid.image == place)
-        longest = longest and max(strips.LEAST, longest // strips.columns(steps, medium.size))
-    frames = [np.asarray(each) if longest is None else draw.fit(np.asarray(each), longest)[0] for each in taken]
+        given, times = list(medium.frames), medium.times
+        shown = len(given) if some else next(grid.t for grid in encoded.tokens.grids if grid.image == place)
+        longest = longest and max(strips.LEAST, longest // strips.columns(shown, medium.size))
+    frames = [np.asarray(each) if longest is None else draw.fit(np.asarray(each), longest)[0] for each in given]
     height, width = frames[0].shape[:2]
     given_width, given_height = encoded.sizes[place]
     rects = encoded.rects * np.array([width / given_width, height / given_height] * 2)
     rects[~shows] = np.array([width, height] * 2) + OUTSIDE  # no area, and no line in the frame
     numbers = encoded.tokens.pictures.numpy()
     own = np.where(shows, numbers - numbers[shows].min() if times else 0, -1)
-    return View(tuple(frames), rects.astype(np.float32), own, times)
+    return View(tuple(frames), rects.astype(np.float32), own, times, some)

@@ -42,7 +42,7 @@ MOST = 4  # pictures that are so large; more of them, the steps of clips, have a
 OFF = {
     "heat": "Nothing is chosen by importance: all tokens of the other encoding enter",
     "order": "Nothing is picked one after the other: all tokens of the other encoding enter",
-    "merged": "No tokens are merged: the picture is encoded anew",
+    "merged": "No tokens are merged: the pictures are encoded anew",
 }
 """Styles that show nothing of another encoding, and why."""
 
@@ -79,7 +79,7 @@ def payload(
     where it is another encoding. identity: whatever else the orders depend on; a new one makes the page forget forced
     patches.
     """
-    taken = shots(media, encoded.tokens.grids)
+    taken = shots(media, encoded.tokens.grids, encoded.taken)
     longest = DISPLAY * min(1.0, (MOST / len(taken)) ** 0.5)
     shown = [_fitted(shot.pixels, longest) for shot in taken]
     grids = on_shots(encoded.tokens.grids, taken)
@@ -163,6 +163,8 @@ def _told(shot: Shot, pixels: NDArray[np.uint8]) -> dict[str, Any]:
         "clip": clip,
         "time": shot.time,
         "frames": shot.frames,
+        "gone": shot.step is None and shot.joins is None,
+        "joins": shot.joins,
     }
 
 

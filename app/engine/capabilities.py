@@ -139,10 +139,10 @@ def _waits(name: str, images: int, clips: bool) -> str:
     needed = STAGED[name].images if name in STAGED else 1
     if images < needed:
         return f"{needed} images or more"
-    if group(name) == CLIPS and not clips:
+    if group(name) in (CLIPS, ANEW) and REGISTERED[name].clips and not clips:
         return "a picture has one frame"
     alone = group(name) == ANEW or (name in METHODS and "patch_entropy" in METHODS[name]().needs)
-    return "for pictures alone" if alone and clips else ""
+    return "for pictures alone" if alone and clips and not REGISTERED[name].clips else ""
 
 
 def _rank(name: str) -> tuple[bool, int, str]:

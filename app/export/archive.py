@@ -166,7 +166,7 @@ def _pictures(engine: Engine, wanted: Wanted, place: int, notes: list[str], task
     if task.is_set():
         return {}
     if isinstance(medium, Clip):
-        drawn = strips.strip(shown.frames, shown.rects, shown.steps, selection, style, scores, depths)
+        drawn = shown.film(selection, style, scores, depths)
         name, seconds = f"clip-{place + 1}-overlay-{style}", medium.seconds_per_frame
         notes.append(f"Clip {place + 1}: {medium.summary}.")
         return {f"{name}.png": draw.png(overlay), f"{name}.mp4": strips.film(drawn, seconds)}

@@ -179,7 +179,7 @@ def plane_note(engine: Engine, session: Session, setting: Setting) -> str:
     if setting.encoding is not None:
         n, budget = engine.encoded(session).tokens.n, engine.budget(session, setting)
         return (
-            f"{title} is nowhere on the plane: none of the {n:,} tokens is kept, the picture is encoded anew; the "
+            f"{title} is nowhere on the plane: none of the {n:,} tokens is kept, the pictures are encoded anew; the "
             f"others keep {budget:,}, as many as it has"
         )
     trace = engine.trace(session, setting)

@@ -34,20 +34,21 @@ export function rows(images, { width, height, highest, foot }, shown = images.ma
   });
 }
 
-// How many of the tokens are kept of each picture: [{ kept, of }]
+// How many of the tokens are kept of each picture: [{ kept, of }]; a frame that shares the tokens of another has as many.
 export function budgets(data, order) {
   const found = data.images.map(() => ({ kept: 0, of: 0 }));
   for (const grid of data.grids) found[grid.image].of += grid.stop - grid.start;
   for (const token of order) found[data.owner[token].image].kept += 1;
-  return found;
+  return found.map((own, i) => found[data.images[i].joins ?? i]);
 }
 
-// "frame 3 of 8 · 1.0 s · 12 of 64 kept"; budget: of `budgets`, null where nobody knows.
+// "frame 3 of 8 · 1.0 s · 12 of 64 kept", "frame 4 of 8 · 1.5 s · not taken"; budget: of `budgets`, null where nobody knows.
 export function momentWords(images, at, budget) {
-  const { clip, time } = images[at], clips = [...new Set(images.filter(moves).map((image) => image.clip))];
+  const { clip, time, gone, joins } = images[at], clips = [...new Set(images.filter(moves).map((image) => image.clip))];
   const frames = images.filter((image) => moves(image) && image.clip === clip);
   const which = clips.length > 1 ? ` of clip ${clips.indexOf(clip) + 1}` : "";
-  const kept = budget ? ` · ${budget.kept} of ${budget.of} kept` : "";
+  const shared = (joins ?? null) === null ? "" : `, in one step with frame ${frames.indexOf(images[joins]) + 1}`;
+  const kept = gone ? " · not taken" : budget ? ` · ${budget.kept} of ${budget.of} kept${shared}` : "";
   return `frame ${frames.indexOf(images[at]) + 1} of ${frames.length}${which} · ${time.toFixed(1)} s${kept}`;
 }
 
@@ -145,7 +146,7 @@ export class Film {
   bars(context, kept, ratio) {
     const style = getComputedStyle(this.part("film"));
     for (const i of this.frames) {
-      const { x, y, width, height } = this.places[i], share = kept[i].kept / kept[i].of;
+      const { x, y, width, height } = this.places[i], share = kept[i].kept / (kept[i].of || 1);
       const bar = (long, colour) => {
         context.fillStyle = colour;
         context.fillRect(x * ratio, (y + height + GAP + BAR - long) * ratio, width * ratio, long * ratio);

@@ -86,12 +86,13 @@ export class Painter {
     return [left, top, (x1 - x0) * place.scale * zoom, (y1 - y0) * place.scale * zoom];
   }
 
+  // A frame that shares the tokens of another one is seen as that: all of its tokens enter.
   backdrop(variant) {
-    const { zoom, x, y } = this.view;
+    const { zoom, x, y } = this.view, { images } = this.data;
     this.places.forEach((place, i) => {
       if (!place) return;
       const target = [place.x * zoom + x, place.y * zoom + y, place.width * zoom, place.height * zoom];
-      this.context.drawImage(this.pictures[i][variant], ...target);
+      this.context.drawImage(this.pictures[i][(images[i].joins ?? null) === null ? variant : "plain"], ...target);
     });
   }
 

@@ -190,10 +190,16 @@ def _anew(made: dict[str, Any]) -> str:
     grids = ", ".join(f"{grid['rows']} × {grid['columns']}" for grid in made["grids"])
     tower = made["tower"]
     return (
-        f"encoded anew: {made['note'] or made['reached']} tokens, grid {grids}; tower "
+        f"encoded anew: {made['note'] or made['reached']} tokens, {_frames(made)}grid {grids}; tower "
         f"{tower['full_patches']:,} -> {tower['kept_patches']:,} patches, {tower['full_s'] * 1e3:.1f} -> "
         f"{tower['kept_s'] * 1e3:.1f} ms"
     )
+
+
+def _frames(made: dict[str, Any]) -> str:
+    """Which frames of clips were taken, counted from 1 as the page does."""
+    told = [f"frame{'s' * (len(each) > 1)} {', '.join(str(at + 1) for at in each)}" for each in made["taken"] if each]
+    return f"{' and '.join(told)}, " if told else ""
 
 
 def _encoded(vlm: VLM, image: Medium, asked: Encoding | None = None) -> Encoded:

@@ -64,13 +64,15 @@ def write_overlay(
         (canvas,), rects = strips.fitted(frames, encoded.rects, draw.roomy(frames[0], LONGEST))
         write_picture(path, draw.overlay(canvas, rects, selection, style, scores, depths))
         return
-    steps = encoded.tokens.pictures.numpy()
+    steps, taken = encoded.tokens.pictures.numpy(), encoded.taken[0] if encoded.taken else ()
     if not moves:
         write_picture(
             path,
-            strips.contact_sheet(frames, medium.times, encoded.rects, steps, selection, style, scores, depths),
+            strips.contact_sheet(
+                frames, medium.times, encoded.rects, steps, selection, style, scores, depths, taken=taken
+            ),
         )
         return
     canvases, rects = strips.fitted(frames, encoded.rects, LONGEST)
-    drawn = strips.strip(canvases, rects, steps, selection, style, scores, depths)
+    drawn = strips.strip(canvases, rects, steps, selection, style, scores, depths, taken)
     strips.write_film(path, drawn, medium.seconds_per_frame)

@@ -38,20 +38,38 @@ def contact_sheet(
     scores: Floats | None = None,
     depths: Floats | None = None,
     longest: int | None = None,
+    taken: Sequence[int] = (),
 ) -> Image:
-    """A sheet of one frame of each step, with its time and how many of its tokens are kept.
+    """A sheet of one frame of each step, with its time and how many of its tokens are kept; where `taken` names frames,
+    of every frame.
 
     longest: pixels along the longer side of a frame; None: so many that the sheet has about SHEET. All else as `strip`;
     times: of the frames, seconds.
     """
-    joined = _joined(frames, steps)
-    taken, at = frames[::joined], times[::joined]
-    high, wide = taken[0].shape[:2]
-    canvases, placed = fitted(taken, rects, longest or side(len(taken), (wide, high)))
-    drawn = strip(canvases, placed, steps, selection, style, scores, depths)
+    shown = on_sheet(len(frames), steps, taken)
+    high, wide = frames[0].shape[:2]
+    canvases, placed = fitted([frames[at] for at in shown], rects, longest or side(len(shown), (wide, high)))
+    drawn = strip(canvases, placed, steps, selection, style, scores, depths, taken)
     counted = steps[selection.indices.cpu().numpy()]
     kept, each = (np.bincount(of[of >= 0], minlength=len(drawn)) for of in (counted, steps))
-    return sheet(drawn, [f"{at[step]:.1f} s: {kept[step]} of {each[step]}" for step in range(len(drawn))])
+    of = steps_of(len(shown), steps, taken)
+    words = ["not taken" if step < 0 else f"{kept[step]} of {each[step]}" for step in of]
+    return sheet(drawn, [f"{times[at]:.1f} s: {told}" for at, told in zip(shown, words, strict=True)])
+
+
+def steps_of(frames: int, steps: NDArray[np.int64], taken: Sequence[int] = ()) -> list[int]:
+    """Which step of time each of so many frames is part of, -1 for one that was left out. taken: of `Encoded`."""
+    there = taken or range(frames)
+    joined, found = ceil(len(there) / (int(steps.max()) + 1)), [-1] * frames
+    for at, frame in enumerate(there):
+        found[frame] = at // joined
+    return found
+
+
+def on_sheet(frames: int, steps: NDArray[np.int64], taken: Sequence[int] = ()) -> list[int]:
+    """Which of so many frames are on a sheet: the first of each step; where `taken` names some, all."""
+    of = steps_of(frames, steps, taken)
+    return list(range(frames)) if taken else [of.index(step) for step in range(of[-1] + 1)]
 
 
 def fitted(frames: Sequence[Image], rects: Floats, longest: int) -> tuple[list[Image], Floats]:
@@ -69,24 +87,19 @@ def strip(
     style: str = "dimmed",
     scores: Floats | None = None,
     depths: Floats | None = None,
+    taken: Sequence[int] = (),
 ) -> list[Image]:
     """`overlay` of every frame with the tokens of its step alone, as large as the frame.
 
     frames: F of one size, as many of each step, the last step's perhaps fewer. rects: (N, 4) in pixels of a frame.
     steps: (N,) from 0, the step of time of each token, -1 for those that are not the clip's; its frames are the next
-    ceil(F / steps). Raises as `overlay`.
+    ceil(F / steps). taken: which frames have tokens, where others were left out; (): all. Raises as `overlay`.
     """
-    joined = _joined(frames, steps)
     drawn = []
-    for at, frame in enumerate(frames):
-        own = np.where((steps == at // joined)[:, None], rects, FAR).astype(np.float32)
+    for step, frame in zip(steps_of(len(frames), steps, taken), frames, strict=True):
+        own = np.where((steps == step)[:, None] & (step >= 0), rects, FAR).astype(np.float32)
         drawn.append(overlay(frame, own, selection, style, scores, depths))
     return drawn
-
-
-def _joined(frames: Sequence[Image], steps: NDArray[np.int64]) -> int:
-    """Frames of a step."""
-    return ceil(len(frames) / (int(steps.max()) + 1))
 
 
 def columns(count: int, size: tuple[int, int]) -> int:

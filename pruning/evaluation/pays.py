@@ -186,9 +186,10 @@ def _saves(settings: dict[str, Asked | None]) -> dict[str, tuple[str, ...]]:
 def _rivals(job: Job, asked: Asked) -> tuple[dict[str, Asked | None], list[str]]:
     """Other encodings to compare with, and why some are none."""
     found, left_out = dict[str, Asked | None](), list[str]()
+    moves = any(isinstance(image, Clip) for image in job.images)
     for name in ENCODING:
         rival = ENCODING[name]()
-        if rival == asked:
+        if rival == asked or (rival.clips and not moves):
             continue
         try:
             job.prepared(rival)

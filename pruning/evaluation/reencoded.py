@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from pruning.encoding import FRAMES
 from pruning.evaluation.timing import several
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Reencoded:
     cells: Annotated[
         list[list[float]], Field(description="x0, y0, x1, y1 of each of its tokens, in pixels of the image it shows")
     ]
+    taken: Annotated[
+        list[list[int]],
+        Field(description="of each picture and clip which of a clip's frames, from 0; empty where all are taken"),
+    ]
     tower: Annotated[Tower, Field(description="the vision tower's work, which choosing among tokens cannot save")]
 
 
@@ -57,7 +62,7 @@ def reencoded(asked: Encoding, full: Encoded, kept: Encoded, again: Callable[[En
     grids = [CoarseGrid(grid.image, grid.gh, grid.gw, grid.box) for grid in kept.tokens.grids]
     seconds = [median(several(lambda each=each: again(each).encode_s)) for each in (None, asked)]  # type: ignore[misc]
     tower = Tower(full.patches, kept.patches, *seconds)
-    note = (
-        "" if kept.tokens.n == asked.most else f"{kept.tokens.n:,} of {asked.most:,}: the nearest that the grid allows"
-    )
-    return Reencoded(asked.most, kept.tokens.n, note, grids, kept.rects.tolist(), tower)
+    allows = "whole frames allow" if asked.axis == FRAMES else "the grid allows"
+    note = "" if kept.tokens.n == asked.most else f"{kept.tokens.n:,} of {asked.most:,}: the nearest that {allows}"
+    taken = [list(frames) for frames in kept.taken]
+    return Reencoded(asked.most, kept.tokens.n, note, grids, kept.rects.tolist(), taken, tower)

@@ -22,4 +22,4 @@ class LowerResolution(EncodingMethod):
     title: ClassVar[str] = "Lower resolution"
 
     def ask(self, n: int, budget: int) -> Encoding:
-        return Encoding(budget)
+        return Encoding(budget, self.axis)

@@ -16,6 +16,7 @@ from pruning.signals import joined_signal
 from pruning.tokens import VisualTokens
 
 IMAGE: tuple[Kind, ...] = ("image",)
+NONE: tuple[tuple[int, ...], ...] = ((),)  # of a picture, no frame was taken
 PADDING = 1.25  # work of a batch over that of its prompts alone, at most
 
 
@@ -78,6 +79,7 @@ def together(parts: Sequence[Encoded]) -> Encoded:
     signals = {name: joined_signal(name, [part.tokens.signals[name] for part in parts]) for name in names}
     marks = [part.marks for part in parts if part.marks is not None]
     levels = zip(*(part.deepstack for part in parts), strict=True)
+    left_out = any(part.taken for part in parts)
     video = [torch.zeros(part.rows_count, dtype=torch.bool) if part.video is None else part.video for part in parts]
     return Encoded(
         VisualTokens(torch.cat([part.tokens.features for part in parts]), tuple(grids), signals),
@@ -94,4 +96,5 @@ def together(parts: Sequence[Encoded]) -> Encoded:
         max(part.strangeness for part in parts),
         tuple(kind for part in parts for kind in part.kinds or IMAGE * len(part.sizes)),
         torch.cat(video) if any(part.video is not None for part in parts) else None,
+        tuple(frames for part in parts for frames in part.taken or NONE * len(part.sizes)) if left_out else (),
     )

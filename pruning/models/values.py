@@ -80,6 +80,8 @@ class Encoded:
         texts: for every image, what stands for it in the prompt: one placeholder per row, and the family's own marks.
         side: small inputs of the tower that positions follow from, e.g. image_grid_thw; of clips, video_grid_thw.
         kinds: of every given medium; (): pictures alone.
+        taken: of every given medium, which of a clip's frames these are, ascending from 0, () for a picture; (): all
+            frames of all clips.
         places: (N,) int64, which of the R rows in the prompt each token is; None: token i is row i, and R = N. In some
             families the rows run across several tiles, while tokens are always told tile by tile.
         marks: (R - N, D) float32, the other rows: line ends and the like, which are never pruned.
@@ -105,6 +107,7 @@ class Encoded:
     strangeness: float = 0.0
     kinds: tuple[Kind, ...] = ()
     video: Tensor | None = None
+    taken: tuple[tuple[int, ...], ...] = ()
 
     @property
     def rows_count(self) -> int:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,8 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning.encoding import RESOLUTION, Encoding, OutOfReachError
-from pruning.models import resolution
+from pruning.encoding import FRAMES, RESOLUTION, Encoding, OutOfReachError
+from pruning.models import resolution, sparser
 from pruning.models.batches import Ready, alike_batches, joined, together
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
@@ -146,7 +147,8 @@ class VLM:
     @property
     def encodings(self) -> frozenset[str]:
         """What of other encodings the model offers, as `EncodingMethod.needs` names it."""
-        return frozenset({RESOLUTION}) if self.family.scales else frozenset()
+        offered = {RESOLUTION: self.family.scales, FRAMES: not self.no_clips}
+        return frozenset(axis for axis, there in offered.items() if there)
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -161,8 +163,9 @@ class VLM:
         images: of any kind, as Pillow opens them: the model sees `as_rgb` of each, and sizes and rectangles are those
         of that image. `needs` are the signals to capture (`scorer` and `question` can also be added later, by
         `tokens`). Larger images are scaled down to `max_visual_tokens` each, as the model's own settings demand.
-        asked: another encoding of them than this one, as a method asks for it. Clips stand behind pictures, or by
-        themselves; sizes and rectangles are those of a frame, and each grid has the steps of time of its clip.
+        asked: another encoding of them than this one, as a method asks for it: smaller pictures, or fewer frames of
+        clips, which `taken` names. Clips stand behind pictures, or by themselves; sizes and rectangles are those of a
+        frame, and each grid has the steps of time of its clip.
 
         Raises:
             ValueError: no image, a damaged one, an unknown signal, an image that the family cannot take, another
@@ -175,17 +178,20 @@ class VLM:
         available.check(needs, self.signals, self.family, self.title)
         clips = [image for image in images if isinstance(image, Clip)]
         stills = [as_rgb(image)[0] for image in images if isinstance(image, Image.Image)]
+        frames = asked is not None and asked.axis == FRAMES
         if clips:
             self._check_clips(images, clips, needs, asked)
-        parts = [self._encoded(stills, [], needs, asked)] if stills else []
-        return together([*parts, self._encoded([], clips, needs)] if clips else parts)
+        elif frames:
+            raise OutOfReachError("fewer frames is for clips alone: a picture has one")
+        parts = [self._encoded(stills, [], needs, None if frames else asked)] if stills else []
+        return together([*parts, self._filmed(clips, needs, asked, parts)] if clips else parts)
 
     def _check_clips(
         self, media: Sequence[object], clips: Sequence[Clip], needs: frozenset[str], asked: Encoding | None
     ) -> None:
         if self.no_clips:
             raise ModelError(self.no_clips)
-        if asked is not None:
+        if asked is not None and asked.axis != FRAMES:
             raise OutOfReachError("lower resolution is for pictures alone: take fewer frames of a clip")
         if "patch_entropy" in needs:
             raise ValueError("the entropy of patches is known of pictures alone: choose another method for clips")
@@ -196,20 +202,32 @@ class VLM:
         if most is not None and longest > most:
             raise ValueError(f"the clip has {longest} frames, and {self.title} takes at most {most}: take fewer of it")
 
+    def _filmed(
+        self, clips: Sequence[Clip], needs: frozenset[str], asked: Encoding | None, beside: Sequence[Encoded]
+    ) -> Encoded:
+        """Of clips, and those of their frames that are asked for. beside: what else is part of the question."""
+        if asked is None:
+            return self._encoded([], clips, needs)
+        others = sum(part.tokens.n for part in beside)
+        taken = sparser.taken(self.family, self.title, clips, self.max_visual_tokens, asked, others)
+        fewer = [sparser.some(clip, frames) for clip, frames in zip(clips, taken, strict=True)]
+        return replace(self._encoded([], fewer, needs, among=[len(clip.frames) for clip in clips]), taken=taken)
+
     def _encoded(
         self,
         stills: Sequence[Image.Image],
         clips: Sequence[Clip],
         needs: frozenset[str],
         asked: Encoding | None = None,
+        among: Sequence[int] = (),
     ) -> Encoded:
-        """Of RGB pictures, or of clips."""
+        """Of RGB pictures, or of clips; among: as `Family.film` takes it."""
         pictures = stills or [frame for clip in clips for frame in clip.frames]
         most = self.max_visual_tokens
         limit = most if asked is None else resolution.limit(self.family, self.title, pictures, most, asked)
         generation.synchronize(self.device)
         start = time.perf_counter()
-        pixels = self.family.film(clips, limit) if clips else self.family.preprocess(pictures, limit)
+        pixels = self.family.film(clips, limit, among) if clips else self.family.preprocess(pictures, limit)
         grids, places = self.family.film_layout(pixels) if clips else self.family.layout(pixels)
         with self._tower:
             rows, signals = tower_signals.run(self.family, pixels, needs, places)

@@ -13,8 +13,8 @@ from pruning.race.metrics import says_yes, yes_no_counts
 from pruning.race.settings import ALL
 from pruning.race.statistics import LEVEL, holm, interval, letters, paired
 
-LOWER: Final = "lower_resolution"
-RIVALS: Final = ("random", LOWER)
+ANEW: Final = ("lower_resolution", "fewer_frames")  # the first that is in the race tells what is difficult
+RIVALS: Final = ("random", *ANEW)
 
 
 def table(run: Run) -> list[dict[str, Any]]:
@@ -22,12 +22,12 @@ def table(run: Run) -> list[dict[str, Any]]:
 
     Over the n questions that this setting and all tokens both answered: accuracy with its 95 % interval, `kept`, its
     share of the all-token accuracy there. p: of the paired comparisons with all tokens, and with random, lower
-    resolution and the best at the same retention, where they are in the race; Holm's over every setting against all
-    tokens and every two at one retention, so that choosing the best from the same questions is paid for. best: whether
-    no other at its retention has a higher accuracy. groups: settings at one retention that share a letter cannot be
-    told apart at 5 %; "a" has the best. difficult, simple: accuracy on questions that lower resolution at this
-    retention gets wrong, and on the others. precision, recall, f1, yes: of the yes/no questions that this setting
-    answered, as `yes_no_counts` has them; None where nothing is divided.
+    resolution, fewer frames and the best at the same retention, where they are in the race; Holm's over every setting
+    against all tokens and every two at one retention, so that choosing the best from the same questions is paid for.
+    best: whether no other at its retention has a higher accuracy. groups: settings at one retention that share a letter
+    cannot be told apart at 5 %; "a" has the best. difficult, simple: accuracy on questions that lower resolution, where
+    that is not in the race fewer frames, at this retention gets wrong, and on the others. precision, recall, f1, yes:
+    of the yes/no questions that this setting answered, as `yes_no_counts` has them; None where nothing is divided.
     """
     settings = run.manifest.settings
     results = [result for result in run.results() if not result.error]
@@ -44,12 +44,13 @@ def table(run: Run) -> list[dict[str, Any]]:
     for level in levels:
         best, groups = level[0], letters(level, lambda a, b: p.get((a, b), 1.0) < 1 - LEVEL)
         rivals = {"best": best} | {settings[n]["method"]: n for n in level if settings[n]["method"] in RIVALS}
+        anew = next((rivals[method] for method in ANEW if method in rivals), None)
         for name in level:
             row = rows[name]
             row |= {"best": name == best, "groups": groups[name]}
             row |= {f"p_{what}": p[name, rival] for what, rival in rivals.items() if (name, rival) in p}
-            if LOWER in rivals and name != rivals[LOWER]:
-                pairs_with = _scores(results, name, rivals[LOWER])
+            if anew is not None and name != anew:
+                pairs_with = _scores(results, name, anew)
                 row["difficult"] = _mean([a for a, b, _ in pairs_with if b < 1])
                 row["simple"] = _mean([a for a, b, _ in pairs_with if b == 1])
     return list(rows.values())

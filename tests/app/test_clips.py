@@ -34,6 +34,7 @@ from app.tradeoff import measure as tradeoff_measure
 from app.web.updates import scopes
 from pruning.drawing.overlays import STYLES
 from pruning.drawing.paint import KEPT
+from pruning.encoding import make_encoding
 from pruning.grids import Grid
 from pruning.handover.certificate import read as read_certificate
 from pruning.handover.parity import verify
@@ -157,6 +158,36 @@ def test_shots_have_the_grids_of_their_step():
     ]  # fmt: skip
 
 
+def test_of_fewer_frames_all_are_shots_and_those_that_are_taken_have_the_grids():
+    """Of a picture and a clip of six frames: the second and the fifth are one step, the last a step by itself."""
+    grids = (Grid(1, 2, 2), Grid(2, 2, 3, start=4, image=1))
+    frames = tuple(Image.new("RGB", (12, 8), (i, i, i)) for i in range(6))
+    clip = Clip(frames, tuple(i / 2 for i in range(6)), 3.0, 60)
+    found = shots([np.zeros((4, 4, 3), np.uint8), clip], grids, ((), (1, 4, 5)))
+    assert [(shot.time, shot.step, shot.joins) for shot in found] == [
+        (None, 0, None), (0.0, None, None), (0.5, 0, None), (1.0, None, None), (1.5, None, None), (2.0, None, 2),
+        (2.5, 1, None),
+    ]  # fmt: skip
+    assert [(grid.start, grid.image) for grid in on_shots(grids, found)] == [(0, 0), (4, 2), (10, 6)]
+
+
+def test_the_canvas_and_the_sheet_show_which_frames_were_taken(engine, clip):
+    session, setting = look(engine, clip), Setting(make_encoding("fewer_frames"), 0.4)
+    told = canvas_state.payload(engine, session, setting)
+    assert [image["gone"] for image in told["images"]] == [True, False, True, True, False, True]
+    assert [image["joins"] for image in told["images"]] == [None, None, None, None, 1, None]
+    assert [(grid["image"], grid["stop"]) for grid in told["grids"]] == [(1, 24)]
+    assert (told["n"], told["full"]) == (24, 72)
+    (view,) = views(engine, session, setting)
+    drawn = view.film(engine.selection(session, setting), "dimmed", None, None)
+    lines = [bool((frame == KEPT).all(axis=2).any()) for frame in drawn]
+    assert lines == [False, True, False, False, True, False]
+    x0, y0, *_ = view.spot(0)
+    sheet = view.painted(Selection(torch.tensor([0]), 24), "dimmed", None, None)
+    outlined = np.argwhere((sheet == KEPT).all(axis=2))
+    assert np.abs(outlined - (y0, x0)).max(axis=1).min() <= 2
+
+
 def test_a_card_tells_the_frame_and_the_same_patch_beside_it(engine, clip):
     session = look(engine, clip)
     card = canvas_state.card(engine, session, keep("idpruner"), 24 + 7)
@@ -215,7 +246,8 @@ def test_the_menu_greys_what_is_of_no_use(tiny_vlm):
     able = Capabilities(tiny_vlm)
     still = {name: line for line, name in able.menu(1)}
     moving = {name: line for line, name in able.menu(1, clips=True)}
-    for name in ("evs", "dycoke", "flashvid", "fastvid", "holitom", "prunevid", "quota", "uniform_frames"):
+    for name in ("evs", "dycoke", "flashvid", "fastvid", "holitom", "prunevid", "quota", "uniform_frames",
+                 "fewer_frames"):  # fmt: skip
         assert still[name].startswith(REFUSED), name
         assert still[name].endswith("a picture has one frame")
         assert not moving[name].startswith(REFUSED), name
@@ -293,6 +325,8 @@ def test_programs_ask_about_clips(client, clip):
     assert (found["n"], found["budget"]) == (72, 18)
     card = client.predict(**ask, token=31, api_name="/inspect")
     assert (card["frame"], card["frames"]) == (1, 3)
+    found = client.predict(**ask, method="fewer_frames", retention=0.4, api_name="/answer")
+    assert (found["budget"], found["encoding"]["reached"], found["encoding"]["taken"]) == (24, 24, [[1, 4]])
 
 
 @pytest.mark.parametrize(
@@ -341,11 +375,12 @@ def test_a_film_that_is_none_is_an_error_of_videos(engine, tmp_path):
         engine.resources.pictures.open(str(path))
 
 
-def test_whether_it_pays_is_measured_for_clips_without_lower_resolution(engine, clip):
-    *_, last = pays_run.run(engine, look(engine, clip), keep("evs"), Task(), (1,))
+def test_whether_it_pays_is_measured_for_clips_against_fewer_frames(engine, clip):
+    *_, last = pays_run.run(engine, look(engine, clip), keep("evs", 0.5), Task(), (1,))
     assert last.stage == "done"
-    assert last.result.left_out[0].startswith("Lower resolution is left out: lower resolution is for pictures alone")
-    assert {row.setting for row in last.result.rows} == {"all tokens", "EVS"}
+    (why,) = last.result.left_out
+    assert why.startswith("Lower resolution is left out: lower resolution is for pictures alone")
+    assert {row.setting for row in last.result.rows} == {"all tokens", "EVS", "Fewer frames"}
     assert len({size.n for size in last.result.sizes}) > 1
 
 

@@ -33,6 +33,7 @@ from pruning.drawing.palettes import PAGE
 from pruning.encoding import ENCODING, make_encoding
 from pruning.evaluation.plane import RETENTIONS
 from pruning.models import Turn
+from tests.helpers.clips import film
 from tests.helpers.visits import QUESTION, keep, look, seconds_to_stop, visit
 
 NAMES = sorted(ENCODING)
@@ -43,14 +44,32 @@ def engine(tiny_vlm):
     return Engine(tiny_vlm, Resources(64 << 20))
 
 
-@pytest.fixture
-def session(engine, saved):
-    return look(engine, saved())
-
-
 @pytest.fixture(params=NAMES)
 def setting(request):
     return Setting(make_encoding(request.param), 0.5)
+
+
+@pytest.fixture
+def given(setting, medium):
+    """(seed) -> path of what the setting's method is for."""
+    return lambda seed=0: medium(setting, seed)
+
+
+@pytest.fixture
+def medium(saved, tmp_path):
+    """(setting, seed) -> path of a picture, or of a clip of 12 frames: 6 steps of 4 × 6 tokens."""
+
+    def path(setting: Setting, seed: int = 0) -> str:
+        if not setting.method.clips:
+            return saved(seed)
+        return str(film(tmp_path / f"{seed}.mp4", frames=60 - seed % 5, fps=10, size=(168, 112)))
+
+    return path
+
+
+@pytest.fixture
+def session(engine, given):
+    return look(engine, given())
 
 
 def finished(engine, session, setting):
@@ -75,8 +94,10 @@ def test_the_tower_s_saving_is_told(engine, session, setting):
     assert f"{tower.kept_patches:,}" in answers_views.report(report)
     assert api_results.answered(engine, session, setting, report).encoding.reached == report.budget
     missed = report.budget != report.encoding.asked
-    assert ("the nearest that the grid allows" in report.encoding.note) == missed
-    assert ("the nearest that the grid allows" in answers_views.report(report)) == missed
+    allows = "whole frames allow" if setting.method.clips else "the grid allows"
+    assert (f"the nearest that {allows}" in report.encoding.note) == missed
+    assert (f"the nearest that {allows}" in answers_views.report(report)) == missed
+    assert ("… of it, frames" in answers_views.report(report)) == setting.method.clips
     other = finished(engine, session, keep("random", 0.5))
     assert other.encoding is None
     assert api_results.answered(engine, session, keep("random", 0.5), other).encoding is None
@@ -151,14 +172,15 @@ def test_the_fewest_tokens_are_found(engine, session, setting):
     assert finished(engine, session, last.best).agree
 
 
-def test_it_is_exported_as_it_is_drawn_and_counted_over_many_images(engine, saved, session, setting):
+def test_it_is_exported_as_it_is_drawn_and_counted_over_many_images(engine, given, session, setting):
     *_, archive = export(engine, Wanted(session, setting, (0.5, 0.5), "heat", None), Task())
     with zipfile.ZipFile(io.BytesIO(archive.data)) as packed:
         answers = json.loads(packed.read("answers.json"))
     budget = engine.budget(session, setting)
-    assert "image-1-overlay-grid.png" in archive.names, "there is no heat map of it"
+    drawn = "clip" if setting.method.clips else "image"
+    assert f"{drawn}-1-overlay-grid.png" in archive.names, "there is no heat map of it"
     assert answers["encoding"]["reached"] == answers["budget"] == budget
-    items, _ = batch_run.opened(engine.resources.pictures, [saved(), saved(1)], session)
+    items, _ = batch_run.opened(engine.resources.pictures, [given(), given(5)], session)
     *_, last = batch_run.run(engine, items, setting, Task())
     assert [item.budget for item in last.items] == [budget, budget]
 
@@ -167,13 +189,13 @@ def test_the_menu_has_it_before_the_tower_or_says_why_not(tiny):
     able, unable = Capabilities(tiny("qwen2.5-vl")), Capabilities(tiny("llava"))
     for name in NAMES:
         assert group(name) == ANEW
-        assert (f"{ENCODING[name].title} · {ANEW}", name) in able.menu(1)
-        with pytest.raises(ValueError, match=r"needs an option .*Choose another method"):
+        assert (f"{ENCODING[name].title} · {ANEW}", name) in able.menu(1, ENCODING[name].clips)
+        with pytest.raises(ValueError, match=r"needs (an option|a model that takes clips) .*Choose another method"):
             unable.check(name)
 
 
-def test_budgets_of_parts_are_refused(engine, saved, setting):
-    session = look(engine, saved(), saved(1))
+def test_budgets_of_parts_are_refused(engine, given, setting):
+    session = look(engine, given(), given(1))
     with pytest.raises(ValueError, match="one budget for all pictures"):
         engine.runs(session, Setting(setting.method, 0.5, "image"))
 
@@ -190,7 +212,8 @@ def by_hand(vlm, setting, pictures, questions):
 
 
 @pytest.mark.parametrize("sizes", [[(4000, 20)], [(20, 4000)], [(28, 28)], [(448, 84), (56, 308), (224, 224)]], ids=str)
-def test_pictures_of_any_shape(engine, saved, setting, sizes):
+def test_pictures_of_any_shape(engine, saved, sizes):
+    setting = Setting(make_encoding("lower_resolution"), 0.5)
     session = look(engine, *(saved(seed, size) for seed, size in enumerate(sizes)))
     report = finished(engine, session, setting)
     n = engine.encoded(session).tokens.n
@@ -202,28 +225,30 @@ def test_pictures_of_any_shape(engine, saved, setting, sizes):
 
 
 @pytest.mark.parametrize("size", [(4000, 1), (1, 4000)])
-def test_what_no_model_takes_is_named_with_what_to_do(engine, saved, setting, size):
+def test_what_no_model_takes_is_named_with_what_to_do(engine, saved, size):
+    setting = Setting(make_encoding("lower_resolution"), 0.5)
     with pytest.raises(ValueError, match=rf"{size[0]}×{size[1]} pixels: .* at most 200\. Crop or pad it"):
         finished(engine, look(engine, saved(0, size)), setting)
 
 
-def test_the_second_turn_is_asked_of_the_same_encoding(engine, saved, setting):
+def test_the_second_turn_is_asked_of_the_same_encoding(engine, given, setting):
     questions = ("what color is the star?", "and the circle?")
-    session = look(engine, saved(3), questions=questions)
+    session = look(engine, given(3), questions=questions)
     report = finished(engine, session, setting)
     assert report.kept.text == by_hand(engine.vlm, setting, engine.images(session), questions)[1]
 
 
-def test_two_visitors_at_once_each_have_their_own(engine, saved):
+def test_two_visitors_at_once_each_have_their_own(engine, saved, medium):
     """One of either rival, and a third who measures whether it pays, in turn and all at the same time."""
     settings = [Setting(make_encoding(name), retention) for name in NAMES for retention in (0.25, 0.5)]
     wanted = [
-        by_hand(engine.vlm, setting, engine.images(look(engine, saved(seed))), [QUESTION])
+        by_hand(engine.vlm, setting, engine.images(look(engine, medium(setting, seed))), [QUESTION])
         for seed, setting in enumerate(settings, 20)
     ]
 
     def ask(seed: int) -> list[str]:
-        return [finished(engine, look(engine, saved(seed)), settings[seed - 20]).kept.text]
+        setting = settings[seed - 20]
+        return [finished(engine, look(engine, medium(setting, seed)), setting).kept.text]
 
     def measured() -> str:
         *_, last = pays_run.run(engine, look(engine, saved(19)), keep("random", 0.5), Task(), (1,))
@@ -235,8 +260,8 @@ def test_two_visitors_at_once_each_have_their_own(engine, saved):
         assert paying.result() == "done"
 
 
-def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, session):
-    setting, task, steps = keep("random", 0.5), Task(), []
+def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, saved):
+    session, setting, task, steps = look(engine, saved()), keep("random", 0.5), Task(), []
     for step in pays_run.run(engine, session, setting, task, (1,)):
         steps.append(step)
         if step.result.rows:

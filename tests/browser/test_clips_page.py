@@ -198,6 +198,34 @@ def test_methods_for_clips_are_grey_until_there_is_one(page, clip):
     assert line("DyCoke") == "DyCoke · for clips"
 
 
+def test_of_fewer_frames_the_strip_shows_which_were_taken(page, clip, fits):
+    choose(page, clip)
+    page.fill("#retention input[type=number]", "0.4")
+    page.keyboard.press("Tab")
+    page.click("#method input")
+    page.fill("#method input", "Fewer frames")
+    page.get_by_role("option", name="Fewer frames · before the tower", exact=True).click()
+    page.locator("#canvas [data-part=count]", has_text="24 tokens of another encoding in place of 72").wait_for()
+    page.settle()
+    told = []
+    for key in [*",,,,,", *"....."]:
+        page.keyboard.press("Escape")
+        page.locator("#canvas canvas").first.focus()
+        page.keyboard.press(key)
+        told.append(moment(page))
+    assert told[-6:] == [
+        "frame 1 of 6 · 0.0 s · not taken",
+        "frame 2 of 6 · 0.5 s · 24 of 24 kept",
+        "frame 3 of 6 · 1.0 s · not taken",
+        "frame 4 of 6 · 1.5 s · not taken",
+        "frame 5 of 6 · 2.0 s · 24 of 24 kept, in one step with frame 2",
+        "frame 6 of 6 · 2.5 s · not taken",
+    ]
+    page.wait_for_selector(SETTLED)
+    assert "Frames of clips, evenly spaced" in page.inner_html("#report")
+    fits(page, "fewer-frames")
+
+
 def test_the_page_of_a_clip_fits(page, clip, fits):
     choose(page, clip)
     assert page.evaluate("document.documentElement.scrollHeight") <= 900

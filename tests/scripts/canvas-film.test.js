@@ -67,6 +67,23 @@ test("the time cursor is told in words", () => {
   assert.equal(momentWords([...images, frame(0, 2)], 4, null), "frame 1 of 1 of clip 2 · 0.0 s");
 });
 
+test("of fewer frames those that were left out are gone, and those that share a step are kept", () => {
+  const data = sample(), [first, , left, second] = data.images;
+  Object.assign(left, { gone: true, joins: null });
+  Object.assign(second, { gone: false, joins: 1 });
+  data.grids = data.grids.slice(0, 2);
+  Object.assign(data, { n: 3, owner: data.owner.slice(0, 3) });
+  const kept = budgets(data, [0, 1, 2]);
+  assert.deepEqual(kept.slice(1), [{ kept: 2, of: 2 }, { kept: 0, of: 0 }, { kept: 2, of: 2 }]);
+  assert.equal(momentWords(data.images, 2, kept[2]), "frame 2 of 3 · 0.5 s · not taken");
+  assert.equal(momentWords(data.images, 3, kept[3]), "frame 3 of 3 · 1.0 s · 2 of 2 kept, in one step with frame 1");
+  const drawn = [], context = { drawImage: (picture) => drawn.push(picture) };
+  const pictures = data.images.map((_, i) => ({ plain: `plain ${i}`, dark: `dark ${i}` }));
+  new Painter(context, pictures, data, { zoom: 1, x: 0, y: 0 }, {}).backdrop("dark");
+  assert.deepEqual(drawn, ["dark 0", "dark 1", "dark 2", "plain 3"]);
+  assert.equal(first.gone, undefined); // a still has none of it
+});
+
 test("a page key leads to the same patch a frame before or after", () => {
   const data = sample();
   assert.equal(neighbour(data, 2, "PageDown"), 4);

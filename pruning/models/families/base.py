@@ -114,10 +114,11 @@ class Family(TowerAdapter):
             )
         template.check_clips(self.processing.tokenizer, self.processing.clip_template, self.processing.marks["video"])
 
-    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+    def film(self, clips: Sequence[Clip], max_tokens: float, among: Sequence[int] = ()) -> Pixels:
         """Clips -> tower inputs, where `films`. Raises ValueError for one that the family cannot take.
 
-        max_tokens: of a step of a clip.
+        max_tokens: of a step of a clip. among: how many frames each clip has, where these are but some of them: they
+        are as large as among all; (): these are all.
         """
         raise NotImplementedError(f"{self.title}: asked for a clip, though `films` is false")
 

@@ -73,7 +73,7 @@ class SmolVLM(Idefics3):
     title: ClassVar = "SmolVLM, SmolVLM2"
     films: ClassVar = True
 
-    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+    def film(self, clips: Sequence[Clip], max_tokens: float, among: Sequence[int] = ()) -> Pixels:
         """Frames are scaled to the longer side that the checkpoint names, then stretched to a tile."""
         tile = self.processing.image_processor.max_image_size["longest_edge"]
         longest = self.processing.clips.size.get("longest_edge", self.processing.image_processor.size["longest_edge"])

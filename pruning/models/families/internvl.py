@@ -43,7 +43,7 @@ class InternVL(Family):
         tiles: int = self.processing.image_processor.get_number_of_image_patches(size[1], size[0], options)
         return tiles * self._per_tile
 
-    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+    def film(self, clips: Sequence[Clip], max_tokens: float, among: Sequence[int] = ()) -> Pixels:
         """Every frame is a tile of its own, stretched to the square, without a thumbnail; the model takes it as a
         picture.
         """

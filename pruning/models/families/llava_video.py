@@ -25,7 +25,7 @@ class Filmed(LlavaNext):
 
     films: ClassVar = True
 
-    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+    def film(self, clips: Sequence[Clip], max_tokens: float, among: Sequence[int] = ()) -> Pixels:
         pixels, box = self._frames(clips)
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.video_token_id)
         steps = tuple(len(clip.frames) for clip in clips)

@@ -54,7 +54,7 @@ class Packed(Family):
         patches: int = self.processing.image_processor.get_number_of_image_patches(size[1], size[0], named)
         return patches // self._vision.spatial_merge_size**2
 
-    def film(self, clips: Sequence[Clip], max_tokens: float) -> Pixels:
+    def film(self, clips: Sequence[Clip], max_tokens: float, among: Sequence[int] = ()) -> Pixels:
         """Every two frames become one step: each takes its place in the patches that the image processor makes of it.
 
         An odd last frame is repeated. A step has at most what the checkpoint names, else STEP_TOKENS; a clip at most
@@ -63,10 +63,10 @@ class Packed(Family):
         processor, values, grids, texts = self.processing.image_processor, list[Tensor](), list[Tensor](), list[str]()
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.video_token_id)
         joined = processor.temporal_patch_size
-        for clip in clips:
+        for clip, count in zip(clips, among or [len(clip.frames) for clip in clips], strict=True):
             check_aspect(*clip.size)
             frames = [*clip.frames, *clip.frames[-1:] * (-len(clip.frames) % joined)]
-            made = processor(images=frames, return_tensors="pt", **self._limits(len(frames) // joined, max_tokens))
+            made = processor(images=frames, return_tensors="pt", **self._limits(-(-count // joined), max_tokens))
             _, gh, gw = made["image_grid_thw"][0].tolist()
             shape = (len(frames) // joined, joined, gh * gw, 3, joined, -1)
             patches = made["pixel_values"].reshape(shape)  # (steps, frame, patch, channel, frame again, pixels)

@@ -51,12 +51,17 @@ def test_frames_are_taken_as_asked_and_drawn_as_a_film(run, clip: str, tmp_path:
 
 
 def test_the_curves_of_a_clip_leave_lower_resolution_out(run, clip: str) -> None:
-    given = ("--methods", "uniform", "idpruner", "lower_resolution", "--retention", "0.25", "--max-frames", "4")
+    given = ("--methods", "uniform", "idpruner", "lower_resolution", "fewer_frames", "--retention", "0.25", "0.5",
+             "--max-frames", "4")  # fmt: skip
     code, out, err = run("sweep", clip, QUESTION, *given)
     assert code == 0
-    assert "lower_resolution at 0.25 is left out: lower resolution is for pictures alone: take fewer frames" in err
+    assert "lower_resolution at 0.25 and 0.5 is left out: lower resolution is for pictures alone: take fewer" in err
     assert "4 of 30 frames" in err
-    assert any(line.startswith("uniform,") for line in out.splitlines())
+    assert "fewer_frames at 0.25 is left out: " in err
+    assert "24 visual tokens of one step of the clip, and 12 are asked for" in err
+    named = [line.partition(",")[0] for line in out.splitlines()]
+    assert named.count("fewer_frames") == 1  # at 0.5; nowhere on the plane
+    assert "uniform" in named
 
 
 def test_the_patches_of_a_clip_that_an_answer_hangs_on_have_their_frame(run, clip: str) -> None:
@@ -84,7 +89,7 @@ def test_whether_it_pays_is_measured_of_a_clip(run, clip: str) -> None:
     given = ("--max-frames", "2", "--concurrency", "1", "--rounds", "1", "--new-tokens", "2", "--json")
     code, out, _ = run("pays", clip, QUESTION, *given)
     assert code == 0
-    assert json.loads(out)["left_out"][0].startswith("Lower resolution is left out")
+    assert any(why.startswith("Lower resolution is left out") for why in json.loads(out)["left_out"])
 
 
 def test_a_certificate_of_a_clip_takes_the_same_frames_again(run, clip: str, tmp_path: Path) -> None:

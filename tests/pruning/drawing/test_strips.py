@@ -25,6 +25,18 @@ def test_a_frame_shows_what_its_own_step_keeps(style):
     assert len({tuple(map(bytes, drawn[at])) for at in (0, 2, 4)}) == 3
 
 
+def test_frames_that_were_left_out_have_no_tokens():
+    """Of seven frames the second, fourth and last: two to a step, the last step has one."""
+    rects, steps = RECTS[:4], STEPS[:4]
+    every, taken = Selection(torch.arange(4), 4), (1, 3, 6)
+    assert strips.steps_of(7, steps, taken) == [-1, 0, -1, 0, -1, -1, 1]
+    assert strips.on_sheet(7, steps, taken) == list(range(7))
+    assert strips.on_sheet(5, STEPS) == [0, 2, 4]
+    drawn = strips.strip([FRAME] * 7, rects, steps, every, taken=taken)
+    bright = [bool(frame[10:20, 10:20].mean() > 150) for frame in drawn]
+    assert bright == [False, True, False, True, False, False, True]
+
+
 @pytest.mark.parametrize("size", [(80, 30), (30, 80), (50, 50)])
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
 def test_a_sheet_is_about_as_wide_as_high_and_has_every_frame(count, size):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pruning.choosing import came_to, cells, choose, chooser, needs_of, out_of_reach
-from pruning.encoding import ENCODING, RESOLUTION, Encoding, OutOfReachError, encoded_by, make_encoding
+from pruning.encoding import ENCODING, FRAMES, Encoding, OutOfReachError, encoded_by, make_encoding
 from pruning.grids import Grid
 from pruning.method import METHODS, make
 from pruning.runnable import asked_for, check_runs, why_not
@@ -31,7 +31,8 @@ def test_declares_what_a_reader_needs(name):
     assert bool(method.paper) == bool(method.venue)
     assert not (type(method).__doc__ or "").startswith(f"{type(method).__name__}(")
     assert dataclasses.replace(method) == method
-    assert method.needs <= {RESOLUTION}
+    assert method.needs == {method.axis} == {method.encoding(9, 3).axis}
+    assert method.clips == (method.axis == FRAMES)
 
 
 @every_method
@@ -96,7 +97,8 @@ def test_one_call_serves_it_too(name):
 def test_why_a_model_cannot_run_it(name):
     method = make_encoding(name)
     reason = why_not(method, "Fixed", frozenset({"question"}))
-    assert reason.startswith(f"{method.title} needs an option that makes fewer visual tokens")
+    assert reason.startswith(f"{method.title} needs a")
+    assert f"({method.axis})" in reason
     assert reason.endswith("which Fixed does not provide")
     with pytest.raises(ValueError, match="Choose another method"):
         check_runs(name, "Fixed", frozenset())
@@ -104,7 +106,7 @@ def test_why_a_model_cannot_run_it(name):
 
 
 def test_unknown_names_and_knobs_are_refused():
-    with pytest.raises(ValueError, match="unknown encoding method 'higher'; known encoding methods: lower_resolution"):
+    with pytest.raises(ValueError, match="unknown encoding method 'higher'; known encoding methods: fewer_frames, low"):
         make_encoding("higher")
     with pytest.raises(ValueError, match="has no knob 'size'"):
         make_encoding("lower_resolution", size=3)

@@ -293,6 +293,78 @@ def test_what_is_not_read_is_refused_with_the_reason(tiny, noise):
         vlm.encode([clip], asked=make_encoding("lower_resolution").encoding(24, 6))
 
 
+# Fewer frames
+
+
+def frames_by_hand(vlm, pictures, clips, most):
+    """Of each clip the frames, by trying every share of the steps of all, and the tokens of all by encoding each."""
+    beside = vlm.encode(pictures).tokens.n if pictures else 0
+    whole = [vlm.encode([clip]).tokens.grids[0] for clip in clips]
+    best: tuple[int, list[int]] = (0, [])
+    for hundredth in range(1, 1001):
+        steps = [max(1, int(grid.t * hundredth / 1000 + 1e-9)) for grid in whole]
+        tokens = beside + sum(count * grid.gh * grid.gw for count, grid in zip(steps, whole, strict=True))
+        if best[0] < tokens <= most:
+            best = (tokens, steps)
+    found = []
+    for clip, grid, steps in zip(clips, whole, best[1], strict=True):
+        frames, joined = len(clip.frames), -(-len(clip.frames) // grid.t)
+        count = min(frames, steps * joined)
+        found.append(tuple(int((at + 0.5) * frames / count) for at in range(count)))
+    return found
+
+
+def some_of(clip: Clip, frames) -> Clip:
+    return Clip(tuple(clip.frames[i] for i in frames), tuple(clip.times[i] for i in frames), clip.duration, clip.total)
+
+
+@pytest.mark.parametrize("family", FILMED)
+def test_fewer_frames_are_the_clip_read_at_a_lower_rate(tiny, family):
+    vlm, method = tiny(family), make_encoding("fewer_frames")
+    clip = clip_for(vlm, family, 8)
+    full = vlm.encode([clip])
+    each = full.tokens.n // full.tokens.grids[0].t
+    for budget in (each, full.tokens.n // 2 + 1, full.tokens.n):
+        fewer = vlm.encode([clip], asked=method.encoding(full.tokens.n, budget))
+        assert list(fewer.taken) == frames_by_hand(vlm, [], [clip], budget)
+        hand = vlm.encode([some_of(clip, fewer.taken[0])])
+        assert torch.equal(fewer.tokens.features, hand.tokens.features)
+        assert (fewer.texts, fewer.patches) == (hand.texts, hand.patches)
+        assert budget - each < fewer.tokens.n <= budget
+        assert fewer.sizes == full.sizes
+    assert fewer.taken == (tuple(range(8)),)
+    assert full.taken == ()
+    if each > 1:
+        with pytest.raises(OutOfReachError, match=f"makes {each} visual tokens of one step of the clip, and"):
+            vlm.encode([clip], asked=method.encoding(full.tokens.n, each - 1))
+
+
+def test_fewer_frames_of_several_clips_beside_a_picture(tiny, noise):
+    vlm = tiny("qwen2.5-vl")
+    media = [noise(112, 84), moving(7), moving(4, (56, 84), seed=1)]
+    full = vlm.encode(media)
+    for budget in range(30, full.tokens.n + 1, 7):
+        fewer = vlm.encode(media, asked=make_encoding("fewer_frames").encoding(full.tokens.n, budget))
+        assert [*fewer.taken] == [(), *frames_by_hand(vlm, media[:1], media[1:], budget)]
+        hand = vlm.encode([media[0], *(some_of(clip, at) for clip, at in zip(media[1:], fewer.taken[1:], strict=True))])
+        assert torch.equal(fewer.tokens.features, hand.tokens.features)
+        assert fewer.tokens.grids == hand.tokens.grids
+    with pytest.raises(OutOfReachError, match="of a step of each clip and the pictures beside it, and 3 are asked for"):
+        vlm.encode(media, asked=make_encoding("fewer_frames").encoding(full.tokens.n, 3))
+    with pytest.raises(OutOfReachError, match="fewer frames is for clips alone"):
+        vlm.encode(media[:1], asked=make_encoding("fewer_frames").encoding(12, 6))
+
+
+def test_a_frame_is_as_large_among_few_as_among_all(tiny):
+    """Qwen-VL makes the frames of long clips smaller: those that are left of one stay so."""
+    vlm = tiny("qwen2.5-vl")
+    clip = Clip((moving(1, (448, 448)).frames[0],) * 40, tuple(map(float, range(40))), 40.0, 40)
+    full = vlm.encode([clip])
+    assert full.tokens.grids[0].gh < 16, "as a picture it has 16 rows"
+    fewer = vlm.encode([clip], asked=make_encoding("fewer_frames").encoding(full.tokens.n, full.tokens.n // 10))
+    assert (fewer.tokens.grids[0].t, fewer.tokens.grids[0].gh) == (2, full.tokens.grids[0].gh)
+
+
 def test_the_shipped_model_reads_clips_and_says_that_it_knows_none():
     vlm = load()
     encoded = vlm.encode([moving(4)])

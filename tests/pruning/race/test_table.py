@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pruning.race.folder import Run
 from pruning.race.settings import ALL
 from pruning.race.statistics import holm, paired
 from pruning.race.table import table
@@ -29,6 +30,17 @@ def test_comparisons_are_holm_s_over_all_at_a_retention_and_all_tokens(tmp_path:
     told = [random["p_all_tokens"], lower["p_all_tokens"], random["p_lower_resolution"]]
     assert told == pytest.approx(wanted)
     assert lower["p_random"] == random["p_lower_resolution"]
+
+
+def test_of_clips_fewer_frames_tell_what_is_difficult(tmp_path: Path) -> None:
+    made = run(tmp_path, SAID)
+    of_pictures = table(made)[1]
+    for file in tmp_path.iterdir():
+        file.write_text(file.read_text().replace("lower_resolution", "fewer_frames"))
+    _, random, fewer = table(Run(tmp_path))
+    assert (random["difficult"], random["simple"]) == (of_pictures["difficult"], of_pictures["simple"])
+    assert (random["p_fewer_frames"], fewer["p_random"]) == (of_pictures["p_lower_resolution"],) * 2
+    assert "p_lower_resolution" not in random
 
 
 def test_the_best_and_who_cannot_be_told_apart_from_it(tmp_path: Path) -> None:
