@@ -264,6 +264,7 @@ def _wire(
         wire_race(race, races, handlers.models, session)
         charts.append(race.chart)
         asked_there = halted(race.explore.click, handlers.anew)
+        begun = [*begun, *page.taken]
         there = asked_there.then(images.asked_elsewhere, [race.asked, session], begun, **STREAMED, **QUIET)
         of_it = [race.asked, session, page.method]
         follow(there.success(menus.asked_elsewhere, of_it, settings, **LIGHT_WORK, **QUIET))

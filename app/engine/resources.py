@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_PICTURES = 4  # in one question
 USUAL = Sampling()
-PICTURES_ALONE = "A race is about pictures: choose a picture"
+PICTURES_ALONE = "This is about pictures: choose a picture"
 MOST = 64  # visitors who wait in one line
 MEMORY_SHARE = 4  # of the cache's bytes, conversations' keys and values may take this part on top
 

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app.engine.device import DroppedError
-from app.engine.resources import PICTURES_ALONE, USUAL, Opened, checked_pictures
+from app.engine.resources import USUAL, Opened, checked_pictures
 from app.examples import ANY_IMAGE, EXAMPLES
 from app.explore import views as explore_views
 from app.explore.layout import Page
@@ -120,13 +120,20 @@ class ImageHandlers:
 
     @report_errors
     def asked_elsewhere(self, request: gr.Request, asked: Any, session: Session) -> Iterator[Updates]:
-        """A picture and a question that another view showed, such as a question of a race."""
-        path, question, _ = asked
+        """A picture or clip and a question that another view showed, such as a question of a race."""
+        path, question, _, frames = asked
 
         def work() -> Iterator[Updates]:
-            picture, _ = self.pictures.open(path, no_clips=PICTURES_ALONE)
-            shown = self._shown(request, replace(session, pictures=(picture,), questions=(question,)), ())
-            yield {self.page.image: path, self.page.question: question} | shown | self._suggested(ANY_IMAGE)
+            with self.models.use(session.model_name, owner(request)) as (engine, _):
+                taken = engine.vlm.sampling.but(*frames)
+            ((picture, notes),) = yield from self._read(request, session, [path], (taken.rate, taken.frames))
+            changed = replace(session, pictures=(picture,), questions=(question,))
+            shown = self._shown(request, changed, notes if picture.film else ())
+            image = self.pictures.shown(picture) if picture.film else path
+            sliders = zip(self.page.taken, (taken.rate, taken.frames), strict=True)
+            at = {slider: min(max(value, slider.minimum), slider.maximum) for slider, value in sliders}
+            asks = {self.page.image: image, self.page.question: question}
+            yield asks | shown | self._suggested(ANY_IMAGE) | (at if picture.film else {})
 
         yield from self._taken(request, work)
 

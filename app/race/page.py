@@ -13,7 +13,7 @@ import gradio as gr
 from app.engine.capabilities import Capabilities
 from app.model_pool.pool import Models
 from app.race import views as race_views
-from app.race.pair import Pair, painted, shown_to
+from app.race.pair import Pair, painted, shown_to, taken_of
 from app.race.runs import Races, Wanted, differing
 from app.session import Session
 from app.web.errors import owner, report_errors
@@ -41,8 +41,9 @@ TIPS = {
     "#race-explore": "This picture and question on the view Explore, under the first of the two settings",
     "#race-report": "The report as a page, its table as CSV, Markdown and LaTeX, and what was raced, in one ZIP",
     "#race-new .label-wrap": "Choose data, methods and budgets, and start a race on this machine",
-    "#race-data": f"A world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a folder of pictures on this machine",
-    "#race-methods": "What is raced beside all tokens. Random and lower resolution are what every method has to beat",
+    "#race-data": f"A world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a folder of pictures and clips here",
+    "#race-methods": "What is raced beside all tokens. Random and lower resolution (of clips fewer frames) are what "
+    "every method has to beat",
     "#race-retentions": "Shares of the visual tokens that are kept, with blanks between",
     "#race-limit": "Questions at most; empty asks all",
     "#race-metric": "How answers are scored where a record does not say",
@@ -67,7 +68,7 @@ class RacePage:
     previous: gr.Button
     next: gr.Button
     explore: gr.Button
-    asked: gr.State  # what goes to Explore: (path of the picture, question, setting as a chart's point has it)
+    asked: gr.State  # what goes to Explore: (path of the picture, question, setting as a chart's point has it, frames)
     place: gr.State
     seen: gr.State  # (lines of the menu, run, version of its table) that the page shows
     difference: gr.HTML
@@ -271,7 +272,7 @@ class RaceEvents:
                     (better, len(found) - better), result.cells.get(ALL))  # fmt: skip
         overlays, why = self._painted(request, session, manifest, pair)
         shown = race_views.difference(replace(pair, painted=overlays, why=why))
-        asked = None if why else (*shown_to(manifest, result), race_views.clicked(manifest, first))
+        asked = None if why else (*shown_to(manifest, result), race_views.clicked(manifest, first), taken_of(manifest))
         return {page.place: place, page.difference: shown, page.asked: asked,
                 page.explore: gr.update(interactive=asked is not None)}  # fmt: skip
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.canvas import overlays
 from app.canvas.overlays import Overlay
 from app.engine.engine import Engine
-from app.engine.resources import PICTURES_ALONE
 from app.session import Session, Setting
 from app.web.uploads import VARIABLE
 from pruning.plan import Plan
 from pruning.published import Published
 from pruning.race.data import open_data, picture_of
 from pruning.race.folder import Cell, Manifest, Result
+from pruning.race.pictures import FilePicture
 from pruning.race.records import asked
 from pruning.race.settings import setting_of
 from pruning.runnable import made
+from pruning.video import kind_of
 
 FIRST = "idpruner"  # stands where no method runs: of all tokens it keeps all
 
@@ -49,7 +51,8 @@ def painted(engine: Engine, manifest: Manifest, result: Result, names: tuple[str
     if engine.vlm.model_id != manifest.model:
         raise ValueError(f"What each kept is drawn with {manifest.title}: choose that model on the view Explore")
     path, question = shown_to(manifest, result)
-    picture, _ = engine.resources.pictures.open(path, no_clips=PICTURES_ALONE)
+    sampling = engine.vlm.sampling.but(*taken_of(manifest))
+    picture, _ = engine.resources.pictures.open(path, sampling, engine.vlm.no_clips)
     session = Session(engine.name, (picture,), (question,))
     return tuple(
         overlay
@@ -59,13 +62,25 @@ def painted(engine: Engine, manifest: Manifest, result: Result, names: tuple[str
 
 
 def shown_to(manifest: Manifest, result: Result) -> tuple[str, str]:
-    """Path of the picture, among uploads, and the question as the model was asked it. Raises ValueError where the
-    picture is gone or has changed.
+    """Path of the picture or clip, among uploads, and the question as the model was asked it. Raises ValueError where
+    the picture is gone or has changed.
     """
-    path = Path(os.environ[VARIABLE]) / f"race-{result.digest}.png"
-    if not path.exists():
-        picture_of(open_data(manifest.source, **manifest.reading), result).open().save(path)
+    uploads = Path(os.environ[VARIABLE])
+    path = next(uploads.glob(f"race-{result.digest}.*"), None)
+    if path is None:
+        picture = picture_of(open_data(manifest.source, **manifest.reading), result)
+        if isinstance(picture, FilePicture) and kind_of(picture.path) is not None:
+            path = uploads / f"race-{result.digest}{picture.path.suffix.lower()}"
+            shutil.copyfile(picture.path, path)
+        else:
+            path = uploads / f"race-{result.digest}.png"
+            picture.open().save(path)  # type: ignore[union-attr]  # nothing moves in it
     return str(path), asked(result.question, result.choices, manifest.reading["suffix"])
+
+
+def taken_of(manifest: Manifest) -> tuple[float | None, int | None]:
+    """Which frames of clips the run took, each second and in all, where it was told to take others than the model's."""
+    return manifest.reading.get("fps"), manifest.reading.get("max_frames")
 
 
 def page_setting(manifest: Manifest, name: str) -> Setting:

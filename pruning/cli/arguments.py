@@ -262,7 +262,7 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help=f"a world ({', '.join(WORLDS)}), a .jsonl or .parquet file, or a "
-                      "folder of pictures with a text file each: question, then answers")  # fmt: skip
+                      "folder of pictures and clips with a text file each: question, then answers")  # fmt: skip
     parser.add_argument("--metric", choices=sorted(METRICS), help="of records that name none")
     parser.add_argument("--columns", nargs="+", metavar="FIELD=COLUMN",
                         help="what the file calls a record's fields, such as answers=label or choices=A,B,C,D; all "
@@ -271,6 +271,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
                         help="below every question, such as 'Answer with a single word.'")  # fmt: skip
     parser.add_argument("--limit", type=int, metavar="N", help="rows at most")
     parser.add_argument("--scenes", type=int, default=240, help="pictures of a world, default: %(default)s")
+    _add_clip(parser)
 
 
 def _add_clip(parser: argparse.ArgumentParser) -> None:

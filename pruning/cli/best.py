@@ -9,8 +9,6 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from PIL.Image import Image
-
 from pruning.choosing import Asked, choose, name_of, needs_of
 from pruning.cli.race import columns
 from pruning.evaluation.timing import first_token_seconds, selection_seconds, signals_anew
@@ -27,6 +25,7 @@ from pruning.race.best import Best, best, split
 from pruning.race.data import open_data
 from pruning.race.folder import Result
 from pruning.race.loop import Race
+from pruning.race.pictures import Medium
 from pruning.race.records import Record
 from pruning.race.settings import ALL, Setting, settings_of
 
@@ -59,6 +58,8 @@ def search(
         scenes=options.scenes,
         columns=columns(options.columns),
         suffix=options.suffix,
+        fps=options.fps,
+        max_frames=options.max_frames,
     )
     asked = candidates(methods, options.lambdas)
     choosing, held = split(data.rows(), options.shuffle, options.held_out)
@@ -89,7 +90,7 @@ def within(vlm: VLM, asked: Mapping[str, Asked], record: Record, most: float, pe
 
     Raises ValueError where fewer than two are left, naming the fastest time that was seen.
     """
-    image, seen = record.picture.open(), list[float]()
+    image, seen = record.picture.open(vlm.sampling, vlm.no_clips), list[float]()
     vlm.warmup()
     found = [Setting(ALL, None, 1.0)]
     for label, each in asked.items():
@@ -134,7 +135,7 @@ def told(result: Mapping[str, Any]) -> str:
 
 
 def _times(
-    vlm: VLM, image: Image, question: str, asked: Asked, retentions: Sequence[float], per: Scope
+    vlm: VLM, image: Medium, question: str, asked: Asked, retentions: Sequence[float], per: Scope
 ) -> Iterator[tuple[float, float]]:
     """Retention, and seconds of the selection and to the first token, of each that is within reach."""
     needs = needs_of(asked)

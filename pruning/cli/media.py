@@ -13,7 +13,7 @@ from pruning.drawing import strips
 from pruning.images import open_image
 from pruning.models import VLM, Encoded
 from pruning.tokens import Selection
-from pruning.video import Clip, Sampling, kind_of, open_media
+from pruning.video import Clip, kind_of, open_media
 
 Medium = Image.Image | Clip
 OVERLAYS = (*PICTURES, *strips.FILMS)
@@ -26,8 +26,7 @@ def opened(source: str, vlm: VLM, fps: float | None = None, most: int | None = N
 
     Raises ValueError for a film and a model that takes none, for a number that is none, and as `open_media`.
     """
-    usual = vlm.sampling
-    sampling = Sampling(usual.rate if fps is None else fps, usual.frames if most is None else most)
+    sampling = vlm.sampling.but(fps, most)
     kind = kind_of(source)
     if kind is not None and vlm.no_clips:
         if kind == "film":

@@ -41,6 +41,8 @@ def race(
         scenes=options.scenes,
         columns=columns(options.columns),
         suffix=options.suffix,
+        fps=options.fps,
+        max_frames=options.max_frames,
     )
     settings = settings_of({name_of(method): method for method in methods}, options.retention)
     folder = Path(options.out)

@@ -18,9 +18,9 @@ A run is a folder:
     lock            held by the process at work; the system frees it when that ends, however it ends
 
 `key` is the identity of a row: the SHA-256 of all that its answers depend on, that is the model's revision, dtype,
-attention kernel, pixel limit, every setting with its knobs, the picture's content and what is asked. To resume is to
-ask the rows whose key has no result yet. Times stand in progress.json alone, so the results of the same race are the
-same lines wherever it ran, in any order.
+attention kernel, pixel limit, every setting with its knobs, the picture's content, of a clip which frames are taken,
+and what is asked. To resume is to ask the rows whose key has no result yet. Times stand in progress.json alone, so the
+results of the same race are the same lines wherever it ran, in any order.
 
 Read a run: `folder.Run(path)` has `.manifest`, `.state()`, `.results()`; `table.table(run)` says what came of it.
 """

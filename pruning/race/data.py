@@ -2,8 +2,8 @@
 
 `scenes`            held-out pictures of a world and their questions (`pruning.scenes.worlds`)
 `FILE.jsonl`        a JSON object per line; `FILE.parquet`: a row per record; fields as `records.record_of` has them
-`FOLDER`            pictures, each beside a text file of its name (cat.png, cat.txt): the question on its first line,
-                    the answers on the others
+`FOLDER`            pictures and clips, each beside a text file of its name (cat.png, cat.txt): the question on its
+                    first line, the answers on the others
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any, Final
 
 from pruning.debris import is_debris
 from pruning.race.folder import Result
-from pruning.race.pictures import DrawnPicture, Picture
+from pruning.race.pictures import FILMS, USUAL, DrawnPicture, FilePicture, Picture
 from pruning.race.records import FIELDS, Fault, Record, record_of
 from pruning.scenes.held_out import drawn, held_out
 from pruning.scenes.worlds import WORLDS, World
 
-PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+MEDIA: Final = FILMS | {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 LONGEST_LINE: Final = 64 * 2**20
 """Bytes of a line of JSON: a picture as Base64 fits."""
 SCENES: Final = 240
@@ -45,10 +45,12 @@ class DataSet:
     def rows(self) -> Iterator[Record | Fault]:
         """Every row in order, up to the limit. One that is wrong is a Fault; so is one whose id another row has."""
         seen: dict[str, int] = {}
-        suffix = self.reading["suffix"]
+        suffix, fps, most = self.reading["suffix"], self.reading.get("fps"), self.reading.get("max_frames")
         for row in islice(self.read(), self.reading["limit"]):
             if suffix and isinstance(row, Record):
                 row = replace(row, suffix=suffix)
+            if isinstance(row, Record) and isinstance(row.picture, FilePicture):
+                row = replace(row, picture=replace(row.picture, fps=fps, max_frames=most))
             first = seen.setdefault(row.id, row.row)
             if isinstance(row, Record) and first != row.row:
                 yield Fault(row.row, f"{row.id} (row {row.row})", f"its id {row.id!r} is that of row {first} already: "
@@ -77,22 +79,27 @@ def open_data(
     scenes: int = SCENES,
     columns: Mapping[str, str] | None = None,
     suffix: str = "",
+    fps: float | None = None,
+    max_frames: int | None = None,
 ) -> DataSet:
     """The data set that is named: a world, a JSONL or Parquet file, or a folder.
 
     metric: of rows that name none. limit: rows at most. scenes: pictures of a world, with a question of each family.
     columns: field of a record -> the file's own name for it, or several with commas between; all others are then left
-    out. suffix: stands below every question, such as "Answer with a single word.".
+    out. suffix: stands below every question, such as "Answer with a single word.". fps, max_frames: of clips, frames
+    taken of each second, and in all; None: as the model takes them.
 
     Raises ValueError for a name that is none of these, for an empty folder, for Parquet without pyarrow, for an unknown
-    field, and for columns of what has none.
+    field, for columns of what has none, and for a rate or number of frames that is none.
     """
+    USUAL.but(fps, max_frames)  # refuses what is none
     if unknown := sorted(set(columns or ()) - set(FIELDS)):
         raise ValueError(f"--columns names {unknown[0]!r}, which is no field of a record: name {', '.join(FIELDS)}")
     for what, value in (("rows", limit), ("pictures", scenes)):
         if value is not None and value < 1:
             raise ValueError(f"{value} {what} are nothing to race on: allow at least 1")
-    reading = {"metric": metric, "limit": limit, "scenes": scenes, "columns": columns, "suffix": suffix}
+    reading: dict[str, Any] = {"metric": metric, "limit": limit, "scenes": scenes, "columns": columns, "suffix": suffix}
+    reading |= {name: value for name, value in (("fps", fps), ("max_frames", max_frames)) if value is not None}
     if source in WORLDS:
         return DataSet(source, source, reading, partial(_world, WORLDS[source], scenes))
     path = Path(source)
@@ -199,9 +206,11 @@ def _pyarrow() -> Any:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not is_debris(p.name))
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in MEDIA and not is_debris(p.name))
     if not found:
-        raise ValueError(f"the folder {folder} holds no picture: put some there, each beside a text file of its name")
+        raise ValueError(
+            f"the folder {folder} holds no picture or clip: put some there, each beside a text file of its name"
+        )
     return found
 
 

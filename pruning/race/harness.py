@@ -29,7 +29,7 @@ from pruning.models.values import POSITIONS, Positions, check_positions
 from pruning.race.settings import ALL, Setting, Shown
 from pruning.rgb import as_rgb
 from pruning.runnable import REMEDY, asked_for, plan_for, why_not
-from pruning.video import Clip, Sampling, open_media
+from pruning.video import Clip, open_media
 
 Medium = Image.Image | Clip
 
@@ -87,9 +87,7 @@ class PrunedModel(lmms):  # type: ignore[misc]
         )
         self._setting = _setting(self._vlm, method, _bare(plan), _knobs(knobs), retention)
         self._per, self._positions = per, check_positions(positions)
-        usual = self._vlm.sampling
-        most = usual.frames if max_frames is None else max_frames
-        self._sampling = Sampling(usual.rate if fps is None else fps, most)
+        self._sampling = self._vlm.sampling.but(fps, max_frames)
         self._together = _whole(batch_size)
         self._shown: tuple[str, Shown] | None = None
 

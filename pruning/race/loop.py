@@ -25,6 +25,7 @@ from pruning.race.cluster import Answered, Row, Workers
 from pruning.race.data import DataSet
 from pruning.race.early import replay
 from pruning.race.folder import Cell, Manifest, Progress, Result, Writer, hashed
+from pruning.race.pictures import FilePicture
 from pruning.race.records import Fault, Record
 from pruning.race.settings import ALL, Setting, Shown, told
 
@@ -170,10 +171,18 @@ class Race:
     def _key(self, plan: Manifest, row: Record | Fault) -> tuple[str, Fault | None]:
         if isinstance(row, Record):
             try:
-                return plan.key(f"{row.id} {row.picture.digest()}", row.asked, row.answers, row.metric), None
+                seen = f"{row.id} {row.picture.digest()}{self._taken(row)}"
+                return plan.key(seen, row.asked, row.answers, row.metric), None
             except ValueError as error:
                 row = Fault(row.row, row.id, str(error))
         return hashed([plan.identity, row.row, row.id, row.reason]), row
+
+    def _taken(self, record: Record) -> str:
+        """Which frames of a clip are taken, which its answers depend on; "" of a picture."""
+        if not isinstance(record.picture, FilePicture):
+            return ""
+        sampling = record.picture.sampling(self.model.sampling, self.model.no_clips)
+        return "" if sampling is None else f" {sampling.rate:g} {sampling.frames}"
 
     def _paced(self, todo: set[int]) -> float:
         """Seconds a row, the first one apart, which warms up."""
@@ -197,10 +206,11 @@ class Race:
 
     def _cells(self, record: Record, state: _State) -> tuple[int, dict[str, Cell]]:
         digest = record.picture.digest()
-        picture = None if state.digest == digest else record.picture.open()
+        usual, no_clips = self.model.sampling, self.model.no_clips
+        picture = None if state.digest == digest else record.picture.open(usual, no_clips)
         start = time.perf_counter()
         if picture is not None or state.shown is None:
-            images = [picture or record.picture.open()]
+            images = [picture or record.picture.open(usual, no_clips)]
             state.shown, state.digest = Shown(self.model, images, state.asked, self.per), digest
             state.encoded += 1
         shown = state.shown

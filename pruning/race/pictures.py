@@ -1,4 +1,4 @@
-"""Pictures of a data set, named and hashed before they are opened; none is held.
+"""Pictures and clips of a data set, named and hashed before they are opened; none is held.
 
 `digest` is the SHA-256 of what the picture is made from, so that a file that changed under its name is noticed.
 """
@@ -16,26 +16,36 @@ from PIL import Image
 from pruning.images import MAX_BYTES, open_image
 from pruning.rgb import ImageError
 from pruning.scenes.worlds import WORLDS
-from pruning.video import kind_of
+from pruning.video import LIMITS, Clip, Sampling, kind_of, open_media
 
 CHUNK = 1 << 20
+FILMS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"})
+"""Endings of clips in a folder; what a file is, its first bytes say."""
+Medium = Image.Image | Clip
+USUAL = Sampling()
 
 
 class Picture(Protocol):
-    """`name` for people. `digest()` and `open()` raise ValueError, naming the remedy, where it cannot be read."""
+    """`name` for people. `digest()` and `open()` raise ValueError, naming the remedy, where it cannot be read.
+
+    usual: which frames a model takes of a clip where nothing else is asked for; no_clips: why it takes none, "" where
+    it does. A film is refused then, and the first frame is of what moves in a picture's format.
+    """
 
     @property
     def name(self) -> str: ...
     def digest(self) -> str: ...
-    def open(self) -> Image.Image: ...
+    def open(self, usual: Sampling = ..., no_clips: str = ...) -> Medium: ...
 
 
 @dataclass(frozen=True)
 class FilePicture:
-    """A file inside the folder of the data set."""
+    """A file inside the folder of the data set. fps, max_frames: of a clip, in the place of what a model takes."""
 
     path: Path
     name: str
+    fps: float | None = None
+    max_frames: int | None = None
 
     def digest(self) -> str:
         try:
@@ -47,10 +57,18 @@ class FilePicture:
             raise ImageError(f"the picture {self.name!r} cannot be read ({error.strerror}): check the path") from error
         return found.hexdigest()
 
-    def open(self) -> Image.Image:
-        if kind_of(self.path) == "film":
-            raise ImageError(f"{self.name!r} is a clip, and a race is about pictures: leave it out, or name a picture")
-        return open_image(self.path)
+    def sampling(self, usual: Sampling = USUAL, no_clips: str = "") -> Sampling | None:
+        """Which frames are taken of it; None of a picture. Raises ValueError for a film where none is taken."""
+        kind = kind_of(self.path)
+        if kind == "film" and no_clips:
+            raise ValueError(f"{self.name!r} is a clip. {no_clips}")
+        if kind is None or no_clips:
+            return None
+        return usual.but(self.fps, self.max_frames)
+
+    def open(self, usual: Sampling = USUAL, no_clips: str = "") -> Medium:
+        sampling = self.sampling(usual, no_clips)
+        return open_image(self.path) if sampling is None else open_media(self.path, sampling)
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class BytesPicture:
     def digest(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
-    def open(self) -> Image.Image:
+    def open(self, usual: Sampling = USUAL, no_clips: str = "") -> Image.Image:
         return open_image(self.data)
 
 
@@ -84,7 +102,7 @@ class DrawnPicture:
     def digest(self) -> str:
         return self.pixels
 
-    def open(self) -> Image.Image:
+    def open(self, usual: Sampling = USUAL, no_clips: str = "") -> Image.Image:
         return Image.fromarray(WORLDS[self.world].draw(self.seed, self.height, self.width).image)
 
 
@@ -107,6 +125,7 @@ def named_picture(text: str, folder: Path) -> FilePicture:
         size = whole.stat().st_size
     except OSError as error:
         raise ValueError(f"the picture {text!r} cannot be read ({error.strerror}): check the path") from error
-    if not 0 < size <= MAX_BYTES:
-        raise ValueError(f"the picture {text!r} has {size:,} bytes, allowed are 1 to {MAX_BYTES:,}: save it again")
+    most = LIMITS.nbytes if kind_of(whole) == "film" else MAX_BYTES
+    if not 0 < size <= most:
+        raise ValueError(f"the picture {text!r} has {size:,} bytes, allowed are 1 to {most:,}: save it again")
     return FilePicture(whole, whole.relative_to(inside).as_posix())

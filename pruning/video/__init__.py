@@ -5,6 +5,7 @@ from pruning.video.clip import RATE as RATE
 from pruning.video.clip import Clip as Clip
 from pruning.video.clip import Sampling as Sampling
 from pruning.video.clip import VideoError as VideoError
+from pruning.video.reading import LIMITS as LIMITS
 from pruning.video.reading import Limits as Limits
 from pruning.video.reading import Progress as Progress
 from pruning.video.reading import kind_of as kind_of

@@ -38,6 +38,14 @@ class Sampling:
         if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
             raise ValueError(f"the most frames must be a whole number of at least 1, not {frames!r}")
 
+    def but(self, rate: float | None, frames: int | None) -> Sampling:
+        """With another rate, or number of frames, where one is given.
+
+        >>> Sampling(2, 16).but(None, 4)
+        Sampling(rate=2, frames=4)
+        """
+        return Sampling(self.rate if rate is None else rate, self.frames if frames is None else frames)
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:

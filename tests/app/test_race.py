@@ -11,17 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from app.engine.engine import Engine
+from app.engine.resources import Resources
 from app.race import views as race_views
 from app.race.page import _ratios
-from app.race.pair import page_setting, painted
+from app.race.pair import page_setting, painted, shown_to, taken_of
 from app.race.runs import Races, Wanted, differing
 from pruning.method import make
 from pruning.plan import parse_plan
-from pruning.race.folder import MANIFEST, RESULTS, Cell, Result, append
+from pruning.race.data import open_data
+from pruning.race.folder import MANIFEST, RESULTS, Cell, Result, Run, append
+from pruning.race.loop import Race
 from pruning.race.report import REPORT
-from pruning.race.settings import ALL, Setting, told
+from pruning.race.settings import ALL, Setting, settings_of, told
 from pruning.staged import make_staged
+from pruning.video import open_clip
+from tests.helpers.clips import film
 from tests.helpers.races import SAID, run, scenes_run
+from tests.helpers.serving import serve
 from tests.helpers.visits import visit
 
 
@@ -135,6 +142,46 @@ def test_what_each_kept_is_drawn_and_a_changed_picture_is_not(shipped_engine, tm
         painted(shipped_engine, told.manifest, replace(result, digest="0" * 64), (ALL, ALL))
     with pytest.raises(ValueError, match="choose that model on the view Explore"):
         painted(shipped_engine, replace(told.manifest, model="other"), result, (ALL, ALL))
+
+
+@pytest.fixture
+def clip_run(tiny_vlm, tmp_path: Path) -> Run:
+    """A run of one question about a clip of 4 s, of which it took 4 frames; what all tokens say is true."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = film(folder / "a.mp4", 40, fps=10, size=(168, 112))
+    said = tiny_vlm.answer(tiny_vlm.encode([open_clip(path, rate=1, frames=4)]), "what?", max_new_tokens=3).text
+    (folder / "a.txt").write_text(f"what?\n{said}\n")
+    data, settings = open_data(str(folder), fps=1, max_frames=4), settings_of({"evs": make("evs")}, [0.5])
+    Race(tiny_vlm, tiny_vlm.model_id, data, settings, max_new_tokens=3).run(tmp_path / "runs" / "a", lambda _: True)
+    return Run(tmp_path / "runs" / "a")
+
+
+def test_what_each_kept_of_a_clip_is_a_sheet_of_the_frames_that_the_run_took(tiny_vlm, clip_run: Run) -> None:
+    engine = Engine(tiny_vlm, Resources(64 << 20))
+    (result,) = clip_run.results()
+    both = painted(engine, clip_run.manifest, result, ("evs@0.5", ALL))
+    assert [(shown.kept, shown.n) for shown in both] == [(24, 48), (48, 48)]
+    path, question = shown_to(clip_run.manifest, result)
+    given = Path(clip_run.manifest.source, "a.mp4").read_bytes()
+    assert (Path(path).read_bytes(), question) == (given, "what?")
+    assert taken_of(clip_run.manifest) == (1, 4)
+
+
+def test_a_clip_of_a_race_goes_to_explore_with_its_frames(tiny_vlm, clip_run: Run, chromium) -> None:
+    with serve(tiny_vlm, races=Races(clip_run.path.parent, True)) as app, visit(chromium, app.url) as tab:
+        tab.get_by_role("tab", name="Race").click()
+        tab.wait_for_selector("#race-status >> text=Done: 1 of 1 questions, 2 settings")
+        for which, name in (("first", "EVS, 50 %"), ("second", "All tokens")):
+            tab.click(f"#race-{which} input")
+            tab.get_by_role("option", name=name, exact=True).click()
+            tab.wait_for_selector("[role=option]", state="detached")
+        tab.wait_for_selector(".race-asked >> text=1 of 1")
+        assert tab.locator(".race-sides img").count() == 2
+        tab.click("#race-explore")
+        tab.locator("#note", has_text="4 of 40 frames, 1 a second").wait_for(timeout=20_000)
+        tab.wait_for_selector("#readout >> text=24 of 48", timeout=20_000)
+        assert tab.input_value("#frames-most input[type=number]") == "4"
 
 
 def test_a_plan_of_a_run_is_one_on_the_page(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_whole_pictures_are_held_out_in_an_order_that_the_seed_says() -> None:
 
 def test_within_a_time_each_keeps_as_many_as_come_within_it(tiny_vlm, noise, monkeypatch) -> None:
     class Given(Drawn):
-        def open(self):
+        def open(self, *_):
             return noise(168, 112)
 
     record = replace(records(1)[0], picture=Given("0"), question="What color is the star?")

@@ -14,8 +14,8 @@ from PIL import Image
 from pruning.race.data import open_data
 from pruning.race.pictures import named_picture
 from pruning.race.records import Fault, Record
-from pruning.rgb import ImageError
-from tests.helpers.clips import film
+from pruning.video import Sampling, open_clip
+from tests.helpers.clips import animation, film
 
 
 def png(colour: str = "red") -> bytes:
@@ -182,7 +182,26 @@ def test_columns_of_json_lines_and_of_no_field(folder: Path) -> None:
         open_data(path, columns={"label": "answers"})
 
 
-def test_a_clip_is_no_picture(tmp_path: Path) -> None:
-    film(tmp_path / "a.mp4", 3)
-    with pytest.raises(ImageError, match=r"'a\.mp4' is a clip, and a race is about pictures"):
-        named_picture("a.mp4", tmp_path).open()
+def test_clips_stand_in_a_folder_beside_pictures(folder: Path) -> None:
+    film(folder / "a.mp4", 20, fps=10)
+    (folder / "a.txt").write_text("what?\nred\n")
+    data = open_data(str(folder), fps=5, max_frames=4)
+    clip = next(row for row in data.rows() if row.id == "a.mp4").picture
+    assert clip.open(Sampling(1, 1)).times == open_clip(folder / "a.mp4", rate=5, frames=4).times
+    assert (clip.sampling(), next(iter(data.rows())).id) == (Sampling(5, 4), "a.mp4")
+    again = open_data(data.source, **json.loads(json.dumps(data.reading)))
+    assert [row.picture for row in again.rows() if row.id == "a.mp4"] == [clip]
+    as_told = named_picture("a.mp4", folder)
+    assert len(as_told.open(Sampling(2, 3)).frames) == 3
+    with pytest.raises(ValueError, match=r"'a\.mp4' is a clip\. Tiny takes none"):
+        as_told.open(no_clips="Tiny takes none")
+    with pytest.raises(ValueError, match="the most frames must be a whole number"):
+        open_data(str(folder), max_frames=0)
+
+
+def test_of_what_moves_in_a_picture_s_format_a_model_without_clips_is_given_the_first_frame(tmp_path: Path) -> None:
+    animation(tmp_path / "a.gif", [500, 500])
+    moves = named_picture("a.gif", tmp_path)
+    assert moves.open(no_clips="Tiny takes none").size == (40, 30)
+    assert moves.sampling(no_clips="Tiny takes none") is None
+    assert moves.open().times == (0.0, 0.5)

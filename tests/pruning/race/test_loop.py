@@ -20,7 +20,9 @@ from pruning.race.folder import Result, Run, Writer
 from pruning.race.loop import Estimate, Race
 from pruning.race.settings import setting_of, settings_of
 from pruning.race.table import table
+from pruning.video import open_clip
 from tests.helpers.checkout import ROOT
+from tests.helpers.clips import film
 
 METHODS: dict[str, Asked] = {"random": make("random"), "lower_resolution": make_encoding("lower_resolution")}
 
@@ -148,3 +150,42 @@ def test_kill_9_again_and_again_loses_no_row_and_doubles_none(race, tmp_path: Pa
     race(scenes=4).run(tmp_path / "whole", yes)
     whole = (tmp_path / "whole" / "results.jsonl").read_bytes().splitlines()
     assert sorted(results.read_bytes().splitlines()) == sorted(whole)
+
+
+def test_rows_of_clips_run_as_rows_of_pictures_do(tiny_vlm, tmp_path: Path) -> None:
+    """Each answered as by hand; what cannot be is an error of its row, or of its setting there, with the reason."""
+    folder, out = tmp_path / "data", tmp_path / "run"
+    folder.mkdir()
+    film(folder / "b.mp4", 20, fps=10, size=(112, 84))
+    (folder / "c.mp4").write_bytes((folder / "b.mp4").read_bytes()[:600])
+    Image.effect_noise((112, 84), 60).convert("RGB").save(folder / "a.png")
+    for name in "abc":
+        (folder / f"{name}.txt").write_text("what?\nred\n")
+    methods: dict[str, Asked] = {"evs": make("evs"), **METHODS, "fewer_frames": make_encoding("fewer_frames")}
+    settings = settings_of({name: methods[name] for name in ("evs", "lower_resolution", "fewer_frames")}, [0.5])
+
+    def raced(**frames: int) -> dict[str, Result]:
+        data = open_data(str(folder), **frames)
+        Race(tiny_vlm, "tiny", data, settings, max_new_tokens=4).run(out, yes)
+        return {result.id: result for result in Run(out).results()}
+
+    still, clip, bad = (raced(max_frames=4)[name] for name in ("a.png", "b.mp4", "c.mp4"))
+    own = open_clip(folder / "b.mp4", frames=4)
+    full = tiny_vlm.encode([own])
+    fewer = tiny_vlm.encode([own], asked=make_encoding("fewer_frames").encoding(full.tokens.n, full.tokens.n // 2))
+    kept = {
+        "all tokens": None,
+        "evs@0.5": make("evs").select(full.tokens, full.tokens.n // 2),
+        "fewer_frames@0.5": fewer,
+    }
+    for name, each in kept.items():
+        assert clip.cells[name].said == tiny_vlm.answer(full, "what?", each, max_new_tokens=4).text
+        assert clip.cells[name].came_to == (1.0 if each is None else 0.5)
+    assert "lower resolution is for pictures alone" in clip.cells["lower_resolution@0.5"].error
+    assert "fewer frames is for clips alone" in still.cells["fewer_frames@0.5"].error
+    assert "cut off: its index is missing" in bad.error
+    again = raced(max_frames=2)
+    assert again["a.png"].key == still.key, "a picture has no frames to take"
+    assert again["b.mp4"].key != clip.key
+    assert again["b.mp4"].n == clip.n // 2
+    assert Run(out).manifest.reading["max_frames"] == 2
