@@ -57,7 +57,7 @@ def train(
         gh, gw = images.shape[1] // CELL, images.shape[2] // CELL
         asked = ask_all(drawn, WORLDS[world], np.random.default_rng([6, step]), PER_PICTURE).to(device)
         images = images.to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with loop.mixed(device):
             seen = tower.encode(visual, tower.windows(images), gh, gw)
             read = heads(seen)
             logits = answer(model, seen, asked, gh, gw)

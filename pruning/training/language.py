@@ -44,7 +44,7 @@ def evaluate(model: Any, pictures: Sequence[Pictures]) -> dict[str, dict[str, fl
     """Accuracy by world, of all its questions and by family, on encoded held-out pictures and fixed questions."""
     found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     rng = np.random.default_rng(1)
-    with torch.no_grad(), torch.autocast(pictures[0].visual.device.type, torch.bfloat16):
+    with torch.no_grad(), loop.mixed(pictures[0].visual.device):
         for group in pictures:
             for i in range(0, len(group.pictures) - PICTURES + 1, PICTURES):
                 asked = ask_all(group.pictures[i : i + PICTURES], group.world, rng, PER_PICTURE).to(group.visual.device)
@@ -87,7 +87,7 @@ def train(folder: Path, steps: int, device: torch.device, rate: float = 2e-3, wo
         for group, picks in pick_groups(pictures, rng):
             asked = ask_all([group.pictures[i] for i in picks], group.world, rng, PER_PICTURE).to(device)
             seen = group.visual[torch.from_numpy(picks)]
-            with torch.autocast(device.type, torch.bfloat16):
+            with loop.mixed(device):
                 logits = answer(model, seen, asked, group.gh, group.gw)
                 placed = place_loss(model, place, seen[:4], group.gh, group.gw)
             loss, right = answer_loss(logits, asked)
@@ -124,7 +124,7 @@ def sparse(folder: Path, steps: int, device: torch.device, rate: float = 4e-4, w
             asked = ask_all([group.pictures[i] for i in picks], group.world, rng, PER_PICTURE).to(device)
             seen = group.visual[torch.from_numpy(picks)]
             kept = None if step % 3 == 0 else mostly_things(heads, seen, 0.25 if step % 3 == 1 else 0.1, step)
-            with torch.autocast(device.type, torch.bfloat16):
+            with loop.mixed(device):
                 logits = answer(model, seen, asked, group.gh, group.gw, kept)
             loss, right = answer_loss(logits, asked)
             (loss / 2).backward()

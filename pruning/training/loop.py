@@ -16,6 +16,19 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 
+def multiplies_in_bfloat16() -> bool:
+    """Whether oneDNN has such products for this processor; without, PyTorch goes through scalars."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def mixed(device: torch.device) -> torch.autocast:
+    """Products in bfloat16, but on a CPU that has none of its own.
+
+    There one of 1,024 × 256 × 1,024 took 55 times as long as in float32 (AVX2).
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or multiplies_in_bfloat16())
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum with orthogonalised updates for matrices, in float32, matrices of one shape batched.
 

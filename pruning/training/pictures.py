@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pruning.scenes.render import Scene
 from pruning.scenes.worlds import WORLDS, World
-from pruning.training import tower
+from pruning.training import loop, tower
 from pruning.training.data import stream
 from pruning.training.shipped import CELL
 
@@ -70,7 +70,7 @@ def encode_pictures(
             tokens: list[Tensor] = []
             shown: list[Any] = []
             for images, drawn in stream(jobs, 0, len(jobs.jobs)):
-                with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+                with torch.no_grad(), loop.mixed(device):
                     tokens.append(tower.encode(visual, tower.windows(images.to(device)), gh, gw).bfloat16())
                 shown += drawn
             found.append(Pictures(torch.cat(tokens), tuple(shown), WORLDS[world], gh, gw))

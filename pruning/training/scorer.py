@@ -46,7 +46,7 @@ def train(
             scores = scorer(seen)
             k = int(KEPT * scores.shape[1])
             p = soft_top_k(scores, k)
-            with torch.autocast(device.type, torch.bfloat16):
+            with loop.mixed(device):
                 logits = answer(model, seen * p[..., None], asked, group.gh, group.gw)
             loss, right = answer_loss(logits, asked)
             binary = binary_loss(p, scores, k)

@@ -97,7 +97,7 @@ def evaluate(visual: nn.Module, heads: nn.Module, worlds: Sequence[str]) -> dict
         drawn = [WORLDS[world].draw(HELD_OUT + i, side, side) for i in range(HELD_OUT_PICTURES)]
         images = torch.from_numpy(np.stack([p.image for p in drawn])).to(device)
         dense = torch.from_numpy(np.stack([labels(p) for p in drawn])).to(device)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), loop.mixed(device):
             read = heads(tower.encode(visual, tower.windows(images), side // CELL, side // CELL))
         _, right = dense_loss(read, dense)
         found[world] = {name: share for name, share in right.items() if share == share}
@@ -122,7 +122,7 @@ def train(
         loop.set_rate(opts, loop.one_cycle(step, steps, rate))
         images, dense = images.to(device), dense.to(device)
         _, height, width, _ = images.shape
-        with torch.autocast(device.type, torch.bfloat16):
+        with loop.mixed(device):
             tokens = encode(visual, tower.windows(images), height // CELL, width // CELL)
             read = heads(tokens)
         loss, right = dense_loss(read, dense)

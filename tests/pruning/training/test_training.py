@@ -169,6 +169,22 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert loop.restore(tmp_path / "none.pt", {"part": fresh}) == 0
 
 
+@pytest.mark.parametrize("has", [True, False])
+def test_products_are_in_bfloat16_only_where_the_processor_has_them(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that emulates them takes some 50 times as long as in float32."""
+    monkeypatch.setattr(loop, "multiplies_in_bfloat16", lambda: has)
+    weights = torch.randn(4, 4)
+    with loop.mixed(torch.device("cpu")):
+        assert (weights @ weights).dtype == (torch.bfloat16 if has else torch.float32)
+    model, kept = new_model(), torch.arange(0, 64, 2)[None]
+    asked = asking.ask_all([WORLDS["scenes"].draw(3, 224, 224)], WORLDS["scenes"], np.random.default_rng(0), 2)
+    seen = torch.randn(1, 64, 256).bfloat16()  # as they are cached
+    with loop.mixed(torch.device("cpu")):
+        loss, _ = asking.answer_loss(asking.answer(model, seen, asked, 8, 8, kept), asked)
+    loss.backward()
+    assert loss.isfinite()
+
+
 def test_the_sparse_stage_keeps_a_share_of_the_tokens_in_order() -> None:
     kept = language.mostly_things(new_heads(), torch.randn(3, 64, 256), 0.25, seed=1)
     assert kept.shape == (3, 16)
