@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from app.web import stubs
 from pruning.models import VLM, load
 from pruning.models.checkpoint import adapters
 from tests.checkpoints import FAMILIES, tiny_qwen2_5_vl
@@ -22,6 +23,7 @@ LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
 HEIGHTS = {1440: 900, 390: 844}
 FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
+stubs.skip()  # as `app.py` does, before any file of tests imports Gradio
 torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
 
 
