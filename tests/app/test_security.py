@@ -25,7 +25,7 @@ from app.settings import Settings
 from app.ui import launch_options
 from app.web import request_limits, uploads
 from tests.helpers import documents
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import NOWHERE, ROOT, start_app
 from tests.helpers.serving import UPLOAD_MB
 
 OUTSIDE = [
@@ -368,15 +368,15 @@ def test_the_folder_is_closed_to_others(monkeypatch):
 
 @pytest.mark.slow
 def test_the_app_says_nothing_and_leaves_no_file_behind_when_it_is_told_to_end(tmp_path):
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "app.py", "--port", "0"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as app:
+    """Nor has it asked a proxy of the machine's for itself."""
+    with start_app("--port", "0", GRADIO_TEMP_DIR=str(tmp_path), **NOWHERE) as app:
         url = app.stdout.readline().split()[-1]
-        path = httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", png())}).json()[0]
+        assert url.startswith("http://127.0.0.1:")
+        path = httpx.post(f"{url}gradio_api/upload", files={"files": ("x.png", png())}, trust_env=False).json()[0]
         assert Path(path).is_relative_to(tmp_path)
         assert Path(path).exists()
-        assert httpx.get(url).status_code == 200
+        assert httpx.get(f"{url}config", trust_env=False).json()["root"] == url.rstrip("/")
+        assert httpx.get(url, trust_env=False).status_code == 200
         app.send_signal(signal.SIGTERM)
         assert app.wait(20) == 0
         assert app.stderr.read() == ""  # no warning of a library either

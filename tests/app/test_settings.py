@@ -3,8 +3,6 @@
 import errno
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -13,7 +11,7 @@ from gradio import networking
 
 from app.settings import Settings, parse
 from app.web import address
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import NOWHERE, start_app
 from tests.helpers.serving import serve
 
 
@@ -181,15 +179,8 @@ def test_what_the_system_refuses_is_told(number, words, monkeypatch):
     assert all(word in str(caught.value) for word in words)
 
 
-def start(*arguments, **environment):
-    command = [sys.executable, "app.py", *arguments]
-    where = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    root = ROOT
-    return subprocess.Popen(command, cwd=root, env=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def test_a_wrong_host_ends_the_start_in_one_line():
-    with start("--host", "999.1.1.1") as app:
+    with start_app("--host", "999.1.1.1") as app:
         out, err = app.communicate(timeout=60)
     assert app.returncode == 1
     assert out == ""
@@ -218,14 +209,13 @@ def test_a_page_that_takes_long_to_draw_does_not_end_the_start(monkeypatch, tiny
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("host", "written"), [("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")])
-def test_the_app_listens_whatever_proxy_the_machine_has(host, written, tmp_path):
-    assert parse([], {"GRADIO_SERVER_NAME": host}) == parse(["--host", host], {})
-    nowhere = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
-    with start("--port", "0", "--host", host, GRADIO_TEMP_DIR=str(tmp_path), **nowhere) as app:
+def test_the_app_listens_on_the_other_loopback_whatever_proxy_the_machine_has(tmp_path):
+    """On 127.0.0.1: test_security.py."""
+    assert parse([], {"GRADIO_SERVER_NAME": "::1"}) == parse(["--host", "::1"], {})
+    with start_app("--port", "0", "--host", "::1", GRADIO_TEMP_DIR=str(tmp_path), **NOWHERE) as app:
         try:
             url = (app.stdout.readline().split() or [""])[-1]
-            assert url.startswith(f"http://{written}:"), app.stderr.read()
+            assert url.startswith("http://[::1]:"), app.stderr.read()
             assert httpx.get(f"{url}config", trust_env=False).json()["root"] == url.rstrip("/")
         finally:
             app.terminate()
