@@ -5,8 +5,8 @@
 On held-out scenes, questions of all families, the same ones for all, greedy answers on the tokens that each ranks
 first: CoViPAL's module; its teacher, the attention of the layer that it learned from, which takes a whole prefill to
 know; DToP's head; the same head's confidence alone, the least sure tokens first; the model's scorer; and any tokens, by
-chance. What the model has no weights for is left out. Times are medians over the pictures, one call each after one that
-does not count, module and prefill in turn.
+chance. What the model has no weights for is left out, and so is what prunes between layers: `benchmarks.thresholds`.
+Times are medians over the pictures, one call each after one that does not count, module and prefill in turn.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pruning.budget import keep_count
 from pruning.cli import console
 from pruning.method import make
 from pruning.models import SHIPPED, VLM, Encoded, Sample, hide_progress, load
+from pruning.models.trained import INSIDE
 from pruning.scenes.held_out import held_out
 from pruning.scenes.worlds import SCENES
 from pruning.training.fit import forced
@@ -79,7 +80,7 @@ def measure(vlm: VLM, served: VLM, scenes: int, retentions: Sequence[float]) -> 
     if not vlm.pruners:
         raise ValueError(f"{vlm.title} has no trained pruner: name one with --pruner")
     layer, right = round(LAYER * vlm.layers), defaultdict[str, list[bool]](list)
-    asked, times = 0, {name: (list[float](), list[float]()) for name in sorted(vlm.pruners)}
+    asked, times = 0, {name: (list[float](), list[float]()) for name in sorted(vlm.pruners.keys() - INSIDE)}
     for number, (picture, questions) in enumerate(held_out(SCENES, scenes)):
         encoded = vlm.encode([Image.fromarray(picture.image)], frozenset({"scorer"}) & vlm.signals)
         n, samples, wanted, keys = encoded.tokens.n, list[Sample](), list[str](), list[str]()
@@ -121,10 +122,11 @@ def _times(vlm: VLM, encoded: Encoded, question: str, name: str) -> tuple[float,
     def prefill() -> None:
         vlm.logprobs(encoded, question, [0], [None])
 
-    return _ms(module), _ms(prefill)
+    return milliseconds(module), milliseconds(prefill)
 
 
-def _ms(call: Callable[[], None]) -> float:
+def milliseconds(call: Callable[[], object]) -> float:
+    """Of a call, after one that does not count."""
     call()
     start = time.perf_counter()
     call()

@@ -189,6 +189,14 @@ def needs_of(asked: Asked) -> frozenset[str]:
     return asked.needs if isinstance(asked, Method) else frozenset()
 
 
+def modules_of(asked: Asked) -> frozenset[str]:
+    """Trained modules that its rules between layers ask."""
+    if isinstance(asked, Plan):
+        return frozenset[str]().union(*(cut.rule.modules for cut in asked.cuts))
+    rule = asked.rule if isinstance(asked, Published) else asked
+    return rule.modules if isinstance(rule, StagedMethod) else frozenset()
+
+
 def _plan(asked: StagedMethod | Fixed, n: int, layers: int, retention: float | None, per: Scope) -> Plan:
     _check(asked, retention, per)
     if isinstance(asked, StagedMethod):

@@ -97,6 +97,17 @@ def place_of(grids: Sequence[Grid], token: int) -> tuple[Grid, int, int]:
     raise ValueError(f"there is no token {token}: it must be a whole number from 0 to {grids[-1].stop - 1}")
 
 
+def rows_and_columns(grids: Sequence[Grid]) -> Tensor:
+    """(N, 2) float32: row and column of every token in its grid, from 0, frame by frame.
+
+    >>> rows_and_columns([Grid(1, 1, 2), Grid(2, 1, 1, start=2, image=1)]).tolist()
+    [[0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+    """
+    return torch.cat([
+        torch.cartesian_prod(torch.arange(grid.gh), torch.arange(grid.gw)).repeat(grid.t, 1) for grid in grids
+    ]).float()  # fmt: skip
+
+
 def _centres(grid: Grid) -> Tensor:
     """(count, 2) float64 x, y of the tokens' centres in fractions of the image."""
     x0, y0, x1, y1 = grid.box

@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Set
 from typing import Any
 
-from pruning.choosing import Asked, Fixed, methods_of, needs_of, title_of
+from pruning.choosing import Asked, Fixed, methods_of, modules_of, needs_of, title_of
 from pruning.encoding import ENCODING, FRAMES, RESOLUTION, EncodingMethod, make_encoding
 from pruning.importance import best_source
 from pruning.method import METHODS, Method, make
@@ -25,6 +25,7 @@ WORDS = {
     "patch_entropy": "the picture's entropy",
     "covipal": "a trained module, of `--pruner` or beside the checkpoint,",
     "dtop": "a trained module, of `--pruner` or beside the checkpoint,",
+    "atp_llava": "a trained module, of `--pruner` or beside the checkpoint,",
     "question": "the question",
     "projector": "the model's projector",
     "tower": "a vision tower between whose layers tokens can leave, one without windows, tiles and merged patches,",
@@ -108,10 +109,12 @@ def why_not(asked: Asked, title: str, offers: Set[str], images: int | None = Non
 
     offers: the model's signals and other encodings. images: None = not known yet.
     """
-    missing = sorted((asked.needs if isinstance(asked, EncodingMethod) else needs_of(asked)) - offers)
+    needs = asked.needs if isinstance(asked, EncodingMethod) else needs_of(asked) | modules_of(asked)
+    missing = sorted(needs - offers)
     if missing:
         kind = missing[0].partition("@")[0]
-        who = asked.entry.method.title if isinstance(asked, Plan) and asked.entry else title_of(asked)
+        entry = asked.entry.method if isinstance(asked, Plan) and asked.entry else None
+        who = entry.title if entry is not None and missing[0] in entry.needs else title_of(asked)
         return f"{who} needs {WORDS.get(kind, kind)} ({missing[0]}), which {title} does not provide"
     rules = [STAGED[name]() for name in methods_of(asked) if name in STAGED]
     return next((why for rule in rules if images is not None and (why := rule.too_few(images))), "")

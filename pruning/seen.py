@@ -22,6 +22,8 @@ SIGNALS: dict[str, str] = {
     "transitions": "what every layer so far did to its tokens, a sequence of Transition",
     "received": "attention that tokens received in every layer so far, over heads and queries, a sequence of Received",
     "received_from_last": "the same from the prompt's last token alone, in the mean over heads",
+    "places": "(A, 2) row and column of each token alive, from 0, in its picture, tile or frame",
+    "atp_llava": "a trained module, a function: cut from 0 and what `models.trained` says, (2,) -> (2,) thresholds",
     "entry_scores": "(A,) by which the method before the language model chose what enters",
 }
 """What a rule may ask for by name. Attention is after the softmax over all R keys; values are float32."""

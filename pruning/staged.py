@@ -34,6 +34,7 @@ class StagedMethod(Described):
     images: images that it needs at least
     first: key of the method that chooses what enters the language model, "" = everything does
     drops_all: True when a cut may leave no token
+    trained: True when it needs weights that were trained for the model, `modules`
     all_or_none: True when a cut is asked to leave none, and leaves all where what it sees speaks against it
     """
 
@@ -42,7 +43,13 @@ class StagedMethod(Described):
     images: ClassVar[int] = 1
     first: ClassVar[str] = ""
     drops_all: ClassVar[bool] = False
+    trained: ClassVar[bool] = False
     all_or_none: ClassVar[bool] = False
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Of `needs`, the trained modules that the model must have."""
+        return self.needs & {self.name} if self.trained else frozenset()
 
     @final
     def choose(self, seen: Seen, k: int) -> Choice:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from app.canvas.overlays import ALONE, Overlay, view
+from app.engine import remote
 from app.engine.engine import Engine
 from app.engine.resources import PICTURES_ALONE
 from app.session import Session, Setting
 from app.web.uploads import VARIABLE
 from pruning.budget import keep_count
+from pruning.evaluation.lives import endurance
 from pruning.importance import signals_for
 from pruning.method import make
 from pruning.models.scorer import WEIGHTS, Scorer, load_scorer
-from pruning.models.trained import load_pruner
+from pruning.models.trained import ATPLLaVA, load_pruner
 from pruning.models.values import ModelError
+from pruning.models.values import Sample as Request
+from pruning.runnable import REGISTERED
+from pruning.tokens import Selection
+from pruning.training.atp_llava import new_thresholds, plan_within
 from pruning.training.objective import new_scorer
 from pruning.training.records import held_out
 from pruning.training.runs import Run
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.models.trained import Trained
-    from pruning.tokens import Selection, VisualTokens
+    from pruning.tokens import VisualTokens
 
 PLACES = 64  # pictures that may be looked at
 TITLES = {"scorer": "The model’s scorer", "vision_attention": "Attention in the tower", "feature_norm": "Feature norm"}
@@ -76,14 +83,13 @@ def sample(engine: Engine, run: Run, place: int, retention: float, at: float | N
     source = next(each for each in TITLES if each != name and signals_for(each) <= engine.vlm.signals)
     reference = make("greedy_importance", importance=source)
     tokens = engine.tokens(session, frozenset({"question"}))
-    method = make("vision_selector" if name == "scorer" else name)
-    chosen = {method.title: module, "Untrained": _untrained(module, seed)}
+    trained = REGISTERED["vision_selector" if name == "scorer" else name].title
     kept = {
-        title: method.select(tokens.with_signals({name: _scores(each, tokens)}), keep_count(tokens.n, retention))
-        for title, each in chosen.items()
+        title: _kept(engine, session, name, each, tokens, retention)
+        for title, each in {trained: module, "Untrained": _untrained(module, seed)}.items()
     }
     kept[TITLES[source]] = engine.selection(session, Setting(reference, retention))
-    first = kept[method.title]
+    first = kept[trained]
     seen = view(engine.encoded(session), 0, engine.images(session)[0], ALONE)
 
     def side(title: str, selection: Selection) -> Side:
@@ -109,9 +115,31 @@ def _untrained(module: Trained | Scorer, seed: int) -> Trained | Scorer:
     """As the run began."""
     if isinstance(module, Scorer):
         return new_scorer(module.q_proj.in_features, torch.Generator().manual_seed(seed))
+    if isinstance(module, ATPLLaVA):
+        return new_thresholds(**module.sizes, seed=seed).eval()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return type(module)(**module.sizes).eval()
+
+
+def _kept(
+    engine: Engine, session: Session, name: str, module: Trained | Scorer, tokens: VisualTokens, retention: float
+) -> Selection:
+    """What the module keeps of the tokens; between layers those that live longest, where as many are left in the mean
+    of the layers behind its first cut.
+    """
+    k = keep_count(tokens.n, retention)
+    if not isinstance(module, ATPLLaVA):
+        method = make("vision_selector" if name == "scorer" else name)
+        return method.select(tokens.with_signals({name: _scores(module, tokens)}), k)
+    plan = plan_within(tokens.n, engine.vlm.layers, retention)
+    asked = Request(engine.encoded(session), session.first, plan)
+    key = remote.hold(engine.vlm.beside({name: module.to(engine.vlm.device)}))
+    try:
+        trace = engine.on_device(partial(remote.trace, key, asked))
+    finally:
+        remote.release(key)
+    return Selection(endurance(trace)[:k], tokens.n)
 
 
 def _scores(module: Trained | Scorer, tokens: VisualTokens) -> Tensor:

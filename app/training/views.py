@@ -10,7 +10,7 @@ from app.web import html
 from app.web.html import notice, to_come, waiting
 from app.web.templates import render
 from pruning.drawing.palettes import PAGE
-from pruning.method import METHODS
+from pruning.runnable import REGISTERED
 from pruning.training import chart
 
 STATES = {"running": "At work", "stopped": "Stopped", "done": "Done"}
@@ -22,7 +22,7 @@ NAMES = {"max_visual_tokens": "visual tokens at most", "rate": "learning rate", 
 def line(run: Listed) -> str:
     """A run in the menu: "covipal-1 · CoViPAL · done"."""
     method = run.plan.get("method", "scorer")
-    title = METHODS[method].title if method in METHODS else str(method)
+    title = REGISTERED[method].title if method in REGISTERED else str(method)
     return f"{run.name} · {title} · {STATES[run.state].lower()}"
 
 

@@ -28,6 +28,7 @@ BY = {
     "attention": "the attention of all tokens",
     "received": "the attention of all tokens in all layers so far",
     "received_from_last": "what the last token came to look at",
+    "atp_llava": "how far they stand above a learned threshold",
     "entry_scores": "their importance before the language model",
 }
 """What a rule ranks by, in words, by what it reads."""
@@ -141,7 +142,8 @@ def _cut(cut: CutTrace, n: int) -> CutLives:
         if _ranks_by(cut, values):
             order = cut.alive[ops.topk(values, len(values))]
             _fill(ranks, order, range(1, len(order) + 1))
-    by = [words for signal, words in BY.items() if signal in cut.rule.needs]
+    read = cut.rule.modules or cut.rule.needs
+    by = [words for signal, words in BY.items() if signal in read]
     return CutLives(
         after=cut.after,
         method=cut.rule.name,

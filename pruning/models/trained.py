@@ -1,4 +1,4 @@
-"""Modules that were trained to prune one model, and their strict loading: CoViPAL's and DToP's.
+"""Modules that were trained to prune one model, and their strict loading: those of CoViPAL, DToP and ATP-LLaVA.
 
 A folder holds NAME.safetensors and NAME.json of each: nothing but tensors and numbers is read. The settings name the
 model by `fingerprint`, so that weights of another one are refused, whatever their width.
@@ -81,9 +81,42 @@ class DToP(nn.Module):
         return logits
 
 
-Trained = CoViPAL | DToP
-KINDS: Final[Mapping[str, type[Trained]]] = {CoViPAL.name: CoViPAL, DToP.name: DToP}
+class ATPLLaVA(nn.Module):
+    """Of every cut between layers, a net that turns what a sample looks like there into the thresholds of its tokens.
+
+    arXiv 2412.00447: z = Linear(2 -> width)[mean S_self, mean S_cross]; θ_r, θ_s = σ(Linear(width -> 1) z) each. The
+    width is a guess. dim: of the model's features, which it does not read.
+
+    `forward`: cut from 0 and the two means (2,) float32 -> (θ_r, θ_s) (2,) float32 in 0..1. A cut beyond the last one
+    has the last one's net.
+    """
+
+    name: Final = "atp_llava"
+    SIZES: Final = ("dim", "cuts", "width")
+
+    def __init__(self, dim: int, cuts: int, width: int) -> None:
+        super().__init__()
+        self.dim, self.width = dim, width
+        self.read = nn.ModuleList(nn.Linear(2, width) for _ in range(cuts))
+        self.redundant = nn.ModuleList(nn.Linear(width, 1) for _ in range(cuts))
+        self.spatial = nn.ModuleList(nn.Linear(width, 1) for _ in range(cuts))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What it is built from anew."""
+        return {"dim": self.dim, "cuts": len(self.read), "width": self.width}
+
+    def forward(self, cut: int, means: Tensor) -> Tensor:
+        cut = min(cut, len(self.read) - 1)
+        z = self.read[cut](means)
+        return torch.cat([self.redundant[cut](z), self.spatial[cut](z)]).sigmoid()
+
+
+Trained = CoViPAL | DToP | ATPLLaVA
+KINDS: Final[Mapping[str, type[Trained]]] = {CoViPAL.name: CoViPAL, DToP.name: DToP, ATPLLaVA.name: ATPLLaVA}
 """By the signal and the method that they serve."""
+INSIDE: Final = frozenset({ATPLLaVA.name})
+"""Those that serve a rule between the layers of the language model; the others give signals of the encoded tokens."""
 
 
 def fingerprint(model: Any) -> str:
@@ -150,6 +183,8 @@ def _read(folder: Path, name: str, model: Any) -> Trained:
         raise ModelError(f"{file} was trained for another model than this one. {REMEDY}")
     if name == DToP.name and sizes["classes"] < 1:
         raise ModelError(f"{file} tells {sizes['classes']} classes apart: it must be at least 1. {REMEDY}")
+    if name == ATPLLaVA.name and min(sizes["cuts"], sizes["width"]) < 1:
+        raise ModelError(f"{file} has {sizes['cuts']} cuts of width {sizes['width']}: at least 1 of each. {REMEDY}")
     if name == CoViPAL.name and (sizes["width"] < HEADS or sizes["width"] % HEADS):
         raise ModelError(f"{file} has width {sizes['width']}: it must be a multiple of {HEADS}. {REMEDY}")
     module = KINDS[name](**sizes)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -35,7 +36,7 @@ from pruning.models.scorer import Scorer
 from pruning.models.signals import available
 from pruning.models.signals import tower as tower_signals
 from pruning.models.signals.entropy import patch_entropy
-from pruning.models.trained import Trained
+from pruning.models.trained import INSIDE, Trained
 from pruning.models.values import (
     Answer,
     Chunk,
@@ -120,6 +121,13 @@ class VLM:
     def signals(self) -> frozenset[str]:
         """Names of all signals that this model can provide."""
         return available.signals(self.family, self.scorer, self.pruners.keys())
+
+    def beside(self, pruners: Mapping[str, Trained]) -> VLM:
+        """The same loaded model with these trained modules in place of its own of the same names."""
+        found = copy(self)  # it shares the tower's lock
+        found.pruners = {**self.pruners, **pruners}
+        found.__dict__.pop("signals", None)
+        return found
 
     @cached_property
     def no_stages(self) -> str:
@@ -276,7 +284,7 @@ class VLM:
                 words = self.model.get_input_embeddings()(ids.to(self.device)).float().cpu()
             finite.check([words], f"The word embeddings of {self.title}", self.model)
             signals |= {"question": words} if "question" in needs else {}
-        for name in sorted(needs & self.pruners.keys()):
+        for name in sorted(needs & self.pruners.keys() - INSIDE):
             signals[name] = self._by_pruner(name, encoded.tokens.features, words)
         missing = sorted(needs - signals.keys())
         if missing:
@@ -544,7 +552,7 @@ class VLM:
 
     def stages(self, ready: Sequence[Ready]) -> Stages | None:
         """What leaves between layers, where any of them has a plan; and what keeps the windows of layers that have one
-        where they were, once tokens are left out.
+        where they were, once tokens are left out. Raises ValueError for a rule whose trained module is not there.
         """
         if not any(isinstance(each.kept, Plan) for each in ready) and not self.windowed:
             return None
@@ -556,9 +564,12 @@ class VLM:
                 each.encoded.tokens,
                 self.layers,
                 self.family.placeholders,
+                self.pruners,
             )
             for each in ready
         ]
+        for rule in {cut.rule for course in courses for cut in course.cuts.values()}:
+            available.check(rule.modules, self.signals, self.family, self.title)
         if not any(course.staged or course.gaps for course in courses):
             return None
         return Stages(self.model, courses, len(ready[0].encoded.deepstack))

@@ -63,6 +63,4 @@ class DToPTrainee:
         with torch.no_grad():
             logits = module(encoded.tokens.features.to(vlm.device)).cpu()
         tokens, n = encoded.tokens.with_signals(dtop=logits), encoded.tokens.n
-        order = make("dtop").select(tokens, keep_count(n, budget)).order
-        ranks = torch.zeros(n).index_copy(0, order, torch.arange(len(order), 0, -1.0))
-        return answered(vlm, encoded, record, ranks, budget)
+        return answered(vlm, encoded, record, make("dtop").select(tokens, keep_count(n, budget)).indices)

@@ -29,7 +29,7 @@ from pruning.models import VLM, Encoded, Scorer, Turn
 from pruning.models.language import finite
 from pruning.models.language.generation import stop_ids
 from pruning.models.scorer import WEIGHTS
-from pruning.models.values import Rows
+from pruning.models.values import Kept, Rows
 from pruning.training import loop
 from pruning.training.objective import KEPT, anneal, binary_loss, new_scorer, soft_top_k
 from pruning.training.records import Record, Records
@@ -191,12 +191,17 @@ class ScorerTrainee:
 
     def score(self, vlm: VLM, module: Scorer, record: Record, budget: float) -> float:
         encoded = vlm.encode([record.picture()])
-        return answered(vlm, encoded, record, module(encoded.tokens.features.to(vlm.device)), budget)
+        scores = module(encoded.tokens.features.to(vlm.device))
+        return answered(vlm, encoded, record, best(scores, budget))
 
 
-def answered(vlm: VLM, encoded: Encoded, record: Record, scores: Tensor, budget: float) -> float:
-    """1 where the greedy answer on the `budget` of the tokens with the highest scores (N,) is the record's, else 0."""
-    kept = ops.topk(scores.detach().float().cpu(), keep_count(encoded.tokens.n, budget)).sort().values
+def best(scores: Tensor, budget: float) -> Tensor:
+    """(K,) int64 ascending: the `budget` of the tokens with the highest scores (N,)."""
+    return ops.topk(scores.detach().float().cpu(), keep_count(len(scores), budget)).sort().values
+
+
+def answered(vlm: VLM, encoded: Encoded, record: Record, kept: Kept) -> float:
+    """1 where the greedy answer on what is kept is the record's, else 0."""
     answer = vlm.answer(encoded, record.question, kept)
     return float(answer.text.strip().lower() == record.answer.strip().lower())
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning.models import VLM, Encoded
-from pruning.models.trained import HEADS, CoViPAL, DToP, save
-from pruning.training.fit import Plan, answered, forced, sequence
+from pruning.models.trained import HEADS, ATPLLaVA, CoViPAL, DToP, save
+from pruning.training.fit import Plan, answered, best, forced, sequence
 from pruning.training.objective import anneal, binary_loss, soft_top_k
 from pruning.training.records import Record
 
-METHODS = (CoViPAL.name, DToP.name)
+METHODS = (CoViPAL.name, DToP.name, ATPLLaVA.name)
 LAYER = 16 / 28  # of the language model, whose attention is learned from
 LEAST = 1e-6  # probability to stay
 
@@ -95,7 +95,7 @@ class CoViPALTrainee:
         encoded, words = self._seen(vlm, record)
         with torch.no_grad():
             scores = module(encoded.tokens.features.to(vlm.device), words)
-        return answered(vlm, encoded, record, scores, budget)
+        return answered(vlm, encoded, record, best(scores, budget))
 
     def _seen(self, vlm: VLM, record: Record) -> tuple[Encoded, Tensor]:
         encoded = vlm.encode([record.picture()])

@@ -135,7 +135,11 @@ def test_several_images_make_one_sample(call, tmp_path):
     assert set(merged["merge_into"]) - {-1} <= set(merged["indices"])
 
 
-@pytest.mark.parametrize("method", [m for m in sorted(STAGED) if not out_of_reach(make_staged(m), 48, 2, 0.75)])
+# No trained modules lie beside this model.
+SERVED = [m for m, rule in STAGED.items() if not rule.trained and not out_of_reach(make_staged(m), 48, 2, 0.75)]
+
+
+@pytest.mark.parametrize("method", sorted(SERVED))
 def test_methods_inside_the_language_model_tell_until_where_tokens_live(call, method):
     share = 0.75
     chosen, answered = call(method=method, retention=share), call("/answer", method=method, retention=share)

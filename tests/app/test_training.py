@@ -90,7 +90,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
         run.curve()
 
 
-@pytest.mark.parametrize("method", ["covipal", "dtop"])
+@pytest.mark.parametrize("method", ["covipal", "dtop", "atp_llava"])
 def test_what_a_module_keeps_stands_beside_the_untrained_and_the_scorers(
     method: str, shipped_engine, tmp_path: Path
 ) -> None:
@@ -100,7 +100,10 @@ def test_what_a_module_keeps_stands_beside_the_untrained_and_the_scorers(
     assert [(side.overlay.kept, side.overlay.n) for side in found.sides] == [(29, 144)] * 3
     first, untrained, scorer = (side.common for side in found.sides)
     assert first == 29
-    assert untrained < scorer, "the order has been learned"
+    if method == "atp_llava":
+        assert untrained > scorer, "thresholds change little of an order that attention makes"
+    else:
+        assert untrained < scorer, "the order has been learned"
     assert sample(shipped_engine, run, 2, 0.2).question != found.question
     with pytest.raises(ValueError, match="held-out picture 65 is not there: choose one from 1 to 64"):
         sample(shipped_engine, run, 65, 0.2)

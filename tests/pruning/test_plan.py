@@ -110,6 +110,7 @@ def test_a_method_of_two_halves_has_its_entry() -> None:
 # Published schedules, as counted by hand from the papers (mean of 576 tokens in 32 layers)
 
 PUBLISHED = {
+    "atp_llava": ([(4, 169), (14, 49), (24, 14)], 143.625),  # 144 in the mean; the counts of each cut are not told
     "fastv": ([(2, 288)], 306.0),
     "dart": ([(2, 127)], (2 * 576 + 30 * 127) / 32),
     "pyramiddrop": ([(8, 288), (16, 144), (24, 72)], 270.0),

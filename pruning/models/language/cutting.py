@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pruning.grids import rows_and_columns
 from pruning.models.language.sight import Sight
 from pruning.models.language.trace import CutTrace
 from pruning.plan import Cut
@@ -48,6 +49,9 @@ class Cutting:
         signals = self.sight.signals(cut, hidden, named)
         if "entry_scores" in cut.rule.needs and self.course.entry_scores is not None:
             signals["entry_scores"] = self.course.entry_scores.to(before.device)[self.tokens].float()
+        if "places" in cut.rule.needs:
+            signals["places"] = rows_and_columns(self.course.grids).to(before.device)[self.tokens]
+        signals |= {name: self.course.modules[name] for name in cut.rule.modules}
         seen = Seen(
             cut.after,
             self.course.layers,
@@ -60,7 +64,8 @@ class Cutting:
             len(self.course.made),
             signals,
         )
-        choice = cut.rule.choose(seen, self.course.counts[cut.after])
+        # A cut with a budget of its own may have left fewer than the plan counts on.
+        choice = cut.rule.choose(seen, min(self.course.counts[cut.after], len(self.tokens)))
         self.course.made.append(_traced(seen, cut, choice))
         self.course.choices[cut.after] = choice
         return choice

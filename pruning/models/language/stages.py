@@ -8,7 +8,7 @@ forward stays as it is, and so does its attention kernel.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,11 +40,15 @@ class Course:
         sample: VisualTokens,
         layers: int,
         placeholders: Sequence[int],
+        modules: Mapping[str, Any] | None = None,
     ) -> None:
-        """given: a plan. prompt: with only the tokens that enter; tokens: (K,) which of the sample these are."""
+        """given: a plan. prompt: with only the tokens that enter; tokens: (K,) which of the sample these are. modules:
+        the model's trained ones, by name.
+        """
+        self.modules = modules or {}
         self.staged, plan = given is not None, given or Plan()
         self.prompt, self.tokens, self.n, self.layers = prompt, tokens, sample.n, layers
-        self.images = sample.images  # (N,)
+        self.images, self.grids = sample.images, sample.grids  # (N,)
         self.entry_scores = None if plan.entering is None else plan.entering.scores  # (N,)
         # (n,) what windows count by: where the prompt's tokens stood before any left, unless they are numbered anew.
         self.stood = prompt.positions[0] if prompt.positions.ndim == 2 else torch.arange(prompt.n)

@@ -218,8 +218,11 @@ def test_every_method_of_two_halves_can_be_named(run, picture: str, name: str) -
 
 
 @pytest.mark.parametrize("name", sorted(name for name, method in STAGED.items() if not method.first))
-def test_every_method_inside_the_language_model_can_be_named(run, picture: str, name: str) -> None:
-    given = ("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1")
+def test_every_method_inside_the_language_model_can_be_named(
+    run, picture: str, name: str, tiny_vlm, tmp_path: Path
+) -> None:
+    module = ("--pruner", str(write_modules(tiny_vlm, tmp_path / "modules"))) if name in KINDS else ()
+    given = ("answer", picture, QUESTION, "--json", "--method", name, "--max-new-tokens", "1", *module)
     code, out, _ = run(*given, "--retention", "0.75")
     result = json.loads(out)
     assert code == 0
@@ -374,7 +377,7 @@ def test_sweep_measures_methods_inside_the_language_model_beside_the_others(run,
     assert code == 0
     points = json.loads(out)
     curves = {(p["method"], p["retention"]): p for p in points if p["fidelity"] is not None}
-    whole = [name for name, method in STAGED.items() if not method.first]
+    whole = [name for name, method in STAGED.items() if not method.first and not method.trained]
     halved = [name for name, method in STAGED.items() if method.first and method.images == 1]
     assert {cell for cell in curves if cell[0] not in halved} == {
         ("idpruner", 0.25), *((name, 0.75) for name in ("idpruner", *whole, "fastv-published")),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pruning.methods.atp_llava import spatial
 from pruning.methods.sparsevlm import density_peaks
 from pruning.ops import queries
 from pruning.ops.queries import received
@@ -22,6 +23,11 @@ def attention(n: int, generator: torch.Generator, constant: bool = False) -> Ten
     logits = torch.zeros(HEADS, n, n) if constant else torch.randn(HEADS, n, n, generator=generator)
     later = torch.arange(n) > torch.arange(n)[:, None]
     return logits.masked_fill(later, -torch.inf).softmax(-1)
+
+
+def thresholds(cut: int, means: Tensor) -> Tensor:
+    """As a module would give them: higher where more is looked at, another pair at each cut."""
+    return torch.stack([0.2 + 0.1 * cut + 0.5 * means[0], 0.1 + 0.05 * cut + means[1]]).clamp(0, 1)
 
 
 def seen(alive: int = 12, seed: int = 0, layers: int = 8, constant: bool = False) -> Seen:
@@ -51,6 +57,8 @@ def seen(alive: int = 12, seed: int = 0, layers: int = 8, constant: bool = False
         ),
         "received": tuple(Received(i, rows, map_.sum((0, 1))) for i, map_ in enumerate(maps)),
         "received_from_last": tuple(Received(i, rows, map_[:, -1].mean(0)) for i, map_ in enumerate(maps)),
+        "places": torch.stack([torch.div(tokens, 6, rounding_mode="floor"), tokens % 6], 1).float(),
+        "atp_llava": thresholds,
         "entry_scores": torch.ones(alive) if constant else torch.rand(alive, generator=generator),
     }
     assert signals.keys() == SIGNALS.keys()
@@ -209,7 +217,30 @@ def vflowopt_inner(cut: Seen, k: int) -> set[int]:
     return best(cut.signals["entry_scores"].double().numpy(), k)
 
 
+def atp_llava_scores(cut: Seen) -> list[float]:
+    """By how much either score passes its threshold. The cut after 4 of 8 layers is the second: R_s = 1/4."""
+    visual, rows = cut.visual.tolist(), cut.signals["attention"](torch.arange(len(cut.rows))).double().numpy()
+    text = cut.signals["text_attention"].double().numpy()
+    own = [float(np.mean([head[i, j] for head in rows for i in visual])) for j in visual]
+    cross = [float(np.mean([row[j] for head in text for row in head])) for j in visual]
+    means = torch.tensor([np.mean(own), np.mean(cross)]) * len(visual)
+    redundant, sampled = cut.signals["atp_llava"](1, means).tolist()
+    both, found = [(a + b) / 2 for a, b in zip(own, cross, strict=True)], []
+    for value, (row, column) in zip(both, cut.signals["places"].tolist(), strict=True):
+        scaled = (value - min(both)) / (max(both) - min(both)) if max(both) > min(both) else 0.0
+        spatial = 1 - 3 / 4 if row % 2 == 0 and column % 2 == 0 else 0.0
+        found.append(max(scaled - redundant, spatial - sampled))
+    return found
+
+
+def atp_llava(cut: Seen, k: int, own: bool = False) -> set[int]:
+    scores = atp_llava_scores(cut)
+    passing = sum(score > 0 for score in scores)
+    return best(np.array(scores).astype(np.float32), min(k, max(1, passing)) if own else k)
+
+
 ORACLES = {
+    "atp_llava": atp_llava,
     "fastv": fastv,
     "pyramiddrop": pyramiddrop,
     "dart": dart,
@@ -254,12 +285,17 @@ def test_the_released_forms_keep_what_theirs_says(seed: int) -> None:
         assert kept(make_staged("dart", variant="code"), cut, k) == dart(cut, k, "code")
         assert kept(make_staged("transprune", variant="code", alpha=1.0), cut, k) == transprune(cut, k, "code", 1.0)
         assert kept(make_staged("fastv", rows="all"), cut, k) == fastv_all(cut, k)
+        assert own_budget(cut, k) == atp_llava(cut, k, own=True)
         later = replace(cut, earlier=1)
         assert kept(make_staged("catp"), later, k) == catp(later, k)
         assert kept(make_staged("spatten", sum="seen"), cut, k) == spatten(cut, k, seen_by=True)
         for host in ("fastv", "pyramiddrop", "sparsevlm"):
             debiased = make_staged("attention_debiasing", host=host, decay=0.002)
             assert kept(debiased, cut, k) == attention_debiasing(cut, k, host, 0.002)
+
+
+def own_budget(cut: Seen, k: int) -> set[int]:
+    return set(make_staged("atp_llava", budget="own").choose(cut, k).order.tolist())
 
 
 # Values worked out by hand
@@ -273,6 +309,21 @@ def small(alive: int, text: int, **signals: object) -> Seen:
 def test_fastv_by_hand() -> None:
     row = torch.tensor([[0.10, 0.30, 0.05, 0.20, 0.35]])
     assert kept(make_staged("fastv"), small(4, 1, last_attention=row), 2) == {1, 3}
+
+
+def test_atp_llava_s_samples_by_hand() -> None:
+    """Of a 4×4 grid every second row and column at R_s = 1/4; all at 1/2, where the score is 0; a corner at 1/16."""
+    grid = torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0))
+    assert [spatial(grid, rate).nonzero()[:, 0].tolist() for rate in (0.5, 0.25, 0.0625)] == [[], [0, 2, 8, 10], [0]]
+    assert [float(spatial(grid, rate).max()) for rate in (0.5, 0.25, 0.0625)] == [0, 0.25, 0.8125]
+
+
+def test_atp_llava_keeps_what_passes_by_its_own_budget_and_at_most_what_is_asked_for() -> None:
+    cut = replace(seen(40), signals={**seen(40).signals, "atp_llava": lambda cut, means: torch.zeros(2)})
+    assert len(own_budget(cut, 40)) >= 38, "all but what is lowest in both scores"
+    assert len(own_budget(cut, 7)) == 7
+    nothing = replace(cut, signals={**cut.signals, "atp_llava": lambda cut, means: torch.ones(2)})
+    assert len(own_budget(nothing, 40)) == 1
 
 
 def test_debiasing_by_hand() -> None:
@@ -443,7 +494,7 @@ def moved(cut: Seen, places: Tensor) -> Seen:
     found["transitions"] = tuple(replace(s, ratio=s.ratio[:, of], cosine=s.cosine[:, of]) for s in steps)
     for name in ("received", "received_from_last"):
         found[name] = tuple(replace(each, values=each.values[of]) for each in found[name])
-    found["entry_scores"] = found["entry_scores"][places]
+    found["entry_scores"], found["places"] = found["entry_scores"][places], found["places"][places]
     return replace(cut, images=cut.images[places], signals=found)
 
 
@@ -471,7 +522,8 @@ def test_constant_values_are_no_fault(method: StagedMethod) -> None:
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_broken_values_are_refused(method: StagedMethod, bad: float) -> None:
     cut = seen(12)
-    for need in method.needs - {"embeddings", "transitions", "received", "received_from_last", "attention"}:
+    functions = {"attention", *method.modules}
+    for need in method.needs - functions - {"embeddings", "transitions", "received", "received_from_last"}:
         value = cut.signals[need].clone()
         value.view(-1)[3] = bad
         with pytest.raises(

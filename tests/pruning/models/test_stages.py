@@ -17,6 +17,7 @@ from pruning.staged import STAGED, make_staged
 from pruning.tokens import Selection
 from tests.checkpoints.qwen3_vl import tiny_qwen3_5
 from tests.helpers import library
+from tests.helpers.modules import equipped
 
 QUESTION, OTHER = "What color is the star?", "how many red"
 ONE, TWO = [(150, 90)], [(70, 100), (64, 40)]
@@ -208,7 +209,7 @@ def test_rows_beside_the_kernel_are_those_of_the_library(any_vlm: VLM, pictures)
 
 @pytest.mark.parametrize("rule", sorted(STAGED))
 def test_few_tokens_and_half_precision_are_served(tiny, pictures, rule: str) -> None:
-    vlm = tiny("gemma3")
+    vlm = equipped(tiny("gemma3"))
     method = make_staged(rule)
     encoded = vlm.encode(pictures(ONE if method.images == 1 else TWO))
     last = Plan((Cut(depth(vlm) - 1, method, 0 if method.all_or_none else 1),), entering=everything(encoded))
@@ -219,7 +220,7 @@ def test_few_tokens_and_half_precision_are_served(tiny, pictures, rule: str) -> 
     assert vlm.answer(encoded, QUESTION, alone, max_new_tokens=2).trace.alive[:2] == (1, 1)
     if method.all_or_none:
         return
-    half = load(vlm.model_id, dtype="bfloat16")
+    half = equipped(load(vlm.model_id, dtype="bfloat16"))
     plan = replace(everywhere(half, rule, 0.5, max(1, method.earliest)), entering=everything(encoded))
     answer = half.answer(encoded, QUESTION, plan, max_new_tokens=3)
     assert answer.trace.alive == plan.alive(encoded.tokens.n, 3)
@@ -469,8 +470,26 @@ def test_broken_numbers_at_a_cut_are_refused(tiny_vlm: VLM, pictures, monkeypatc
     for rule in sorted(name for name in STAGED if make_staged(name).needs - {"entry_scores"} and name != "catp"):
         cut = Cut(1, make_staged(rule), 0 if make_staged(rule).all_or_none else 0.5)
         with pytest.raises(ModelError, match=rf"The cut '{cut}' gave NaN or infinite numbers"):
-            tiny_vlm.answer(encoded, QUESTION, Plan((cut,)), max_new_tokens=1)
+            equipped(tiny_vlm).answer(encoded, QUESTION, Plan((cut,)), max_new_tokens=1)
     assert hooks(tiny_vlm) == before
+
+
+def test_a_rule_whose_module_is_not_there_is_refused_at_once(tiny_vlm: VLM, pictures) -> None:
+    with pytest.raises(ValueError, match="no trained module for atp_llava: name its folder with --pruner"):
+        tiny_vlm.generate(tiny_vlm.encode(pictures(ONE)), QUESTION, parse_plan("1:atp_llava:0.5"))
+
+
+def test_its_own_budget_is_told_as_what_it_came_to(tiny_vlm: VLM, pictures) -> None:
+    """What passes the thresholds stays, at most as many as the plan has; several prompts each come to their own."""
+    vlm, encoded = equipped(tiny_vlm), [tiny_vlm.encode(pictures(size)) for size in (ONE, TWO)]
+    plan = Plan((Cut(1, make_staged("atp_llava", budget="own"), 1.0),))
+    exact = [vlm.trace(each, QUESTION, Plan((Cut(1, make_staged("atp_llava"), 1.0),))) for each in encoded]
+    passing = [int((trace.cuts[0].scores > 0).sum()) for trace in exact]
+    assert all(0 < each < trace.alive[0] for each, trace in zip(passing, exact, strict=True))
+    answers = vlm.answer_batch([Sample(each, QUESTION, plan) for each in encoded], max_new_tokens=2)
+    assert [answer.trace.alive[1] for answer in answers] == passing
+    least = Plan((Cut(1, make_staged("atp_llava", budget="own"), 1),))
+    assert vlm.trace(encoded[0], QUESTION, least).alive[1] == 1
 
 
 def test_a_method_for_several_pictures_refuses_one(tiny, pictures) -> None:

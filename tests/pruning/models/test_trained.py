@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pruning.choosing import choose
 from pruning.method import make
 from pruning.models import VLM, ModelError, load
-from pruning.models.trained import CoViPAL, DToP, fingerprint, load_pruner, save
+from pruning.models.trained import ATPLLaVA, CoViPAL, DToP, fingerprint, load_pruner, save
 from tests.checkpoints import tiny_llava, tiny_qwen2_5_vl
 
 
@@ -141,6 +141,44 @@ def test_a_head_of_another_kind_or_size_is_named(tiny_vlm: VLM, tmp_path: Path, 
     break_it(tmp_path)
     with pytest.raises(ModelError, match=said):
         load_pruner(tmp_path, tiny_vlm.model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"cuts": 0}, "has 0 cuts of width 4: at least 1 of each"),
+        ({"width": 6}, r"does not hold the tensors of atp_llava: .*read.0.bias \(4,\)"),
+        ({"cuts": 2}, "does not hold the tensors of atp_llava: read.2.bias"),
+        ({"cuts": 4}, "does not hold the tensors of atp_llava: read.3.bias missing"),
+        ({"dim": 64}, "width 64, and this model's have 48"),
+        ({"model": "abc"}, "trained for another model"),
+    ],
+)
+def test_thresholds_of_another_shape_or_model_are_named(tiny_vlm: VLM, tmp_path: Path, settings, said: str) -> None:
+    save(ATPLLaVA(48, 3, 4), tmp_path, tiny_vlm.model, {})
+    assert list(load_pruner(tmp_path, tiny_vlm.model)) == ["atp_llava"]
+    changed(tmp_path, "atp_llava.json", **settings)
+    with pytest.raises(ModelError, match=said):
+        load_pruner(tmp_path, tiny_vlm.model)
+
+
+def test_thresholds_are_what_the_formula_says() -> None:
+    module, means = ATPLLaVA(48, 2, 3), torch.tensor([0.4, 0.1])
+    weights = {name: value.detach().double() for name, value in module.state_dict().items()}
+    z = weights["read.1.weight"] @ means.double() + weights["read.1.bias"]
+    wanted = [
+        float((1 + (-(weights[f"{head}.1.weight"] @ z + weights[f"{head}.1.bias"])).exp()) ** -1)
+        for head in ("redundant", "spatial")
+    ]
+    assert module(1, means).tolist() == pytest.approx(wanted, rel=1e-5)
+    assert torch.equal(module(7, means), module(1, means)), "a cut beyond the last one"
+
+
+def test_other_modules_stand_beside_the_same_model(tiny_vlm: VLM) -> None:
+    other = tiny_vlm.beside({"atp_llava": ATPLLaVA(48, 1, 4)})
+    assert other.model is tiny_vlm.model
+    assert other.signals - tiny_vlm.signals == {"atp_llava"}
+    assert "atp_llava" not in tiny_vlm.pruners
 
 
 def test_several_in_one_folder_serve_beside_each_other(tiny_vlm: VLM, noise, tmp_path: Path) -> None:
