@@ -1,6 +1,7 @@
 """The shipped model's stages: the fast passes equal the library's, a stopped run goes on where it was."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,21 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision, "HELD_OUT_PICTURES", 1)
 
 
+@pytest.fixture
+def shallow(tiny: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], nn.Module]:
+    """Of the stages' model, two layers of the tower and two of the language model."""
+
+    def made() -> nn.Module:
+        model = new_model()
+        model.model.language_model.layers = model.model.language_model.layers[:2]
+        model.model.visual.blocks = model.model.visual.blocks[:2]
+        return model
+
+    for module in (vision, language, joint):
+        monkeypatch.setattr(module, "new_model", made)
+    return made
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_every_stage_runs_and_ends_in_a_model_that_loads(tmp_path: Path) -> None:
@@ -228,10 +244,9 @@ def test_every_stage_runs_and_ends_in_a_model_that_loads(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("stage", ["vision", "language", "joint"])
 def test_a_run_that_stops_ends_where_one_that_does_not_ends(
-    tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch, shallow: Callable[[], nn.Module]
 ) -> None:
     """Bit for bit: batches, questions and rates are functions of the step."""
     cpu, worlds = torch.device("cpu"), ("documents",)
@@ -250,7 +265,7 @@ def test_a_run_that_stops_ends_where_one_that_does_not_ends(
     for folder in (one, two):
         for done in ("vision", "language"):
             if stage != done and (stage, done) != ("vision", "language"):
-                model = new_model().model
+                model = shallow().model
                 parts = {"visual": model.visual, "language": model.language_model, "heads": new_heads()}
                 loop.save(folder / f"{done}.pt", 1, parts, [])
     torch.manual_seed(0)
