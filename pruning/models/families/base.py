@@ -58,7 +58,7 @@ class Pixels:
 
 
 class Family(TowerAdapter):
-    """Stateless but for the loaded model and its processor; nothing is written to either."""
+    """Stateless but for the loaded model and its processor, to which nothing is written, and numbers kept of sizes."""
 
     model_types: ClassVar[tuple[str, ...]] = ()
     towers: ClassVar[tuple[str, ...]] = ()  # model types of their towers, where others go by the same name

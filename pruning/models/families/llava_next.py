@@ -11,7 +11,7 @@ Un-padding, re-ordering and scaling are the library's: whatever is to follow the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -21,10 +21,12 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.grids import Grid
+from pruning.models.checkpoint.processing import Processing
 from pruning.models.families.base import Family, Pixels
 from pruning.models.families.geometry import Box, part_of, square_box
 
 Size = tuple[int, int]  # height, width: the library's order
+MOST_KNOWN = 4096  # numbers that are kept of sizes
 STEP = 0.9  # by which an image with too many tokens is scaled down, again and again
 
 
@@ -33,6 +35,10 @@ class LlavaNext(Family):
 
     model_types: ClassVar = ("llava_next",)
     title: ClassVar = "LLaVA-NeXT"
+
+    def __init__(self, model: Any, processing: Processing) -> None:
+        super().__init__(model, processing)
+        self._known: dict[Hashable, int] = {}
 
     def layout(self, pixels: Pixels) -> tuple[tuple[Grid, ...], Tensor | None]:
         grids, places, row = list[Grid](), list[Tensor](), 0
@@ -95,16 +101,29 @@ class LlavaNext(Family):
     def count(self, size: tuple[int, int], images: int, max_tokens: float) -> int:
         cut = self.cuts(images)
         width, height = self._fitting(size, max_tokens) if cut else size
-        return sum(grid.count for grid, _ in self._parts((height, width), cut))
+        key = "count", (height, width), cut
+        return self._once(key, lambda: sum(grid.count for grid, _ in self._parts((height, width), cut)))
 
     def _fitting(self, size: tuple[int, int], max_tokens: float) -> tuple[int, int]:
         """(width, height) of an image that is cut up, as `fitted` scales it."""
         scale = 1.0
         while True:
             width, height = (max(1, round(length * scale)) for length in size)
-            if max(width, height) <= self._side or len(self._numbers((height, width))) <= max_tokens:
+            if max(width, height) <= self._side or self._rows((height, width)) <= max_tokens:
                 return width, height
             scale *= STEP
+
+    def _rows(self, size: Size) -> int:
+        return self._once(("rows", size), lambda: len(self._numbers(size)))
+
+    def _once(self, key: Hashable, find: Callable[[], int]) -> int:
+        """What was found out for a size: whoever looks for a resolution asks for the same ones, limit after limit."""
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            found = self._known[key] = find()
+        return found
 
     def _numbers(self, size: Size, *, scaled: bool = True) -> Tensor:
         """(R,) which patch of the tower, counted through all tiles, each row of an image stands for; -1: newline."""
