@@ -33,9 +33,12 @@ export function extent(places) {
 // How much is seen of a patch that this share of the layers processes: the later it is dropped, the more.
 export const depthAlpha = ({ seen: [first, last] }, share) => first + (last - first) * share;
 
-// A grey, dark copy of a picture for what was pruned, and a light one for the grid style; made once per picture.
+// A grey, dark copy of a picture for what was pruned, and others for other styles: each is made once, when it is first
+// painted. Of a clip they take longer than all else that happens in the page until its first overlay.
 export function variants(picture, { veil }) {
-  const copy = (filter) => {
+  const made = {};
+  const copy = (filter) => (made[filter] ??= filtered(filter));
+  const filtered = (filter) => {
     const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
     const context = canvas.getContext("2d");
     context.filter = filter;
@@ -44,9 +47,9 @@ export function variants(picture, { veil }) {
   };
   return {
     plain: picture,
-    dark: copy(`grayscale(1) brightness(${veil})`),
-    light: copy("opacity(0.55)"),
-    grey: copy("grayscale(1)"),
+    get dark() { return copy(`grayscale(1) brightness(${veil})`); },
+    get light() { return copy("opacity(0.55)"); },
+    get grey() { return copy("grayscale(1)"); },
   };
 }
 

@@ -55,10 +55,10 @@ class Packed(Family):
         return patches // self._vision.spatial_merge_size**2
 
     def film(self, clips: Sequence[Clip], max_tokens: float, among: Sequence[int] = ()) -> Pixels:
-        """Every two frames become one step: each takes its place in the patches that the image processor makes of it.
+        """Every two frames become one step: the image processor makes patches of each, which lie behind each other.
 
-        An odd last frame is repeated. A step has at most what the checkpoint names, else STEP_TOKENS; a clip at most
-        CLIP_TOKENS.
+        An odd last frame is repeated. A step has at most what the checkpoint names, else STEP_TOKENS, and no more than
+        a picture; a clip at most CLIP_TOKENS.
         """
         processor, values, grids, texts = self.processing.image_processor, list[Tensor](), list[Tensor](), list[str]()
         token = self.processing.tokenizer.convert_ids_to_tokens(self.config.video_token_id)
@@ -66,12 +66,13 @@ class Packed(Family):
         for clip, count in zip(clips, among or [len(clip.frames) for clip in clips], strict=True):
             check_aspect(*clip.size)
             frames = [*clip.frames, *clip.frames[-1:] * (-len(clip.frames) % joined)]
-            made = processor(images=frames, return_tensors="pt", **self._limits(-(-count // joined), max_tokens))
+            # A patch of one frame: by itself the processor repeats a picture for the other frames of a step.
+            limits = self._limits(-(-count // joined), max_tokens)
+            made = processor(images=frames, return_tensors="pt", temporal_patch_size=1, **limits)
             _, gh, gw = made["image_grid_thw"][0].tolist()
-            shape = (len(frames) // joined, joined, gh * gw, 3, joined, -1)
-            patches = made["pixel_values"].reshape(shape)  # (steps, frame, patch, channel, frame again, pixels)
-            own = patches.diagonal(dim1=1, dim2=4).movedim(-1, 3)  # (steps, patch, channel, frame, pixels)
-            values.append(own.reshape(-1, made["pixel_values"].shape[1]))
+            shape = (len(frames) // joined, joined, gh * gw, 3, -1)
+            patches = made["pixel_values"].reshape(shape)  # (steps, frame, patch, channel, pixels)
+            values.append(patches.permute(0, 2, 3, 1, 4).reshape(shape[0] * gh * gw, -1))
             grids.append(torch.tensor([[shape[0], gh, gw]]))
             texts.append(self.written(clip, shape[0], gh * gw // self._vision.spatial_merge_size**2, token))
         grid = torch.cat(grids)
@@ -86,7 +87,8 @@ class Packed(Family):
         processor, named = self.processing.image_processor, self.processing.clips.size
         cell = (processor.patch_size * self._vision.spatial_merge_size) ** 2
         shares = steps * processor.temporal_patch_size if self.shared else 1
-        told = named["longest_edge"] / shares / cell if "longest_edge" in named else STEP_TOKENS
+        usual = min(STEP_TOKENS, processor.size["longest_edge"] / cell)
+        told = named["longest_edge"] / shares / cell if "longest_edge" in named else usual
         longest = max(1, int(min(max_tokens, told, CLIP_TOKENS / steps) * cell))
         shortest = named.get("shortest_edge", processor.size["shortest_edge"] * shares) // shares
         return {"size": {"shortest_edge": min(shortest, longest), "longest_edge": longest}}

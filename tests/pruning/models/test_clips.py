@@ -246,6 +246,14 @@ def test_a_clip_has_a_bounded_number_of_tokens(tiny):
     assert encoded.sizes == ((500, 400),)
 
 
+def test_a_step_has_no_more_tokens_than_a_picture_where_the_checkpoint_names_no_size(tiny, monkeypatch):
+    vlm = tiny("qwen2.5-vl")
+    side = vlm.image_processor.patch_size * 2
+    monkeypatch.setattr(vlm.image_processor, "size", {"shortest_edge": side**2, "longest_edge": 20 * side**2})
+    clip = moving(2, (8 * side, 6 * side))
+    assert vlm.encode([clip]).tokens.n == vlm.encode([clip.frames[0]]).tokens.n <= 20
+
+
 def test_what_a_checkpoint_says_of_clips_is_kept(tmp_path):
     folder = FAMILIES["qwen2.5-vl"](tmp_path / "model")
     assert clip_limits(folder) == ClipLimits()
