@@ -16,7 +16,12 @@ from pruning.training import chart
 STATES = {"running": "At work", "stopped": "Stopped", "done": "Done"}
 NO_SCORE = "No held-out questions were asked: give --held-out, with drawn scenes"
 NO_LOSS = "No checkpoint yet"
-NAMES = {"max_visual_tokens": "visual tokens at most", "rate": "learning rate", "budget": "budget (share kept)"}
+NAMES = {
+    "max_visual_tokens": "visual tokens at most",
+    "rate": "learning rate",
+    "budget": "budget (share kept)",
+    "digest": "data (SHA-256)",
+}
 
 
 def line(run: Listed) -> str:
@@ -51,7 +56,9 @@ def curves(run: Listed) -> Markup:
         for each, empty in drawn
     ]  # fmt: skip
     facts = [
-        (NAMES.get(name, name.replace("_", " ")), str(value)) for name, value in run.plan.items() if value is not None
+        (NAMES.get(name, name.replace("_", " ")), str(value))
+        for name, value in run.plan.items()
+        if value not in (None, "")
     ]
     return render("training.curves", charts=charts, facts=facts)
 

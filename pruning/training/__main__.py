@@ -166,7 +166,8 @@ def _any_model(args: argparse.Namespace) -> None:
     scenes = args.data == SCENES
     records: Records = SceneRecords(args.seed) if scenes else FileRecords(Path(args.data), args.images, args.seed)
     steps = args.steps if args.steps is not None else -(-records.size // max(1, args.batch)) if records.size else 400
-    common = (args.model, records.title, steps, args.batch, args.budget, args.rate, args.max_visual_tokens, args.seed)
+    common = (args.model, records.title, steps, args.batch, args.budget, args.rate, args.max_visual_tokens, args.seed,
+              records.digest)  # fmt: skip
     if args.held_out_at and not (scenes and args.held_out):
         raise ValueError("--held-out-at needs held-out questions: give --held-out, with drawn scenes, or leave it out")
     module = args.command == "pruner"

@@ -44,6 +44,7 @@ class Plan:
 
     Attributes:
         budget: share of the tokens that the soft mask adds up to.
+        digest: of the data (`Records.digest`): a run does not go on with other data of the same name.
         rate: AdamW's peak learning rate (paper: 5e-5; models of a few million parameters want 1e-3).
     """
 
@@ -55,6 +56,7 @@ class Plan:
     rate: float = 5e-5
     max_visual_tokens: int = 64
     seed: int = 0
+    digest: str = ""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "max_visual_tokens"):
@@ -299,6 +301,7 @@ def _check_plan(plan: Plan, out: Path, checkpoint: Path, weights: Path, resume: 
     if not resume:
         raise ValueError(f"{out} holds a run already: go on with it by --resume, or name another folder with --out")
     before = json.loads((out / PLAN).read_text(encoding="utf-8"))
+    before.setdefault("digest", plan.digest)  # of a run that was begun before runs told it
     changed = [
         f"{name} {before.get(name)} → {value}" for name, value in asdict(plan).items() if before.get(name) != value
     ]

@@ -7,11 +7,12 @@ seen.
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,6 +61,7 @@ class Records(Protocol):
 
     title: str
     size: int | None  # of one epoch; None: no record comes twice
+    digest: str  # of the data, so that a run tells what it was trained on; "": it is drawn by the seed
 
     def at(self, place: int) -> Record: ...
 
@@ -94,6 +96,7 @@ class FileRecords:
         if not found:
             raise ValueError(f'{file} holds no records: write one {{"image", "question", "answer"}} to a line')
         self._records = list(found.values())
+        self.digest = _digest(file, self._records)
         self.size: int | None = len(self._records)
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
@@ -111,6 +114,7 @@ class SceneRecords:
 
     title: str = "scenes"
     size: int | None = None
+    digest: str = ""
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
@@ -135,6 +139,16 @@ class SceneRecords:
 def held_out(seed: int) -> SceneRecords:
     """Scenes that a run of this seed does not train on."""
     return SceneRecords(seed + HELD_OUT)
+
+
+def _digest(file: Path, records: Sequence[Record]) -> str:
+    """16 hexadecimal digits of the file's bytes and the sizes of its pictures in bytes: SHA-256. To read all pictures
+    for it once more would take as long as to check them.
+    """
+    found = hashlib.sha256(file.read_bytes())
+    for record in records:
+        found.update(f"\n{record.path.stat().st_size if record.path else 0}".encode())
+    return found.hexdigest()[:16]
 
 
 def _lines(file: Path) -> list[str]:

@@ -77,6 +77,18 @@ def test_records_are_read_from_lines(pictures: Path, tmp_path: Path) -> None:
     assert by_answer["1"].name == f"{file}, line 3"
 
 
+def test_other_data_of_the_same_name_have_another_digest(pictures: Path, noise) -> None:
+    file = write(pictures / "data.jsonl", row())
+    first = FileRecords(file).digest
+    assert len(first) == 16
+    assert FileRecords(file, pictures).digest == first, "the folder is none of the data"
+    noise(400, 60).save(pictures / "0.png")
+    second = FileRecords(file).digest
+    assert FileRecords(write(file, row(answer="blue"))).digest not in (first, second)
+    assert first != second
+    assert SceneRecords().digest == ""
+
+
 def test_pictures_lie_beside_the_file_unless_said_otherwise(pictures: Path) -> None:
     assert FileRecords(write(pictures / "data.jsonl", row())).at(0).picture().mode == "RGB"
 
@@ -359,11 +371,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_vlm: VLM, noise, tmp_path:
 # The command
 
 
-def test_the_command_trains_on_a_file_and_on_scenes(tiny_folder: Path, pictures: Path, tmp_path: Path) -> None:
+def test_the_command_trains_on_a_file_and_on_scenes(
+    tiny_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write(tmp_path / "data.jsonl", *[row(image=f"{i}.png") for i in range(4)])
     common = ["scorer", "--model", str(tiny_folder), "--batch", "2", "--device", "cpu"]
     assert main([*common, "--data", str(data), "--images", str(pictures), "--out", str(tmp_path / "file")]) == 0
     assert json.loads((tmp_path / "file" / "plan.json").read_text())["steps"] == 2  # one epoch
+    assert json.loads((tmp_path / "file" / "plan.json").read_text())["digest"] == FileRecords(data, pictures).digest
+    other = ["--data", str(write(data, *[row(image=f"{i}.png", answer="blue") for i in range(4)]))]
+    assert main([*common, *other, "--images", str(pictures), "--out", str(tmp_path / "file"), "--resume"]) == 2
+    assert "was begun with other settings (digest " in capsys.readouterr().err
+    told = json.loads((tmp_path / "file" / "plan.json").read_text())
+    (tmp_path / "file" / "plan.json").write_text(json.dumps({name: told[name] for name in told if name != "digest"}))
+    assert main([*common, *other, "--images", str(pictures), "--out", str(tmp_path / "file"), "--resume"]) == 0
     assert main([*common, "--steps", "1", "--held-out", "2", "--out", str(tmp_path / "drawn")]) == 0
     assert json.loads((tmp_path / "drawn" / "curve.jsonl").read_text())["held_out"] in (0.0, 0.5, 1.0)
     assert load_scorer(Run(tmp_path / "file").modules[2], 48)
