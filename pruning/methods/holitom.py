@@ -30,8 +30,8 @@ class HoliTom(ClipMethod):
     are clustered by DPC-kNN (k = 7) and become  0.6·x_c + 0.4·mean of the other members.
 
     https://arxiv.org/abs/2505.21334
-    The outer half: the inner merge, at layer 18 of the language model, is left out, as is the released code's share of
-    moving tokens that is clustered, which its settings have at 0.
+    The outer half: the inner merge, at layer 18 of the language model, is in `holitom_inner`; the released code's share
+    of moving tokens that is clustered, which its settings have at 0, is left out.
     Our adaptation: K is met exactly, every set keeping its share of it by its number of tokens; where K is more than
     these come to, the still places of the lowest cosine count as moving.
     """
@@ -42,7 +42,7 @@ class HoliTom(ClipMethod):
     venue: ClassVar[str] = "NeurIPS 2025"
     merges: ClassVar[bool] = True
     adaptation: ClassVar[str] = (
-        "Its outer half: the merge inside the language model is left out; the budget is met exactly."
+        "Its outer half, without the merge inside the language model; the budget is met exactly."
     )
 
     likeness: Annotated[

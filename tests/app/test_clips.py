@@ -384,7 +384,7 @@ def test_whether_it_pays_is_measured_for_clips_against_fewer_frames(engine, clip
     assert len({size.n for size in last.result.sizes}) > 1
 
 
-@pytest.mark.parametrize("name", ["fastv", "flashvid_inner"])
+@pytest.mark.parametrize("name", ["fastv", "flashvid_inner", "holitom_inner"])
 def test_tokens_of_clips_leave_between_layers(engine, clip, name):
     session, setting = look(engine, clip), Setting(make_staged(name), 0.75)
     *_, last = reports(engine, session, setting, Task())

@@ -384,7 +384,8 @@ def test_sweep_measures_methods_inside_the_language_model_beside_the_others(run,
         ("1:random_inner:3", 0.5625),
     }  # fmt: skip
     assert {cell for cell in curves if cell[0] in halved} == {
-        *((name, 0.25) for name in halved), ("vflowopt_inner", 0.75), ("flashvid_inner", 0.75)
+        *((name, 0.25) for name in halved), ("vflowopt_inner", 0.75), ("flashvid_inner", 0.75),
+        ("holitom_inner", 0.75),
     }  # fmt: skip
     assert {curves[name, 0.75]["budget"] for name in ("idpruner", *whole)} == {18}, "one cost, one place on the axis"
     assert curves["fastv", 0.75]["fidelity"] == curves["fastv-published", 0.75]["fidelity"] < 1

@@ -252,6 +252,7 @@ ORACLES = {
     "aim_inner": aim_inner,
     "vflowopt_inner": vflowopt_inner,
     "flashvid_inner": fastv,
+    "holitom_inner": fastv,
     "catp": catp,
 }
 DECIDING = {"todre_inner"}  # which drop all or none
@@ -324,6 +325,37 @@ def test_atp_llava_keeps_what_passes_by_its_own_budget_and_at_most_what_is_asked
     assert len(own_budget(cut, 7)) == 7
     nothing = replace(cut, signals={**cut.signals, "atp_llava": lambda cut, means: torch.ones(2)})
     assert len(own_budget(nothing, 40)) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_holitom_merges_what_leaves_by_halves_in_the_tokens_order(seed: int) -> None:
+    cut = seen(20, seed)
+    states = cut.signals["hidden"].double().numpy()[cut.visual.numpy()]
+    for k in (1, 7, 19, 20):
+        choice = make_staged("holitom_inner").choose(cut, k)
+        stays = sorted(choice.order.tolist())
+        wanted = {j: states[j].copy() for j in stays}
+        grown = set[int]()
+        for i in range(20):
+            if i not in wanted:
+                home = max(stays, key=lambda j: cosine(states[i], states[j]))
+                wanted[home] = (wanted[home] + states[i]) / 2
+                grown.add(home)
+        if k == 20:
+            assert choice.merged is None
+            continue
+        assert choice.merged.tolist() == sorted(grown)
+        for j, row in zip(choice.merged.tolist(), choice.merged_rows, strict=True):
+            np.testing.assert_allclose(row.numpy(), wanted[j], rtol=1e-5)
+
+
+def test_holitom_s_halves_by_hand() -> None:
+    """Three tokens leave: the first goes to the token at its right, both others to the one they are like, in turn."""
+    states = torch.tensor([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.0, 9.0], [5.0, 5.0]])
+    row = torch.tensor([[0.01, 0.3, 0.3, 0.02, 0.02, 0.35]])
+    choice = make_staged("holitom_inner").choose(small(5, 1, last_attention=row, hidden=states), 2)
+    assert choice.merged.tolist() == [1, 2]
+    torch.testing.assert_close(choice.merged_rows, torch.tensor([[1.0, 0.05], [0.0, 5.5]]))
 
 
 def test_debiasing_by_hand() -> None:
