@@ -1,6 +1,7 @@
 """Shared by all tests: one tiny random checkpoint per family, written once and loaded once."""
 
 import io
+import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -25,6 +26,7 @@ FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimati
 
 stubs.skip()  # as `app.py` does, before any file of tests imports Gradio
 torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # nor in the programs that tests start
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
