@@ -144,14 +144,15 @@ def _encoding(r: Report) -> list[tuple[str, ...]]:
         once = seconds(r.encode_s) if r.encode_s else NONE
         return [(name, f"{measured}; pruning after it does not change it", once, once, "", "")]
     tower, frames = r.encoding.tower, sum(map(len, r.encoding.taken))
+    missed = r.encoding.note and f": {r.encoding.note}"
     return [
         (name, f"{measured}, median of up to 5 runs", seconds(tower.full_s), seconds(tower.kept_s),
          *_share(tower.full_s, tower.kept_s)),
         ("… of it, patches", "What the vision tower works on, padding among it",
          f"{tower.full_patches:,}", f"{tower.kept_patches:,}", *_share(tower.full_patches, tower.kept_patches)),
         *([("… of it, frames", "Frames of clips, evenly spaced", NONE, f"{frames:,}", "", "")] if frames else []),
-        ("Tokens asked for", "The most that the other encoding may have",
-         NONE, f"{r.encoding.asked:,}", "", r.encoding.note or "met"),
+        ("Tokens asked for", f"The most that the other encoding may have{missed}",
+         NONE, f"{r.encoding.asked:,}", "", f"nearest: {r.budget:,}" if missed else "met"),
     ]  # fmt: skip
 
 

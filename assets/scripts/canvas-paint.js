@@ -34,7 +34,7 @@ export function extent(places) {
 export const depthAlpha = ({ seen: [first, last] }, share) => first + (last - first) * share;
 
 // A grey, dark copy of a picture for what was pruned, and others for other styles: each is made once, when it is first
-// painted. Of a clip they take longer than all else that happens in the page until its first overlay.
+// painted.
 export function variants(picture, { veil }) {
   const made = {};
   const copy = (filter) => (made[filter] ??= filtered(filter));

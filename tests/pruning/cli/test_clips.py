@@ -64,6 +64,20 @@ def test_the_curves_of_a_clip_leave_lower_resolution_out(run, clip: str) -> None
     assert "uniform" in named
 
 
+def test_fewer_frames_are_answered_and_told(run, clip: str, tmp_path: Path) -> None:
+    given = ("--method", "fewer_frames", "--retention", "0.7", "--max-new-tokens", "2", "--json")
+    code, out, _ = run("answer", clip, QUESTION, *given)
+    assert code == 0
+    made = json.loads(out)["encoding"]
+    assert (made["asked"], made["reached"]) == (round(72 * 0.7), 48)
+    assert [len(frames) for frames in made["taken"]] == [4]  # of 6, two to a step of time
+    assert made["note"] == "48 of 50: the nearest that whole frames allow"
+    Image.effect_noise((168, 112), 60).convert("RGB").save(tmp_path / "a.png")
+    code, _, err = run("answer", str(tmp_path / "a.png"), QUESTION, *given)
+    assert code == 2
+    assert "clip" in err
+
+
 def test_the_patches_of_a_clip_that_an_answer_hangs_on_have_their_frame(run, clip: str) -> None:
     code, out, _ = run("why", clip, QUESTION, "--max-frames", "2", "--most", "20", "--max-new-tokens", "1", "--json")
     assert code == 0
