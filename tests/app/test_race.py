@@ -179,8 +179,8 @@ def test_a_clip_of_a_race_goes_to_explore_with_its_frames(tiny_vlm, clip_run: Ru
         tab.wait_for_selector(".race-asked >> text=1 of 1")
         assert tab.locator(".race-sides img").count() == 2
         tab.click("#race-explore")
-        tab.locator("#note", has_text="4 of 40 frames, 1 a second").wait_for(timeout=20_000)
-        tab.wait_for_selector("#readout >> text=24 of 48", timeout=20_000)
+        tab.locator("#note", has_text="4 of 40 frames, 1 a second").wait_for()
+        tab.wait_for_selector("#readout >> text=24 of 48")
         assert tab.input_value("#frames-most input[type=number]") == "4"
 
 
@@ -229,13 +229,13 @@ def test_the_view_shows_a_race_and_why_two_settings_differ(shipped_page, chromiu
             assert packed.read("scenes-1/table.csv").count(b"\n") == 8
         question = tab.inner_text(".race-asked").split("“")[1].split("”")[0]
         tab.click("#race-explore")
-        tab.wait_for_selector("#readout >> text=64 of 256", timeout=20_000)
+        tab.wait_for_selector("#readout >> text=64 of 256")
         assert tab.get_by_role("tab", name="Explore").get_attribute("aria-selected") == "true"
         assert tab.input_value("#question textarea") == question
         tab.wait_for_selector("#report .badge")
         tab.get_by_role("tab", name="Race").click()
         tab.locator("#race-chart .mark").nth(2).focus()
         tab.keyboard.press("Enter")
-        tab.wait_for_selector("#readout >> text=26 of 256", timeout=20_000)
+        tab.wait_for_selector("#readout >> text=26 of 256")
         assert tab.get_by_role("tab", name="Explore").get_attribute("aria-selected") == "true"
         assert tab.input_value("#method input").startswith("Random")

@@ -6,7 +6,9 @@ import torch
 from pruning.encoding import ENCODING, make_encoding
 from pruning.models import VLM, ConversationCache, Sample, Turn
 from pruning.models.values import POSITIONS
+from pruning.video import open_clip
 from tests.helpers import library
+from tests.helpers.clips import film
 
 QUESTION = "What color is the star?"
 SIZES = [[(300, 90)], [(70, 100), (64, 140)]]
@@ -80,8 +82,9 @@ def test_other_positions_are_refused(tiny_vlm, noise) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ENCODING))
-def test_another_encoding_leaves_no_gaps(qwen_vlm, noise, name) -> None:
-    images = [noise(300, 200), noise(140, 64, seed=1)]
+def test_another_encoding_leaves_no_gaps(qwen_vlm, noise, name, tmp_path) -> None:
+    clips = ENCODING[name].clips
+    images = [noise(300, 200), open_clip(film(tmp_path / "a.mp4")) if clips else noise(140, 64, seed=1)]
     n = qwen_vlm.encode(images).tokens.n
     encoded = qwen_vlm.encode(images, asked=make_encoding(name).encoding(n, n // 2))
     found = [qwen_vlm.logprobs(encoded, QUESTION, [3], [None], positions=p)[0] for p in POSITIONS]
