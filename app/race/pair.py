@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from app.canvas import overlays
 from app.canvas.overlays import Overlay
@@ -69,12 +70,15 @@ def shown_to(manifest: Manifest, result: Result) -> tuple[str, str]:
     path = next(uploads.glob(f"race-{result.digest}.*"), None)
     if path is None:
         picture = picture_of(open_data(manifest.source, **manifest.reading), result)
-        if isinstance(picture, FilePicture) and kind_of(picture.path) is not None:
-            path = uploads / f"race-{result.digest}{picture.path.suffix.lower()}"
-            shutil.copyfile(picture.path, path)
+        film = picture.path if isinstance(picture, FilePicture) and kind_of(picture.path) is not None else None
+        suffix = film.suffix.lower() if film else ".png"
+        whole = uploads / f"race-{result.digest}{suffix}"
+        path = uploads / f"{uuid4().hex}{suffix}"  # until it is there in full: others look at the same run
+        if film:
+            shutil.copyfile(film, path)
         else:
-            path = uploads / f"race-{result.digest}.png"
             picture.open().save(path)  # type: ignore[union-attr]  # nothing moves in it
+        path = path.replace(whole)
     return str(path), asked(result.question, result.choices, manifest.reading["suffix"])
 
 

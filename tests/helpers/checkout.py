@@ -14,5 +14,5 @@ NOWHERE = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9
 def start_app(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """`python app.py` with these arguments, in the checkout."""
     command = [sys.executable, "app.py", *arguments]
-    where = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    where = os.environ | environment
     return subprocess.Popen(command, cwd=ROOT, env=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from PIL import Image
+
 from pruning.models.checkpoint.sources import SHIPPED
 from pruning.training.pruners import PrunerPlan
+from pruning.training.records import Record
 from pruning.training.runs import CURVE, PLAN, Run
 
 POINTS = [
@@ -37,3 +41,15 @@ def keep(run: Run, step: int) -> Path:
         shutil.copy(file, room)
         shutil.copy(file.with_suffix(".json"), room)
     return room
+
+
+class Same:
+    """One record again and again."""
+
+    title, size = "same", None
+
+    def __init__(self, noise: Callable[..., Image.Image]) -> None:
+        self.image = noise(112, 84)
+
+    def at(self, place: int) -> Record:
+        return Record("a record", "what color is the star?", "red", lambda: self.image)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from pruning.models import VLM, load
 from pruning.models.trained import load_pruner
@@ -18,27 +17,10 @@ from pruning.training import fit
 from pruning.training.__main__ import main
 from pruning.training.atp_llava import ATPLLaVATrainee, faded, plan_within
 from pruning.training.pruners import PrunerPlan
-from pruning.training.records import Record
 from tests.helpers.modules import equipped
+from tests.helpers.trainings import Same
 
 QUESTION, ANSWER = "what color is the star?", "red"
-
-
-@pytest.fixture(scope="module")
-def eager(tiny_folder: Path) -> VLM:
-    return load(tiny_folder, attention="eager", device="cpu")
-
-
-class Same:
-    """One record again and again."""
-
-    title, size = "same", None
-
-    def __init__(self, noise) -> None:
-        self.image: Image.Image = noise(112, 84)
-
-    def at(self, place: int) -> Record:
-        return Record("a record", QUESTION, ANSWER, lambda: self.image)
 
 
 def plan(steps: int) -> PrunerPlan:

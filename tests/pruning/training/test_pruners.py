@@ -7,32 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from pruning.models import VLM, load
 from pruning.training import fit, pruners
 from pruning.training.__main__ import main
 from pruning.training.pruners import CoViPALTrainee, PrunerPlan, guidance, soft_mask, visual_places
-from pruning.training.records import Record, SceneRecords
+from pruning.training.records import SceneRecords
 from pruning.training.runs import Run
-
-
-@pytest.fixture(scope="module")
-def eager(tiny_folder: Path) -> VLM:
-    return load(tiny_folder, attention="eager", device="cpu")
-
-
-class Same:
-    """One record again and again."""
-
-    title, size = "same", None
-
-    def __init__(self, noise) -> None:
-        self.image: Image.Image = noise(112, 84)
-
-    def at(self, place: int) -> Record:
-        return Record("a record", "what color is the star?", "red", lambda: self.image)
+from tests.helpers.trainings import Same
 
 
 def plan(vlm: VLM, steps: int, **changes: object) -> PrunerPlan:
