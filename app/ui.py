@@ -159,8 +159,6 @@ def _wire(
     capabilities: Capabilities,
 ) -> None:
     session, inputs = page.session, [page.session, *page.settings]
-    sliders = [*page.weights, page.retention, *(knob for knob in page.knobs if isinstance(knob, gr.Slider))]
-    lists = [page.scope, page.positions, *(knob for knob in page.knobs if not isinstance(knob, gr.Slider))]
     talk = [session, page.follow_up, page.anew]
     plans = PlanEvents(handlers.models, handlers.controls, handlers.setting)
 
@@ -183,7 +181,7 @@ def _wire(
         drawn.then(handlers.plane, inputs, page.plane, **STREAMED, **QUIET)
 
     # The canvas follows every move by itself; the answer and the plane wait until the slider rests.
-    resting = [slider.release for slider in sliders]
+    resting = [slider.release for slider in (*page.weights, page.retention)]
     rested = halted(partial(gr.on, resting))
     answer(rested)
     rested.then(handlers.settle, inputs, page.canvas, **LIGHT_WORK, **QUIET)
@@ -195,7 +193,7 @@ def _wire(
     clicked.then(handlers.card, [patch, *inputs], page.card, **LIGHT_WORK, **QUIET)
     edited, forced = told(page.canvas.edit)
     answer(halted(edited.then).then(handlers.force, [forced, session], session, **LIGHT_WORK, **QUIET))
-    follow(halted(partial(gr.on, [chosen(choice) for choice in lists])))
+    follow(halted(partial(gr.on, [page.knobs.input, *map(chosen, (page.scope, page.positions))])))
 
     asked, shown = [session, page.question], [page.image, *images.news]
     replaced = [*shown, *page.suggestions]
@@ -236,14 +234,15 @@ def _wire(
         )
         follow(typed.then(handlers.ask, asked, talk, **LIGHT_WORK, **QUIET))
 
-    about = [page.about_method, page.retention, page.plan.value, *page.weights, *page.knobs]
+    about = [page.about_method, page.retention, page.plan.value, *page.weights, page.knobs]
     follow(halted(chosen(page.method)).then(menus.method, inputs, about, **LIGHT_WORK, **QUIET))
     heads = [page.model, page.photographs, page.header, page.about_model, page.method, page.about_method, page.scope]
-    switched = [session, *heads, page.plan.value, *page.weights, *page.knobs]
+    switched = [session, *heads, page.plan.value, *page.weights, page.knobs]
     best = page.photographs.click(menus.choose_best, None, page.model, **LIGHT_WORK, **QUIET)
     for wanted in (chosen(page.model), best.success):
         loaded = wanted(menus.load, page.model, page.loading, **LOADING, **QUIET)
-        follow(loaded.then(menus.switch, [session, page.model, page.method], switched, **LIGHT_WORK, **QUIET))
+        kept = [session, page.model, page.method, page.knobs]
+        follow(loaded.then(menus.switch, kept, switched, **LIGHT_WORK, **QUIET))
     opened = demo.load(menus.opened, session, [page.model, page.photographs], **LIGHT_WORK, **QUIET)
     if remote.is_remote():
         follow(halted(demo.load))
@@ -258,7 +257,7 @@ def _wire(
     why = place_why(page.views)
     follow(wire_why(why, halted(why.show.click), handlers.models, handlers.setting, inputs, page.retention, page.views))
     charts = [page.plane, page.curves]
-    settings = [page.views, page.method, *page.weights, page.retention, page.plan.value, page.about_method, *page.knobs]
+    settings = [page.views, page.method, *page.weights, page.retention, page.plan.value, page.about_method, page.knobs]
     if races is not None:
         race = place_race(page.views, races, capabilities)
         wire_race(race, races, handlers.models, session)
@@ -266,11 +265,12 @@ def _wire(
         asked_there = halted(race.explore.click, handlers.anew)
         begun = [*begun, *page.taken]
         there = asked_there.then(images.asked_elsewhere, [race.asked, session], begun, **STREAMED, **QUIET)
-        of_it = [race.asked, session, page.method]
+        of_it = [race.asked, session, page.method, page.knobs]
         follow(there.success(menus.asked_elsewhere, of_it, settings, **LIGHT_WORK, **QUIET))
     for chart in charts:
         clicked, point = told(chart.select)
-        follow(halted(clicked.then).then(menus.point, [point, session, page.method], settings, **LIGHT_WORK, **QUIET))
+        of_it = [point, session, page.method, page.knobs]
+        follow(halted(clicked.then).then(menus.point, of_it, settings, **LIGHT_WORK, **QUIET))
     moved = (page.retention, page.weights)
     wire_smallest_budget(
         place_smallest_budget(page.budget), handlers.models, handlers.setting, session, inputs, moved, follow

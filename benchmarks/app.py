@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import gradio as gr
@@ -77,17 +78,17 @@ class Bench:
 
     def settle(self, importance: float, retention: float) -> None:
         """The event of a slider that rests."""
-        knobs = self.handlers.controls.defaults(self.capabilities)
-        name = self.setting.method.name
-        self.handlers.settle(
-            None, self.session, name, STYLE, "sample", importance, DIVERSITY, retention, "", "original", *knobs
-        )
+        self.handlers.settle(None, self.session, *self._settings(importance, retention))
 
     def card(self, token: int) -> None:
         """The event of a patch that is clicked."""
-        knobs = self.handlers.controls.defaults(self.capabilities)
-        settings = (self.setting.method.name, STYLE, "sample", IMPORTANCE, DIVERSITY, RETENTION, "", "original", *knobs)
-        self.handlers.card(None, Told(data={"token": token}), self.session, *settings)
+        self.handlers.card(None, Told(data={"token": token}), self.session, *self._settings(IMPORTANCE, RETENTION))
+
+    def _settings(self, importance: float, retention: float) -> tuple[Any, ...]:
+        """As the page's controls hand them over."""
+        name = self.setting.method.name
+        panel = self.handlers.controls.panel(name, {})
+        return (name, STYLE, "sample", importance, DIVERSITY, retention, "", "original", panel)
 
 
 def timed(work: Callable[[int], object], runs: int, before: Callable[[], object] | None = None) -> Times:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from itertools import cycle
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,15 @@ class PageVisitor:
         """Move and let go until `time.monotonic()` is `until`, then leave."""
         try:
             while time.monotonic() < until:
-                self._drag(next(self._weights), until)
+                self.drag(until)
         except PlaywrightError as error:
             self.calls.append(Call(SCRIPT, 0, str(error)))
         self._context.close()
         return self.calls
 
-    def _drag(self, weight: float, until: float) -> None:
-        """Some moves, one after the other, and the release after the last one."""
+    def drag(self, until: float = inf) -> None:
+        """Some moves, one after the other, and the release after the last one, unless `time.monotonic()` is `until`."""
+        weight = next(self._weights)
         order, kept = self.orders[weight], 0
         self._move("importance-weight", weight, None)
         for _ in range(MOVES):

@@ -84,7 +84,7 @@ class Page:
     suggestions: list[gr.Button]
     method: gr.Dropdown
     about_method: gr.HTML
-    knobs: list[Any]
+    knobs: gr.HTML
     style: gr.Radio
     canvas: gr.HTML
     card: gr.HTML
@@ -108,7 +108,7 @@ class Page:
     def settings(self) -> list[Any]:
         """The components of `ControlValues`, in its order."""
         sliders, plan = [*self.weights, self.retention], self.plan.value
-        return [self.method, self.style, self.scope, *sliders, plan, self.positions, *self.knobs]
+        return [self.method, self.style, self.scope, *sliders, plan, self.positions, self.knobs]
 
 
 def layout(controls: Controls, start: Start) -> Page:
@@ -205,8 +205,7 @@ def _method(controls: Controls, start: Start) -> dict[str, Any]:
         elem_id="method",
     )
     about = html(explore_views.about(start.capabilities.about(start.method)), "about-method")
-    with gr.Row(elem_id="knobs"):
-        knobs = controls.components(start.method, start.capabilities)
+    knobs = controls.component(start.method, start.capabilities)
     return {"method": method, "about_method": about, "knobs": knobs}
 
 

@@ -6,7 +6,7 @@ A model may have to be loaded first: that takes its time, during which the page 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from app.model_pool.load_job import StoppedError
 from app.model_pool.pool import LOAD, Models
 from app.session import Session
 from app.web import html
-from app.web.controls import Controls, ControlValues
+from app.web.controls import Controls, ControlValues, held
 from app.web.errors import message_for, owner, report_errors
 from app.web.events import Told
 from app.web.updates import Updates, retention, scopes
@@ -56,23 +56,24 @@ class Menus:
                 near = within_reach(method, engine.encoded(session).tokens.n, engine.vlm.layers, values.retention)
                 if near != values.retention:
                     moved[self.page.retention] = gr.update(value=near)
-        return (
-            {self.page.about_method: about} | moved | self._active(name) | self._knobs(self.controls.visibility(name))
-        )
+        panel = gr.HTML(self.controls.panel(name, values.knobs))
+        return {self.page.about_method: about, self.page.knobs: panel} | moved | self._active(name)
 
     @report_errors
-    def point(self, request: gr.Request, clicked: Told, session: Session, name: str) -> Updates:
+    def point(self, request: gr.Request, clicked: Told, session: Session, name: str, knobs: Any) -> Updates:
         """A point of a chart was clicked: `_moved`."""
-        return self._moved(request, clicked.data, session, name)
+        return self._moved(request, clicked.data, session, name, knobs)
 
     @report_errors
-    def asked_elsewhere(self, request: gr.Request, asked: Any, session: Session, name: str) -> Updates:
+    def asked_elsewhere(self, request: gr.Request, asked: Any, session: Session, name: str, knobs: Any) -> Updates:
         """The setting under which another view showed a question: `_moved`."""
-        return self._moved(request, asked[2], session, name)
+        return self._moved(request, asked[2], session, name, knobs)
 
-    def _moved(self, request: gr.Request, setting: Mapping[str, Any], session: Session, name: str) -> Updates:
-        """A setting goes into the controls, which then are to be seen. name: of the present method. Raises ValueError
-        for a plan or a knob that this model or method cannot have.
+    def _moved(
+        self, request: gr.Request, setting: Mapping[str, Any], session: Session, name: str, knobs: Any
+    ) -> Updates:
+        """A setting goes into the controls, which then are to be seen. name, knobs: the present method, and the panel.
+        Raises ValueError for a plan or a knob that this model or method cannot have.
         """
         page = self.page
         with self.models.use(session.model_name, owner(request)) as (_, capabilities):
@@ -81,7 +82,8 @@ class Menus:
             about = explore_views.about(capabilities.about(name))
             if plan:
                 capabilities.plan(plan)
-        changed = self._active(name) | self._knobs(self.controls.visibility(name))
+        own = {**held(knobs), **self.controls.keyed(name, setting.get("knobs") or {})}
+        changed = self._active(name) | {page.knobs: gr.HTML(self.controls.panel(name, own))}
         changed |= {page.views: gr.update(selected="explore")}
         changed |= {page.method: name, page.about_method: about, page.plan.value: plan}
         value, kept = setting.get("mmr_lambda"), setting.get("retention")
@@ -90,11 +92,6 @@ class Menus:
                 changed[slider] = {**changed[slider], "value": round(weight, 2)}
         if isinstance(kept, (int, float)) and 0 < kept <= 1:
             changed[page.retention] = retention(kept)
-        knobs = setting.get("knobs") or {}
-        for component, knob in zip(page.knobs, self.controls.knobs, strict=True):
-            if name in knob.methods and knob.param.name in knobs:
-                value = knob.param.check(knobs[knob.param.name])
-                changed[component] = {**changed[component], "value": value}
         return changed
 
     def load(self, request: gr.Request, name: str) -> Iterator[str]:
@@ -113,7 +110,7 @@ class Menus:
             yield ""
 
     @report_errors
-    def switch(self, request: gr.Request, session: Session, name: str, method: str) -> Updates:
+    def switch(self, request: gr.Request, session: Session, name: str, method: str, knobs: Any) -> Updates:
         """Go over to the chosen model with the same images and questions, once it is there.
 
         Where the model is not there, the page keeps the one it has.
@@ -143,8 +140,8 @@ class Menus:
                 page.about_method: explore_views.about(capabilities.about(method)),
                 page.scope: scopes(grids),
                 page.plan.value: "",  # this model has other layers
+                page.knobs: self.controls.for_model(method, capabilities, held(knobs)),
                 **self._active(method),
-                **self._knobs(self.controls.for_model(method, capabilities)),
             }
 
     @report_errors
@@ -168,9 +165,6 @@ class Menus:
     def _active(self, name: str) -> Updates:
         active = self.controls.has_lambda(name)
         return {slider: gr.update(interactive=active) for slider in self.page.weights}
-
-    def _knobs(self, updates: Sequence[dict[str, Any]]) -> Updates:
-        return dict(zip(self.page.knobs, updates, strict=True))
 
 
 def within_reach(method: Started, n: int, layers: int, retention: float) -> float:

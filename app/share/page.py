@@ -68,7 +68,7 @@ def wire_share(
     shown = [page.image, page.question, page.follow_up, page.anew, *page.suggestions]
     heads = [page.loading, page.model, page.photographs, page.header, page.about_model, page.about_method]
     outputs = [view, page.session, restored, *shown, *heads, *page.settings, page.taking, *page.taken]
-    opened.then(sharing.open, [page.session, page.method], outputs, **LOADING, **QUIET)
+    opened.then(sharing.open, [page.session, page.method, page.knobs], outputs, **LOADING, **QUIET)
     # Only a page that was opened with a link has anything new to show.
     follow(restored.change(handlers.interrupt, None, None, **AT_ONCE, **QUIET))
 
@@ -106,7 +106,7 @@ class Sharing:
         turn, title = pressed.data.get("turn"), "Link to what the page shows"
         return gr.HTML(told={"turn": turn, "title": title, "lead": "", "notes": notes, "query": share_link.write(link)})
 
-    def open(self, request: gr.Request, session: Session, method: str) -> Iterator[dict[Any, Any]]:
+    def open(self, request: gr.Request, session: Session, method: str, knobs: Any) -> Iterator[dict[Any, Any]]:
         """Put what the address says into the controls; the page stays as it is where it says nothing."""
         query = str(request.query_params or "")
         link, refused = reading.read(query, self.rules)
@@ -122,7 +122,7 @@ class Sharing:
             wanted = session.model_name
         yield {self.page.loading: ""}
         try:
-            changed, more = self._changed(request, replace(session, model_name=wanted), link, method)
+            changed, more = self._changed(request, replace(session, model_name=wanted), link, method, knobs)
         except Exception as error:
             changed, more = {}, [message_for(error).message]
         refused += more
@@ -131,7 +131,7 @@ class Sharing:
         yield {self.restored: query, **changed, **({self.view: gr.HTML(told=told)} if lead else {})}
 
     def _changed(
-        self, request: gr.Request, session: Session, link: Link, method: str
+        self, request: gr.Request, session: Session, link: Link, method: str, knobs: Any
     ) -> tuple[dict[Any, Any], list[str]]:
         """Component -> its value, for a link and a model that is loaded; and words on what is not taken."""
         page, models = self.page, self.menus.models
@@ -151,7 +151,9 @@ class Sharing:
             refused.append(f"per = {per!r} (this image has no such parts)")
             per = "sample"
         name = link.method or method
-        changed = self.menus.switch(request, session, session.model_name, name)
+        changed = self.menus.switch(request, session, session.model_name, name, knobs)
+        panel = changed[page.knobs]["value"]
+        panel["held"] |= self.menus.controls.keyed(name, link.knobs)
         changed[page.scope] = {**parts, "value": per}
         given: list[tuple[Any, Any]] = [(page.weights[0], link.importance), (page.weights[1], link.diversity)]
         given += [(page.style, link.overlay), (page.positions, link.positions)]
@@ -159,9 +161,6 @@ class Sharing:
         changed[page.plan.value] = link.plan or ""
         if link.retention is not None:
             changed[page.retention] = retention(link.retention)
-        for component, knob in zip(page.knobs, self.menus.controls.knobs, strict=True):
-            if name in knob.methods:
-                given.append((component, link.knobs.get(knob.param.name)))
         for component, value in given:
             if value is not None:
                 changed[component] = {**changed.get(component, gr.update()), "value": value}

@@ -1,11 +1,15 @@
-"""The one map from a method's declared parameters to Gradio components, and back from their values to a method.
+"""The one map from a method's declared parameters to the panel of knobs, and back from what that holds to a method.
 
-A knob that several methods declare alike (the importance source) is one component, shown while any of them is chosen.
-λ is no component of its own: it is what the two weight sliders say.
+A knob that several methods declare alike (the importance source) is one control, shown while any of them is chosen. λ
+is none of its own: it is what the two weight sliders say.
+
+All knobs are one component: whatever a page asks for carries the settings, and Gradio reads, searches and sends its
+inputs one by one, also those that nobody sees.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +19,9 @@ import gradio as gr
 
 from app.engine.capabilities import Capabilities
 from app.session import Session, Setting
+from app.web import scripts
 from pruning.choosing import Fixed, methods_of
-from pruning.params import LAMBDA, SOURCE, Param, params
+from pruning.params import LAMBDA, SOURCE, Param, Value, params
 from pruning.plan import Plan
 from pruning.runnable import REGISTERED, Started, made
 from pruning.weights import mmr_lambda
@@ -29,7 +34,8 @@ Present = Callable[[Capabilities, Session, Sequence[Any]], Setting]
 class ControlValues:
     """What the setting's controls say, as their components hold it: nothing is checked yet.
 
-    Its fields stand in the order in which the page hands over its components. knobs: in the order of `Controls.knobs`.
+    Its fields stand in the order in which the page hands over its components. knobs: of the panel, what a visitor set,
+    by the `Knob.key`.
     """
 
     method: Any
@@ -40,19 +46,36 @@ class ControlValues:
     retention: Any
     plan: Any
     positions: Any
-    knobs: tuple[Any, ...]
+    knobs: Mapping[str, Any]
 
     @classmethod
     def read(cls, values: Sequence[Any]) -> ControlValues:
-        """From the values of those components; the only place that knows their order beside the page's layout."""
-        method, overlay, scope, importance, diversity, retention, plan, positions, *knobs = values
-        return cls(method, overlay, scope, importance, diversity, retention, plan, positions, tuple(knobs))
+        """From the values of those components; the only place that knows their order beside the page's layout.
+
+        Raises ValueError for a panel that holds no knobs by their keys.
+        """
+        method, overlay, scope, importance, diversity, retention, plan, positions, knobs = values
+        return cls(method, overlay, scope, importance, diversity, retention, plan, positions, held(knobs))
+
+
+def held(panel: object) -> Mapping[str, Any]:
+    """What a visitor set, by the `Knob.key`, from the value of the panel of knobs.
+
+    Raises ValueError where a program sent something else.
+    """
+    said = panel.get("held") if isinstance(panel, Mapping) else None
+    if not isinstance(said, Mapping):
+        raise ValueError(f"knobs = {panel!r} is not allowed: it must be an object such as {{'held': {{'seed': 7}}}}")
+    return said
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One control: a declared parameter, and the methods that declare it in just this form."""
+    """One control: a declared parameter, and the methods that declare it in just this form. key: its name on the page,
+    with a number where methods declare knobs of one name differently.
+    """
 
+    key: str
     param: Param
     methods: frozenset[str]
 
@@ -66,41 +89,49 @@ class Controls:
             for param in params(cls):
                 if param.name != LAMBDA:
                     shared.setdefault(param, set()).add(name)
-        self.knobs = tuple(Knob(param, frozenset(names)) for param, names in shared.items())
-
-    def components(self, method: str, capabilities: Capabilities) -> list[gr.Slider | gr.Dropdown]:
-        """One component per knob, in the order of `knobs`; those of other methods are hidden."""
         named = Counter[str]()
-        components = []
-        for knob in self.knobs:
-            named[knob.param.name] += 1
-            place = f"-{named[knob.param.name]}" if named[knob.param.name] > 1 else ""
-            components.append(
-                _component(knob.param, f"knob-{knob.param.name}{place}", method in knob.methods, capabilities)
-            )
-        return components
+        self.knobs = tuple(Knob(_key(param, named), param, frozenset(names)) for param, names in shared.items())
 
-    def visibility(self, method: str) -> list[dict[str, Any]]:
-        """Updates that show just the chosen method's knobs."""
-        return [gr.update(visible=method in knob.methods) for knob in self.knobs]
+    def component(self, method: str, capabilities: Capabilities) -> gr.HTML:
+        """The panel of knobs. Its `input` tells that a knob stands at another value."""
+        return gr.HTML(
+            self.panel(method, {}),
+            specs=self.specs(capabilities),
+            html_template="",
+            js_on_load=scripts.start("knobs"),
+            elem_id="knobs",
+            apply_default_css=False,
+            padding=False,
+        )
 
-    def for_model(self, method: str, capabilities: Capabilities) -> list[dict[str, Any]]:
-        """The same after a change of model, which offers importance sources of its own."""
-        more = {"choices": _sources(capabilities), "value": capabilities.source}
-        return [
-            gr.update(visible=method in knob.methods, **(more if knob.param.name == SOURCE else {}))
-            for knob in self.knobs
-        ]
+    def panel(self, method: str, held: Mapping[str, Any]) -> dict[str, Any]:
+        """The panel's value: which knobs are to be seen, and what visitors set. What nobody set is where it starts."""
+        return {"shown": [knob.key for knob in self.knobs if method in knob.methods], "held": dict(held)}
 
-    def defaults(self, capabilities: Capabilities) -> list[Any]:
-        return [_start(knob.param, capabilities) for knob in self.knobs]
+    def specs(self, capabilities: Capabilities) -> str:
+        """What the panel has to know of each knob for good, as JSON: a string is not looked into at every event."""
+        return json.dumps({knob.key: _spec(knob.param, capabilities) for knob in self.knobs}, ensure_ascii=False)
+
+    def for_model(self, method: str, capabilities: Capabilities, held: Mapping[str, Any]) -> dict[str, Any]:
+        """The panel after a change of model, which offers importance sources of its own."""
+        own = {knob.key for knob in self.knobs if knob.param.name == SOURCE}
+        kept = {key: value for key, value in held.items() if key not in own}
+        return gr.update(value=self.panel(method, kept), specs=self.specs(capabilities))
+
+    def keyed(self, method: str, knobs: Mapping[str, Any]) -> dict[str, Value]:
+        """A method's knobs by their keys, from those by their names; unknown ones are left out. Raises ValueError for a
+        value that is not allowed.
+        """
+        own = [knob for knob in self.knobs if method in knob.methods and knob.param.name in knobs]
+        return {knob.key: knob.param.check(knobs[knob.param.name]) for knob in own}
 
     def has_lambda(self, method: str) -> bool:
         return method in REGISTERED and REGISTERED[method].has(LAMBDA)
 
     def method(self, capabilities: Capabilities, values: ControlValues) -> Started:
         """The method that the controls describe. Raises ValueError as `named`."""
-        return self.named(capabilities, values.method, values.importance, values.diversity, self._own(values))
+        own = self._own(values)
+        return self.named(capabilities, values.method, values.importance, values.diversity, own)
 
     def plan(self, capabilities: Capabilities, values: ControlValues) -> Fixed | None:
         """The plan that stands in the method's place, with those of the method's knobs that its methods have; None
@@ -117,8 +148,9 @@ class Controls:
         return self.planned(capabilities, values.plan, values.importance, values.diversity, own)
 
     def _own(self, values: ControlValues) -> dict[str, Any]:
-        held = zip(self.knobs, values.knobs, strict=True)
-        return {knob.param.name: value for knob, value in held if values.method in knob.methods}
+        """What was set of the method's knobs, by name."""
+        own = [knob for knob in self.knobs if values.method in knob.methods and knob.key in values.knobs]
+        return {knob.param.name: values.knobs[knob.key] for knob in own}
 
     def named(
         self, capabilities: Capabilities, name: object, importance: object, diversity: object, own: Mapping[str, Any]
@@ -162,17 +194,14 @@ def _sources(capabilities: Capabilities) -> list[tuple[str, str]]:
     return [(words(source), source) for source in capabilities.sources()]
 
 
-def _component(param: Param, elem_id: str, visible: bool, capabilities: Capabilities) -> gr.Slider | gr.Dropdown:
-    shared: dict[str, Any] = {
-        "label": param.label,
-        "info": param.help,
-        "visible": visible,
-        "min_width": 130,
-        "elem_id": elem_id,
-    }
-    if param.kind == "choice":
-        choices = (
-            _sources(capabilities) if param.name == SOURCE else [(words(choice), choice) for choice in param.choices]
-        )
-        return gr.Dropdown(choices, value=_start(param, capabilities), filterable=False, **shared)
-    return gr.Slider(param.lo, param.hi, value=param.default, step=param.step, buttons=[], **shared)
+def _key(param: Param, named: Counter[str]) -> str:
+    named[param.name] += 1
+    return param.name if named[param.name] == 1 else f"{param.name}-{named[param.name]}"
+
+
+def _spec(param: Param, capabilities: Capabilities) -> dict[str, Any]:
+    words_of = {"label": param.label, "help": param.help, "start": _start(param, capabilities)}
+    if param.kind != "choice":
+        return {**words_of, "least": param.lo, "most": param.hi, "step": param.step}
+    listed = _sources(capabilities) if param.name == SOURCE else [(words(choice), choice) for choice in param.choices]
+    return {**words_of, "choices": listed}

@@ -1,5 +1,6 @@
 """What stands between event functions and the page: controls of the registry, weights, messages, what is logged."""
 
+import json
 import logging
 import math
 import time
@@ -31,15 +32,51 @@ def test_controls_mirror_the_registry(served):
     shown = {(name, knob.param.name) for knob in controls.knobs for name in knob.methods}
     assert declared - shown == {(name, "mmr_lambda") for name in REGISTERED if controls.has_lambda(name)}
     for name in REGISTERED:
-        values = ControlValues(
-            name, "dimmed", "sample", 1, 1, 0.5, "", "original", tuple(controls.defaults(capabilities))
-        )
+        values = ControlValues(name, "dimmed", "sample", 1, 1, 0.5, "", "original", {})
         if name in capabilities.refused:
             with pytest.raises(ValueError, match=r"needs a (vision tower between whose layers|trained module)"):
                 controls.method(capabilities, values)
             continue
         assert controls.method(capabilities, values).name == name
         assert controls.method(capabilities, values) == controls.named(capabilities, name, 1, 1, {})
+
+
+def test_knobs_hold_by_key_what_was_set(served):
+    controls, capabilities = Controls(), Capabilities(served.engine.vlm)
+    keys = {knob.key: knob for knob in controls.knobs}
+    assert len(keys) == len(controls.knobs)
+    panel = controls.panel("random", controls.keyed("random", {"seed": 7.0, "unknown": 1}))
+    assert panel == {"shown": ["seed"], "held": {"seed": 7}}
+    values = ("random", "dimmed", "sample", 1, 1, 0.5, "", "original")
+    assert controls.method(capabilities, ControlValues.read([*values, panel])).seed == 7
+    assert controls.method(capabilities, ControlValues.read([*values, controls.panel("random", {})])).seed == 0
+    specs = json.loads(controls.specs(capabilities))
+    assert set(specs) == set(keys)
+    assert [value for _, value in specs["importance"]["choices"]] == list(capabilities.sources())
+    assert specs["seed"]["start"] == keys["seed"].param.default
+    with pytest.raises(ValueError, match="seed = -1 is not allowed"):
+        controls.keyed("random", {"seed": -1})
+
+
+def test_another_model_brings_importance_sources_of_its_own(served):
+    controls, capabilities = Controls(), Capabilities(served.engine.vlm)
+    update = controls.for_model("idpruner", capabilities, {"importance": "of-another-model", "seed": 7})
+    assert update["value"] == controls.panel("idpruner", {"seed": 7})
+    assert update["specs"] == controls.specs(capabilities)
+
+
+@pytest.mark.parametrize("panel", [None, "seed", {}, {"held": None}, {"held": [7]}, 3])
+def test_a_panel_that_holds_no_knobs_is_refused(panel):
+    with pytest.raises(ValueError, match="must be an object such as"):
+        ControlValues.read(["random", "dimmed", "sample", 1, 1, 0.5, "", "original", panel])
+
+
+@pytest.mark.parametrize("value", ["NaN", "7", None, [7], {"seed": 7}, -1, 0.5, True])
+def test_a_knob_that_is_not_allowed_is_named(served, value):
+    controls, capabilities = Controls(), Capabilities(served.engine.vlm)
+    said = ["random", "dimmed", "sample", 1, 1, 0.5, "", "original", {"held": {"seed": value}}]
+    with pytest.raises(ValueError, match=r"seed = .* is not allowed"):
+        controls.method(capabilities, ControlValues.read(said))
 
 
 @pytest.mark.parametrize(("weights", "expected"), [((1, 1), 0.5), ((1, 0), 1), ((0, 0.2), 0), ((3, 1), 0.75)])

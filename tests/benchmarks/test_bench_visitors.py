@@ -81,8 +81,8 @@ def test_a_canvas_that_shows_something_else_is_told(shipped_page, chromium, vlm,
     monkeypatch.setattr(visitor_page, "EVERY", 0.01)
     orders = {weight: order[::-1] for weight, order in visitor_page.orders(vlm, invited[0].picture).items()}
     page = visitor_page.PageVisitor(chromium, shipped_page.url, invited[0].picture, orders)
-    calls = page.stay(time.monotonic() + 2)
-    released = [call for call in calls if call.what == visitor_page.EXACT]
+    page.drag()
+    released = [call for call in page.stay(time.monotonic()) if call.what == visitor_page.EXACT]
     assert released
     assert all("the library keeps" in call.wrong for call in released)
 
