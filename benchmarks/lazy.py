@@ -28,10 +28,11 @@ from pruning.cli import console
 from pruning.evaluation import peak
 from pruning.images import open_image
 from pruning.models import SHIPPED, load
-from pruning.ops import lazy, scaling
+from pruning.ops import lazy, rows, scaling
 
 SHAPES, KEEP = ("1296x2048", "4096x3584"), (0.1, 0.25, 1.0)
 MMR_LAMBDA = 0.5
+REACH = 0.25  # of thin_out: AgilePruner's largest
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def in_turns(first: Callable[[], Tensor], second: Callable[[], Tensor], repeats:
 def measured(features: Tensor, keep: float, repeats: int) -> Iterator[Row]:
     n, width = features.shape
     k, importance = keep_count(n, keep), torch.rand(n, generator=torch.Generator().manual_seed(0))
+    ranked, reach = ops.topk(importance, n), torch.full((n,), REACH)
     alike = scaling.cosine_similarity
     rules: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
         "mmr": (
@@ -89,6 +91,19 @@ def measured(features: Tensor, keep: float, repeats: int) -> Iterator[Row]:
         "weighted_farthest_point": (
             lambda: ops.weighted_farthest_point(importance, alike(features), k),
             partial(lazy.weighted_farthest_point, importance, features, k),
+        ),
+        "thin_out": (
+            lambda: ops.thin_out(ranked, alike(features), reach, k),
+            partial(lazy.thin_out, ranked, features, reach, k),
+        ),
+        "least_similar": (
+            lambda: ops.least_similar(alike(features), k, 0),
+            partial(rows.least_similar, features, k, 0),
+        ),
+        "dpp": (lambda: ops.dpp(importance, alike(features), k), partial(rows.dpp, importance, features, k)),
+        "deduplicate": (
+            lambda: ops.deduplicate(ranked, alike(features), k),
+            partial(rows.deduplicate, features, ranked, k),
         ),
     }
     for rule, (matrix, own) in rules.items():

@@ -68,11 +68,13 @@ class Method(Described):
     needs:  of signals.py, what `tokens` must carry
     nested: True when the picks for a smaller budget are the first picks for a larger one
     trained: True when it needs weights that were trained for the model
+    compares: the signal by whose similarity it chooses, where it can do without the matrix; "" for the features
     """
 
     stage: ClassVar[Stage] = "pre_llm"
     nested: ClassVar[bool] = True
     trained: ClassVar[bool] = False
+    compares: ClassVar[str] = ""
 
     @final
     def select(self, tokens: VisualTokens, budget: int) -> Selection:

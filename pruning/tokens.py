@@ -75,8 +75,7 @@ class VisualTokens:
     @property
     def has_similarity(self) -> bool:
         """Whether `similarity` is there already."""
-        known = self._similarities.get("features")
-        return known is not None and known[0] is self.features
+        return self._has_compared("features", self.features)
 
     def similarity_of(self, name: str) -> Tensor:
         """(N, N) float32 cosine similarity by a signal (N, ...), all its values of a token in one row; kept as above.
@@ -87,16 +86,23 @@ class VisualTokens:
             raise ValueError(f"tokens are not compared by {name!r}: name its kind in signals.COMPARED, to be weighed")
         return self._compared(name, self.signal(name))
 
+    def has_similarity_of(self, name: str) -> bool:
+        """Whether `similarity_of` a signal is there already. Raises ValueError for a signal that is missing."""
+        return self._has_compared(name, self.signal(name))
+
     @property
     def compared(self) -> list[Tensor]:
         """What the tokens have been compared by so far: the features, signals."""
         return [values for values, _ in self._similarities.values()]
 
     def _compared(self, name: str, values: Tensor) -> Tensor:
+        if not self._has_compared(name, values):
+            self._similarities[name] = (values, cosine_similarity(values.flatten(1)))
+        return self._similarities[name][1]
+
+    def _has_compared(self, name: str, values: Tensor) -> bool:
         known = self._similarities.get(name)
-        if known is None or known[0] is not values:
-            known = self._similarities[name] = (values, cosine_similarity(values.flatten(1)))
-        return known[1]
+        return known is not None and known[0] is values
 
     @cached_property
     def _similarities(self) -> dict[str, tuple[Tensor, Tensor]]:

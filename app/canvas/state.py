@@ -63,9 +63,11 @@ def exact(engine: Engine, session: Session, setting: Setting) -> dict[str, Any]:
 
 
 def compared(engine: Engine, session: Session, setting: Setting) -> VisualTokens:
-    """The setting's tokens with their similarity, which serves every λ and retention that the canvas may come to."""
+    """The setting's tokens with the similarities that serve every λ and retention that the canvas may come to."""
     tokens = engine.tokens_for(session, setting)
     _ = tokens.similarity
+    if setting.one_shot and (signal := one_shot(setting.asked).compares):
+        _ = tokens.similarity_of(signal)
     return tokens
 
 

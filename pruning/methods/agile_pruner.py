@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import ops, spreading
 from pruning.method import Method, register
 from pruning.ops import scaling
 from pruning.params import Range
@@ -51,19 +51,20 @@ class AgilePruner(Method):
         attention = tokens.signal(f"vision_attention@{self.layer}").float()
         ranks = torch.arange(1, tokens.n + 1, device=attention.device, dtype=torch.float32)
         reach = (ranks * (SLOPE * _effective_rank(tokens) / self.erank_avg)).clamp(max=self.tau_max)
-        order = ops.thin_out(ops.topk(attention, tokens.n), tokens.similarity, reach, budget)
+        order = spreading.thin_out(ops.topk(attention, tokens.n), tokens, reach, budget)
         return Selection(order, tokens.n, attention)
 
 
 def _effective_rank(tokens: VisualTokens) -> Tensor:
     """() float32 in 1..min(N, D): exp of the entropy of the centred features' singular values; 1 if all are equal."""
     features = tokens.features / tokens.features.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-    if 2 * features.shape[1] <= tokens.n:
+    if features.shape[1] <= tokens.n:
         centred = features - features.mean(dim=0)
         gram = centred.T @ centred  # (D, D): the smaller of the two matrices that have these eigenvalues
     else:
         norms = torch.linalg.vector_norm(features, dim=1)
-        gram = tokens.similarity * norms[:, None] * norms  # (N, N): from what is known already
+        alike = tokens.similarity if tokens.has_similarity else scaling.cosine_similarity(features)
+        gram = alike * norms[:, None] * norms  # (N, N), N < D
         means = gram.mean(dim=0)
         gram = gram - means - means[:, None] + means.mean()
     sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pruning import ops
+from pruning import spreading
 from pruning.importance import raw_importance, signals_for
 from pruning.method import Method, register
 from pruning.ops import scaling
@@ -53,4 +53,4 @@ class CDPruner(Method):
         cosine = raw_importance(tokens, "relevance", self.name)
         relevance = scaling.minmax(cosine if self.variant == "paper" else -cosine)
         quality = relevance if bool(relevance.any()) else relevance + 1
-        return Selection(ops.dpp(quality, tokens.similarity, budget), tokens.n, relevance)
+        return Selection(spreading.dpp(quality, tokens, budget), tokens.n, relevance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning import ops
+from pruning import spreading
 from pruning.importance import ImportanceMethod
 from pruning.method import register
 from pruning.ops import scaling
@@ -37,4 +37,4 @@ class DPP(ImportanceMethod):
         importance = scaling.minmax(self.raw_importance(tokens))
         # Constant importance normalises to 0; then similarity alone decides.
         quality = importance if bool(importance.any()) else importance + 1
-        return Selection(ops.dpp(quality, tokens.similarity, budget), tokens.n, importance)
+        return Selection(spreading.dpp(quality, tokens, budget), tokens.n, importance)

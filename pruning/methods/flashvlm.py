@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from pruning import ops
+from pruning import ops, spreading
 from pruning.method import Method, register
 from pruning.ops import scaling
 from pruning.params import Range
@@ -43,6 +43,7 @@ class FlashVLM(Method):
     paper: ClassVar[str] = "https://arxiv.org/abs/2512.20561"
     venue: ClassVar[str] = "arXiv 2025"
     nested: ClassVar[bool] = False
+    compares: ClassVar[str] = "pre_projector"
     adaptation: ClassVar[str] = (
         "The formula is the released code's; the text is the question's content words, where the code takes other "
         "parts of the prompt; the last vision layer is read, for the code's with CLIP choose -2."
@@ -59,7 +60,7 @@ class FlashVLM(Method):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({f"vision_attention@{self.layer}", "pre_projector", "question"})
+        return frozenset({f"vision_attention@{self.layer}", self.compares, "question"})
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         attention = scaling.minmax(tokens.signal(f"vision_attention@{self.layer}")).clamp(min=FLOOR)
@@ -68,10 +69,9 @@ class FlashVLM(Method):
         counted = torch.where(sharp < sharp.quantile(1 - self.top), TAIL * sharp, sharp)
         relevance = scaling.minmax(counted).clamp(min=FLOOR)
         scores = scaling.minmax(torch.exp((1 - self.eta) * attention.log() + self.eta * relevance.log()))
-        similarity = tokens.similarity_of("pre_projector")
         important = int(self.important * budget)
         ranking = ops.topk_by_level(scores, matches, tokens.n)
-        diverse = ops.deduplicate(ranking[important:], similarity, budget - important)
+        diverse = spreading.deduplicate(ranking[important:], tokens, self.compares, budget - important)
         return Selection(torch.cat([ranking[:important], diverse]), tokens.n, scores)
 
     def _matches(self, features: Tensor, question: Tensor) -> Tensor:

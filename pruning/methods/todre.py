@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from pruning import ops
+from pruning import spreading
 from pruning.method import Method, register
 from pruning.tokens import Selection, VisualTokens
 
@@ -42,4 +42,4 @@ class ToDRE(Method):
         thumbnails = [torch.arange(grid.start, grid.stop) for grid in tokens.grids if grid.role == "thumbnail"]
         pool = torch.cat(thumbnails).to(attention.device) if thumbnails else torch.arange(tokens.n)
         pivot = pool[attention[pool].argmax()]
-        return Selection(ops.least_similar(tokens.similarity, budget, pivot), tokens.n)
+        return Selection(spreading.least_similar(tokens, budget, pivot), tokens.n)

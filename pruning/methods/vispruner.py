@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from pruning import ops
+from pruning import ops, spreading
 from pruning.method import Method, register
 from pruning.params import Range
 from pruning.tokens import Selection, VisualTokens
@@ -33,6 +33,7 @@ class VisPruner(Method):
     paper: ClassVar[str] = "https://arxiv.org/abs/2412.01818"
     venue: ClassVar[str] = "ICCV 2025"
     nested: ClassVar[bool] = False
+    compares: ClassVar[str] = "pre_projector"
     adaptation: ClassVar[str] = (
         "A tower without CLS gives the attention received instead; the last layer is read, for the paper's choose -2."
     )
@@ -44,12 +45,11 @@ class VisPruner(Method):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({f"vision_attention@{self.layer}", "pre_projector"})
+        return frozenset({f"vision_attention@{self.layer}", self.compares})
 
     def pick(self, tokens: VisualTokens, budget: int) -> Selection:
         attention = tokens.signal(f"vision_attention@{self.layer}")
-        similarity = tokens.similarity_of("pre_projector")
         important = int(self.important * budget)
         ranking = ops.topk(attention, tokens.n)
-        diverse = ops.deduplicate(ranking[important:], similarity, budget - important)
+        diverse = spreading.deduplicate(ranking[important:], tokens, self.compares, budget - important)
         return Selection(torch.cat([ranking[:important], diverse]), tokens.n, attention)

@@ -263,10 +263,14 @@ def thin_out(ranked: Tensor, similarity: Tensor, reach: Tensor, k: int) -> Tenso
 
 def warm_up() -> None:
     """Compile the kernels, or load them from their cache, so that the first user does not wait for it."""
-    from pruning.ops import lazy  # which stands on this module
+    from pruning.ops import lazy, rows  # which stand on this module
 
     similarity = torch.eye(2)
     lazy.farthest_point(similarity, 2)
+    lazy.thin_out(torch.arange(2), similarity, torch.ones(2), 2)
+    rows.dpp(torch.ones(2), similarity, 2)
+    rows.least_similar(similarity, 2, 0)
+    rows.deduplicate(similarity, torch.arange(2), 1)
     order = mmr(torch.ones(2), similarity, 2, 0.5).numpy()
     dpp(torch.ones(2), similarity, 2)
     farthest_point(similarity, 2)

@@ -18,6 +18,13 @@ def pool_relevance(n: int, k: int, first: int | Tensor, among: Tensor | None) ->
     return relevance
 
 
+def check_features(features: Tensor) -> None:
+    if features.ndim != 2 or features.dtype != torch.float32 or 0 in features.shape:
+        raise ValueError(f"features must be non-empty (N, D) float32, not {tuple(features.shape)} {features.dtype}")
+    if not all_finite(features):
+        raise ValueError(f"features {tuple(features.shape)} hold NaN or infinite values")
+
+
 def check_lambda(mmr_lambda: float) -> None:
     if not 0 <= mmr_lambda <= 1:
         raise ValueError(f"mmr_lambda = {mmr_lambda!r} is not allowed: it must be a number from 0 to 1")

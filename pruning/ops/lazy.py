@@ -1,9 +1,9 @@
-"""The greedy rules that go by the closest kept token, from the features themselves: no N×N similarity, same picks.
+"""Greedy rules that ask for few pairs of tokens, from the features themselves: no N×N similarity, same picks.
 
-For one setting of one sample: most pairs of tokens are never compared (`lazy_kernels`). What is compared is the cosine
-in float64, rounded once to float32; the entries of `scaling.cosine_similarity` miss it by less than 1e-6, so the picks
-are those of the matrix wherever no two scores are that close. Ties go to the lower index. On another device than the
-CPU the matrix is a moment's work, and is made.
+For one setting of one sample: most pairs of tokens are never compared (`lazy_kernels`, `lazy_walks`). What is compared
+is the cosine in float64, rounded once to float32; the entries of `scaling.cosine_similarity` miss it by less than 1e-6,
+so the picks are those of the matrix wherever no two scores are that close. Ties go to the lower index. On another
+device than the CPU the matrix is a moment's work, and is made.
 
     N  tokens    D  width of the features    K  picks
 """
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from pruning import ops
 from pruning.budget import check_budget
-from pruning.ops import checks, lazy_kernels
+from pruning.ops import checks, lazy_kernels, lazy_walks
 from pruning.ops.lazy_kernels import Coded
-from pruning.ops.scaling import all_finite, cosine_similarity
+from pruning.ops.scaling import cosine_similarity
 
 CODES = 127  # the largest 8-bit code
 
@@ -35,7 +35,8 @@ def mmr(importance: Tensor, features: Tensor, k: int, mmr_lambda: float) -> Tens
     >>> mmr(torch.tensor([1.0, 0.8, 0.1]), features, 2, mmr_lambda=0.5).tolist()
     [0, 2]
     """
-    _check(features, k)
+    checks.check_features(features)
+    check_budget(k, len(features))
     checks.check_values("importance", importance, len(features))
     checks.check_lambda(mmr_lambda)
     if features.device.type != "cpu":
@@ -53,7 +54,8 @@ def farthest_point(features: Tensor, k: int, first: int | Tensor | None = None, 
     >>> farthest_point(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), 2).tolist()
     [2, 0]
     """
-    _check(features, k)
+    checks.check_features(features)
+    check_budget(k, len(features))
     if features.device.type != "cpu":
         return ops.farthest_point(cosine_similarity(features), k, first, among)
     known = coded(features)
@@ -74,12 +76,32 @@ def weighted_farthest_point(importance: Tensor, features: Tensor, k: int) -> Ten
     >>> weighted_farthest_point(torch.tensor([1.0, 0.8, 0.1]), features, 3).tolist()
     [0, 2, 1]
     """
-    _check(features, k)
+    checks.check_features(features)
+    check_budget(k, len(features))
     checks.check_values("importance", importance, len(features))
     checks.check_not_negative("importance", importance)
     if features.device.type != "cpu":
         return ops.weighted_farthest_point(importance, cosine_similarity(features), k)
     return _greedy(coded(features), importance.clone(), importance, int(importance.argmax()), k)
+
+
+def thin_out(ranked: Tensor, features: Tensor, reach: Tensor, k: int) -> Tensor:
+    """`ops.thin_out` by the cosine of the features (N, D) float32: (k,) int64 in pick order.
+
+    Raises ValueError as `ops.thin_out`, and for features that are misshapen or not finite.
+
+    >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+    >>> thin_out(torch.tensor([0, 1, 2]), features, torch.tensor([0.5, 0.5, 0.5]), 2).tolist()
+    [0, 2]
+    """
+    checks.check_features(features)
+    check_budget(k, len(features))
+    checks.check_values("reach", reach, len(features))
+    if features.device.type != "cpu":
+        return ops.thin_out(ranked, cosine_similarity(features), reach, k)
+    order = np.empty(k, np.int64)
+    lazy_walks.thin_out(coded(features), ranked.contiguous().numpy(), reach.detach().contiguous().numpy(), order)
+    return torch.from_numpy(order)
 
 
 def coded(features: Tensor) -> Coded:
@@ -101,11 +123,3 @@ def _greedy(known: Coded, relevance: Tensor, penalty: Tensor, first: int, k: int
     weight = penalty.detach().contiguous().numpy()
     lazy_kernels.greedy_mmr(known, relevance.detach().contiguous().numpy(), weight, first, order)
     return torch.from_numpy(order)
-
-
-def _check(features: Tensor, k: int) -> None:
-    if features.ndim != 2 or features.dtype != torch.float32 or 0 in features.shape:
-        raise ValueError(f"features must be non-empty (N, D) float32, not {tuple(features.shape)} {features.dtype}")
-    if not all_finite(features):
-        raise ValueError(f"features {tuple(features.shape)} hold NaN or infinite values")
-    check_budget(k, len(features))

@@ -12,6 +12,7 @@ from PIL import Image
 from app.answers.answering import Asked, answers
 from app.answers.reports import reports
 from app.batch import run as batch_run
+from app.canvas import state as canvas_state
 from app.canvas.overlays import overlays
 from app.engine.capabilities import Capabilities
 from app.engine.device import DeviceFullError, Task
@@ -19,6 +20,7 @@ from app.engine.engine import Engine
 from app.engine.resources import Resources
 from app.session import Setting
 from app.tradeoff import measure as tradeoff_measure
+from pruning import spreading
 from pruning.budget import keep_count
 from pruning.drawing.overlays import STYLES
 from pruning.images import ImageError
@@ -44,6 +46,22 @@ def test_the_same_pixels_are_encoded_once_whatever_the_file(engine, saved, tmp_p
     assert engine.encoded(first) is engine.encoded(second)
     assert len(calls) == 1
     assert look(engine, saved(1)).keys != first.keys
+
+
+@pytest.mark.parametrize("name", ["vispruner", "dpp"])
+def test_whoever_sees_the_canvas_has_the_similarity_that_the_method_reads(engine, saved, name, monkeypatch):
+    monkeypatch.setattr(spreading, "MANY", 0)
+    session, method, setting = look(engine, saved()), make(name), keep(name)
+    engine.selection(session, setting)
+    tokens = engine.tokens_for(session, setting)
+    assert not tokens.compared, "one setting needs none"
+    alone = engine.selection(session, setting).order
+    canvas_state.payload(engine, session, setting)
+    assert tokens.has_similarity
+    assert not method.compares or tokens.has_similarity_of(method.compares)
+    engine.resources.cache.clear()
+    canvas_state.payload(engine, session, setting)
+    assert torch.equal(engine.selection(session, setting).order, alone)
 
 
 def test_concurrent_visitors_share_one_encode(engine, saved, monkeypatch):
