@@ -161,6 +161,7 @@ def _images(start: Start) -> dict[str, Any]:
         add = gr.UploadButton("+ image or clip", file_count="multiple", size="sm", min_width=0, elem_id="add-image")
         with gr.Column(elem_id="put-clip"):
             put = gr.UploadButton("", file_count="multiple")
+        html(render("explore.record"), "record", "record")
     strip = html("", "strip", "examples")
     with gr.Row(elem_id="taking", visible=bool(start.session.films)) as taking:
         taken = [

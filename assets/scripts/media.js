@@ -5,7 +5,7 @@ const FIELD = "#image", MORE = "video/*,.mkv,.avi";
 
 const others = (files) => [...(files ?? [])].filter((file) => !file.type.startsWith("image/"));
 
-function hand(files) {
+export function hand(files) {
   const input = document.querySelector("#put-clip input[type=file]"), held = new DataTransfer();
   held.items.add(files[0]);
   input.files = held.files;

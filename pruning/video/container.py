@@ -27,15 +27,18 @@ OTHERS = {"av01": "AV1", "V_AV1": "AV1", "vvc1": "H.266"}
 
 
 class Container(NamedTuple):
-    """A kind of file. demuxer: FFmpeg's name of the only reader that may open it."""
+    """A kind of file. demuxer: FFmpeg's name of the only reader that may open it. counted: whether the header says how
+    many frames there are; where it does not, FFmpeg multiplies length by rate, which a varying rate makes wrong.
+    """
 
     name: str
     kind: Kind
     demuxer: str = ""
+    counted: bool = True
 
 
 MP4 = Container("MP4 or MOV", "film", "mov,mp4,m4a,3gp,3g2,mj2")
-MATROSKA = Container("WebM or Matroska", "film", "matroska,webm")
+MATROSKA = Container("WebM or Matroska", "film", "matroska,webm", counted=False)
 AVI = Container("AVI", "film", "avi")
 GIF, WEBP, PNG = (Container(name, "picture") for name in ("GIF", "animated WebP", "animated PNG"))
 CONTAINERS = (MP4, MATROSKA, AVI, GIF, WEBP, PNG)

@@ -26,7 +26,7 @@ from pruning.video.container import CONTAINERS, READABLE, Container, Kind, codec
 
 WORKER = worker.__spec__.origin
 WATCH_S = 0.05
-NEARLY = 0.9  # of the frames that the header names: fewer, and the file is cut off
+NEARLY = 0.9  # of the frames, or seconds, that the header names: fewer, and the file is cut off
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,12 @@ def _sampled(
     total, notes = int(found["frames"]), list[str]()
     if running.full != first:
         notes.append(f"Frames scaled down from {running.full[0]}×{running.full[1]} to {first[0]}×{first[1]} pixels.")
-    if total < NEARLY * told:
+    end = found["end"]
+    if running.kind.counted and total < NEARLY * told:
         notes.append(f"Damaged or cut off: {total} of its {told:.0f} frames can be read.")
-    yield Clip(pictures, tuple(at for at, _ in taken), found["end"], total, tuple(notes))
+    elif not running.kind.counted and end < NEARLY * length:
+        notes.append(f"Damaged or cut off: {end:.1f} of its {length:.1f} s can be read.")
+    yield Clip(pictures, tuple(at for at, _ in taken), end, total, tuple(notes))
 
 
 class _Worker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,51 @@ def test_the_page_of_a_clip_fits(page, clip, fits):
     choose(page, clip)
     assert page.evaluate("document.documentElement.scrollHeight") <= 900
     fits(page, "clip")
+
+
+def test_a_clip_is_recorded_with_the_camera(page, served):
+    page.context.grant_permissions(["camera"])
+    record = page.get_by_role("button", name="Record")
+    record.click()
+    page.wait_for_function("document.querySelector('#record video').videoWidth > 0")
+    page.wait_for_function("document.querySelector('#record [data-part=says]').innerText.startsWith('0:02')")
+    assert page.evaluate("document.activeElement.innerText") == "Stop and use"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#canvas .canvas-film:not([hidden])")
+    page.settle()
+    assert re.search(r"\d+ of \d+ frames, [\d.]+ a second\.$", page.inner_text("#note"))
+    assert page.locator("#record [data-part=panel]").is_hidden()
+    assert not page.evaluate("document.querySelector('#record video').srcObject")  # the camera is let go
+    page.wait_for_selector(SETTLED)
+
+
+def test_a_recording_that_is_cancelled_changes_nothing(page):
+    page.context.grant_permissions(["camera"])
+    before = page.get_attribute("#canvas [data-kept]", "data-kept")
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url) if "upload" in request.url else None)
+    page.get_by_role("button", name="Record").click()
+    page.wait_for_function("document.querySelector('#record [data-part=says]').innerText.startsWith('0:00')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#record [data-part=panel]", state="hidden")
+    assert page.evaluate("document.activeElement.innerText") == "Record"
+    page.settle()
+    assert asked == []
+    assert page.get_attribute("#canvas [data-kept]", "data-kept") == before
+
+
+@pytest.mark.parametrize(
+    ("camera", "words"),
+    [
+        ("{ getUserMedia: () => Promise.reject(new DOMException('', 'NotAllowedError')) }", "allow it for this page"),
+        ("{ getUserMedia: () => Promise.reject(new DOMException('', 'NotFoundError')) }", "choose a clip instead"),
+        ("undefined", "over https"),
+    ],
+)
+def test_a_camera_that_is_not_to_be_had_is_explained(page, camera, words):
+    page.evaluate(f"Object.defineProperty(navigator, 'mediaDevices', {{ configurable: true, value: {camera} }})")
+    page.get_by_role("button", name="Record").click()
+    page.wait_for_selector(f"#record [data-part=says] >> text={words}")
+    assert page.get_by_role("button", name="Stop and use").is_disabled()
+    page.get_by_role("button", name="Cancel").click()
+    page.wait_for_selector("#record [data-part=panel]", state="hidden")

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -193,6 +194,22 @@ def test_a_film_that_is_cut_off_behind_its_index_shows_what_there_is(tmp_path):
     clip = open_clip(path)
     assert 5 <= clip.total < 20
     assert clip.notes[0].startswith(f"Damaged or cut off: {clip.total} of its 30 frames")
+    path = patched(film(tmp_path / "a.webm", 300, size=(160, 120)), lambda data: data[: len(data) // 2])
+    clip = open_clip(path)
+    assert 5 <= clip.total < 270
+    assert clip.notes == (f"Damaged or cut off: {clip.duration:.1f} of its 30.0 s can be read.",)
+
+
+def test_a_rate_that_varies_is_no_damage_where_no_frames_are_counted(tmp_path):
+    def faster(data: bytes) -> bytes:
+        """A header that tells of ten times the rate: of a frame's usual duration, in nanoseconds."""
+        at = data.index(b"\x23\xe3\x83\x84") + 4
+        return data[:at] + (10_000_000).to_bytes(4, "big") + data[at + 4 :]
+
+    path = patched(film(tmp_path / "a.webm", 30), faster)
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) > 100  # guessed from it
+    clip = open_clip(path)
+    assert (clip.total, clip.notes) == (30, ())
 
 
 @pytest.mark.parametrize(
