@@ -4,8 +4,11 @@
 
 On held-out scenes, questions of all families, the same ones for all, greedy answers on the tokens that each ranks
 first: CoViPAL's module; its teacher, the attention of the layer that it learned from, which takes a whole prefill to
-know; DToP's head; the same head's confidence alone, the least sure tokens first; the model's scorer; and any tokens, by
-chance. What the model has no weights for is left out, and so is what prunes between layers: `benchmarks.thresholds`.
+know; DToP's head; the same head's confidence alone, the least sure tokens first; QTSplus' selector; the same one
+untrained, the first layer's attention of the question's words without positions; MMTok, which reads the question
+untrained too; the model's scorer; and any tokens, by chance. What the model has no weights for is left out, and so is
+what prunes between layers: `benchmarks.thresholds`. Where QTSplus is there, the last column is its own budget, question
+by question, and the others at the mean that it came to.
 Times are the processor's, medians over the pictures, one call each after one that does not count, module and prefill in
 turn.
 """
@@ -18,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -33,19 +36,34 @@ from pruning.method import make
 from pruning.models import SHIPPED, VLM, Encoded, Sample, hide_progress, load
 from pruning.models.trained import INSIDE
 from pruning.scenes.held_out import held_out
+from pruning.scenes.questions import Question
 from pruning.scenes.worlds import SCENES
+from pruning.signals import LATER
 from pruning.training.fit import forced
 from pruning.training.pruners import LAYER, guidance, visual_places
+from pruning.training.qtsplus import new_selector
 
 RANKED = {
     "covipal": "covipal",
     "teacher": "covipal",
     "dtop": "dtop",
     "confidence": "dtop",
+    "qtsplus": "qtsplus",
+    "untrained": "qtsplus",
+    "mmtok": "qtsplus",
     "scorer": "scorer",
     "chance": "",
 }
 """What ranks the tokens, and the signal that a model must have for it."""
+BY = {
+    "covipal": make("covipal"),
+    "dtop": make("dtop"),
+    "confidence": make("dtop", per_class=0),
+    "qtsplus": make("qtsplus"),
+    "mmtok": make("mmtok"),
+    "scorer": make("vision_selector"),
+}
+OWN = make("qtsplus", budget="own")
 
 
 def teacher(vlm: VLM, encoded: Encoded, question: str, layer: int) -> Tensor:
@@ -63,11 +81,20 @@ def rankings(vlm: VLM, encoded: Encoded, question: str, layer: int, seed: int) -
     found = {"chance": torch.randperm(n, generator=torch.Generator().manual_seed(seed))}
     if "teacher" in there:
         found["teacher"] = ops.topk(teacher(vlm, encoded, question, layer).cpu(), n)
-    by = {"covipal": make("covipal"), "dtop": make("dtop"), "confidence": make("dtop", per_class=0),
-          "scorer": make("vision_selector")}  # fmt: skip
-    for name in there & by.keys():
-        found[name] = by[name].select(vlm.tokens(encoded, question, by[name].needs), n).order
+    for name in there & BY.keys():
+        found[name] = BY[name].select(vlm.tokens(encoded, question, BY[name].needs), n).order
+    if "untrained" in there:
+        words = vlm.tokens(encoded, question, frozenset({"question"})).signal("question")
+        with torch.no_grad():
+            found["untrained"] = ops.topk(new_selector(vlm, 0).relevance(encoded.tokens.features, words), n)
     return found
+
+
+def own_counts(vlm: VLM, asked: Sequence[tuple[Encoded, Question, dict[str, Tensor]]]) -> list[int]:
+    """How many tokens QTSplus takes for each question; none where the model has no weights for it."""
+    if OWN.name not in vlm.signals:
+        return []
+    return [OWN.limit(vlm.tokens(encoded, question.text, OWN.needs)) for encoded, question, _ in asked]
 
 
 def measure(vlm: VLM, served: VLM, scenes: int, retentions: Sequence[float]) -> dict[str, Any]:
@@ -81,28 +108,34 @@ def measure(vlm: VLM, served: VLM, scenes: int, retentions: Sequence[float]) -> 
     if not vlm.pruners:
         raise ValueError(f"{vlm.title} has no trained pruner: name one with --pruner")
     layer, right = round(LAYER * vlm.layers), defaultdict[str, list[bool]](list)
-    asked, times = 0, {name: (list[float](), list[float]()) for name in sorted(vlm.pruners.keys() - INSIDE)}
+    times = {name: (list[float](), list[float]()) for name in sorted(vlm.pruners.keys() - INSIDE)}
+    needs = frozenset[str]().union(*(method.needs for method in BY.values())) - LATER
+    asked = list[tuple[Encoded, Question, dict[str, Tensor]]]()
     for number, (picture, questions) in enumerate(held_out(SCENES, scenes)):
-        encoded = vlm.encode([Image.fromarray(picture.image)], frozenset({"scorer"}) & vlm.signals)
-        n, samples, wanted, keys = encoded.tokens.n, list[Sample](), list[str](), list[str]()
-        for question in questions:
-            orders = rankings(vlm, encoded, question.text, layer, number)
-            asked += 1
-            for name, retention in [("all", 1.0), *((name, each) for name in orders for each in retentions)]:
-                kept = None if name == "all" else orders[name][: keep_count(n, retention)].sort().values
-                samples.append(Sample(encoded, question.text, kept))
-                wanted.append(question.answer)
-                keys.append(name if name == "all" else f"{name} {retention:g}")
-        for key, answer, truth in zip(keys, vlm.answer_batch(samples, max_new_tokens=4), wanted, strict=True):
-            right[key].append(answer.text == truth)
+        encoded = vlm.encode([Image.fromarray(picture.image)], needs & vlm.signals)
+        asked += [(encoded, each, rankings(vlm, encoded, each.text, layer, number)) for each in questions]
         for name, spent in times.items():
             if questions:
                 for each, ms in zip(spent, _times(served, encoded, questions[0].text, name), strict=True):
                     each.append(ms)
+    own = own_counts(vlm, asked)
+    shares = [count / encoded.tokens.n for count, (encoded, _, _) in zip(own, asked, strict=False)]
+    for at, (encoded, question, orders) in enumerate(asked):
+        n = encoded.tokens.n
+        counts = {f"{each:g}": keep_count(n, each) for each in retentions}
+        counts |= {"own": keep_count(n, mean(shares))} if own else {}
+        kept = {f"{name} {key}": order[:k] for name, order in orders.items() for key, k in counts.items()}
+        if own:
+            kept["qtsplus own"] = orders["qtsplus"][: own[at]]
+        samples = [Sample(encoded, question.text), *(Sample(encoded, question.text, k.sort().values)
+                                                     for k in kept.values())]  # fmt: skip
+        for key, answer in zip(["all", *kept], vlm.answer_batch(samples, max_new_tokens=4), strict=True):
+            right[key].append(answer.text == question.answer)
     return {
-        "questions": asked,
+        "questions": len(asked),
         "layer": layer,
-        "accuracy": {key: 100 * sum(values) / len(values) for key, values in right.items()},
+        "accuracy": {key: 100 * mean(values) for key, values in right.items()},
+        "own": {"mean": mean(shares), "least": min(shares), "most": max(shares)} if own else None,
         "times": {
             name: {
                 "module_ms": median(module),
@@ -136,15 +169,21 @@ def milliseconds(call: Callable[[], object]) -> float:
 
 def table(result: dict[str, Any], retentions: Sequence[float]) -> str:
     """Markdown."""
-    accuracy = result["accuracy"]
+    accuracy, own = result["accuracy"], result["own"]
+    keys = [f"{each:g}" for each in retentions] + ["own"] * bool(own)
+    heads = [f"{each:.0%} kept" for each in retentions]
+    heads += [f"QTSplus' own, {own['mean']:.0%} in the mean"] if own else []
 
     def line(*cells: str) -> str:
         return f"| {' | '.join(cells)} |"
 
     names = [name for name in RANKED if f"{name} {retentions[0]:g}" in accuracy]
-    lines = [line("ranked by", *(f"{each:.0%} kept" for each in retentions)), "|---" * (1 + len(retentions)) + "|"]
-    lines += [line(name, *(f"{accuracy[f'{name} {each:g}']:.1f}" for each in retentions)) for name in names]
+    lines = [line("ranked by", *heads), "|---" * (1 + len(heads)) + "|"]
+    lines += [line(name, *(f"{accuracy[f'{name} {key}']:.1f}" for key in keys)) for name in names]
     told = [f"All tokens: {accuracy['all']:.1f} % of {result['questions']} questions."]
+    if own:
+        came = f"{own['least']:.0%} to {own['most']:.0%}, {own['mean']:.1%} in the mean"
+        told.append(f"QTSplus' own budgets came to {came}.")
     told += [
         f"{name}: module {each['module_ms']:.2f} ms, prefill of all tokens {each['prefill_ms']:.2f} ms: "
         f"{each['share_of_prefill']:.1%} of it."

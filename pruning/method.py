@@ -78,7 +78,8 @@ class Method(Described):
 
     @final
     def select(self, tokens: VisualTokens, budget: int) -> Selection:
-        """Keep exactly `budget` of the N tokens, jointly over all images. Deterministic; the inputs stay untouched.
+        """Keep exactly `budget` of the N tokens, jointly over all images, or `limit` where that is less. Deterministic;
+        the inputs stay untouched.
 
         Raises ValueError when the budget is not in 1..N, a needed signal is missing or misshapen, or a value is not
         finite.
@@ -94,7 +95,11 @@ class Method(Described):
         if not tokens.finite:
             raise ValueError(f"{self.name}: features {tuple(tokens.features.shape)} hold NaN or infinite values")
         with torch.no_grad():
-            return self.pick(tokens, budget)
+            return self.pick(tokens, min(budget, self.limit(tokens)))
+
+    def limit(self, tokens: VisualTokens) -> int:
+        """The most that it keeps of these tokens, 1..N, whatever the budget: all, but where it has one of its own."""
+        return tokens.n
 
     def reason(self, tokens: VisualTokens, token: int) -> str:
         """What it goes by with this one of `tokens`, which carry its signals, in its own words, for a reader who asks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
+from torch import Tensor
 
 from pruning.tokens import Selection
 
@@ -32,6 +33,16 @@ def with_overrides(
         raise ValueError(f"{len(outs)} tokens are forced out, which leaves {n - len(outs)} for a budget of {k}")
     if not ins and not outs:
         return chosen
-    candidates = dict.fromkeys([*ins, *chosen.order.tolist(), *preferred.order.tolist()])
+    candidates = dict.fromkeys([*ins, *chosen.order.tolist(), *completed(preferred).tolist()])
     order = [i for i in candidates if i not in outs][:k]
     return Selection(torch.tensor(order), n, chosen.scores)
+
+
+def completed(selection: Selection) -> Tensor:
+    """(N,) int64: its picks, and behind them all that it does not keep, by index: where a method has a budget of its
+    own, its order of all tokens ends early.
+
+    >>> completed(Selection(torch.tensor([3, 1]), 4)).tolist()
+    [3, 1, 0, 2]
+    """
+    return torch.cat([selection.order, (~selection.mask).nonzero()[:, 0]])

@@ -26,6 +26,7 @@ WORDS = {
     "covipal": "a trained module, of `--pruner` or beside the checkpoint,",
     "dtop": "a trained module, of `--pruner` or beside the checkpoint,",
     "atp_llava": "a trained module, of `--pruner` or beside the checkpoint,",
+    "qtsplus": "a trained module, of `--pruner` or beside the checkpoint,",
     "question": "the question",
     "projector": "the model's projector",
     "tower": "a vision tower between whose layers tokens can leave, one without windows, tiles and merged patches,",

@@ -11,6 +11,8 @@
     patch_entropy           (N,)       grey-level entropy of the pixels under the token, in bits (256 levels)
     covipal                 (N,)       scores of CoViPAL's trained module, of tokens and question
     dtop                    (N, C)     logits of the classes that a trained head tells tokens apart by
+    qtsplus                 (N, 2)     relevance to the question, by a trained module; and, the same in every row, the
+                                       share of the tokens that it would keep
     question                (M, D)     embeddings of the question's content words
     tower                   a function, `Tower`: the features of a picture once tokens have left between vision layers
     projector               a function, offset (C,) float32 -> (N, D) float32: the features as they would be with
@@ -43,9 +45,10 @@ SHAPES: dict[str, str] = {
     "patch_entropy": "(N,)",
     "covipal": "(N,)",
     "dtop": "(N, C)",
+    "qtsplus": "(N, 2)",
     "question": "(M, D)",
 }
-ASKING = frozenset({"covipal", "question"})
+ASKING = frozenset({"covipal", "qtsplus", "question"})
 """Those that another question changes."""
 LATER = ASKING | {"scorer", "dtop"}
 """Those that follow from the encoded tokens and the question, without the vision tower."""
@@ -137,7 +140,7 @@ def check_signal(asked_by: str, name: str, value: Any, n: int, width: int) -> No
     if kind not in SHAPES:
         raise ValueError(f"{asked_by}: unknown signal {name!r}; known: {', '.join([*SHAPES, *sorted(FUNCTIONS)])}")
     sizes = SHAPES[kind].strip("(),").split(", ")
-    wanted = [{"N": n, "D": width}.get(size) for size in sizes]
+    wanted = [{"N": n, "D": width}.get(size, int(size) if size.isdigit() else None) for size in sizes]
     shape = tuple(value.shape) if isinstance(value, Tensor) else ()
     fits = len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
     if not fits or 0 in shape:

@@ -16,6 +16,7 @@ from pruning.choosing import needs_of, one_shot
 from pruning.evaluation.inspection import Card, inspect, nearest_kept
 from pruning.evaluation.lives import lives, places, why
 from pruning.importance import raw_importance, signals_for
+from pruning.overrides import completed
 from pruning.plan import Plan
 from pruning.signals import ASKING
 
@@ -35,7 +36,7 @@ def payload(engine: Engine, session: Session, setting: Setting) -> dict[str, Any
         if setting.one_shot:
             compared(engine, session, setting)
             whole = [engine.selection(session, Setting(one_shot(method), 1.0)) for method in methods]
-            orders, scores = [selection.order for selection in whole], engine.heat(session, whole[0])
+            orders, scores = [completed(selection) for selection in whole], engine.heat(session, whole[0])
         elif setting.encoding is not None:
             orders, scores = [engine.selection(session, setting).order], None
         else:  # `exact` tells what stays: it takes a pass through the language model, for each retention

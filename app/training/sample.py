@@ -21,13 +21,14 @@ from pruning.evaluation.lives import endurance
 from pruning.importance import signals_for
 from pruning.method import make
 from pruning.models.scorer import WEIGHTS, Scorer, load_scorer
-from pruning.models.trained import ATPLLaVA, load_pruner
+from pruning.models.trained import ATPLLaVA, QTSplus, load_pruner
 from pruning.models.values import ModelError
 from pruning.models.values import Sample as Request
 from pruning.runnable import REGISTERED
 from pruning.tokens import Selection
 from pruning.training.atp_llava import new_thresholds, plan_within
 from pruning.training.objective import new_scorer
+from pruning.training.qtsplus import new_selector
 from pruning.training.records import held_out
 from pruning.training.runs import Run
 
@@ -86,7 +87,7 @@ def sample(engine: Engine, run: Run, place: int, retention: float, at: float | N
     trained = REGISTERED["vision_selector" if name == "scorer" else name].title
     kept = {
         title: _kept(engine, session, name, each, tokens, retention)
-        for title, each in {trained: module, "Untrained": _untrained(module, seed)}.items()
+        for title, each in {trained: module, "Untrained": _untrained(engine, module, seed)}.items()
     }
     kept[TITLES[source]] = engine.selection(session, Setting(reference, retention))
     first = kept[trained]
@@ -111,12 +112,14 @@ def _module(engine: Engine, run: Run, folder: Path) -> tuple[str, Trained | Scor
     return name, module.cpu()
 
 
-def _untrained(module: Trained | Scorer, seed: int) -> Trained | Scorer:
+def _untrained(engine: Engine, module: Trained | Scorer, seed: int) -> Trained | Scorer:
     """As the run began."""
     if isinstance(module, Scorer):
         return new_scorer(module.q_proj.in_features, torch.Generator().manual_seed(seed))
     if isinstance(module, ATPLLaVA):
         return new_thresholds(**module.sizes, seed=seed).eval()
+    if isinstance(module, QTSplus):
+        return new_selector(engine.vlm, seed).eval()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return type(module)(**module.sizes).eval()

@@ -51,7 +51,7 @@ def _tensor(name: str, rows: Tensor, grids: tuple[Grid, ...], seed: int, sizes: 
         logits = 2 * torch.randn(n, n, generator=generator)
         return logits.masked_fill(owner[:, None] != owner[None, :], -torch.inf).softmax(dim=1)
     size = {"N": n, "D": width, "H": sizes.heads, "d": sizes.head_width, "C": sizes.pre_width, "M": sizes.words}
-    shape = [size[axis] for axis in SHAPES[kind].strip("(),").split(", ")]
+    shape = [size[axis] if axis in size else int(axis) for axis in SHAPES[kind].strip("(),").split(", ")]
     if kind == "vision_attention":
         return torch.rand(shape, generator=generator)
     if kind == "patch_entropy":

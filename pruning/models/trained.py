@@ -1,4 +1,5 @@
-"""Modules that were trained to prune one model, and their strict loading: those of CoViPAL, DToP and ATP-LLaVA.
+"""Modules that were trained to prune one model, and their strict loading: those of CoViPAL, DToP, ATP-LLaVA and
+QTSplus.
 
 A folder holds NAME.safetensors and NAME.json of each: nothing but tensors and numbers is read. The settings name the
 model by `fingerprint`, so that weights of another one are refused, whatever their width.
@@ -125,8 +126,64 @@ class ATPLLaVA(nn.Module):
         return torch.cat([self.redundant[cut](z), self.spatial[cut](z)]).sigmoid()
 
 
-Trained = CoViPAL | DToP | ATPLLaVA
-KINDS: Final[Mapping[str, type[Trained]]] = {CoViPAL.name: CoViPAL, DToP.name: DToP, ATPLLaVA.name: ATPLLaVA}
+class QTSplus(nn.Module):
+    """How relevant each visual token is to the question, and the share of the tokens that it takes.
+
+    arXiv 2511.11910, the layer that scores and the budget head: query = norm(words), key = norm(features), heads that
+    share keys as in a layer of the language model, no positions; r_j = max over words and heads of the softmax weight
+    of token j; ρ = 0.05 + 0.45·σ(MLP[mean word, log N, max r, entropy of r/Σr]). With one scoring layer, as released,
+    nothing else of that layer reaches r. One norm for both inputs is a guess. The layers that encode what is kept anew
+    are left out: the language model stays as it is, and has never seen such rows.
+
+    `forward`: features (N, dim) and words (M, dim), float32 -> (N, 2): r, and ρ in every row.
+    """
+
+    name: Final = "qtsplus"
+    SIZES: Final = ("dim", "heads", "groups", "width")
+    LEAST: Final = 0.05
+    MOST: Final = 0.5
+
+    def __init__(self, dim: int, heads: int, groups: int, width: int) -> None:
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.norm = nn.RMSNorm(dim, eps=1e-6)
+        self.query, self.key = nn.Linear(dim, heads * width), nn.Linear(dim, groups * width)
+        self.budget = nn.Sequential(nn.Linear(dim + 3, 256), nn.GELU(), nn.Linear(256, 1))
+        self.mean: Tensor
+        self.register_buffer("mean", torch.tensor((self.LEAST + self.MOST) / 2))  # of ρ, as training goes on
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What it is built from anew."""
+        return {
+            "dim": self.query.in_features,
+            "heads": self.heads,
+            "groups": self.groups,
+            "width": self.query.out_features // self.heads,
+        }
+
+    def relevance(self, features: Tensor, words: Tensor) -> Tensor:
+        """(N,) log r."""
+        query = self.query(self.norm(words)).unflatten(1, (self.groups, self.heads // self.groups, -1))
+        key = self.key(self.norm(features)).unflatten(1, (self.groups, -1))
+        logits = torch.einsum("mgsw,ngw->mgsn", query, key) / key.shape[-1] ** 0.5
+        return logits.log_softmax(-1).amax((0, 1, 2))
+
+    def share(self, relevance: Tensor, words: Tensor) -> Tensor:
+        """() ρ, of log r (N,)."""
+        r = relevance.exp()
+        odds = r / r.sum()
+        told = torch.stack([r.new_tensor(len(r)).log(), r.max(), torch.special.entr(odds).sum()])
+        raw: Tensor = self.budget(torch.cat([words.mean(0), told]))[0]
+        return self.LEAST + (self.MOST - self.LEAST) * raw.sigmoid()
+
+    def forward(self, features: Tensor, words: Tensor) -> Tensor:
+        relevance = self.relevance(features, words)
+        return torch.stack([relevance.exp(), self.share(relevance, words).expand(len(features))], 1)
+
+
+Trained = CoViPAL | DToP | ATPLLaVA | QTSplus
+KINDS: Final[Mapping[str, type[Trained]]] = {kind.name: kind for kind in (CoViPAL, DToP, ATPLLaVA, QTSplus)}
 """By the signal and the method that they serve."""
 INSIDE: Final = frozenset({ATPLLaVA.name})
 """Those that serve a rule between the layers of the language model; the others give signals of the encoded tokens."""
@@ -200,6 +257,11 @@ def _read(folder: Path, name: str, model: Any) -> Trained:
         raise ModelError(f"{file} has {sizes['cuts']} cuts of width {sizes['width']}: at least 1 of each. {REMEDY}")
     if name == CoViPAL.name and (sizes["width"] < HEADS or sizes["width"] % HEADS):
         raise ModelError(f"{file} has width {sizes['width']}: it must be a multiple of {HEADS}. {REMEDY}")
+    if name == QTSplus.name and (min(sizes.values()) < 1 or sizes["heads"] % sizes["groups"]):
+        raise ModelError(
+            f"{file} has {sizes['heads']} heads of width {sizes['width']} in {sizes['groups']} groups: at least 1 of "
+            f"each, and heads that go into their groups. {REMEDY}"
+        )
     module = KINDS[name](**sizes)
     wanted = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     given = {key: tuple(tensor.shape) for key, tensor in weights.items()}

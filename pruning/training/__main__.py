@@ -21,7 +21,20 @@ import torch
 from pruning.cli import console
 from pruning.models import VLM, hide_progress, limit_threads, load
 from pruning.models.checkpoint.devices import DTYPES, QUANTIZATIONS
-from pruning.training import atp_llava, dtop, export, fit, joint, language, packed, pruners, scorer, vision, world
+from pruning.training import (
+    atp_llava,
+    dtop,
+    export,
+    fit,
+    joint,
+    language,
+    packed,
+    pruners,
+    qtsplus,
+    scorer,
+    vision,
+    world,
+)
 from pruning.training.data import SHARES
 from pruning.training.objective import KEPT
 from pruning.training.records import FileRecords, Records, SceneRecords, held_out
@@ -37,6 +50,7 @@ TRAINEES: Mapping[str, Callable[[VLM, pruners.PrunerPlan], fit.Trainee]] = {
     "covipal": pruners.CoViPALTrainee,
     "dtop": dtop.DToPTrainee,
     "atp_llava": atp_llava.ATPLLaVATrainee,
+    "qtsplus": qtsplus.QTSplusTrainee,
 }
 
 

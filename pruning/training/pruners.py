@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning.models import VLM, Encoded
-from pruning.models.trained import HEADS, ATPLLaVA, CoViPAL, DToP, save
+from pruning.models.trained import HEADS, ATPLLaVA, CoViPAL, DToP, QTSplus, save
 from pruning.training.fit import Plan, answered, best, forced, sequence
 from pruning.training.objective import anneal, binary_loss, soft_top_k
 from pruning.training.records import Record
 
-METHODS = (CoViPAL.name, DToP.name, ATPLLaVA.name)
+METHODS = (CoViPAL.name, DToP.name, ATPLLaVA.name, QTSplus.name)
 LAYER = 16 / 28  # of the language model, whose attention is learned from
 LEAST = 1e-6  # probability to stay
 

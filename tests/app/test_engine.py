@@ -1,5 +1,6 @@
 """The engine: content decides what is shared, the device serves one at a time, and nothing of a visitor stays."""
 
+import base64
 import dataclasses
 import threading
 import time
@@ -18,7 +19,7 @@ from app.engine.capabilities import Capabilities
 from app.engine.device import DeviceFullError, Task
 from app.engine.engine import Engine
 from app.engine.resources import Resources
-from app.session import Setting
+from app.session import Forced, Setting
 from app.tradeoff import measure as tradeoff_measure
 from pruning import spreading
 from pruning.budget import keep_count
@@ -29,6 +30,7 @@ from pruning.models import ModelError
 from pruning.models.trained import KINDS
 from pruning.video import VideoError
 from tests.helpers.clips import film
+from tests.helpers.modules import equipped
 from tests.helpers.visits import QUESTION, keep, look
 
 
@@ -379,3 +381,27 @@ def test_every_method_runs_in_one_sweep(engine, saved):
     assert last.stage == "done"
     assert {point.method for point in last.points} == set(METHODS) - capabilities.refused.keys()
     assert set(left_out) >= {capabilities.refused["flowcut_tower"]}
+
+
+def test_a_method_with_a_budget_of_its_own_keeps_at_most_that(tiny_vlm, saved):
+    """Whatever the retention; page and canvas tell what it came to; a gap that a visitor makes is filled."""
+    engine = Engine(equipped(tiny_vlm), Resources(64 << 20))
+    session, own = look(engine, saved()), make("qtsplus", budget="own")
+    n = engine.encoded(session).tokens.n
+    limit = own.limit(engine.tokens(session, own.needs))
+    assert 1 < limit < n - limit
+    for retention, kept in ((1.0, limit), (0.05, keep_count(n, 0.05))):
+        setting = Setting(own, retention)
+        assert engine.selection(session, setting).k == engine.budget(session, setting) == kept
+        assert engine.equivalent(session, setting) == kept / n
+    assert engine.selection(session, keep("qtsplus", 1.0)).k == n
+    setting = Setting(own, 1.0)
+    order = engine.selection(session, setting).order
+    told = canvas_state.payload(engine, session, setting)
+    shown = np.frombuffer(base64.b64decode(told["orders"]), "<u2")
+    assert sorted(shown.tolist()) == list(range(n)), "the canvas counts on all tokens"
+    assert shown[:limit].tolist() == order.tolist()
+    assert not told["nested"], "so that it asks how many stay"
+    out = engine.selection(session, dataclasses.replace(setting, forced=Forced("", (), tuple(order.tolist()))))
+    assert out.k == limit
+    assert not set(out.order.tolist()) & set(order.tolist())

@@ -90,7 +90,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
         run.curve()
 
 
-@pytest.mark.parametrize("method", ["covipal", "dtop", "atp_llava"])
+@pytest.mark.parametrize("method", ["covipal", "dtop", "atp_llava", "qtsplus"])
 def test_what_a_module_keeps_stands_beside_the_untrained_and_the_scorers(
     method: str, shipped_engine, tmp_path: Path
 ) -> None:

@@ -16,12 +16,16 @@ def test_all_rankings_answer_the_same_questions(tmp_path: Path, capsys) -> None:
     told = json.loads((tmp_path / "pruners.json").read_text())
     vlm = load(SHIPPED, device="cpu")
     names = [name for name, signal in RANKED.items() if not signal or signal in vlm.signals]
-    assert {"dtop", "confidence", "scorer", "chance"} <= set(names)
+    assert {"dtop", "confidence", "qtsplus", "untrained", "mmtok", "scorer", "chance"} <= set(names)
     assert {told["accuracy"][f"{name} 1"] for name in names} == {told["accuracy"]["all"]}
     for name, times in told["times"].items():
         assert told["accuracy"][f"{name} 0.1"] >= told["accuracy"]["chance 0.1"]
         assert times["share_of_prefill"] == pytest.approx(times["module_ms"] / times["prefill_ms"])
     assert told["times"].keys() == vlm.pruners.keys() - INSIDE
+    assert told["accuracy"].keys() == {"all", *(f"{name} {at}" for name in names for at in ("1", "0.1", "own"))}
+    assert 0.05 <= told["own"]["least"] <= told["own"]["mean"] <= told["own"]["most"] <= 0.5
+    assert told["accuracy"]["qtsplus own"] > told["accuracy"]["chance own"]
+    assert f"{told['own']['mean']:.1%} in the mean" in out
     assert f"of {told['questions']} questions" in out
     assert out.count("\n| ") == len(names)
 

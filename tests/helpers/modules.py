@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pruning.models import VLM
-from pruning.models.trained import KINDS, ATPLLaVA, CoViPAL, DToP, Trained, save
+from pruning.models.trained import KINDS, ATPLLaVA, CoViPAL, DToP, QTSplus, Trained, save
 
 
 def modules(vlm: VLM) -> dict[str, Trained]:
@@ -15,7 +15,8 @@ def modules(vlm: VLM) -> dict[str, Trained]:
     dim = int(vlm.config.get_text_config().hidden_size)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        made = {module.name: module.eval() for module in (CoViPAL(dim, 8), DToP(dim, 3), ATPLLaVA(dim, 3, 4))}
+        kinds = (CoViPAL(dim, 8), DToP(dim, 3), ATPLLaVA(dim, 3, 4), QTSplus(dim, 4, 2, 6))
+        made = {module.name: module.eval() for module in kinds}
     assert made.keys() == KINDS.keys()
     return made
 

@@ -44,6 +44,12 @@ def test_gaps_are_filled_in_the_methods_own_order_where_it_is_not_nested() -> No
     assert order[4:] == rest[:2]
 
 
+def test_gaps_are_filled_where_the_method_orders_no_more() -> None:
+    own = Selection(torch.tensor([3, 1]), 5)
+    assert with_overrides(own, own, [], [3]).order.tolist() == [1, 0]
+    assert with_overrides(own, own, [4], [1, 3]).order.tolist() == [4, 0]
+
+
 def test_merges_are_undone() -> None:
     merged = Selection(torch.tensor([2, 0]), 3, merge_into=torch.tensor([0, 0, 2]), rows=torch.ones(2, 4))
     order = whole([2, 0, 1])

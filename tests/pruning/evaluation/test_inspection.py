@@ -106,6 +106,15 @@ def test_a_method_with_a_reason_of_its_own_gives_it() -> None:
     assert inspect(tokens, alone.select(tokens, 1), alone, 1).why.endswith("0.73; the least sure of all stay first")
 
 
+def test_qtsplus_tells_what_the_question_takes():
+    rows = torch.tensor([[0.2, 0.4], [0.5, 0.4], [0.3, 0.4]])
+    tokens = plain([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]], [1.0, 0.9, 0.8]).with_signals(qtsplus=rows)
+    kept = make("qtsplus").select(tokens, 1)
+    rule = "to the question, the most relevant first; by its own budget 2 of the 3 tokens would stay"
+    assert inspect(tokens, kept, make("qtsplus"), 1).why == f"kept as 1st: relevance 0.500 {rule}"
+    assert inspect(tokens, kept, make("qtsplus"), 0).why.endswith(f"relevance 0.200 {rule}")
+
+
 def test_a_merged_token_names_its_absorber() -> None:
     tokens = plain([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]], [1.0, 0.9, 0.8])
     merged = Selection(torch.tensor([2, 0]), 3, merge_into=torch.tensor([0, 0, 2]), rows=tokens.features[[2, 0]])

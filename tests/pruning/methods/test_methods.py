@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pruning import METHODS, Grid, Method, Selection, VisualTokens, make, ops, register
+from pruning.allocation import select_within
 from pruning.importance import SOURCES, raw_importance, signals_for
 from pruning.methods.dtop import ordered
 from pruning.params import Range, params
@@ -65,6 +66,13 @@ def highest_by_module(method, tokens, k):
     return sorted(range(tokens.n), key=lambda i: (-scores[i], i))[:k]
 
 
+def most_relevant(method, tokens, k):
+    rows = tokens.signal("qtsplus").double().tolist()
+    if method.budget == "own":
+        k = min(k, 512, max(1, math.ceil(sum(min(max(share, 0), 1) for _, share in rows) - 1e-4)))
+    return sorted(range(tokens.n), key=lambda i: (-rows[i][0], i))[:k]
+
+
 def divprune(method, tokens, k):
     return oracles.farthest_point(oracles.cosine(tokens.features), k)
 
@@ -118,6 +126,7 @@ ORACLES = {
     "vision_selector": highest,
     "covipal": highest_by_module,
     "dtop": dtop,
+    "qtsplus": most_relevant,
     "greedy_importance": highest,
     "divprune": divprune,
     "greedy_diversity": greedy_diversity,
@@ -147,6 +156,28 @@ def test_dtop_keeps_the_surest_of_every_class_and_then_the_least_sure():
     assert ordered(sure, classes, 0).tolist() == [5, 4, 3, 2, 1, 0]
     assert ordered(sure, classes, 3).tolist() == [0, 3, 1, 4, 2, 5]
     assert ordered(torch.ones(4), torch.zeros(4, dtype=torch.int64), 2).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("n", "share", "kept"), [(10, 0.24, 3), (20, 0.05, 1), (3, 0.05, 1), (2000, 0.5, 512)])
+def test_qtsplus_keeps_at_most_its_own_budget(n, share, kept):
+    """⌈ρ·N⌉, one at least and 512 at most; a smaller budget holds; parts have their shares of it."""
+    rows = torch.stack([features(n, 1)[:, 0], torch.full((n,), share)], 1)
+    tokens, own = sample(n, needs=()).with_signals(qtsplus=rows), make("qtsplus", budget="own")
+    assert own.limit(tokens) == own.select(tokens, n).k == kept
+    assert own.select(tokens, 1).k == 1
+    assert make("qtsplus").select(tokens, n).k == n
+    highest_first = rows[:, 0].sort(descending=True, stable=True).indices
+    assert torch.equal(own.select(tokens, n).order, highest_first[:kept])
+
+
+def test_qtsplus_gives_every_picture_its_share_of_its_own_budget():
+    grids = (Grid(1, 2, 5), Grid(1, 2, 10, 10, image=1))
+    rows = torch.stack([torch.arange(30.0), torch.tensor([0.2] * 10 + [0.5] * 20)], 1)
+    tokens = sample(30, needs=(), grids=grids).with_signals(qtsplus=rows)
+    own = make("qtsplus", budget="own")
+    assert select_within(own, tokens, 1.0, "image").indices.tolist() == [8, 9, *range(20, 30)]
+    assert select_within(own, tokens, 1.0).indices.tolist() == [*range(18, 30)]
+    assert select_within(own, tokens, 0.1, "image").indices.tolist() == [9, 28, 29]
 
 
 def test_idpruner_does_not_depend_on_the_scale_of_importance():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from pruning import ops
-from pruning.choosing import choose
+from pruning.choosing import came_to, choose
 from pruning.method import make
 from pruning.models import SHIPPED, VLM, ModelError, load
-from pruning.models.trained import ATPLLaVA, CoViPAL, DToP, fingerprint, load_pruner, save
+from pruning.models.trained import ATPLLaVA, CoViPAL, DToP, QTSplus, fingerprint, load_pruner, save
 from pruning.scenes.held_out import held_out
 from pruning.scenes.worlds import SCENES
 from tests.checkpoints import tiny_llava, tiny_qwen2_5_vl
+from tests.helpers.clips import moving
+from tests.helpers.modules import equipped
 
 
 def module(vlm: VLM, seed: int = 0) -> CoViPAL:
@@ -94,7 +97,7 @@ def test_a_model_with_it_keeps_what_scores_highest_for_the_question(tiny_vlm: VL
     assert not torch.equal(*kept)
 
 
-@pytest.mark.parametrize("name", ["covipal", "dtop"])
+@pytest.mark.parametrize("name", ["covipal", "dtop", "qtsplus"])
 def test_a_model_without_it_says_what_helps(tiny_vlm: VLM, noise, name: str) -> None:
     encoded = tiny_vlm.encode([noise(150, 120)])
     with pytest.raises(ValueError, match=rf"no trained module for {name}.*--pruner.*--method {name} --model"):
@@ -194,6 +197,74 @@ def test_thresholds_are_what_the_formula_says() -> None:
     ]
     assert module(1, means).tolist() == pytest.approx(wanted, rel=1e-5)
     assert torch.equal(module(7, means), module(1, means)), "a cut beyond the last one"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"heads": 0}, "has 0 heads of width 6 in 2 groups: at least 1 of each"),
+        ({"groups": 3}, "has 4 heads of width 6 in 3 groups: .* heads that go into their groups"),
+        ({"groups": 1}, r"does not hold the tensors of qtsplus: key.bias \(12,\)"),
+        ({"width": 8}, r"does not hold the tensors of qtsplus: key.bias \(12,\)"),
+        ({"dim": 64}, "width 64, and this model's have 48"),
+        ({"model": "abc"}, "trained for another model"),
+        ({"width": None}, "cannot be read"),
+    ],
+)
+def test_a_selector_of_another_shape_or_model_is_named(tiny_vlm: VLM, tmp_path: Path, settings, said: str) -> None:
+    save(QTSplus(48, 4, 2, 6), tmp_path, tiny_vlm.model, {})
+    assert list(load_pruner(tmp_path, tiny_vlm.model)) == ["qtsplus"]
+    changed(tmp_path, "qtsplus.json", **settings)
+    with pytest.raises(ModelError, match=said):
+        load_pruner(tmp_path, tiny_vlm.model)
+
+
+def test_relevance_and_share_are_what_the_formula_says() -> None:
+    """Head by head and word by word, in double precision; two heads share a group's keys."""
+    torch.manual_seed(3)
+    of, features, words = QTSplus(12, 4, 2, 6), torch.randn(7, 12), torch.randn(3, 12)
+    of.norm.weight.data.uniform_(0.5, 1.5)
+    w = {name: value.detach().double() for name, value in of.state_dict().items()}
+
+    def mapped(x: torch.Tensor, name: str) -> torch.Tensor:
+        x = x.double()
+        x = x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * w["norm.weight"]
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    query, key = mapped(words, "query"), mapped(features, "key")
+    best = torch.zeros(7, dtype=torch.float64)
+    for head in range(4):
+        group = head // 2
+        for word in range(3):
+            own = key[:, 6 * group : 6 * group + 6] @ query[word, 6 * head : 6 * head + 6] / 6**0.5
+            best = torch.maximum(best, own.exp() / own.exp().sum())
+    odds = best / best.sum()
+    told = torch.tensor([math.log(7), float(best.max()), -sum(p * math.log(p) for p in odds.tolist())])
+    hidden = F.gelu(w["budget.0.weight"] @ torch.cat([words.double().mean(0), told.double()]) + w["budget.0.bias"])
+    raw = float(w["budget.2.weight"][0] @ hidden + w["budget.2.bias"][0])
+    with torch.no_grad():
+        found = of(features, words)
+    torch.testing.assert_close(found[:, 0].double(), best, atol=1e-6, rtol=1e-5)
+    assert found[:, 1].tolist() == pytest.approx([0.05 + 0.45 / (1 + math.exp(-raw))] * 7, rel=1e-5)
+    assert torch.equal(found[:, 0].sort().indices, of.relevance(features, words).sort().indices)
+
+
+def test_a_model_with_a_selector_keeps_exactly_or_what_the_question_takes(tiny_vlm: VLM, noise) -> None:
+    """On a picture and on a clip: exact at a budget; by its own, as many as the head says and at most as many."""
+    vlm = equipped(tiny_vlm)
+    for encoded in (vlm.encode([noise(150, 120)]), vlm.encode([moving(6)])):
+        n, orders = encoded.tokens.n, []
+        for question in ("what color is the star?", "how many squares are there?"):
+            tokens = vlm.tokens(encoded, question, make("qtsplus").needs)
+            r, share = tokens.signal("qtsplus").T
+            assert share.unique().numel() == 1
+            exact, own = (choose(make("qtsplus", budget=how), tokens, vlm.layers, 0.75) for how in ("exact", "own"))
+            assert exact.order.tolist() == r.sort(descending=True, stable=True).indices[: exact.k].tolist()
+            assert own.order.tolist() == exact.order[: math.ceil(float(share[0]) * n - 1e-4)].tolist()
+            assert came_to(own, vlm.layers, n) == own.k / n < 0.5 + 1 / n
+            assert vlm.answer(encoded, question, own.indices, max_new_tokens=2).text is not None
+            orders.append(exact.order)
+        assert not torch.equal(*orders)
 
 
 def test_other_modules_stand_beside_the_same_model(tiny_vlm: VLM) -> None:

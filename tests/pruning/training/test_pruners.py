@@ -106,7 +106,7 @@ def test_a_loss_that_is_no_number_stops_and_the_last_module_stays(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"method": "fastv"}, "'fastv' has no module to train: it must be one of covipal, dtop, atp_llava"),
+        ({"method": "fastv"}, "'fastv' has no module to train: it must be one of covipal, dtop, atp_llava, qtsplus"),
         ({"guided": 1.5}, "guided 1.5"),
         ({"layer": 99}, "layer 99: .* has layers 0 to"),
     ],
@@ -137,4 +137,4 @@ def test_the_command_trains_and_the_module_is_used(tiny_folder: Path, tmp_path: 
 def test_held_out_scenes_are_others() -> None:
     asked = SceneRecords(0).at(0).picture(), SceneRecords(5).at(0).picture()
     assert asked[0].tobytes() != asked[1].tobytes()
-    assert pruners.METHODS == ("covipal", "dtop", "atp_llava")
+    assert pruners.METHODS == ("covipal", "dtop", "atp_llava", "qtsplus")
