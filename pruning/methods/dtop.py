@@ -25,7 +25,8 @@ class DToP(Method):
     Our adaptation: the paper segments, in the tower of a plain ViT, and writes the classes of the tokens that leave to
     its canvas. A vision-language model has no such classes. What carries over is that easy tokens leave early and every
     class keeps k = 5; the head is a linear one on what the language model receives, the cut lies before it, and the
-    budget takes the place of the threshold p0. No number here can be put beside one of the paper's.
+    budget takes the place of the threshold p0. No number here can be put beside one of the paper's. Its own form is
+    `leaving`, which `benchmarks.exits` measures.
     """
 
     name: ClassVar[str] = "dtop"
@@ -74,3 +75,17 @@ def ordered(sure: Tensor, classes: Tensor, per_class: int) -> Tensor:
     context = context[turn[context].argsort(stable=True)]
     others = sure.argsort(stable=True)
     return torch.cat([context, others[turn[others] >= per_class]])
+
+
+def leaving(sure: Tensor, classes: Tensor, threshold: float, per_class: int) -> Tensor:
+    """(N,) bool, which tokens stop between two layers of a tower in the paper's own form: those surer than the
+    threshold, but for the `per_class` surest of every class, which go on as its context. sure, classes: as `ordered`.
+
+    >>> leaving(torch.tensor([.9, .8, .7, .6, .5, .4]), torch.tensor([0, 0, 0, 1, 1, 1]), 0.55, 1).tolist()
+    [False, True, True, False, False, False]
+    """
+    stops = sure > threshold
+    for found in classes.unique():
+        own = (classes == found).nonzero()[:, 0]
+        stops[own[sure[own].argsort(descending=True, stable=True)[:per_class]]] = False
+    return stops
