@@ -324,6 +324,7 @@ def test_the_button_gives_a_file(shipped_page, chromium, fits, tmp_path):
     context.close()
 
 
+@pytest.mark.alone
 def test_stop_in_the_panel_ends_the_export(served, chromium, monkeypatch):
     import time
 

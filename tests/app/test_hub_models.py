@@ -78,6 +78,7 @@ def test_pressed_twice_and_by_two_it_comes_once(models, hub, saved):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_stop_and_go_on(models, hub):
     hub.pause, task = 0.02, Task()
     loads = models.open(HUB_ID, "ann", task)
@@ -95,6 +96,7 @@ def test_stop_and_go_on(models, hub):
     assert hub.sent[WEIGHTS] - sent < size(hub) * 0.85
 
 
+@pytest.mark.alone
 def test_stop_does_not_wait_for_a_hub_that_hangs(models, hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     monkeypatch.setattr("pruning.models.checkpoint.hub.tensors", lambda model_id: [])  # see test_hub.py

@@ -122,6 +122,7 @@ def test_those_who_want_the_same_model_watch_one_load():
     assert models.state("b") == "loaded"
 
 
+@pytest.mark.alone
 def test_who_stops_leaves_and_the_last_one_calls_the_load_off():
     shelf = Slow(10 * GB, a=GB, b=GB)
     models, stops = models_of(shelf), {owner: Task() for owner in ("ann", "bob")}

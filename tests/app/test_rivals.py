@@ -274,6 +274,7 @@ def test_whether_it_pays_is_measured_and_stopped_with_what_is_there(engine, save
     assert "stays" in pays_views.progress(steps[-1])
 
 
+@pytest.mark.alone
 def test_the_view_tells_how_far_it_is_stops_at_once_and_keeps_what_it_has(served, chromium, fits, monkeypatch):
     pays = remote.pays
 

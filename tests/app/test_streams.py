@@ -80,6 +80,7 @@ def in_turn(line: Line) -> Callable[[Callable[[], object]], object]:
     return take
 
 
+@pytest.mark.alone
 def test_turns_come_in_the_order_of_asking_and_each_knows_its_place():
     line, done = Line(), []
     tasks = [Task() for _ in range(4)]
@@ -182,6 +183,7 @@ def test_a_stream_that_fails_shows_it_and_then_tells_the_visitor(error):
     assert line.idle_within(1)
 
 
+@pytest.mark.alone
 def test_a_stream_that_is_deaf_to_stop_is_left_within_a_second():
     task, line, free = Task(), Line(), threading.Event()
 
@@ -303,6 +305,7 @@ def seen_of(events: Iterator[object]) -> tuple[list[str], threading.Thread]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.alone
 def test_waiting_is_told_and_stop_drops_it(page, kind, monkeypatch):
     resources, request = page.models.resources, gr.Request(session_hash=f"waits {kind}")
     resources.clear()

@@ -135,6 +135,7 @@ def test_pictures_show_what_is_kept_and_what_was_found(shipped, crowd, found):
     assert shown.count("<tr>") == len(last.found.patches) + 2
 
 
+@pytest.mark.alone
 def test_the_view_finds_stops_and_goes_to_the_canvas(shipped_page, chromium, fits, monkeypatch):
     forced, slow = remote.logprobs, [True]
 

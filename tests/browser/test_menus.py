@@ -121,6 +121,7 @@ def test_a_model_is_loaded_with_progress_and_the_page_goes_over_to_it(page, shel
     page.wait_for_function("!document.querySelector('#scope')?.checkVisibility()")
 
 
+@pytest.mark.alone
 def test_stop_ends_a_load_within_a_second_and_the_page_keeps_its_model(page, menu, shelf):
     shelf.go_on.clear()
     choose(page, "model", "second")

@@ -139,6 +139,7 @@ def test_a_dragged_slider_moves_overlay_then_answer(page):
     assert f"{kept} tokens" in page.inner_text("#report .answer:nth-child(2) h3")
 
 
+@pytest.mark.alone
 def test_a_release_never_holds_the_page_up(page, visitor):
     """Not for 50 ms of a processor that takes 13.5 ms for the loop. What one of five releases lacks is chance: garbage,
     or a neighbour in the processor's core.
@@ -284,6 +285,7 @@ def test_releases_in_quick_succession_end_with_the_last(page, visitor):
     answered(page)
 
 
+@pytest.mark.alone
 def test_both_weights_at_zero_are_told_once(page):
     fields = [page.locator(f"#{key} input[type=number]") for key in ("importance-weight", "diversity-weight")]
     for field in fields:

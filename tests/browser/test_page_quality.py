@@ -255,6 +255,7 @@ def test_nothing_jumps_while_an_answer_streams(served, chromium, slow_model):
     tab.context.close()
 
 
+@pytest.mark.alone
 def test_stop_ends_an_answer_within_a_second(served, chromium, slow_model):
     tab, _ = visit(served.url, chromium)
     tab.fill("#question textarea", "what is left when it stops?")
@@ -267,6 +268,7 @@ def test_stop_ends_an_answer_within_a_second(served, chromium, slow_model):
     tab.context.close()
 
 
+@pytest.mark.alone
 def test_stop_ends_a_sweep_within_a_second_and_keeps_its_points(served, chromium, monkeypatch):
     forced = served.engine.vlm.logprobs
 

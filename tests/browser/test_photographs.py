@@ -50,6 +50,7 @@ def heading(tab, words):
     tab.wait_for_function("w => document.querySelector('#head').innerText.includes(w)", arg=words)
 
 
+@pytest.mark.alone
 def test_one_click_with_stop_and_a_second_one_that_goes_on(page, hub, chromium, fits):
     hub.pause = 0.02
     with visit(chromium, page.url) as tab:

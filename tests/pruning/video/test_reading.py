@@ -258,6 +258,7 @@ def test_a_bomb_is_stopped_by_the_memory_it_may_take(tmp_path):
         open_clip(path, limits=Limits(memory=280 * 2**20))
 
 
+@pytest.mark.alone
 def test_stop_ends_reading_within_a_second(tmp_path):
     path, cancel = film(tmp_path / "a.avi", 400, fps=30, size=(1280, 720)), threading.Event()
     threading.Timer(0.3, cancel.set).start()
