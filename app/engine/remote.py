@@ -115,6 +115,11 @@ def encode(key: str, images: Sequence[Image | Clip], needs: frozenset[str], aske
     return _once(_encode, key, (list(images), needs, asked)).get()
 
 
+def encode_batch(key: str, samples: Sequence[Sequence[Image]], needs: frozenset[str]) -> list[Encoded]:
+    """Of the pictures of several samples."""
+    return _once(_encode_batch, key, ([list(images) for images in samples], needs)).get()
+
+
 def tokens(key: str, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:
     return _once(_tokens, key, (encoded, question, needs)).get()
 
@@ -210,6 +215,10 @@ def _model(key: str) -> VLM:
 
 def _encode(vlm: VLM, images: list[Image | Clip], needs: frozenset[str], asked: Encoding | None) -> Encoded:
     return vlm.encode(images, needs, asked)
+
+
+def _encode_batch(vlm: VLM, samples: list[list[Image]], needs: frozenset[str]) -> list[Encoded]:
+    return vlm.encode_batch(samples, needs)
 
 
 def _tokens(vlm: VLM, encoded: Encoded, question: str, needs: frozenset[str]) -> VisualTokens:

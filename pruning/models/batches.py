@@ -12,7 +12,7 @@ from torch import Tensor
 from pruning.grids import Grid
 from pruning.models.values import Encoded, Kept, Kind, Prompt, Rows
 from pruning.plan import Plan
-from pruning.signals import joined_signal
+from pruning.signals import joined_signal, part_of_signal
 from pruning.tokens import VisualTokens
 
 IMAGE: tuple[Kind, ...] = ("image",)
@@ -98,3 +98,33 @@ def together(parts: Sequence[Encoded]) -> Encoded:
         torch.cat(video) if any(part.video is not None for part in parts) else None,
         tuple(frames for part in parts for frames in part.taken or NONE * len(part.sizes)) if left_out else (),
     )
+
+
+def apart(whole: Encoded, images: Sequence[int]) -> list[Encoded]:
+    """Pictures of several questions that lay one behind the other in the tower, so many of each, question by question.
+
+    Nothing of the whole is held on to. Each has its share of the seconds; strangeness is that of the whole.
+    """
+    parts, first = list[Encoded](), 0
+    for count in images:
+        last = first + count
+        own = [grid for grid in whole.tokens.grids if first <= grid.image < last]
+        at = slice(own[0].start, own[-1].stop)
+        grids = tuple(replace(grid, start=grid.start - at.start, image=grid.image - first) for grid in own)
+        signals = {name: part_of_signal(name, value, at).clone() for name, value in whole.tokens.signals.items()}
+        share = (at.stop - at.start) / whole.tokens.n
+        parts.append(
+            replace(
+                whole,
+                tokens=VisualTokens(whole.tokens.features[at].clone(), grids, signals),
+                rects=whole.rects[at].copy(),
+                sizes=whole.sizes[first:last],
+                encode_s=whole.encode_s * share,
+                texts=whole.texts[first:last],
+                side={name: value[first:last].clone() for name, value in whole.side.items()},
+                deepstack=tuple(level[at].clone() for level in whole.deepstack),
+                patches=round(whole.patches * share),
+            )
+        )
+        first = last
+    return parts

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pruning.encoding import FRAMES, RESOLUTION, Encoding, OutOfReachError
 from pruning.models import resolution, sparser
-from pruning.models.batches import Ready, alike_batches, joined, together
+from pruning.models.batches import Ready, alike_batches, apart, joined, together
 from pruning.models.families.base import Family
 from pruning.models.families.geometry import token_rects
 from pruning.models.language import finite, generation, modality, prompting, vocabulary
@@ -57,7 +57,7 @@ from pruning.models.world import World
 from pruning.ops.scaling import all_finite
 from pruning.plan import Plan
 from pruning.rgb import as_rgb
-from pruning.signals import ASKING
+from pruning.signals import ASKING, FUNCTIONS
 from pruning.text import checked_question
 from pruning.tokens import VisualTokens
 from pruning.video import Clip, Sampling
@@ -193,6 +193,40 @@ class VLM:
             raise OutOfReachError("fewer frames is for clips alone: a picture has one")
         parts = [self._encoded(stills, [], needs, None if frames else asked)] if stills else []
         return together([*parts, self._filmed(clips, needs, asked, parts)] if clips else parts)
+
+    def encode_batch(
+        self, samples: Sequence[Sequence[Image.Image]], needs: frozenset[str] = frozenset()
+    ) -> list[Encoded]:
+        """`encode` of the pictures of several samples: one pass of the tower where `encodes_together`, else one each.
+
+        Each has its share of the seconds. Raises as `encode`.
+        """
+        if len(samples) < 2 or not all(self.encodes_together(images, needs) for images in samples):
+            return [self.encode(images, needs) for images in samples]
+        available.check(needs, self.signals, self.family, self.title)
+        # The scorer may look at all tokens of a sample: it is asked about each by itself.
+        whole = self.encode([image for images in samples for image in images], needs - {"scorer"})
+        found = []
+        for images, part in zip(samples, apart(whole, [len(images) for images in samples]), strict=True):
+            strangeness = 0.0 if self.world is None else self.world.strangeness([as_rgb(image)[0] for image in images])
+            signals = self._with_scorer(part.tokens.features, needs, dict(part.tokens.signals))
+            tokens = VisualTokens(part.tokens.features, part.tokens.grids, signals)
+            found.append(replace(part, tokens=tokens, strangeness=strangeness))
+        return found
+
+    def encodes_together(self, images: Sequence[Image.Image | Clip], needs: frozenset[str]) -> bool:
+        """Whether one pass of the tower serves a sample with others: pictures of some families, and signals other than
+        attention maps, which grow with the square of all pictures, and functions of a pass.
+        """
+        kinds = {need.partition("@")[0] for need in needs}
+        pictures = bool(images) and not any(isinstance(image, Clip) for image in images)
+        return self.family.packed and pictures and not kinds & {"vision_attention_map", *FUNCTIONS}
+
+    def expected_tokens(self, images: Sequence[Image.Image]) -> int:
+        """Visual tokens that pictures come to, without the tower; the most they can where that is not told."""
+        if not self.family.scales:
+            return int(self.max_visual_tokens) * len(images)
+        return sum(self.family.count(image.size, len(images), self.max_visual_tokens) for image in images)
 
     def _check_clips(
         self, media: Sequence[object], clips: Sequence[Clip], needs: frozenset[str], asked: Encoding | None

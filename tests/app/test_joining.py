@@ -245,6 +245,58 @@ def test_answers_and_closeness_of_a_crowd_are_those_of_one_by_one(engine, tiny_v
         assert mine.lost == pytest.approx(theirs.lost, abs=1e-5)
 
 
+def unseen(engine: Engine, folder, seed: int, side: int = 112) -> Session:
+    path = folder / f"new-{seed}.png"
+    pixels = np.random.default_rng(100 + seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return Session("tiny", (engine.resources.pictures.open(str(path))[0],))
+
+
+def test_encodings_of_a_crowd_are_those_of_one_by_one(engine, tiny_vlm, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Engine, "joins_encodings", True)
+    sessions = [unseen(engine, tmp_path, seed) for seed in range(4)]
+    needs = [frozenset({"vision_attention@-1"}) if seed == 3 else frozenset() for seed in range(4)]
+    sizes = counted(monkeypatch, "encode_batch")
+    works = [lambda place=place: engine.encoded(sessions[place], needs[place]) for place in range(4)]
+    found = at_once(engine, works)
+    assert sizes == [3], "one asks for a signal that the others do not"
+    alone = Engine(tiny_vlm, Resources(64 << 20, joined=0))
+    for session, wanted, one in zip(sessions, needs, found, strict=True):
+        right = alone.vlm.encode(engine.images(session), wanted)
+        assert one.tokens.grids == right.tokens.grids
+        assert one.tokens.signals.keys() == right.tokens.signals.keys()
+        np.testing.assert_allclose(one.tokens.features, right.tokens.features, atol=1e-5)
+        assert engine.encoded(session, wanted) is one
+
+
+def test_a_processor_encodes_one_by_one(engine, tmp_path, monkeypatch) -> None:
+    sessions = [unseen(engine, tmp_path, 20 + seed) for seed in range(3)]
+    sizes = counted(monkeypatch, "encode_batch")
+    at_once(engine, [lambda place=place: engine.encoded(sessions[place]) for place in range(3)])
+    assert not sizes
+
+
+def test_an_encoding_that_fails_or_is_stopped_is_nobody_elses(engine, tmp_path, monkeypatch) -> None:
+    sessions, task = [unseen(engine, tmp_path, 10 + seed) for seed in range(4)], Task()
+    bad, encode = engine.images(sessions[1])[0].tobytes(), engine.vlm.encode
+
+    def failing(images, *more):
+        if any(image.tobytes() == bad for image in images):
+            raise ValueError("a damaged one")
+        return encode(images, *more)
+
+    monkeypatch.setattr(Engine, "joins_encodings", True)
+    monkeypatch.setattr(engine.vlm, "encode", failing)
+    works = [lambda place=place: engine.encoded(sessions[place]) for place in (0, 1, 3)]
+    good, broken, other = at_once(engine, works)
+    assert isinstance(broken, ValueError)
+    task.set()
+    with working(task), pytest.raises(DroppedError):
+        engine.encoded(sessions[2])
+    assert good is engine.encoded(sessions[0])
+    assert other is engine.encoded(sessions[3])
+
+
 def test_a_stop_in_the_middle_of_a_pass_ends_one_answer_alone(engine, tmp_path, monkeypatch) -> None:
     session = look(engine, tmp_path, 0)
     asked, tasks = [Asked(session, question) for question in QUESTIONS[:3]], [Task() for _ in range(3)]

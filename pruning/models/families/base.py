@@ -65,6 +65,7 @@ class Family(TowerAdapter):
     title: ClassVar[str] = "generic"
     proves: ClassVar[bool] = False  # whether the proof on loading finds out how its tower works
     films: ClassVar[bool] = False  # whether `film` reads clips
+    packed: ClassVar[bool] = False  # whether pictures lie one behind the other in the tower, and know of no other
 
     def __init__(self, model: Any, processing: Processing) -> None:
         self.model = model

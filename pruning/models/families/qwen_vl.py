@@ -144,6 +144,7 @@ class Packed(Family):
 class QwenVL(Packed):
     model_types: ClassVar = ("qwen2_vl", "qwen2_5_vl")
     title: ClassVar = "Qwen2-VL, Qwen2.5-VL"
+    packed: ClassVar = True
     films: ClassVar = True
 
 
@@ -152,6 +153,7 @@ class Qwen3VL(Packed):
 
     model_types: ClassVar = ("qwen3_vl", "qwen3_vl_moe")
     title: ClassVar = "Qwen3-VL"
+    packed: ClassVar = True
     films: ClassVar = True
     shared: ClassVar = True
 
