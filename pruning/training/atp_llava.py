@@ -27,7 +27,7 @@ from pruning.models import VLM, Encoded
 from pruning.models.trained import ATPLLaVA, save
 from pruning.plan import Plan, plan_of
 from pruning.staged import make_staged
-from pruning.training.fit import answered, forced, sequence
+from pruning.training.fit import answered, forced, read
 from pruning.training.pruners import LEAST, PrunerPlan, soft_mask, visual_places
 from pruning.training.records import Record
 
@@ -59,13 +59,7 @@ class ATPLLaVATrainee:
         return new_thresholds(dim, len(self.afters), WIDTH, generator.initial_seed())
 
     def losses(self, vlm: VLM, module: ATPLLaVA, record: Record, step: int) -> dict[str, tuple[float, Tensor]]:
-        try:
-            encoded = vlm.encode([record.picture()])
-            ids, positions, answer = sequence(vlm, encoded, record.question, record.answer)
-            if encoded.tokens.n < 2:
-                raise ValueError("its picture gives 1 visual token: training needs two or more, use a larger one")
-        except ValueError as error:
-            raise ValueError(f"{record.name}: {error}") from error
+        encoded, ids, positions, answer = read(vlm, record)
         rule = self.rule(vlm, module, encoded, ids, ids.shape[-1] - len(answer) + 1)
         logits, left = faded(vlm, encoded, ids, positions, len(answer), self.afters, rule)
         shares = torch.stack([p.mean() for p in left])

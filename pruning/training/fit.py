@@ -221,19 +221,30 @@ def losses(vlm: VLM, scorer: Scorer, record: Record, budget: float) -> tuple[Ten
     Raises:
         ValueError: naming the record, where the model cannot take it.
     """
-    try:
-        encoded = vlm.encode([record.picture()])
-        ids, positions, answer = sequence(vlm, encoded, record.question, record.answer)
-        n = encoded.tokens.n
-        if n < 2:
-            raise ValueError(f"its picture gives {n} visual token: training needs two or more, use a larger one")
-    except ValueError as error:
-        raise ValueError(f"{record.name}: {error}") from error
+    encoded, ids, positions, answer = read(vlm, record)
     scores = scorer(encoded.tokens.features.to(vlm.device))[None]  # (1, N)
-    k = min(max(1, int(budget * n)), n - 1)
+    k = min(max(1, int(budget * encoded.tokens.n)), encoded.tokens.n - 1)
     p = soft_top_k(scores, k)
     logits = forced(vlm, ids, positions, _masked(encoded, p[0]), len(answer)).logits[0].float()
     return F.cross_entropy(logits, answer.to(logits.device)), binary_loss(p, scores, k)
+
+
+def read(vlm: VLM, record: Record) -> tuple[Encoded, Tensor, Tensor, Tensor]:
+    """The record's picture encoded, and its `sequence`.
+
+    Raises:
+        ValueError: naming the record, where the model cannot take it, or where it gives fewer than two visual tokens.
+    """
+    try:
+        encoded = vlm.encode([record.picture()])
+        ids, positions, answer = sequence(vlm, encoded, record.question, record.answer)
+        if encoded.tokens.n < 2:
+            raise ValueError(
+                f"its picture gives {encoded.tokens.n} visual token: training needs two or more, use a larger one"
+            )
+    except ValueError as error:
+        raise ValueError(f"{record.name}: {error}") from error
+    return encoded, ids, positions, answer
 
 
 def sequence(vlm: VLM, encoded: Encoded, question: str, answer: str) -> tuple[Tensor, Tensor, Tensor]:

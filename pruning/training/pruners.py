@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pruning.models import VLM, Encoded
 from pruning.models.trained import HEADS, ATPLLaVA, CoViPAL, DToP, QTSplus, save
-from pruning.training.fit import Plan, answered, best, forced, sequence
+from pruning.training.fit import Plan, answered, best, forced, read
 from pruning.training.objective import anneal, binary_loss, soft_top_k
 from pruning.training.records import Record
 
@@ -65,14 +65,8 @@ class CoViPALTrainee:
             return CoViPAL(dim, max(HEADS, dim // 4 // HEADS * HEADS))
 
     def losses(self, vlm: VLM, module: CoViPAL, record: Record, step: int) -> dict[str, tuple[float, Tensor]]:
-        try:
-            encoded, words = self._seen(vlm, record)
-            ids, positions, answer = sequence(vlm, encoded, record.question, record.answer)
-            if encoded.tokens.n < 2:
-                raise ValueError("its picture gives 1 visual token: training needs two or more, use a larger one")
-        except ValueError as error:
-            raise ValueError(f"{record.name}: {error}") from error
-        scores = module(encoded.tokens.features.to(vlm.device), words)
+        encoded, ids, positions, answer = read(vlm, record)
+        scores = module(encoded.tokens.features.to(vlm.device), words_of(vlm, encoded, record))
         places = visual_places(vlm, encoded, ids)
         rows = encoded.rows(None)
         if step < self.guided:
@@ -92,15 +86,15 @@ class CoViPALTrainee:
         save(module, out, vlm.model, asdict(self.plan) | {"layer": self.layer})
 
     def score(self, vlm: VLM, module: CoViPAL, record: Record, budget: float) -> float:
-        encoded, words = self._seen(vlm, record)
+        encoded = vlm.encode([record.picture()])
         with torch.no_grad():
-            scores = module(encoded.tokens.features.to(vlm.device), words)
+            scores = module(encoded.tokens.features.to(vlm.device), words_of(vlm, encoded, record))
         return answered(vlm, encoded, record, best(scores, budget))
 
-    def _seen(self, vlm: VLM, record: Record) -> tuple[Encoded, Tensor]:
-        encoded = vlm.encode([record.picture()])
-        words = vlm.tokens(encoded, record.question, frozenset({"question"})).signal("question")
-        return encoded, words.to(vlm.device)
+
+def words_of(vlm: VLM, encoded: Encoded, record: Record) -> Tensor:
+    """(T, D) the question's words, as methods before the language model see them."""
+    return vlm.tokens(encoded, record.question, frozenset({"question"})).signal("question").to(vlm.device)
 
 
 def visual_places(vlm: VLM, encoded: Encoded, ids: Tensor) -> Tensor:

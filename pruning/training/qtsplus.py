@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning.models import VLM, Encoded
+from pruning.models import VLM
 from pruning.models.trained import QTSplus, save
-from pruning.training.fit import answered, best, forced, sequence
-from pruning.training.pruners import LEAST, PrunerPlan, soft_mask, visual_places
+from pruning.training.fit import answered, best, forced, read
+from pruning.training.pruners import LEAST, PrunerPlan, soft_mask, visual_places, words_of
 from pruning.training.records import Record
 
 TEMPERATURE = 0.5  # τ
@@ -45,13 +45,8 @@ class QTSplusTrainee:
         return new_selector(vlm, generator.initial_seed())
 
     def losses(self, vlm: VLM, module: QTSplus, record: Record, step: int) -> dict[str, tuple[float, Tensor]]:
-        try:
-            encoded, words = self._seen(vlm, record)
-            ids, positions, answer = sequence(vlm, encoded, record.question, record.answer)
-            if encoded.tokens.n < 2:
-                raise ValueError("its picture gives 1 visual token: training needs two or more, use a larger one")
-        except ValueError as error:
-            raise ValueError(f"{record.name}: {error}") from error
+        encoded, ids, positions, answer = read(vlm, record)
+        words = words_of(vlm, encoded, record)
         relevance = module.relevance(encoded.tokens.features.to(vlm.device), words)
         share = module.share(relevance, words)
         coins = torch.Generator().manual_seed(zlib.crc32(f"{self.plan.seed} {step} {record.name}".encode()))
@@ -72,15 +67,10 @@ class QTSplusTrainee:
         save(module, out, vlm.model, asdict(self.plan))
 
     def score(self, vlm: VLM, module: QTSplus, record: Record, budget: float) -> float:
-        encoded, words = self._seen(vlm, record)
-        with torch.no_grad():
-            scores = module.relevance(encoded.tokens.features.to(vlm.device), words)
-        return answered(vlm, encoded, record, best(scores, budget))
-
-    def _seen(self, vlm: VLM, record: Record) -> tuple[Encoded, Tensor]:
         encoded = vlm.encode([record.picture()])
-        words = vlm.tokens(encoded, record.question, frozenset({"question"})).signal("question")
-        return encoded, words.to(vlm.device)
+        with torch.no_grad():
+            scores = module.relevance(encoded.tokens.features.to(vlm.device), words_of(vlm, encoded, record))
+        return answered(vlm, encoded, record, best(scores, budget))
 
 
 def new_selector(vlm: VLM, seed: int) -> QTSplus:
