@@ -14,7 +14,8 @@ from pruning import ops
 from pruning.ops import lazy, rows
 from pruning.tokens import VisualTokens
 
-MANY = 2048  # tokens from which `rows.deduplicate`, which compares all pairs too, is no slower than with the matrix
+MANY = 2048  # tokens from which a matrix is no small thing, and `rows.deduplicate`, which compares all pairs, pays
+SOME = 1 / 8  # kept of fewer tokens from which `rows`, whose entries are made twice, may be slower than the matrix
 
 
 def mmr(importance: Tensor, tokens: VisualTokens, k: int, mmr_lambda: float) -> Tensor:
@@ -48,15 +49,15 @@ def thin_out(ranked: Tensor, tokens: VisualTokens, reach: Tensor, k: int) -> Ten
 
 
 def least_similar(tokens: VisualTokens, k: int, first: int | Tensor) -> Tensor:
-    """`ops.least_similar` over the tokens."""
-    if tokens.has_similarity:
+    """`ops.least_similar` over the tokens. Of few tokens, where many stay, the matrix is made."""
+    if tokens.has_similarity or (tokens.n < MANY and k > SOME * tokens.n):
         return ops.least_similar(tokens.similarity, k, first)
     return rows.least_similar(tokens.features, k, first)
 
 
 def dpp(quality: Tensor, tokens: VisualTokens, k: int) -> Tensor:
-    """`ops.dpp` over the tokens."""
-    if tokens.has_similarity:
+    """`ops.dpp` over the tokens. Of few tokens, where many stay, the matrix is made."""
+    if tokens.has_similarity or (tokens.n < MANY and k > SOME * tokens.n):
         return ops.dpp(quality, tokens.similarity, k)
     return rows.dpp(quality, tokens.features, k)
 
