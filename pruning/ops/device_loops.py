@@ -1,6 +1,7 @@
 """The greedy loops in plain tensor operations, for accelerators: no pick ever travels to the host.
 
-Each step costs a handful of launches. Same arithmetic, rounding and ties as `kernels`.
+Each step costs a handful of launches, all steps of MMR one where a kernel can be compiled (`persistent`). Same
+arithmetic, rounding and ties as `kernels`.
 """
 
 from __future__ import annotations
@@ -8,11 +9,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pruning.ops import persistent
+
 RESIDUAL_FLOOR = 1e-6  # as in `set_kernels`
 
 
 def greedy_mmr(relevance: Tensor, penalty: Tensor, similarity: Tensor, first: Tensor, k: int) -> Tensor:
     """relevance (L, N), overwritten; penalty (L, 1) or (L, N); similarity (N, N); first () -> (L, k) int64 picks."""
+    if persistent.serves(relevance):
+        try:
+            return persistent.greedy_mmr(relevance, penalty, similarity, first, k)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler finds wrong with a GPU
+            persistent.refused(relevance.device, error)
     lanes, n = relevance.shape
     order = torch.empty(lanes, k, dtype=torch.int64, device=relevance.device)
     closest = torch.full((lanes, n), -torch.inf, device=relevance.device)

@@ -3,7 +3,7 @@
 For one setting of one sample: most pairs of tokens are never compared (`lazy_kernels`, `lazy_walks`). What is compared
 is the cosine in float64, rounded once to float32; the entries of `scaling.cosine_similarity` miss it by less than 1e-6,
 so the picks are those of the matrix wherever no two scores are that close. Ties go to the lower index. On another
-device than the CPU the matrix is a moment's work, and is made.
+device than the CPU the matrix is a moment's work, and is made; where there is no room for it, the CPU selects.
 
     N  tokens    D  width of the features    K  picks
 """
@@ -21,10 +21,12 @@ from pruning.budget import check_budget
 from pruning.ops import checks, lazy_kernels, lazy_walks
 from pruning.ops.lazy_kernels import Coded
 from pruning.ops.scaling import cosine_similarity
+from pruning.ops.spilling import spilling
 
 CODES = 127  # the largest 8-bit code
 
 
+@spilling
 def mmr(importance: Tensor, features: Tensor, k: int, mmr_lambda: float) -> Tensor:
     """`ops.mmr` by the cosine of the features (N, D) float32: (k,) int64 in pick order.
 
@@ -46,6 +48,7 @@ def mmr(importance: Tensor, features: Tensor, k: int, mmr_lambda: float) -> Tens
     return _greedy(coded(features), relevance, penalty, int(importance.argmax()), k)
 
 
+@spilling
 def farthest_point(features: Tensor, k: int, first: int | Tensor | None = None, among: Tensor | None = None) -> Tensor:
     """`ops.farthest_point` by the cosine of the features (N, D) float32: (k,) int64 in pick order.
 
@@ -67,6 +70,7 @@ def farthest_point(features: Tensor, k: int, first: int | Tensor | None = None, 
     return _greedy(known, relevance, torch.ones_like(relevance), int(first), k)
 
 
+@spilling
 def weighted_farthest_point(importance: Tensor, features: Tensor, k: int) -> Tensor:
     """`ops.weighted_farthest_point` by the cosine of the features (N, D) float32: (k,) int64 in pick order.
 
@@ -85,6 +89,7 @@ def weighted_farthest_point(importance: Tensor, features: Tensor, k: int) -> Ten
     return _greedy(coded(features), importance.clone(), importance, int(importance.argmax()), k)
 
 
+@spilling
 def thin_out(ranked: Tensor, features: Tensor, reach: Tensor, k: int) -> Tensor:
     """`ops.thin_out` by the cosine of the features (N, D) float32: (k,) int64 in pick order.
 

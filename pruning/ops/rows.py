@@ -3,7 +3,7 @@
 For one setting of one sample. Entries are those of `scaling.cosine_similarity`: bit by bit where a product of matrices
 sums every entry alike, as MKL's does, and but for the last bits elsewhere; then picks are the same wherever no two
 scores are within 1e-6. On another device than the CPU the matrix is a
-moment's work, and is made.
+moment's work, and is made; where that has no room for it, the CPU selects.
 
     N  tokens    D  width of the features    K  picks
 """
@@ -22,6 +22,7 @@ from pruning import ops
 from pruning.budget import check_budget
 from pruning.ops import checks, row_kernels
 from pruning.ops.scaling import BLOCK, cosine_similarity, unit_rows
+from pruning.ops.spilling import spilling
 
 AHEAD = 64  # rows that are made together: the pick's, and of those that are likely to follow
 HELD = 4 * AHEAD  # rows that wait for their pick, at most
@@ -29,6 +30,7 @@ FEW = 16
 CLOSEST = 64  # closest others that a token remembers
 
 
+@spilling
 def least_similar(features: Tensor, k: int, first: int | Tensor) -> Tensor:
     """`ops.least_similar` by the cosine of the features (N, D) float32: (k,) int64 in pick order.
 
@@ -55,6 +57,7 @@ def least_similar(features: Tensor, k: int, first: int | Tensor) -> Tensor:
     return torch.from_numpy(order)
 
 
+@spilling
 def dpp(quality: Tensor, features: Tensor, k: int) -> Tensor:
     """`ops.dpp` by the cosine of the features (N, D) float32: (k,) int64 in pick order.
 
@@ -95,6 +98,7 @@ def dpp(quality: Tensor, features: Tensor, k: int) -> Tensor:
     return torch.from_numpy(order)
 
 
+@spilling
 def deduplicate(features: Tensor, ranking: Tensor, k: int, step: int = 8) -> Tensor:
     """`ops.deduplicate` by the cosine of the features (N, D) float32: (k,) int64 in the order of `ranking` (R,).
 

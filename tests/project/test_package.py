@@ -36,7 +36,10 @@ MODULES = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
 }  # imported by another name than that of their package
-PLUGINS = {"pruning/race/harness.py": {"lmms_eval"}}  # imported by programs that bring what they plug into
+PLUGINS = {  # imported where it is there: by a program that brings what it plugs into, or with the PyTorch of a GPU
+    "pruning/race/harness.py": {"lmms_eval"},
+    "pruning/ops/persistent_kernel.py": {"triton"},
+}
 QUESTION = "how many crosses are there?"
 NOBODY = 65534
 
