@@ -19,16 +19,18 @@ def visitor(served, chromium):
 @pytest.fixture
 def page(visitor):
     with visitor.at_the_start() as tab:
+        tab.settle = visitor.settle
         yield tab
 
 
 def choose(tab, title: str) -> None:
-    """A method by its title, and wait until the canvas shows another selection."""
+    """A method by its title, and wait until the canvas shows its selection, and no other on the way."""
     before = tab.evaluate(KEPT)
     tab.click("#method input")
     tab.keyboard.type(title.split(" ·")[0])
     tab.get_by_role("option", name=title).click()
     tab.wait_for_function(f"before => {KEPT} !== before", arg=before)
+    tab.settle()
 
 
 def test_a_number_is_set_kept_and_told(page):
