@@ -303,7 +303,10 @@ def _remedy(vlm: VLM) -> str:
 
 
 def _check_plan(plan: Plan, out: Path, checkpoint: Path, weights: Path, resume: bool) -> None:
-    """Write the plan of a new run, or compare it with that of the run to go on with."""
+    """Write the plan of a new run, or compare it with that of the run to go on with. A folder holds one run."""
+    others = sorted({file.stem for file in out.glob("*.pt")} - {checkpoint.stem})
+    if others:
+        raise ValueError(f"{out} holds a run of {others[0]}, not of {checkpoint.stem}: name another folder with --out")
     if not checkpoint.is_file():
         if weights.exists():
             raise ValueError(f"{out} holds a {checkpoint.stem} already: name another folder with --out")

@@ -145,3 +145,12 @@ def test_the_command_trains_it_and_other_data_is_refused(
     (tmp_path / "data.jsonl").write_text(json.dumps(row))
     assert main([*common, "--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / "other")]) == 2
     assert "line 1 does not tell what each pixel shows, which dtop learns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_with_a_run_of_another_module_is_left_as_it_is(tiny_vlm: VLM, tmp_path: Path, resume: bool) -> None:
+    fit.train(tiny_vlm, SceneRecords(), plan(1), tmp_path, DToPTrainee(tiny_vlm, plan(1)))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    with pytest.raises(ValueError, match=r"holds a run of dtop, not of scorer: name another folder with --out"):
+        fit.train(tiny_vlm, SceneRecords(), plan(1), tmp_path, fit.ScorerTrainee(plan(1)), resume=resume)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
