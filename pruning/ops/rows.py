@@ -2,8 +2,8 @@
 
 For one setting of one sample. Entries are those of `scaling.cosine_similarity`: bit by bit where a product of matrices
 sums every entry alike, as MKL's does, and but for the last bits elsewhere; then picks are the same wherever no two
-scores are within 1e-6. On another device than the CPU the matrix is a
-moment's work, and is made; where that has no room for it, the CPU selects.
+scores are within 1e-6. On another device than the CPU the matrix is a moment's work, and is made; where there is no
+room for it, the CPU selects.
 
     N  tokens    D  width of the features    K  picks
 """

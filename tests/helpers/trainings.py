@@ -2,10 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import pytest
 from PIL import Image
 
 from pruning.models.checkpoint.sources import SHIPPED
@@ -19,6 +22,23 @@ POINTS = [
     {"step": 75, "loss": 0.31, "binary": 0.25, "held_out": 0.953125, "held_out@0.1": 0.8125},
     {"step": 100, "loss": 0.09, "binary": 0.2, "held_out": 0.9375, "held_out@0.1": 0.796875},
 ]
+
+
+@contextmanager
+def interrupted(place: Any, after: int) -> Iterator[None]:
+    """A training run is broken off once the losses of so many records are found. place: what has `losses`."""
+    plain, calls = place.losses, list[object]()
+
+    def stop(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, "losses", stop)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def trained(folder: Path, method: str = "covipal", points: int = len(POINTS)) -> Run:

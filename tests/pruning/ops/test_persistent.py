@@ -10,13 +10,14 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
 
 from pruning import ops
-from pruning.ops import device_loops, persistent, scaling
+from pruning.ops import device_loops, lazy, persistent, rows, scaling
 from pruning.ops.spilling import spilling
 
 LAMBDAS = (0.0, 0.3, 0.5, 1.0)
@@ -137,8 +138,10 @@ def test_a_cpu_without_room_says_so() -> None:
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("rule", ["mmr", "farthest_point", "weighted_farthest_point", "thin_out"])
-def test_every_rule_from_features_spills(rule: str) -> None:
-    from pruning.ops import lazy
-
-    assert hasattr(getattr(lazy, rule), "__wrapped__")
+@pytest.mark.parametrize(
+    ("room", "rule"),
+    [(lazy, name) for name in ("mmr", "farthest_point", "weighted_farthest_point", "thin_out")]
+    + [(rows, name) for name in ("least_similar", "dpp", "deduplicate")],
+)
+def test_every_rule_from_features_spills(room: ModuleType, rule: str) -> None:
+    assert hasattr(getattr(room, rule), "__wrapped__")

@@ -18,7 +18,7 @@ from pruning.training.__main__ import main
 from pruning.training.atp_llava import ATPLLaVATrainee, faded, plan_within
 from pruning.training.pruners import PrunerPlan
 from tests.helpers.modules import equipped
-from tests.helpers.trainings import Same
+from tests.helpers.trainings import Same, interrupted
 
 QUESTION, ANSWER = "what color is the star?", "red"
 
@@ -109,22 +109,13 @@ def hooks(vlm: VLM) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules())
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(eager: VLM, noise, tmp_path: Path, monkeypatch) -> None:
-    whole, stopped, plain, calls = tmp_path / "whole", tmp_path / "stopped", ATPLLaVATrainee.losses, []
+def test_a_stopped_run_ends_like_one_that_was_not(eager: VLM, noise, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     records, held_out = Same(noise), [Same(noise).at(0)]
     arguments = (eager, records, plan(4))
     fit.train(*arguments, whole, ATPLLaVATrainee(eager, plan(4)), every=2, held_out=held_out, budgets=[0.5])
-
-    def stop(*args):
-        calls.append(args)
-        if len(calls) > 3:
-            raise KeyboardInterrupt
-        return plain(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ATPLLaVATrainee, "losses", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit.train(*arguments, stopped, ATPLLaVATrainee(eager, plan(4)), every=2, held_out=held_out, budgets=[0.5])
+    with interrupted(ATPLLaVATrainee, after=3):
+        fit.train(*arguments, stopped, ATPLLaVATrainee(eager, plan(4)), every=2, held_out=held_out, budgets=[0.5])
     fit.train(*arguments, stopped, ATPLLaVATrainee(eager, plan(4)), every=2, resume=True, held_out=held_out,
               budgets=[0.5])  # fmt: skip
     for name in ("atp_llava.safetensors", "curve.jsonl"):

@@ -23,6 +23,7 @@ from pruning.training.pruners import PrunerPlan
 from pruning.training.records import Record, SceneRecords
 from pruning.training.runs import Run
 from pruning.training.shipped import CELL
+from tests.helpers.trainings import interrupted
 
 
 @pytest.mark.parametrize(
@@ -80,20 +81,11 @@ def test_it_learns_what_tokens_show(tiny_vlm: VLM, tmp_path: Path) -> None:
     assert float(F.cross_entropy(logits, labels, ignore_index=IGNORED)) < losses[0]
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(tiny_vlm: VLM, tmp_path: Path, monkeypatch) -> None:
-    whole, stopped, plain, calls = tmp_path / "whole", tmp_path / "stopped", DToPTrainee.losses, []
+def test_a_stopped_run_ends_like_one_that_was_not(tiny_vlm: VLM, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     fit.train(tiny_vlm, SceneRecords(), plan(4), whole, DToPTrainee(tiny_vlm, plan(4)), every=2)
-
-    def stop(*args):
-        calls.append(args)
-        if len(calls) > 5:  # within the third step
-            raise KeyboardInterrupt
-        return plain(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DToPTrainee, "losses", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit.train(tiny_vlm, SceneRecords(), plan(4), stopped, DToPTrainee(tiny_vlm, plan(4)), every=2)
+    with interrupted(DToPTrainee, after=5):
+        fit.train(tiny_vlm, SceneRecords(), plan(4), stopped, DToPTrainee(tiny_vlm, plan(4)), every=2)
     assert (stopped / "curve.jsonl").read_text().count("\n") == 1
     fit.train(tiny_vlm, SceneRecords(), plan(4), stopped, DToPTrainee(tiny_vlm, plan(4)), every=2, resume=True)
     for name in ("dtop.safetensors", "curve.jsonl"):

@@ -20,6 +20,7 @@ from pruning.training.objective import ANNEAL, anneal, binary_loss, new_scorer, 
 from pruning.training.records import FileRecords, Record, SceneRecords
 from pruning.training.runs import Run
 from tests.checkpoints import FAMILIES
+from tests.helpers.trainings import interrupted
 
 
 def test_soft_top_k_adds_up_to_k_and_has_the_right_gradient() -> None:
@@ -309,21 +310,12 @@ def test_the_loss_falls_for_every_family_and_the_scorer_is_used(family: str, noi
     torch.testing.assert_close(encoded.tokens.signal("scorer"), scorer(encoded.tokens.features))
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(tiny_vlm: VLM, noise, tmp_path: Path, monkeypatch) -> None:
+def test_a_stopped_run_ends_like_one_that_was_not(tiny_vlm: VLM, noise, tmp_path: Path) -> None:
     records, whole = Same(noise), tmp_path / "whole"
     train(tiny_vlm, records, plan(tiny_vlm, 6), whole)
-    stopped, plain, calls = tmp_path / "stopped", fit.losses, []
-
-    def stop(*args):
-        calls.append(args)
-        if len(calls) > 4:
-            raise KeyboardInterrupt
-        return plain(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit, "losses", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_vlm, records, plan(tiny_vlm, 6), stopped, every=2)
+    stopped = tmp_path / "stopped"
+    with interrupted(fit, after=4):
+        train(tiny_vlm, records, plan(tiny_vlm, 6), stopped, every=2)
     with pytest.raises(ValueError, match="--resume"):
         train(tiny_vlm, records, plan(tiny_vlm, 6), stopped)
     with pytest.raises(ValueError, match=r"other settings \(batch 1 → 2, budget 0\.2 → 0\.3\)"):

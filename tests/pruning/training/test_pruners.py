@@ -15,7 +15,7 @@ from pruning.training.__main__ import main
 from pruning.training.pruners import CoViPALTrainee, PrunerPlan, guidance, soft_mask, visual_places
 from pruning.training.records import SceneRecords
 from pruning.training.runs import Run
-from tests.helpers.trainings import Same
+from tests.helpers.trainings import Same, interrupted
 
 
 def plan(vlm: VLM, steps: int, **changes: object) -> PrunerPlan:
@@ -61,22 +61,12 @@ def trainee(vlm: VLM, steps: int, **changes: object) -> CoViPALTrainee:
     return CoViPALTrainee(vlm, plan(vlm, steps, **changes))
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(eager: VLM, noise, tmp_path: Path, monkeypatch) -> None:
+def test_a_stopped_run_ends_like_one_that_was_not(eager: VLM, noise, tmp_path: Path) -> None:
     records, whole, stopped = Same(noise), tmp_path / "whole", tmp_path / "stopped"
     held_out = [records.at(0)]
     fit.train(eager, records, plan(eager, 6), whole, trainee(eager, 6), every=2, held_out=held_out)
-    plain, calls = CoViPALTrainee.losses, []
-
-    def stop(*args):
-        calls.append(args)
-        if len(calls) > 5:
-            raise KeyboardInterrupt
-        return plain(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CoViPALTrainee, "losses", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit.train(eager, records, plan(eager, 6), stopped, trainee(eager, 6), every=2, held_out=held_out)
+    with interrupted(CoViPALTrainee, after=5):
+        fit.train(eager, records, plan(eager, 6), stopped, trainee(eager, 6), every=2, held_out=held_out)
     fit.train(eager, records, plan(eager, 6), stopped, trainee(eager, 6), every=2, held_out=held_out, resume=True)
     one, other = (load_file(folder / "covipal.safetensors") for folder in (whole, stopped))
     assert all(torch.equal(one[name], other[name]) for name in one)

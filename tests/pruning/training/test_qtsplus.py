@@ -15,7 +15,7 @@ from pruning.training import fit
 from pruning.training.__main__ import main
 from pruning.training.pruners import PrunerPlan
 from pruning.training.qtsplus import QTSplusTrainee, above, new_selector, tossed
-from tests.helpers.trainings import Same
+from tests.helpers.trainings import Same, interrupted
 
 
 def plan(steps: int, **changes: object) -> PrunerPlan:
@@ -101,21 +101,12 @@ def test_what_it_minimises_falls(eager: VLM, noise, tmp_path: Path) -> None:
     assert lines[-1]["memory"] < 0.8 * lines[0]["memory"], "it takes fewer tokens"
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(eager: VLM, noise, tmp_path: Path, monkeypatch) -> None:
-    records, whole, stopped, plain = Same(noise), tmp_path / "whole", tmp_path / "stopped", QTSplusTrainee.losses
-    held_out, calls, four = [records.at(0)], [], plan(4, batch=2)
+def test_a_stopped_run_ends_like_one_that_was_not(eager: VLM, noise, tmp_path: Path) -> None:
+    records, whole, stopped = Same(noise), tmp_path / "whole", tmp_path / "stopped"
+    held_out, four = [records.at(0)], plan(4, batch=2)
     fit.train(eager, records, four, whole, QTSplusTrainee(eager, four), every=2, held_out=held_out)
-
-    def stop(*args):
-        calls.append(args)
-        if len(calls) > 5:  # within the third step
-            raise KeyboardInterrupt
-        return plain(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(QTSplusTrainee, "losses", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit.train(eager, records, four, stopped, QTSplusTrainee(eager, four), every=2, held_out=held_out)
+    with interrupted(QTSplusTrainee, after=5):
+        fit.train(eager, records, four, stopped, QTSplusTrainee(eager, four), every=2, held_out=held_out)
     fit.train(eager, records, four, stopped, QTSplusTrainee(eager, four), every=2, held_out=held_out, resume=True)
     for name in ("qtsplus.safetensors", "curve.jsonl"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes()
